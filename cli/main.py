@@ -1,0 +1,292 @@
+"""`dyprag`: the pipeline from a terminal. Every command takes the same configuration file and the same overrides."""
+
+import json
+import logging
+import os
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from dyprag.config import PipelineConfig
+from dyprag.errors import ConfigError, DypragError
+
+app = typer.Typer(
+    name="dyprag",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""Documents become LoRA adapters, adapters become a translator, and a table says what each method answers.
+
+Try it: `dyprag run` runs everything on the demo corpus with the embedded model.
+
+Your own: `dyprag run --set corpus.documents=docs.jsonl --set corpus.questions=questions.jsonl`
+
+What is done is never done again: run the same command after a failure, a change or a growth of the corpus.""",
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="A YAML or TOML file of settings; see `dyprag config`.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one setting, e.g. `--set lora.rank=4`; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log as well.")]
+
+
+@app.command()
+def run(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """The whole pipeline: ingest, augment, parametrize, train the translator, evaluate."""
+    _run_flow("pipeline", config, set_, json_, verbose)
+
+
+@app.command()
+def ingest(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Read documents and questions into the store."""
+    _run_flow("ingest", config, set_, json_, verbose)
+
+
+@app.command()
+def augment(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Write rewrites and question-answer pairs for each document."""
+    _run_flow("augment", config, set_, json_, verbose)
+
+
+@app.command()
+def parametrize(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Train a LoRA adapter for each augmented document."""
+    _run_flow("parametrize", config, set_, json_, verbose)
+
+
+@app.command("train-translator")
+def train_translator(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Embed the documents and train the translator from embedding to adapter."""
+    _run_flow("train_translator", config, set_, json_, verbose)
+
+
+@app.command()
+def evaluate(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Answer the test questions with every method, score them and write the report."""
+    _run_flow("evaluate", config, set_, json_, verbose)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question, in quotes.")],
+    method: Annotated[str, typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`.")] = "prag-combine",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Answer one question from the documents in the store."""
+    with _errors():
+        from cli.ask import answer
+
+        found = answer(question, method, read_config(config, set_))
+        if json_:
+            print(json.dumps(found, ensure_ascii=False))
+        else:
+            print(found["answer"])
+            print(f"{method}, from {', '.join(found['retrieved'])}; {found['seconds']:.1f} s", file=sys.stderr)
+
+
+@app.command()
+def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
+    """Per stage: how many documents are done, failed, waiting; the failed ones with their error."""
+    with _errors():
+        catalogue = _catalogue(read_config(config, set_))
+        progress = catalogue.progress()
+        if json_:
+            print(json.dumps(progress))
+            return
+        columns = ["stage", "done", "failed", "waiting", "cached"]
+        _print_table(columns, [[str(row[column]) for column in columns] for row in progress])
+        failures = catalogue.query("SELECT document_id, stage, error, attempts FROM failures")
+        if failures:
+            print()
+            rows = [[str(row[c]) for c in ("document_id", "stage", "attempts", "error")] for row in failures]
+            _print_table(["failed document", "stage", "attempts", "error"], rows)
+            print("\nRun the same command again: only these and the waiting ones are worked on.")
+
+
+@app.command()
+def report(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
+    """The results of the last evaluation, and where its pages are."""
+    with _errors():
+        from dyprag.report import terminal_table
+
+        catalogue = _catalogue(read_config(config, set_))
+        rows = catalogue.query(
+            "SELECT * EXCLUDE (run_id, created) FROM results "
+            "WHERE run_id = (SELECT arg_max(run_id, created) FROM results) ORDER BY rowid"
+        )
+        if not rows:
+            raise DypragError(f"store {catalogue.store.root}", "nothing has been evaluated yet", "Run: dyprag run.")
+        if json_:
+            print(json.dumps({"rows": rows}))
+            return
+        print(terminal_table(rows))
+        print(f"\nReport: {catalogue.store.reports / 'latest' / 'report.html'}")
+
+
+@app.command("config")
+def show_config(config: ConfigOption = None, set_: SetOption = None) -> None:
+    """Print the full configuration as YAML, the model's preset filled in: a start for a file of your own."""
+    with _errors():
+        print(yaml.safe_dump(read_config(config, set_).resolved().model_dump(mode="json"), sort_keys=False), end="")
+
+
+def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfig:
+    """The configuration of a file and overrides.
+
+    Raises:
+        ConfigError: a file that cannot be read, a key that does not exist, or a value that does not fit.
+    """
+    values = _read_file(path) if path else {}
+    for override in overrides or []:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {override}", "it has no '='", "Write --set section.key=value.")
+        *sections, name = key.strip().split(".")
+        place = values
+        for section in sections:
+            inner = place.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"setting {key}", f"{section!r} is not a section", "See: dyprag config.")
+            place = inner
+        try:
+            place[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            place[name] = text
+    try:
+        return PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"setting {key!r}", "there is no such setting", _nearest(first["loc"])) from None
+        raise ConfigError(f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", "See: dyprag config.") from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"configuration {path}", f"it cannot be read ({error})", "Give a YAML or TOML file.") from error
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(f"configuration {path}", "it holds no settings", "Write settings as `section:` and `key: value`.")
+    return values or {}
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    import difflib
+
+    section: Any = PipelineConfig()
+    for part in location[:-1]:
+        section = getattr(section, str(part))
+    known = list(type(section).model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"Did you mean {close[0]!r}? See: dyprag config." if close else f"Known here: {', '.join(known)}."
+
+
+def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json: bool, verbose: bool) -> None:
+    with _errors():
+        config = read_config(path, overrides)
+        _prepare_logging(verbose)
+        _check_before_work(config)
+        state = _flow(name)(config, return_state=True)
+        if state.is_failed() or state.is_crashed():
+            error = state.result(raise_on_failure=False)
+            raise error if isinstance(error, BaseException) else RuntimeError(state.message)
+        summaries = state.result()
+        if as_json:
+            print(json.dumps(summaries))
+        elif name in ("pipeline", "evaluate"):
+            _print_results(config)
+        if any(summary["failed"] for summary in summaries):
+            print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
+            raise typer.Exit(2)
+
+
+def _flow(name: str) -> Callable[..., Any]:
+    import importlib
+
+    flow: Callable[..., Any] = getattr(importlib.import_module(f"flows.{name}"), name)
+    return flow
+
+
+def _check_before_work(config: PipelineConfig) -> None:
+    """Find what would stop the run before a server is started for it."""
+    from dyprag.corpus import load_corpus
+    from dyprag.models import model_fingerprint
+    from storage.artifacts import Store
+
+    corpus = config.corpus
+    load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
+    Store(config.store)
+    model_fingerprint(config.model.name)
+
+
+def _prepare_logging(verbose: bool) -> None:
+    """Our own lines on stderr; Prefect's on its server, and here only if asked for. Before prefect is imported."""
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "dyprag")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("dyprag")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+
+
+def _print_results(config: PipelineConfig) -> None:
+    from dyprag.report import terminal_table
+
+    catalogue = _catalogue(config)
+    rows = catalogue.query(
+        "SELECT * EXCLUDE (run_id, created) FROM results "
+        "WHERE run_id = (SELECT arg_max(run_id, created) FROM results) ORDER BY rowid"
+    )
+    if rows:
+        print(terminal_table(rows))
+        latest = catalogue.store.reports / "latest"
+        print(f"\nReport:    {latest / 'report.html'}\nCatalogue: {catalogue.path}")
+
+
+def _catalogue(config: PipelineConfig) -> Any:
+    from storage.artifacts import Store
+    from storage.catalogue import Catalogue
+
+    return Catalogue(Store(config.store))
+
+
+def _print_table(columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+class _errors:
+    """Turn our own errors into one line on stderr and exit code 1."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, DypragError):
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None

@@ -1,0 +1,55 @@
+"""One task a document, one batch for the machine: callers hand in single items, one thread runs them together.
+
+As inference servers do it: the thread takes what waits, up to a limit, and answers each caller by itself.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batcher(Generic[Item, Result]):
+    """Gathers items from many threads into batches for one worker thread.
+
+    Args:
+        work: gets up to `size` items; gives a result or an exception for each, in order. If it raises, every item of
+            that batch fails with what it raised.
+        size: most items in a batch.
+        wait: seconds to wait for more after the first item.
+    """
+
+    def __init__(
+        self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]], size: int, wait: float = 0.1
+    ) -> None:
+        self._work, self._size, self._wait = work, size, wait
+        self._waiting: queue.Queue[tuple[Item, Future[Result]]] = queue.Queue()
+        threading.Thread(target=self._run, daemon=True, name="dyprag-batcher").start()
+
+    def submit(self, item: Item) -> Result:
+        """Wait until the item has been worked on; gives its result or raises its exception."""
+        future: Future[Result] = Future()
+        self._waiting.put((item, future))
+        return future.result()
+
+    def _run(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            while len(batch) < self._size:
+                try:
+                    batch.append(self._waiting.get(timeout=self._wait))
+                except queue.Empty:
+                    break
+            try:
+                results = self._work([item for item, _ in batch])
+            except Exception as error:  # it belongs to the callers, and the thread must live on
+                results = [error] * len(batch)
+            for (_, future), result in zip(batch, results, strict=True):
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)

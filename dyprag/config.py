@@ -1,0 +1,211 @@
+"""Every setting of the pipeline: one tree for the command line, YAML or TOML files and the Prefect form.
+
+The only place with defaults. A setting that is empty (None) takes the value of the model's preset; `resolved()` fills
+those in. Each section says which of its settings matter to the artifact that it makes; only those enter its key.
+"""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Method = Literal["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine"]
+Merge = Literal["sum", "mean", "matrices", "weighted"]
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown keys are errors; nulls mean 'not given', as a form sends them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    immaterial: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            return {name: value for name, value in values.items() if value is not None}
+        return values
+
+    def material(self) -> dict[str, Any]:
+        """The settings that change the result, for an artifact's key."""
+        return self.model_dump(mode="json", exclude=set(self.immaterial))
+
+
+def preset_field(description: str, **bounds: Any) -> Any:
+    """A setting whose default comes from the model's preset."""
+    return Field(default=None, description=f"{description} Empty: the model preset's value.", **bounds)
+
+
+class ModelSettings(Section):
+    """The base model: frozen, and the same for augmentation, parametrization and answering."""
+
+    name: str = Field(
+        default="smollm2-135m",
+        description="Short name of an embedded model (smollm2-135m), a Hugging Face id, or a local folder.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 where the machine computes in it, else float32."
+    )
+    device: str = Field(default="auto", description="cpu, cuda, cuda:1, mps; auto: the first accelerator, else the CPU.")
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"name", "device"})  # the fingerprint stands for the name
+
+
+class CorpusSettings(Section):
+    """Where the documents and the test questions come from."""
+
+    documents: str = Field(
+        default="demo",
+        description="A JSONL file (id, text, optional title), a folder of .txt and .md files, or 'demo'.",
+    )
+    questions: str | None = Field(
+        default=None,
+        description="A JSONL file (question, answer, optional id, documents, type) or 'demo'. "
+        "Empty: the demo's own with the demo corpus, else none, and nothing is evaluated.",
+    )
+    max_documents: int | None = Field(default=None, ge=1, description="Take only the first so many documents.")
+    max_questions: int | None = Field(
+        default=None, ge=1, description="Take at most so many questions about each document (and pair of documents)."
+    )
+    held_out: float = Field(
+        default=0.25, ge=0, lt=1, description="Share of the documents that the translator is not trained on."
+    )
+
+
+class AugmentSettings(Section):
+    """Stage 1a: rewrites and question-answer pairs (§3.1)."""
+
+    rewrites: int = preset_field("Rewrites of each document (the paper's n).", ge=0)
+    qa_pairs: int = preset_field("Question-answer pairs of each document (the paper's m).", ge=1)
+    temperature: float = Field(default=0.7, ge=0, description="Sampling temperature.")
+    top_k: int = Field(default=50, ge=1, description="Sample among so many of the likeliest tokens.")
+    max_new_tokens: int = Field(default=512, ge=1, description="Longest rewrite, in tokens.")
+    seed: int = Field(default=0, description="Seed of the sampling.")
+    batch_documents: int = Field(default=8, ge=1, description="Documents that generate together.")
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"batch_documents"})
+
+
+class LoraSettings(Section):
+    """The adapters' shape, on gate_proj, up_proj and down_proj of every layer."""
+
+    rank: int = Field(default=2, ge=1, description="Rank r of the adapters.")
+    alpha: float = Field(default=32, gt=0, description="LoRA's alpha; the delta is scaled by alpha / rank.")
+    seed: int = Field(default=0, description="Seed of the initial adapter that all documents share.")
+
+
+class ParametrizeSettings(Section):
+    """Stage 1b: training one adapter a document (§3.1)."""
+
+    learning_rate: float = preset_field("AdamW's learning rate.", gt=0)
+    epochs: int = preset_field("Passes over a document's samples.", ge=1)
+    batch_size: int = preset_field("Samples in a step.", ge=1)
+    samples: Literal["official", "both", "closed-book"] = preset_field(
+        "official: the first half of the pairs with passage and rewrites in the prompt, the others without; both: every "
+        "pair once with a passage and once without; closed-book: every pair without, and each text once with a pair."
+    )
+    answer: Literal["short", "full"] = Field(
+        default="short", description="Which answer is trained: the short one, or the full sentence (chain of thought)."
+    )
+    loss_on: Literal["all", "answer"] = Field(default="all", description="Loss over the whole sequence or the answer.")
+    shuffle: bool = Field(default=True, description="Shuffle a document's samples in every epoch.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay.")
+    seed: int = Field(default=0, description="Seed of the sample order.")
+
+
+class TranslatorSettings(Section):
+    """Stage 2: the hypernetwork and its training (§3.2)."""
+
+    width: int = Field(default=32, ge=1, description="Intermediate width p.")
+    layers: Literal["own", "shared"] = Field(
+        default="own", description="own: each layer has its own weights; shared: one set, told the layer by its index."
+    )
+    residual: bool = preset_field("Predict the difference from the shared initial adapter rather than the matrices.")
+    init_std: float = preset_field("Standard deviation of the initial weights of the last projection.", gt=0)
+    learning_rate: float = preset_field("AdamW's learning rate.", gt=0)
+    epochs: int = preset_field("Passes over the documents' samples.", ge=1)
+    batch_documents: int = preset_field("Documents in a step, one sample of each.", ge=1)
+    samples_per_document: int | None = Field(
+        default=None, ge=1, description="At most so many samples of each document in an epoch. Empty: all."
+    )
+    lambda_pred: float = Field(default=1.0, ge=0, description="Weight of L_pred, the language-modelling loss.")
+    lambda_mse: float = Field(default=100.0, ge=0, description="Weight of L_mse, between the LoRA matrices.")
+    lambda_kl: float = Field(default=0.01, ge=0, description="Weight of L_kl, between the token distributions.")
+    seed: int = Field(default=0, description="Seed of the initial weights and the sample order.")
+
+
+class EvaluateSettings(Section):
+    """Stage 3: answering the test questions with each method (§3.3)."""
+
+    methods: tuple[Method, ...] = Field(
+        default=("vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine"), description="Methods compared."
+    )
+    passages: int = Field(default=3, ge=1, description="Documents retrieved for a question (the paper's c).")
+    prag_merge: Merge = preset_field("How PRAG merges the adapters of the retrieved documents: sum or mean of the deltas, weighted (by the softmax of "
+        "the retrieval scores), or matrices (mean of the A's and mean of the B's, as the official code).")
+    dyprag_merge: Merge = preset_field("How DyPRAG merges them.")
+    max_new_tokens: int = preset_field("Longest answer, in tokens.", ge=1)
+    batch_size: int = Field(default=16, ge=1, description="Questions answered together.")
+    shard: int = Field(default=64, ge=1, description="Questions in one task.")
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"methods", "batch_size", "shard", "prag_merge", "dyprag_merge"})
+
+
+class RunSettings(Section):
+    """How the work is run; nothing here changes a result."""
+
+    retries: int = Field(default=2, ge=0, description="Times a document is tried again after a passing fault.")
+    retry_delay: float = Field(default=2.0, ge=0, description="Seconds before the first retry; doubled each time.")
+    on_failures: Literal["complete", "fail"] = Field(
+        default="complete",
+        description="State of a flow that finished while some documents failed: complete (it says so), or fail.",
+    )
+
+
+class PipelineConfig(Section):
+    """The whole pipeline's configuration."""
+
+    store: str = Field(default="artifacts", description="Folder of the artifacts, the catalogue and the reports.")
+    model: ModelSettings = Field(default=ModelSettings(), description="The base model.")
+    corpus: CorpusSettings = Field(default=CorpusSettings(), description="Documents and test questions.")
+    augment: AugmentSettings = Field(default=AugmentSettings(), description="Stage 1a: augmentation.")
+    lora: LoraSettings = Field(default=LoraSettings(), description="The adapters' shape.")
+    parametrize: ParametrizeSettings = Field(default=ParametrizeSettings(), description="Stage 1b: parametrization.")
+    translator: TranslatorSettings = Field(default=TranslatorSettings(), description="Stage 2: the translator.")
+    evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="Stage 3: answers and scores.")
+    run: RunSettings = Field(default=RunSettings(), description="Retries and end states.")
+
+    def resolved(self) -> "PipelineConfig":
+        """The same with every empty setting filled in from the model's preset."""
+        preset = MODEL_PRESETS.get(self.model.name, PAPER)
+        given = self.model_dump(exclude_none=True)
+        for section, values in preset.items():
+            given[section] = values | given[section]
+        return PipelineConfig.model_validate(given)
+
+
+# The paper's values (§4.1), for its three models and any other model that has no preset of its own.
+PAPER: dict[str, dict[str, Any]] = {
+    "augment": {"rewrites": 1, "qa_pairs": 3},
+    "parametrize": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official"},
+    "translator": {
+        "residual": False, "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_documents": 1,
+    },
+    "evaluate": {"prag_merge": "sum", "dyprag_merge": "mean", "max_new_tokens": 128},
+}  # fmt: skip
+
+# A model of 135M parameters learns nothing at the paper's rate and writes poor rewrites: larger steps, more pairs.
+SMOLLM2: dict[str, dict[str, Any]] = {
+    "augment": {"rewrites": 1, "qa_pairs": 14},
+    "parametrize": {"learning_rate": 3e-3, "epochs": 4, "batch_size": 2, "samples": "closed-book"},
+    "translator": {
+        "residual": True, "init_std": 1e-3, "learning_rate": 1e-3, "epochs": 1, "batch_documents": 4,
+    },
+    "evaluate": {"prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 20},
+}  # fmt: skip
+
+MODEL_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "smollm2-135m": SMOLLM2,
+    "Qwen/Qwen2.5-1.5B-Instruct": PAPER,
+    "meta-llama/Llama-3.2-1B-Instruct": PAPER,
+    "meta-llama/Meta-Llama-3-8B-Instruct": PAPER,
+}

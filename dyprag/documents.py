@@ -1,0 +1,93 @@
+"""The nouns that all parts share: documents, their augmentations, questions; and the keys that name artifacts.
+
+A key is a hash of whatever made an artifact, so equal work has an equal name and is done once.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+FORMAT_VERSION = 1  # raise it when the bytes of an artifact would change for the same settings
+
+
+def content_key(kind: str, inputs: Sequence[str], settings: Mapping[str, object] | None = None) -> str:
+    """Name an artifact by what made it.
+
+    Args:
+        kind: the artifact's kind, such as "adapter".
+        inputs: texts or keys of the upstream artifacts, in order.
+        settings: those settings that change the result; must be JSON-serialisable.
+
+    Returns:
+        32 hexadecimal characters (128 bits).
+    """
+    payload = json.dumps([kind, FORMAT_VERSION, list(inputs), dict(settings or {})], sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(payload.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text that an adapter is made for. The paper's d_i.
+
+    `id` is the user's name for it; `key` depends on title and text only, so a renamed document is not made again.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+
+    @property
+    def key(self) -> str:
+        return content_key("document", [self.title, self.text])
+
+    @property
+    def passage(self) -> str:
+        """The text as it stands in a prompt, the title before it where there is one."""
+        return f"{self.title}\n{self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True)
+class QAPair:
+    """A question with a short answer and a full-sentence answer (§3.1: q_i^j and a_i^j)."""
+
+    question: str
+    answer: str
+    full_answer: str
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What the augmenting model wrote about one document: n rewrites and m question-answer pairs (§3.1)."""
+
+    rewrites: tuple[str, ...]
+    qa_pairs: tuple[QAPair, ...]
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A test question. `answers` holds the canonical answer first, then its aliases."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    documents: tuple[str, ...] = ()
+    type: str = "single"
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """A document found for a question, with the retriever's score (higher is better)."""
+
+    document: Document
+    score: float
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents in the order of their source, and the questions asked about them."""
+
+    documents: tuple[Document, ...]
+    questions: tuple[Question, ...] = field(default=())

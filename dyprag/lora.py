@@ -1,0 +1,209 @@
+"""Low-rank adapters on the FFN projections of many documents at once: shapes, injection, merging.
+
+An adapter adds scale · B·A to gate_proj, up_proj and down_proj of every layer (§3.1). The product B·A is never
+formed: a forward hook computes scale · (x·Aᵀ)·Bᵀ, with another document's matrices for each row of a batch.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dyprag.errors import ArtifactError
+from dyprag.models import PROJECTIONS, BaseModel
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """LoRA matrices of `docs` documents, stacked.
+
+    a[proj]: [docs, layers, rank, in_features]; b[proj]: [docs, layers, out_features, rank]; `scale` = alpha / rank.
+    """
+
+    a: dict[str, Tensor]
+    b: dict[str, Tensor]
+    scale: float
+
+    @property
+    def docs(self) -> int:
+        return self.a["gate_proj"].shape[0]
+
+    @property
+    def rank(self) -> int:
+        return self.a["gate_proj"].shape[2]
+
+    def to(self, *args: Any) -> "Adapters":
+        """The same on another device or in another dtype."""
+        return Adapters(
+            {p: t.to(*args) for p, t in self.a.items()}, {p: t.to(*args) for p, t in self.b.items()}, self.scale
+        )
+
+    def select(self, docs: Sequence[int]) -> "Adapters":
+        """The adapters of some of the documents, in the order given."""
+        index = list(docs)
+        return Adapters({p: t[index] for p, t in self.a.items()}, {p: t[index] for p, t in self.b.items()}, self.scale)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Flat view of the matrices: `gate_proj.a` … `down_proj.b`."""
+        return {f"{p}.{side}": t for side, half in (("a", self.a), ("b", self.b)) for p, t in half.items()}
+
+
+def initial_adapters(base: BaseModel, rank: int, alpha: float, seed: int, docs: int = 1) -> Adapters:
+    """The one random adapter that every document starts from (§3.1): A as PEFT draws it, B zero, float32.
+
+    PEFT's default is kaiming_uniform with a = √5, that is U(-1/√in, 1/√in). All documents share it, since the
+    translator regresses onto what training makes of it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    a, b = {}, {}
+    for projection in PROJECTIONS:
+        fan_in, fan_out = base.features(projection)
+        bound = fan_in**-0.5
+        one = torch.empty(1, base.layers, rank, fan_in).uniform_(-bound, bound, generator=generator)
+        a[projection] = one.expand(docs, -1, -1, -1).clone().to(base.device)
+        b[projection] = torch.zeros(docs, base.layers, fan_out, rank, device=base.device)
+    return Adapters(a, b, alpha / rank)
+
+
+def stack(adapters: Sequence[Adapters]) -> Adapters:
+    """Several documents' adapters as one batch: [docs₁ + docs₂ + …]. Ranks and scales must be equal."""
+    scales = {adapter.scale for adapter in adapters}
+    if len(scales) != 1:
+        raise ValueError(f"adapters of unlike scale cannot be stacked: {sorted(scales)}")
+    return Adapters(
+        {p: torch.cat([adapter.a[p] for adapter in adapters]) for p in PROJECTIONS},
+        {p: torch.cat([adapter.b[p] for adapter in adapters]) for p in PROJECTIONS},
+        scales.pop(),
+    )
+
+
+def merge(adapters: Adapters, how: str, scores: Sequence[float] = ()) -> Adapters:
+    """Merge the adapters of the c documents of one question into one adapter (§3.3).
+
+    Args:
+        adapters: [c, layers, …], all of one question.
+        how: "sum" of the deltas (PRAG), "mean" of the deltas, or "matrices": the mean of the A's and the mean of the
+            B's taken apart, as the official DyPRAG code does, which is not the mean of the deltas; "weighted": the sum
+            of the deltas, each weighted by the softmax of the retrieval scores, so that a clear winner stays itself.
+        scores: the documents' retrieval scores, for "weighted".
+
+    Returns:
+        [1, layers, …]; of the same rank for "matrices", else of rank c·rank.
+    """
+    if how == "matrices":
+        return Adapters(
+            {p: t.mean(0, keepdim=True) for p, t in adapters.a.items()},
+            {p: t.mean(0, keepdim=True) for p, t in adapters.b.items()},
+            adapters.scale,
+        )
+    weights = {
+        "sum": torch.ones(adapters.docs),
+        "mean": torch.full((adapters.docs,), 1 / adapters.docs),
+        "weighted": torch.tensor(list(scores)).softmax(0) if how == "weighted" else None,
+    }[how]
+    assert weights is not None and len(weights) == adapters.docs
+    a, b = {}, {}
+    for projection in PROJECTIONS:  # concatenating ranks adds the deltas: [B₁ B₂]·[A₁; A₂] = B₁A₁ + B₂A₂
+        a[projection] = torch.cat(adapters.a[projection].unbind(0), dim=1)[None]
+        weighted = adapters.b[projection] * weights.to(adapters.b[projection])[:, None, None, None]
+        b[projection] = torch.cat(weighted.unbind(0), dim=2)[None]
+    return Adapters(a, b, adapters.scale)
+
+
+@contextmanager
+def inject(base: BaseModel, adapters: Adapters | None) -> Iterator[None]:
+    """Let the base model compute with adapters while the context is open.
+
+    Args:
+        base: the frozen model.
+        adapters: one document's ([1, layers, …]: used by every row of a batch) or one for each row
+            ([rows, layers, …]); None leaves the model as it is.
+    """
+    if adapters is None:
+        yield
+        return
+    handles = []
+    try:
+        for projection in PROJECTIONS:
+            # unbind once: its backward is one stack, while indexing would fill a full-size gradient per layer
+            layers_a = adapters.a[projection].to(base.dtype).unbind(1)
+            layers_b = (adapters.b[projection] * adapters.scale).to(base.dtype).unbind(1)
+            for module, a, b in zip(base.ffn[projection], layers_a, layers_b, strict=True):
+                handles.append(module.register_forward_hook(_low_rank_hook(a, b)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _low_rank_hook(a: Tensor, b: Tensor) -> Any:
+    """A forward hook for one module; a: [docs, rank, in], b: [docs, out, rank], b scaled already."""
+    if a.shape[0] == 1:
+        one_a, one_b = a[0], b[0]
+
+        def shared(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+            return output + nn.functional.linear(nn.functional.linear(args[0], one_a), one_b)
+
+        return shared
+
+    def per_row(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        return output + torch.bmm(torch.bmm(args[0], a.mT), b.mT)
+
+    return per_row
+
+
+_PEFT_NAME = re.compile(r"base_model\.model\.(?P<path>.+)\.(?P<proj>\w+)\.lora_(?P<side>[AB])\.weight")
+
+
+def save_peft(base: BaseModel, adapter: Adapters, folder: Path, model_name: str) -> None:
+    """Write one document's adapter ([1, layers, …]) in PEFT's own format: adapter_config.json and safetensors."""
+    from peft import LoraConfig
+
+    names = {id(module): name for name, module in base.model.named_modules()}
+    tensors = {}
+    for projection in PROJECTIONS:
+        for layer, module in enumerate(base.ffn[projection]):
+            for side, half in (("A", adapter.a), ("B", adapter.b)):
+                name = f"base_model.model.{names[id(module)]}.lora_{side}.weight"
+                tensors[name] = half[projection][0, layer].detach().cpu().contiguous()
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = LoraConfig(
+        r=adapter.rank, lora_alpha=_plain(adapter.scale * adapter.rank), lora_dropout=0.0, bias="none",
+        target_modules=list(PROJECTIONS), task_type="CAUSAL_LM", base_model_name_or_path=model_name, inference_mode=True,
+    )  # fmt: skip
+    config.save_pretrained(str(folder))
+
+
+def load_peft(folder: Path) -> Adapters:
+    """Read one document's adapter from PEFT's format, as [1, layers, …] on the CPU.
+
+    Raises:
+        ArtifactError: files that are missing, damaged, or not an FFN adapter of every layer.
+    """
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text())
+        tensors = load_file(folder / "adapter_model.safetensors")
+    except Exception as error:  # safetensors raises its own kind for a truncated file
+        raise ArtifactError(f"adapter {folder}", f"it cannot be read ({error})", "Make it again: dyprag run.") from error
+    found: dict[tuple[str, str], dict[int, Tensor]] = {}
+    for name, tensor in tensors.items():
+        match = _PEFT_NAME.fullmatch(name)
+        layer = re.search(r"\.(\d+)\.", match["path"]) if match else None
+        if not match or not layer or match["proj"] not in PROJECTIONS:
+            raise ArtifactError(f"adapter {folder}", f"it adapts {name}", "Only FFN adapters can be used here.")
+        found.setdefault((match["proj"], match["side"]), {})[int(layer[1])] = tensor
+    halves = {
+        side: {p: torch.stack([t for _, t in sorted(found[p, side].items())])[None] for p in PROJECTIONS} for side in "AB"
+    }
+    return Adapters(halves["A"], halves["B"], config["lora_alpha"] / config["r"])
+
+
+def _plain(number: float) -> float | int:
+    return int(number) if float(number).is_integer() else number

@@ -1,0 +1,34 @@
+"""DyPRAG: the retrieved documents' embeddings are translated into adapters at test time (§3.3); Combine adds passages."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dyprag.documents import Document, Retrieved
+from dyprag.lora import Adapters, merge
+from dyprag.translator import Translator
+
+
+@dataclass(frozen=True)
+class DyPRAG:
+    """Translated adapters, injected. `embedding` gives a document's stored embedding, [hidden]."""
+
+    translator: Translator
+    embedding: Callable[[Document], Tensor]
+    merge: str
+    passages_in_prompt: bool = False
+
+    @property
+    def name(self) -> str:
+        return "dyprag-combine" if self.passages_in_prompt else "dyprag"
+
+    @torch.inference_mode()
+    def adapter(self, retrieved: Sequence[Retrieved]) -> Adapters | None:
+        """The merged adapter of all the documents."""
+        if not retrieved:
+            return None
+        device = next(self.translator.parameters()).device
+        embeddings = torch.stack([self.embedding(item.document) for item in retrieved]).to(device)
+        return merge(self.translator(embeddings), self.merge, [item.score for item in retrieved])

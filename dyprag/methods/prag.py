@@ -1,0 +1,32 @@
+"""PRAG: the trained adapters of the retrieved documents, merged (arXiv 2501.15915); PRAG-Combine adds the passages."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dyprag.documents import Document, Retrieved
+from dyprag.lora import Adapters, merge, stack
+
+
+@dataclass(frozen=True)
+class PRAG:
+    """Trained adapters, injected.
+
+    `load` gives a document's trained adapter ([1, layers, …]), or None where its training failed: such a document is
+    left out of the merge.
+    """
+
+    load: Callable[[Document], Adapters | None]
+    merge: str
+    passages_in_prompt: bool = False
+
+    @property
+    def name(self) -> str:
+        return "prag-combine" if self.passages_in_prompt else "prag"
+
+    def adapter(self, retrieved: Sequence[Retrieved]) -> Adapters | None:
+        """The merged adapter of those documents that have one."""
+        loaded = [(self.load(item.document), item.score) for item in retrieved]
+        found = [(adapter, score) for adapter, score in loaded if adapter is not None]
+        if not found:
+            return None
+        return merge(stack([adapter for adapter, _ in found]), self.merge, [score for _, score in found])

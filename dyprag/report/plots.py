@@ -1,0 +1,135 @@
+"""The report's pictures, drawn without a display and without pyplot's global state.
+
+Matplotlib is imported when the first picture is drawn: it takes a second that other commands should not wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart too.
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
+THIN_LINES = 12
+
+
+def f1_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Each row's F1 with its interval; methods with adapters, and those with a translator, in colours of their own."""
+    figure = _figure(0.42 * len(rows) + 1.0)
+    axes = figure.add_subplot()
+    values = [row["f1"] for row in rows]
+    below = [max(0.0, row["f1"] - row["f1_low"]) for row in rows]
+    above = [max(0.0, row["f1_high"] - row["f1"]) for row in rows]
+    axes.barh(range(len(rows)), values, xerr=[below, above], color=_colours(rows), capsize=4, height=0.65)
+    axes.set_xlim(0, max(row["f1_high"] for row in rows) * 1.12 or 1)
+    for place, row in enumerate(rows):
+        _write_at(axes, row["f1_high"], place, f"{row['f1']:.1f}")
+    _name_bars(axes, rows)
+    axes.set_xlabel("token F1, % (whiskers: 95 % interval)")
+    _save(figure, path)
+
+
+def cost_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """What an answer costs in time and a document in storage, side by side."""
+    figure = _figure(0.36 * len(rows) + 1.1)
+    time, space = figure.subplots(1, 2, sharey=True)
+    seconds = [float(row["seconds_per_answer"]) for row in rows]
+    stored = [float(row["bytes_per_document"]) for row in rows]
+    time.set_xlim(0, max(seconds) * 1.25 or 1)
+    if positive := [value for value in stored if value > 0]:
+        # Texts are a thousand times smaller than adapters, and vanilla stores nothing: its bar has no length.
+        space.set_xscale("log")
+        space.set_xlim(min(positive) / 10, max(positive) * 30)
+    for axes, values, texts in (
+        (time, seconds, [f"{value:.2f}" for value in seconds]),
+        (space, stored, [human_bytes(value) for value in stored]),
+    ):
+        axes.barh(range(len(rows)), values, color=_colours(rows), height=0.65)
+        for place, (value, text) in enumerate(zip(values, texts, strict=True)):
+            _write_at(axes, max(value, axes.get_xlim()[0]), place, text)
+    _name_bars(time, rows)
+    time.set_xlabel("seconds per answer")
+    space.set_xlabel("bytes per document" + (" (log axis)" if positive else ""))
+    _save(figure, path)
+
+
+def translator_chart(curve: Sequence[dict[str, float]], path: Path) -> None:
+    """The translator's losses over its training steps."""
+    figure = _figure(3.4)
+    axes = figure.add_subplot()
+    steps = [point["step"] for point in curve]
+    for name, colour in (("total", "black"), ("pred", BLUE), ("mse", ORANGE), ("kl", GREEN)):
+        values = [point[name] for point in curve]
+        if any(value > 0 for value in values):  # a log axis cannot show a loss that stays at zero
+            axes.set_yscale("log", nonpositive="mask")
+            label = name if name == "total" else f"L_{name}"
+            axes.plot(steps, values, color=colour, label=label, linewidth=1.4, marker=".", markersize=2)
+            axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    axes.set_xlabel("training step")
+    axes.set_ylabel("loss (log axis)")
+    _save(figure, path)
+
+
+def adapter_chart(curves: dict[str, list[float]], path: Path) -> None:
+    """The losses of some documents' adapters as thin lines, and the mean over all documents."""
+    figure = _figure(3.4)
+    axes = figure.add_subplot()
+    for losses in spread(list(curves.values()), THIN_LINES):
+        axes.plot(range(1, len(losses) + 1), losses, color=GREY, linewidth=0.7, alpha=0.8)
+    longest = max(map(len, curves.values()))
+    at_step = [[losses[step] for losses in curves.values() if step < len(losses)] for step in range(longest)]
+    mean = [sum(values) / len(values) for values in at_step]
+    axes.plot(range(1, longest + 1), mean, color=VERMILION, linewidth=2.2, marker=".")
+    axes.set_title(f"thick: mean of {len(curves)} documents; thin: single documents", fontsize=10, loc="left")
+    axes.set_xlabel("training step of the document's adapter")
+    axes.set_ylabel("loss")
+    axes.locator_params(axis="x", integer=True)
+    _save(figure, path)
+
+
+def spread(items: list[Any], most: int) -> list[Any]:
+    """At most so many of the items, evenly spread over the list."""
+    if len(items) <= most:
+        return items
+    return [items[place * len(items) // most] for place in range(most)]
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes as people read it: 0 B, 740 kB, 1.5 MB."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while round(value) >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 9.95 else f"{value:.1f} {units[0]}"
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(8, height), dpi=150, layout="constrained", facecolor="white")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png")  # a figure without pyplot draws with Agg
+
+
+def _colours(rows: Sequence[dict[str, Any]]) -> list[str]:
+    kinds = {"prag": BLUE, "dyprag": VERMILION}
+    return [kinds.get(row["method"].split("-")[0], GREY) for row in rows]
+
+
+def _name_bars(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    names = [row["method"] + ("" if row["split"] == "all" else f", {row['split']}") for row in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, as in the table
+
+
+def _write_at(axes: Axes, x: float, y: float, text: str) -> None:
+    axes.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)

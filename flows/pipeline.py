@@ -1,0 +1,33 @@
+"""The whole pipeline, as in the paper's figure: ingest, augment, parametrize, train the translator, evaluate."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import State
+
+from dyprag.config import PipelineConfig
+from dyprag.corpus import load_corpus
+from flows.augment import augment
+from flows.evaluate import evaluate
+from flows.ingest import ingest
+from flows.parametrize import parametrize
+from flows.stage import Summary, end_state
+from flows.train_translator import train_translator
+
+
+@flow(name="pipeline", flow_run_name="pipeline {config.corpus.documents}")
+def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+    """From documents to a results table. Whatever is made already is taken as it is.
+
+    Each stage is a sub-flow. A document that fails a stage waits there; the others go on. Without questions the
+    evaluation is left out.
+    """
+    stages = [ingest, augment, parametrize, train_translator]
+    corpus = config.corpus
+    if load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions).questions:
+        stages.append(evaluate)
+    summaries: list[Summary] = []
+    for stage_flow in stages:
+        state = stage_flow(config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})}), return_state=True)
+        summaries += [Summary(**summary) for summary in state.result()]
+    return end_state(config, summaries)

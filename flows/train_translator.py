@@ -1,0 +1,87 @@
+"""Stage 2: document embeddings, then the translator from the doc-param pairs (§3.2)."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from dyprag.config import PipelineConfig
+from dyprag.errors import StoreError
+from flows.parametrize import adapter_jobs
+from flows.stage import Stage, Summary, end_state, stage, with_retries
+from storage.catalogue import Work
+from tasks.embed import embed_documents
+from tasks.plan import Job
+from tasks.train_translator import train_translator_on
+
+SHARD = 100  # documents embedded by one task: seconds of work
+
+
+@flow(
+    name="train-translator", flow_run_name="train translator {config.corpus.documents}",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
+)  # fmt: skip
+def train_translator(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+    """Embed every document, then train the translator on those that are not held out."""
+    return end_state(config, train_on_corpus(config))
+
+
+def train_on_corpus(config: PipelineConfig) -> list[Summary]:
+    """The work of the flow; gives the summaries of embedding and of training."""
+    with stage(config, "embed") as run:
+        corpus_key = run.require_corpus()
+        embedded = run.summary(_embed(run, corpus_key))
+    with stage(config, "train-translator") as run:
+        jobs = translator_jobs(run)
+        if not jobs:
+            raise StoreError(f"store {run.store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
+        key = translator_key(run, jobs)
+        work = Work("translator", key, "cached")
+        if record := run.store.find("translator", key):
+            run.catalogue.record_work(run.run_id, run.name, [work], [record])
+        else:
+            run.catalogue.record_work(run.run_id, run.name, [Work("translator", key, "waiting")])
+            future = with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
+            record = future.result()
+            work = Work("translator", key, "done", attempts=1, seconds=record.seconds)
+            run.catalogue.record_work(run.run_id, run.name, [work], [record])
+        return [embedded, run.summary([work])]
+
+
+def translator_jobs(run: Stage) -> list[tuple[Job, Job]]:
+    """(adapter, embedding) jobs of the documents that the translator is trained on: adapter at hand, not held out."""
+    held_out = run.plan.held_out()
+    pairs = []
+    documents = {document.id: document for document in run.plan.documents}
+    for job in adapter_jobs(run)[0]:
+        if job.document_id not in held_out and run.store.find("adapter", job.key):
+            embedding = run.plan.embedding_key(documents[job.document_id])
+            pairs.append((job, Job(job.document_id, job.document_key, embedding)))
+    return pairs
+
+
+def translator_key(run: Stage, jobs: list[tuple[Job, Job]]) -> str:
+    """The key of the translator trained on these pairs."""
+    documents = {document.id: document for document in run.plan.documents}
+    return run.plan.translator_key([documents[adapter.document_id] for adapter, _ in jobs])
+
+
+def _embed(run: Stage, corpus_key: str) -> list[Work]:
+    jobs = [Job(d.id, d.key, run.plan.embedding_key(d)) for d in run.plan.documents]
+    found = {job.key: record for job in jobs if (record := run.store.find("embedding", job.key))}
+    missing = [job for job in jobs if job.key not in found]
+    work = [Work(job.document_id, job.key, "cached", job.document_key) for job in jobs if job.key in found]
+    run.catalogue.record_work(run.run_id, run.name, work, list(found.values()))
+    task = with_retries(embed_documents, run.config)
+    shards = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
+    futures = [
+        task.submit(f"{shard[0].document_id} and {len(shard) - 1} more", shard, corpus_key, run.config)
+        for shard in shards
+    ]
+    for future, shard in zip(futures, shards, strict=True):
+        records = {record.key: record for record in future.result()}
+        made = [Work(j.document_id, j.key, "done", j.document_key, 1, records[j.key].seconds) for j in shard]
+        run.catalogue.record_work(run.run_id, run.name, made, list(records.values()))
+        work += made
+    return work

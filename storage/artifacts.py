@@ -1,0 +1,211 @@
+"""Artifacts on disk: one folder each, named by its key, written at once or not at all, checked when read.
+
+    STORE/KIND/ab/abcd…/        the artifact's files (Parquet, safetensors, JSON) and record.json
+    STORE/damaged/              artifacts that failed their check, moved out of the way
+    STORE/catalogue.duckdb      the catalogue (storage/catalogue.py)
+    STORE/reports/              what people read
+
+The record says what made the artifact and how its bytes must look, so the catalogue can be rebuilt from records alone.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dyprag.errors import ArtifactError, StoreError
+
+logger = logging.getLogger("dyprag.storage")
+
+KINDS = ("corpus", "augmentation", "embedding", "adapter", "translator", "prediction")
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one artifact. `measures` holds figures of its making: tokens, losses, and so on."""
+
+    kind: str
+    key: str
+    inputs: list[str]
+    settings: dict[str, Any]
+    document_key: str = ""
+    document_id: str = ""
+    created: float = 0.0
+    seconds: float = 0.0
+    measures: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file["bytes"] for file in self.files.values())
+
+    @property
+    def checksum(self) -> str:
+        """One checksum over those of the files."""
+        joined = "".join(f"{name}:{file['blake2b']};" for name, file in sorted(self.files.items()))
+        return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
+
+
+class Store:
+    """The artifacts below one folder.
+
+    Raises:
+        StoreError: the folder cannot be created or written.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise StoreError(
+                f"store {self.root}", f"it cannot be written ({error.strerror})",
+                "Choose another folder (--set store=PATH) or give yourself the right to write there.",
+            ) from error
+
+    @property
+    def catalogue_path(self) -> Path:
+        return self.root / "catalogue.duckdb"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    def folder(self, kind: str, key: str) -> Path:
+        """Where the artifact of this key is, or would be."""
+        return self.root / kind / key[:2] / key
+
+    def write(self, record: Record, fill: Callable[[Path], dict[str, Any] | None]) -> Record:
+        """Write an artifact at once or not at all.
+
+        Args:
+            record: its kind, key and origin; files, time and measures are filled in here.
+            fill: writes the files into the folder it is given, and may return measures.
+
+        Returns:
+            The finished record; where the key was written before (by another process, say), the one on disk.
+
+        Raises:
+            StoreError: the disk is full, or the folder cannot be written.
+        """
+        target = self.folder(record.kind, record.key)
+        began = time.time()
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as temporary:
+                folder = Path(temporary) / "artifact"
+                folder.mkdir()
+                measures = fill(folder) or {}
+                files = {}
+                for path in sorted(folder.iterdir()):
+                    _flush(path)
+                    files[path.name] = {"bytes": path.stat().st_size, "blake2b": _checksum(path)}
+                finished = Record(**{
+                    **asdict(record), "created": began, "seconds": record.seconds or time.time() - began,
+                    "measures": {**record.measures, **measures}, "files": files,
+                })  # fmt: skip
+                (folder / RECORD).write_text(json.dumps(asdict(finished), ensure_ascii=False, indent=1))
+                _flush(folder / RECORD)
+                try:
+                    os.rename(folder, target)
+                except OSError:
+                    existing = self.find(record.kind, record.key)
+                    if existing is None:
+                        raise
+                    return existing
+                _flush(target.parent)
+                return finished
+        except OSError as error:
+            raise StoreError(
+                f"store {self.root}", f"the {record.kind} {record.key} cannot be written ({error.strerror})",
+                "Free disk space or mend the folder's rights, then run again: finished work is kept.",
+            ) from error
+
+    def find(self, kind: str, key: str) -> Record | None:
+        """The record of an artifact that is there and sound; None where there is none.
+
+        A damaged one is reported, moved to STORE/damaged and counts as absent, so that it is made again.
+        """
+        folder = self.folder(kind, key)
+        if not folder.exists():
+            return None
+        try:
+            return self._checked(folder)
+        except ArtifactError as error:
+            logger.warning("%s It is moved to %s and made again.", error, self.root / "damaged")
+            self._set_aside(folder)
+            return None
+
+    def open(self, kind: str, key: str) -> Path:
+        """The folder of a sound artifact.
+
+        Raises:
+            ArtifactError: it is missing or damaged.
+        """
+        if self.find(kind, key) is None:
+            raise ArtifactError(
+                f"{kind} {key}", "it is missing or damaged", "Run the stage that makes it again: dyprag run."
+            )
+        return self.folder(kind, key)
+
+    def records(self) -> Iterator[Record]:
+        """Every readable record, for rebuilding the catalogue. Files are not checked here."""
+        for kind in KINDS:
+            for path in sorted((self.root / kind).glob(f"*/*/{RECORD}")):
+                try:
+                    yield Record(**json.loads(path.read_text()))
+                except (OSError, ValueError, TypeError):
+                    logger.warning("%s cannot be read and is left out.", path)
+
+    def sweep(self, older_than: float = 3600.0) -> None:
+        """Remove what killed writers left behind, once it is an hour old and surely nobody's."""
+        for path in self.root.glob("*/*/.writing-*"):
+            try:
+                if time.time() - path.stat().st_mtime > older_than:
+                    shutil.rmtree(path, ignore_errors=True)
+            except OSError:
+                continue
+
+    def _checked(self, folder: Path) -> Record:
+        try:
+            record = Record(**json.loads((folder / RECORD).read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ArtifactError(f"artifact {folder}", "its record cannot be read", "It needs no action.") from error
+        for name, expected in record.files.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != expected["bytes"]:
+                raise ArtifactError(f"artifact {folder}", f"{name} is missing or truncated", "It needs no action.")
+            if _checksum(path) != expected["blake2b"]:
+                raise ArtifactError(f"artifact {folder}", f"{name} has a wrong checksum", "It needs no action.")
+        return record
+
+    def _set_aside(self, folder: Path) -> None:
+        target = self.root / "damaged" / f"{folder.name}-{time.time_ns()}"
+        target.parent.mkdir(exist_ok=True)
+        try:
+            os.rename(folder, target)
+        except FileNotFoundError:  # another process did it
+            pass
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

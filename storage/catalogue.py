@@ -1,0 +1,198 @@
+"""The DuckDB catalogue: which documents there are, what was made of each, what failed and why, and every result.
+
+One process writes, in short connections; others read. Everything but `work`, `runs` and `results` can be rebuilt from
+the artifacts' records, and is when the file is missing.
+
+    SELECT * FROM failures;      -- which documents failed, where and why
+    SELECT * FROM progress;      -- per stage: done, failed, waiting, cached
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from dyprag.errors import StoreError
+from storage.artifacts import Record, Store
+
+STAGES = ("ingest", "augment", "parametrize", "embed", "train-translator", "evaluate")
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    run_id VARCHAR PRIMARY KEY, flow VARCHAR, started TIMESTAMPTZ, finished TIMESTAMPTZ, state VARCHAR, config JSON);
+CREATE TABLE IF NOT EXISTS documents (
+    document_key VARCHAR, document_id VARCHAR, corpus_key VARCHAR, title VARCHAR, words INTEGER,
+    PRIMARY KEY (corpus_key, document_id));
+CREATE TABLE IF NOT EXISTS artifacts (
+    key VARCHAR PRIMARY KEY, kind VARCHAR, document_key VARCHAR, document_id VARCHAR, bytes BIGINT, checksum VARCHAR,
+    seconds DOUBLE, created TIMESTAMPTZ, inputs JSON, settings JSON, measures JSON);
+CREATE TABLE IF NOT EXISTS work (
+    run_id VARCHAR, stage VARCHAR, key VARCHAR, document_id VARCHAR, document_key VARCHAR, state VARCHAR,
+    attempts INTEGER, seconds DOUBLE, error_type VARCHAR, error VARCHAR, updated TIMESTAMPTZ,
+    PRIMARY KEY (run_id, stage, document_id));
+CREATE TABLE IF NOT EXISTS results (
+    run_id VARCHAR, method VARCHAR, dataset VARCHAR, split VARCHAR, questions INTEGER, em DOUBLE, f1 DOUBLE,
+    f1_low DOUBLE, f1_high DOUBLE, "precision" DOUBLE, recall DOUBLE, seconds_per_answer DOUBLE,
+    bytes_per_document DOUBLE, created TIMESTAMPTZ);
+CREATE OR REPLACE VIEW latest_work AS
+    SELECT work.* FROM work
+    JOIN (SELECT stage, arg_max(run_id, updated) AS run_id FROM work GROUP BY stage) USING (stage, run_id);
+CREATE OR REPLACE VIEW failures AS
+    SELECT document_id, stage, error_type, error, attempts, updated FROM latest_work WHERE state = 'failed'
+    ORDER BY stage, document_id;
+CREATE OR REPLACE VIEW progress AS
+    SELECT stage, count(*) FILTER (state IN ('done', 'cached')) AS done, count(*) FILTER (state = 'failed') AS failed,
+        count(*) FILTER (state = 'waiting') AS waiting, count(*) FILTER (state = 'cached') AS cached
+    FROM latest_work GROUP BY stage;
+CREATE OR REPLACE VIEW document_artifacts AS
+    SELECT document_id, kind, key, bytes, seconds, created FROM artifacts WHERE document_id <> ''
+    ORDER BY document_id, kind, created;
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What became of one unit of work (a document, or a method on a set of questions) in a stage of a run."""
+
+    document_id: str
+    key: str
+    state: str  # waiting, done, cached or failed
+    document_key: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+    error_type: str = ""
+    error: str = ""
+
+
+class Catalogue:
+    """The catalogue of one store. Connections are opened for one statement or batch and closed again, so that other
+    processes get their turn; a file that another process holds is waited for."""
+
+    def __init__(self, store: Store, wait_seconds: float = 30.0) -> None:
+        self.path, self.store, self.wait_seconds = store.catalogue_path, store, wait_seconds
+
+    def prepare(self) -> None:
+        """Create what is missing; a missing file is rebuilt from the artifacts."""
+        missing = not self.path.exists()
+        with self._writing() as connection:
+            connection.execute(SCHEMA)
+        if missing:
+            self.add_artifacts(self.store.records())
+
+    def begin_run(self, run_id: str, flow: str, config: dict[str, Any]) -> None:
+        """Note the start of a flow run with its full configuration. A retried run keeps its row."""
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, now(), NULL, 'running', ?)", [run_id, flow, json.dumps(config)]
+            )
+
+    def finish_run(self, run_id: str, state: str) -> None:
+        """Note how a run ended."""
+        with self._writing() as connection:
+            connection.execute("UPDATE runs SET finished = now(), state = ? WHERE run_id = ?", [state, run_id])
+
+    def add_documents(self, corpus_key: str, rows: Sequence[tuple[str, str, str, int]]) -> None:
+        """Rows of (document_key, document_id, title, words)."""
+        with self._writing() as connection:
+            if rows:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)",
+                    [[key, identity, corpus_key, title, words] for key, identity, title, words in rows],
+                )
+
+    def add_artifacts(self, records: Iterable[Record]) -> None:
+        """Rows for artifacts on disk; known ones are replaced by what the disk says."""
+        rows = [
+            [r.key, r.kind, r.document_key, r.document_id, r.bytes, r.checksum, r.seconds, r.created,
+             json.dumps(r.inputs), json.dumps(r.settings), json.dumps(r.measures)]
+            for r in records
+        ]  # fmt: skip
+        if rows:
+            with self._writing() as connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?, to_timestamp(?), ?, ?, ?)", rows
+                )
+
+    def record_work(self, run_id: str, stage: str, items: Sequence[Work], artifacts: Sequence[Record] = ()) -> None:
+        """Write a batch of outcomes, and the artifacts they made, in one transaction."""
+        if not items and not artifacts:
+            return
+        self.add_artifacts(artifacts)
+        with self._writing() as connection:
+            if items:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO work VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+                    [
+                        [run_id, stage, w.key, w.document_id, w.document_key, w.state, w.attempts, w.seconds,
+                         w.error_type, w.error]
+                        for w in items
+                    ],
+                )  # fmt: skip
+
+    def add_results(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Result rows of an evaluation; those of the same run are replaced."""
+        columns = ["method", "dataset", "split", "questions", "em", "f1", "f1_low", "f1_high", "precision", "recall",
+                   "seconds_per_answer", "bytes_per_document"]  # fmt: skip
+        with self._writing() as connection:
+            connection.execute("DELETE FROM results WHERE run_id = ?", [run_id])
+            if rows:
+                connection.executemany(
+                    f"INSERT INTO results VALUES (?, {', '.join('?' * len(columns))}, now())",
+                    [[run_id, *(row[column] for column in columns)] for row in rows],
+                )
+
+    def progress(self) -> list[dict[str, Any]]:
+        """Per stage of the newest runs, in the pipeline's order: stage, done, failed, waiting, cached."""
+        rows = {row["stage"]: row for row in self.query("SELECT stage, done, failed, waiting, cached FROM progress")}
+        empty = {"done": 0, "failed": 0, "waiting": 0, "cached": 0}
+        return [rows.get(stage, {"stage": stage, **empty}) for stage in STAGES]
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Read rows as dictionaries.
+
+        Raises:
+            StoreError: there is no catalogue yet, or another process holds it for too long.
+        """
+        if not self.path.exists():
+            raise StoreError(f"catalogue {self.path}", "there is none yet", "Run the pipeline first: dyprag run.")
+        with self._connected(read_only=True) as connection:
+            cursor = connection.execute(sql, list(parameters))
+            names = [column[0] for column in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._connected(read_only=False) as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _connected(self, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = self._connect(read_only)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _connect(self, read_only: bool) -> duckdb.DuckDBPyConnection:
+        deadline = time.monotonic() + self.wait_seconds
+        while True:
+            try:
+                return duckdb.connect(str(self.path), read_only=read_only)
+            except duckdb.Error as error:
+                busy = "lock" in str(error).lower() or "different configuration" in str(error)
+                if not busy or time.monotonic() > deadline:
+                    reason = "another process holds it" if busy else f"it cannot be opened ({error})"
+                    remedy = (
+                        "Wait for that run to end, or stop it."
+                        if busy
+                        else "Delete the file: the next run rebuilds it from the artifacts."
+                    )
+                    raise StoreError(f"catalogue {self.path}", reason, remedy) from error
+                time.sleep(0.05)
+

@@ -1,0 +1,24 @@
+"""Stage 2, first step: document embeddings, once per document (§3.2). Quick work, so one task takes a shard."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from dyprag.config import PipelineConfig
+from storage.artifacts import Record, Store
+from storage.tables import write_embedding
+from tasks.plan import Job
+from tasks.work import base_model, ingested, is_passing
+
+
+@task(name="embed", task_run_name="embed {shard}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+def embed_documents(shard: str, jobs: list[Job], corpus_key: str, config: PipelineConfig) -> list[Record]:
+    """Embed a shard of documents; each embedding is an artifact of its own."""
+    from dyprag.generation import embed
+
+    store, base = Store(config.store), base_model(config)
+    records = []
+    for job in jobs:
+        embedding = embed(base, [ingested(config.store, corpus_key)[job.document_id].passage])[0].tolist()
+        record = Record("embedding", job.key, [job.document_key], {}, job.document_key, job.document_id)
+        records.append(store.write(record, lambda folder, values=embedding: write_embedding(folder, values)))
+    return records

@@ -1,0 +1,77 @@
+"""What is to be made, under which key: the one place that says which settings and inputs an artifact depends on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from dyprag.augmentation import PROMPT_VERSION
+from dyprag.config import PipelineConfig
+from dyprag.documents import Corpus, Document, Question, content_key
+from dyprag.models import model_fingerprint
+
+
+@dataclass(frozen=True)
+class Job:
+    """One document's work in one stage: what to make, and the key of what it is made from."""
+
+    document_id: str
+    document_key: str
+    key: str
+    upstream: str = ""
+
+
+class Plan:
+    """Keys of every artifact of a configuration over a corpus. The configuration must be resolved."""
+
+    def __init__(self, config: PipelineConfig, corpus: Corpus) -> None:
+        self.config, self.corpus = config, corpus
+
+    @cached_property
+    def model(self) -> dict[str, object]:
+        """The model's part in a key."""
+        return {"model": model_fingerprint(self.config.model.name), **self.config.model.material()}
+
+    @cached_property
+    def corpus_key(self) -> str:
+        documents = [part for d in self.corpus.documents for part in (d.id, d.key)]
+        questions = [f"{q.id}\n{q.question}\n{q.answers}\n{q.documents}\n{q.type}" for q in self.corpus.questions]
+        return content_key("corpus", [*documents, *questions])
+
+    @cached_property
+    def documents(self) -> list[Document]:
+        """Documents with text, one of each content: the same text under two ids is made once."""
+        return list({d.key: d for d in reversed(self.corpus.documents) if d.text}.values())[::-1]
+
+    def augmentation_key(self, document: Document) -> str:
+        settings = {**self.config.augment.material(), **self.model}
+        return content_key("augmentation", [document.key, PROMPT_VERSION], settings)
+
+    def adapter_key(self, document: Document) -> str:
+        settings = {
+            "lora": self.config.lora.material(), "parametrize": self.config.parametrize.material(), **self.model,
+        }  # fmt: skip
+        return content_key("adapter", [self.augmentation_key(document)], settings)
+
+    def embedding_key(self, document: Document) -> str:
+        return content_key("embedding", [document.key], self.model)
+
+    def translator_key(self, documents: Sequence[Document]) -> str:
+        """The translator trained on these documents' adapters and embeddings."""
+        inputs = [key for d in documents for key in (self.adapter_key(d), self.embedding_key(d))]
+        return content_key("translator", inputs, self.config.translator.material())
+
+    def held_out(self) -> set[str]:
+        """Ids of the documents that the translator is not trained on; chosen by content, so an order does not matter."""
+        count = math.ceil(len(self.documents) * self.config.corpus.held_out)
+        chosen = sorted(self.documents, key=lambda d: content_key("held-out", [d.key]))[:count]
+        keys = {d.key for d in chosen}
+        return {d.id for d in self.corpus.documents if d.key in keys}
+
+    def split(self, question: Question) -> str:
+        """Whether the translator saw the question's documents in training: seen, unseen, or mixed."""
+        held_out = self.held_out()
+        unseen = [document in held_out for document in question.documents]
+        if unseen and all(unseen):
+            return "unseen"
+        return "seen" if unseen and not any(unseen) else "mixed"

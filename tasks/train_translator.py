@@ -1,0 +1,71 @@
+"""Stage 2: the translator, trained on the doc-param pairs (§3.2)."""
+
+import logging
+from time import perf_counter
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+
+from dyprag.config import PipelineConfig
+from storage.artifacts import Record, Store
+from storage.tables import read_augmentation, read_embedding, write_rows
+from tasks.plan import Job
+from tasks.work import base_model, ingested, is_passing
+
+logger = logging.getLogger("dyprag.tasks")
+
+
+@task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+def train_translator_on(
+    key: str, pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig
+) -> Record:
+    """Train the translator on (adapter, embedding) pairs and store it with its learning curve.
+
+    Args:
+        key: the translator's key.
+        pairs: for each training document the jobs that made its adapter and its embedding.
+    """
+    import torch
+
+    from dyprag.alignment import Losses, Pair, train_translator
+    from dyprag.lora import load_peft
+    from dyprag.parametrize import document_samples
+    from dyprag.translator import Translator, save_translator
+
+    store, base = Store(config.store), base_model(config)
+    settings, documents = config.parametrize, ingested(config.store, corpus_key)
+    data = []
+    for adapter, embedding in pairs:
+        augmentation = read_augmentation(store.open("augmentation", adapter.upstream))
+        document = documents[adapter.document_id]
+        data.append(Pair(
+            torch.tensor(read_embedding(store.open("embedding", embedding.key))),
+            load_peft(store.open("adapter", adapter.key)),
+            document_samples(base, document, augmentation, settings.answer, settings.samples),
+        ))  # fmt: skip
+    lora = config.lora
+    translator = Translator.for_model(base, config.translator, lora.rank, lora.alpha, lora.seed)
+    progress = create_progress_artifact(0, description="Translator training")
+    began = reported = perf_counter()
+
+    def on_step(step: int, steps: int, losses: Losses) -> None:
+        nonlocal reported
+        if perf_counter() - reported > 10 or step == steps:
+            reported = perf_counter()
+            update_progress_artifact(progress, 100 * step / steps)
+            logger.info("translator: step %d of %d, L_align %.3f", step, steps, losses.total)
+
+    curve = train_translator(base, translator, data, config.translator, on_step)
+    parameters = sum(parameter.numel() for parameter in translator.parameters())
+    record = Record(
+        "translator", key, [part.key for pair in pairs for part in pair], config.translator.material(),
+        seconds=perf_counter() - began,
+        measures={"steps": len(curve), "parameters": parameters, "documents": len(pairs), "loss": curve[-1].total},
+    )  # fmt: skip
+
+    def fill(folder):  # type: ignore[no-untyped-def]
+        save_translator(translator, folder)
+        write_rows(folder / "curve.parquet", [{"step": i, **vars(x)} for i, x in enumerate(curve, start=1)])
+
+    return store.write(record, fill)

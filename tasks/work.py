@@ -1,0 +1,56 @@
+"""What every task shares: its store, its corpus, its model, and how a document's error leaves it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from prefect.runtime import task_run
+from prefect.states import Completed, State
+
+from dyprag.config import PipelineConfig
+from dyprag.documents import Document
+from dyprag.errors import DypragError, OutOfMemory, is_out_of_memory
+from dyprag.models import BaseModel, load_model
+from storage.artifacts import Record, Store
+from storage.tables import read_corpus
+
+
+def base_model(config: PipelineConfig) -> BaseModel:
+    """The base model, loaded once per process."""
+    return load_model(config.model.name, config.model.dtype, config.model.device)
+
+
+@lru_cache(maxsize=4)
+def ingested(store_root: str, corpus_key: str) -> dict[str, Document]:
+    """The documents of an ingested corpus by id, read once per process."""
+    folder = Store(store_root).open("corpus", corpus_key)
+    return {document.id: document for document in read_corpus(folder).documents}
+
+
+@contextmanager
+def one_document(document_id: str) -> Iterator[None]:
+    """Let a document's error leave its task as its own: named, and with the number of the attempt."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            error = OutOfMemory(
+                f"document {document_id!r}", "the memory did not suffice for it",
+                "Split the document, make the batches smaller, or use a machine with more memory.",
+            ).with_traceback(error.__traceback__)  # fmt: skip
+        error.attempts = task_run.run_count or 1  # type: ignore[attr-defined]
+        raise error from None
+
+
+def is_passing(task: Any, run: Any, state: State[Any]) -> bool:
+    """Whether a failed task is worth another try: not where the input itself is at fault."""
+    error = state.data if isinstance(state.data, BaseException) else None
+    if error is None:
+        error = state.result(raise_on_failure=False) if state.data is not None else None
+    return isinstance(error, OutOfMemory) or not isinstance(error, DypragError)
+
+
+def reused(record: Record) -> State[Record]:
+    """The state of a task that found its artifact made already, by another run perhaps."""
+    return Completed(name="Reused", data=record)
