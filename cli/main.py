@@ -1,5 +1,6 @@
 """`dyprag`: the pipeline from a terminal. Every command takes the same configuration file and the same overrides."""
 
+import atexit
 import json
 import logging
 import os
@@ -38,44 +39,58 @@ ConfigOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one setting, e.g. `--set lora.rank=4`; repeatable."),
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Override one setting, e.g. `--set lora.rank=4`; repeatable."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log as well.")]
 
 
 @app.command()
-def run(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+def run(
+    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
+) -> None:
     """The whole pipeline: ingest, augment, parametrize, train the translator, evaluate."""
     _run_flow("pipeline", config, set_, json_, verbose)
 
 
 @app.command()
-def ingest(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+def ingest(
+    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
+) -> None:
     """Read documents and questions into the store."""
     _run_flow("ingest", config, set_, json_, verbose)
 
 
 @app.command()
-def augment(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+def augment(
+    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
+) -> None:
     """Write rewrites and question-answer pairs for each document."""
     _run_flow("augment", config, set_, json_, verbose)
 
 
 @app.command()
-def parametrize(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+def parametrize(
+    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
+) -> None:
     """Train a LoRA adapter for each augmented document."""
     _run_flow("parametrize", config, set_, json_, verbose)
 
 
 @app.command("train-translator")
-def train_translator(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+def train_translator(
+    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
+) -> None:
     """Embed the documents and train the translator from embedding to adapter."""
     _run_flow("train_translator", config, set_, json_, verbose)
 
 
 @app.command()
-def evaluate(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False) -> None:
+def evaluate(
+    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
+) -> None:
     """Answer the test questions with every method, score them and write the report."""
     _run_flow("evaluate", config, set_, json_, verbose)
 
@@ -83,7 +98,9 @@ def evaluate(config: ConfigOption = None, set_: SetOption = None, json_: JsonOpt
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="The question, in quotes.")],
-    method: Annotated[str, typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`.")] = "prag-combine",
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`.")
+    ] = "prag-combine",
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
@@ -175,7 +192,9 @@ def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfi
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"setting {key!r}", "there is no such setting", _nearest(first["loc"])) from None
-        raise ConfigError(f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", "See: dyprag config.") from None
+        raise ConfigError(
+            f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", "See: dyprag config."
+        ) from None
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -183,9 +202,13 @@ def _read_file(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"configuration {path}", f"it cannot be read ({error})", "Give a YAML or TOML file.") from error
+        raise ConfigError(
+            f"configuration {path}", f"it cannot be read ({' '.join(str(error).split())})", "Give a YAML or TOML file."
+        ) from error
     if values is not None and not isinstance(values, dict):
-        raise ConfigError(f"configuration {path}", "it holds no settings", "Write settings as `section:` and `key: value`.")
+        raise ConfigError(
+            f"configuration {path}", "it holds no settings", "Write settings as `section:` and `key: value`."
+        )
     return values or {}
 
 
@@ -229,13 +252,13 @@ def _flow(name: str) -> Callable[..., Any]:
 def _check_before_work(config: PipelineConfig) -> None:
     """Find what would stop the run before a server is started for it."""
     from dyprag.corpus import load_corpus
-    from dyprag.models import model_fingerprint
+    from dyprag.models import check_model
     from storage.artifacts import Store
 
     corpus = config.corpus
     load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
     Store(config.store)
-    model_fingerprint(config.model.name)
+    check_model(config.model.name)
 
 
 def _prepare_logging(verbose: bool) -> None:
@@ -290,3 +313,15 @@ class _errors:
         if isinstance(error, DypragError):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
+
+
+def main() -> None:
+    """The installed command."""
+    # DuckDB's bindings report leaks while the interpreter shuts down, which is noise to a user. What is registered
+    # first runs last: everything else has been written by then.
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+    app()
+
+
+if __name__ == "__main__":
+    main()

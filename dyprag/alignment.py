@@ -83,9 +83,9 @@ def alignment_steps(pairs: Sequence[Pair], settings: TranslatorSettings) -> list
             order.shuffle(samples)
             drawn += [(index, sample) for sample in samples[: settings.samples_per_document]]
         order.shuffle(drawn)
-        if settings.batch_documents > 1:
+        if settings.batch_size > 1:
             drawn.sort(key=lambda item: len(pairs[item[0]].samples[item[1]].ids))
-        size = settings.batch_documents
+        size = settings.batch_size
         epoch = [drawn[start : start + size] for start in range(0, len(drawn), size)]
         order.shuffle(epoch)
         steps += epoch
@@ -113,20 +113,21 @@ def alignment_loss(
     pred, mse, kl = zero, zero, zero
     if settings.lambda_pred or settings.lambda_kl:
         ids, mask = pad([sample.ids for sample in samples], base, side="right")
+        real = mask.bool()
         with inject(base, generated):
-            logits = base.model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
-        targets = ids.masked_fill(mask == 0, -100)
-        pred = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten(), ignore_index=-100)
+            logits = base.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        ours = logits[real].float().log_softmax(-1)  # [real tokens, vocabulary]: padding costs no memory
+        following = torch.full_like(ids, -100)
+        following[:, :-1] = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
+        pred = nn.functional.nll_loss(ours, following[real], ignore_index=-100)
         if settings.lambda_kl:
             with torch.no_grad(), inject(base, trained):
-                wanted = base.model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
-            real = mask.bool()
-            kl = nn.functional.kl_div(
-                logits[real].log_softmax(-1), wanted[real].log_softmax(-1), reduction="sum", log_target=True
-            ) / len(samples)
+                wanted = base.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[real]
+                theirs = wanted.float().log_softmax(-1)
+            kl = nn.functional.kl_div(ours, theirs, reduction="sum", log_target=True) / len(samples)
     if settings.lambda_mse:
-        ours, theirs = generated.tensors(), trained.tensors()
+        made, aim = generated.tensors(), trained.tensors()
         # mean over a matrix's entries, sum over layers, projections and sides, mean over rows
-        mse = torch.stack([(ours[k] - theirs[k]).square().mean((2, 3)).sum(1).mean() for k in ours]).sum()
+        mse = torch.stack([(made[k] - aim[k]).square().mean((2, 3)).sum(1).mean() for k in made]).sum()
     total = settings.lambda_pred * pred + settings.lambda_mse * mse + settings.lambda_kl * kl
     return Losses(pred.item(), mse.item(), kl.item(), total.item()), total

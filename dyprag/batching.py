@@ -1,16 +1,30 @@
-"""One task a document, one batch for the machine: callers hand in single items, one thread runs them together.
+"""One task a document, one batch for the machine: callers hand in single items, one thread computes them together.
 
-As inference servers do it: the thread takes what waits, up to a limit, and answers each caller by itself.
+As inference servers do it: what waits is taken together, up to a limit, and each caller is answered by itself.
 """
 
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_model_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dyprag-model")
+
+
+def compute(work: Callable[[], Result]) -> Result:
+    """Do tensor work on the one thread of the process that does any, and wait for it.
+
+    OpenMP keeps a team of threads for every thread that computes; with more teams than cores they sleep at each
+    barrier instead of spinning, and everything takes a third longer.
+    """
+    if threading.current_thread().name.startswith("dyprag-model"):
+        return work()
+    return _model_thread.submit(copy_context().run, work).result()
 
 
 class Batcher(Generic[Item, Result]):
@@ -44,8 +58,11 @@ class Batcher(Generic[Item, Result]):
                     batch.append(self._waiting.get(timeout=self._wait))
                 except queue.Empty:
                     break
+            results: Sequence[Result | Exception]
             try:
-                results = self._work([item for item, _ in batch])
+                results = compute(partial(self._work, [item for item, _ in batch]))
+                if len(results) != len(batch):
+                    raise RuntimeError(f"{len(batch)} items were worked on and {len(results)} results came back")
             except Exception as error:  # it belongs to the callers, and the thread must live on
                 results = [error] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):

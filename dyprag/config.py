@@ -45,7 +45,9 @@ class ModelSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 where the machine computes in it, else float32."
     )
-    device: str = Field(default="auto", description="cpu, cuda, cuda:1, mps; auto: the first accelerator, else the CPU.")
+    device: str = Field(
+        default="auto", description="cpu, cuda, cuda:1, mps; auto: the first accelerator, else the CPU."
+    )
 
     immaterial: ClassVar[frozenset[str]] = frozenset({"name", "device"})  # the fingerprint stands for the name
 
@@ -100,8 +102,8 @@ class ParametrizeSettings(Section):
     epochs: int = preset_field("Passes over a document's samples.", ge=1)
     batch_size: int = preset_field("Samples in a step.", ge=1)
     samples: Literal["official", "both", "closed-book"] = preset_field(
-        "official: the first half of the pairs with passage and rewrites in the prompt, the others without; both: every "
-        "pair once with a passage and once without; closed-book: every pair without, and each text once with a pair."
+        "official: the first half of the pairs with passage and rewrites in the prompt, the others without; both: "
+        "every pair once with a passage and once without; closed-book: every pair without, each text once with a pair."
     )
     answer: Literal["short", "full"] = Field(
         default="short", description="Which answer is trained: the short one, or the full sentence (chain of thought)."
@@ -123,7 +125,7 @@ class TranslatorSettings(Section):
     init_std: float = preset_field("Standard deviation of the initial weights of the last projection.", gt=0)
     learning_rate: float = preset_field("AdamW's learning rate.", gt=0)
     epochs: int = preset_field("Passes over the documents' samples.", ge=1)
-    batch_documents: int = preset_field("Documents in a step, one sample of each.", ge=1)
+    batch_size: int = preset_field("Samples in a step, of any documents.", ge=1)
     samples_per_document: int | None = Field(
         default=None, ge=1, description="At most so many samples of each document in an epoch. Empty: all."
     )
@@ -140,8 +142,10 @@ class EvaluateSettings(Section):
         default=("vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine"), description="Methods compared."
     )
     passages: int = Field(default=3, ge=1, description="Documents retrieved for a question (the paper's c).")
-    prag_merge: Merge = preset_field("How PRAG merges the adapters of the retrieved documents: sum or mean of the deltas, weighted (by the softmax of "
-        "the retrieval scores), or matrices (mean of the A's and mean of the B's, as the official code).")
+    prag_merge: Merge = preset_field(
+        "How PRAG merges the retrieved documents' adapters: sum or mean of the deltas, weighted (by the softmax of "
+        "the retrieval scores), or matrices (mean of the A's and mean of the B's, as the official code)."
+    )
     dyprag_merge: Merge = preset_field("How DyPRAG merges them.")
     max_new_tokens: int = preset_field("Longest answer, in tokens.", ge=1)
     batch_size: int = Field(default=16, ge=1, description="Questions answered together.")
@@ -188,19 +192,19 @@ PAPER: dict[str, dict[str, Any]] = {
     "augment": {"rewrites": 1, "qa_pairs": 3},
     "parametrize": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official"},
     "translator": {
-        "residual": False, "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_documents": 1,
+        "residual": False, "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_size": 1,
     },
     "evaluate": {"prag_merge": "sum", "dyprag_merge": "mean", "max_new_tokens": 128},
 }  # fmt: skip
 
 # A model of 135M parameters learns nothing at the paper's rate and writes poor rewrites: larger steps, more pairs.
 SMOLLM2: dict[str, dict[str, Any]] = {
-    "augment": {"rewrites": 1, "qa_pairs": 14},
-    "parametrize": {"learning_rate": 3e-3, "epochs": 4, "batch_size": 2, "samples": "closed-book"},
+    "augment": {"rewrites": 1, "qa_pairs": 10},
+    "parametrize": {"learning_rate": 4e-3, "epochs": 4, "batch_size": 2, "samples": "closed-book"},
     "translator": {
-        "residual": True, "init_std": 1e-3, "learning_rate": 1e-3, "epochs": 1, "batch_documents": 4,
+        "residual": True, "init_std": 1e-3, "learning_rate": 2e-4, "epochs": 1, "batch_size": 2,
     },
-    "evaluate": {"prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 20},
+    "evaluate": {"prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 16},
 }  # fmt: skip
 
 MODEL_PRESETS: dict[str, dict[str, dict[str, Any]]] = {

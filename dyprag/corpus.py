@@ -33,13 +33,20 @@ def load_corpus(
     """
     if documents == DEMO and questions is None:
         questions = DEMO
-    read = tuple(_documents(documents))[:max_documents]
+    whole = tuple(_documents(documents))
+    read = whole[:max_documents]
     if not read:
         raise CorpusError(f"corpus {documents}", "it holds no document", "Put documents in it, or name another corpus.")
     asked: tuple[Question, ...] = ()
     if questions is not None:
-        known = {document.id for document in read}
-        asked = tuple(q for q in _questions(questions) if set(q.documents) <= known)
+        known, everywhere = {document.id for document in read}, {document.id for document in whole}
+        for question in (asked := tuple(_questions(questions))):
+            if unknown := set(question.documents) - everywhere:
+                raise CorpusError(
+                    f"questions {questions}", f"question {question.id!r} names a document {unknown.pop()!r} that is "
+                    "not in the corpus", "Mend its 'documents'.",
+                )  # fmt: skip
+        asked = tuple(question for question in asked if set(question.documents) <= known)
         if max_questions is not None:
             asked = tuple(_first_of_each(asked, max_questions))
     return Corpus(read, asked)
@@ -61,7 +68,7 @@ def _documents(location: str) -> Iterable[Document]:
             raise CorpusError(place, f"document {identity!r} has no 'text' string", "Put the document's text there.")
         if identity in documents:
             raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each document a unique id.")
-        documents[identity] = Document(identity, row["text"].strip(), str(row.get("title") or "").strip())
+        documents[identity] = Document(identity, _whole(row["text"]), _whole(str(row.get("title") or "")))
     return documents.values()
 
 
@@ -71,18 +78,27 @@ def _questions(location: str) -> Iterable[Question]:
     for number, row in _rows(path, "questions"):
         place = f"questions {path}, line {number}"
         answer = row.get("answer")
-        answers = (answer,) if isinstance(answer, str) else tuple(answer or ())
-        if not isinstance(row.get("question"), str) or not answers or not all(isinstance(a, str) for a in answers):
+        answers = _strings(answer)
+        if not isinstance(row.get("question"), str) or not answers:
             raise CorpusError(
                 place, "it needs a 'question' string and an 'answer' (a string or a list of strings)", "Mend the line."
             )
-        identity = str(row.get("id") or f"question-{number}")
+        about = _strings(row.get("documents") or [])
+        if about is None:
+            raise CorpusError(place, "its 'documents' are not a list of document ids", "Mend the line.")
+        identity = str(row["id"]) if row.get("id") is not None else f"question-{number}"
         if identity in questions:
             raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each question a unique id.")
-        questions[identity] = Question(
-            identity, row["question"], answers, tuple(map(str, row.get("documents") or ())), str(row.get("type") or "single")
-        )
+        questions[identity] = Question(identity, row["question"], answers, about, str(row.get("type") or "single"))
     return questions.values()
+
+
+def _strings(value: object) -> tuple[str, ...] | None:
+    """One string or a list of strings, none of them empty, as a tuple; None where it is something else."""
+    values = [value] if isinstance(value, str) else value
+    if isinstance(values, list) and all(isinstance(v, str) and v.strip() for v in values):
+        return tuple(values)
+    return None
 
 
 def _first_of_each(questions: Iterable[Question], limit: int) -> Iterable[Question]:
@@ -99,9 +115,16 @@ def _located(location: str, demo_file: str, what: str) -> Path:
     path = Path(location).expanduser()
     if not path.exists():
         raise CorpusError(
-            f"{what} {location}", "there is no such file or folder", "Check the path, or use 'demo' to try the pipeline."
+            f"{what} {location}",
+            "there is no such file or folder",
+            "Check the path, or use 'demo' to try the pipeline.",
         )
     return path
+
+
+def _whole(text: str) -> str:
+    """Stripped, and with halves of surrogate pairs (a cut emoji in JSON), which nothing can encode, as '?'."""
+    return text.strip().encode("utf-8", "replace").decode()
 
 
 def _text(path: Path, what: str) -> str:
@@ -109,7 +132,8 @@ def _text(path: Path, what: str) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{what} {path}", f"it is not UTF-8 (byte {error.start:,} is {error.object[error.start]:#04x})",
+            f"{what} {path}",
+            f"it is not UTF-8 (byte {error.start:,} is {error.object[error.start]:#04x})",
             "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW.",
         ) from error
     except OSError as error:

@@ -62,8 +62,6 @@ class Augmentation:
 
     rewrites: tuple[str, ...]
     qa_pairs: tuple[QAPair, ...]
-    tokens_in: int = 0
-    tokens_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dyprag.lora import Adapters, inject
-from dyprag.models import BaseModel
+from dyprag.models import BaseModel, neutralise
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _generate_batch(
     # then they differ too, from the second layer on.
     shared = common_prefix(prompts) if adapters is None or adapters.docs == 1 else 0
     ids, mask = pad([prompt[shared:] for prompt in prompts], base, side="left")
-    stops = _stop_ids(base.tokenizer, newline)
+    stops = [base.tokenizer.eos_token_id, *(base.newline_ids if newline else ())]
     options: dict[str, Any] = {"do_sample": False}
     if sampling.temperature > 0:
         options = {"do_sample": True, "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": 1.0}
@@ -109,7 +109,7 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """Number of leading tokens that all prompts share, leaving each at least one token; 0 where it is not worth it."""
     if len(prompts) < 2:
         return 0
-    first, last = min(prompts), max(prompts)  # whatever these two share, all share
+    first, last = min(map(list, prompts)), max(map(list, prompts))  # whatever these two share, all share
     limit = min(len(prompt) for prompt in prompts) - 1
     shared = next((i for i, (x, y) in enumerate(zip(first, last, strict=False)) if x != y), limit)
     return min(shared, limit) if min(shared, limit) >= MIN_SHARED_PREFIX else 0
@@ -158,20 +158,6 @@ def likelihoods(
     return results
 
 
-_newline_ids: dict[int, list[int]] = {}
-
-
-def _stop_ids(tokenizer: Any, newline: bool) -> list[int]:
-    """End token, and every token whose text holds a line break."""
-    if not newline:
-        return [tokenizer.eos_token_id]
-    if id(tokenizer) not in _newline_ids:
-        size = len(tokenizer)
-        texts = tokenizer.batch_decode([[index] for index in range(size)])
-        _newline_ids[id(tokenizer)] = [index for index, text in enumerate(texts) if "\n" in text]
-    return [tokenizer.eos_token_id, *_newline_ids[id(tokenizer)]]
-
-
 @torch.inference_mode()
 def embed(base: BaseModel, texts: Sequence[str]) -> Tensor:
     """Document embeddings s_i (§3.2): the last hidden state, before the vocabulary projection, at the last token.
@@ -185,7 +171,7 @@ def embed(base: BaseModel, texts: Sequence[str]) -> Tensor:
     embeddings = []
     with base.lock:
         for text in texts:
-            ids = torch.tensor([base.tokenizer(text)["input_ids"]], device=base.device)
+            ids = torch.tensor([base.tokenizer(neutralise(text, base.tokenizer))["input_ids"]], device=base.device)
             states = base.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
             embeddings.append(states[0, -1].float().cpu())
     return torch.stack(embeddings)

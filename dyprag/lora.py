@@ -103,12 +103,13 @@ def merge(adapters: Adapters, how: str, scores: Sequence[float] = ()) -> Adapter
             {p: t.mean(0, keepdim=True) for p, t in adapters.b.items()},
             adapters.scale,
         )
-    weights = {
+    weights: Tensor = {
         "sum": torch.ones(adapters.docs),
         "mean": torch.full((adapters.docs,), 1 / adapters.docs),
-        "weighted": torch.tensor(list(scores)).softmax(0) if how == "weighted" else None,
+        "weighted": torch.tensor(list(scores), dtype=torch.float32).softmax(0),
     }[how]
-    assert weights is not None and len(weights) == adapters.docs
+    if len(weights) != adapters.docs:
+        raise ValueError(f"{adapters.docs} adapters and {len(weights)} scores")
     a, b = {}, {}
     for projection in PROJECTIONS:  # concatenating ranks adds the deltas: [B₁ B₂]·[A₁; A₂] = B₁A₁ + B₂A₂
         a[projection] = torch.cat(adapters.a[projection].unbind(0), dim=1)[None]
@@ -176,7 +177,8 @@ def save_peft(base: BaseModel, adapter: Adapters, folder: Path, model_name: str)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = LoraConfig(
         r=adapter.rank, lora_alpha=_plain(adapter.scale * adapter.rank), lora_dropout=0.0, bias="none",
-        target_modules=list(PROJECTIONS), task_type="CAUSAL_LM", base_model_name_or_path=model_name, inference_mode=True,
+        target_modules=list(PROJECTIONS), task_type="CAUSAL_LM", base_model_name_or_path=model_name,
+        inference_mode=True,
     )  # fmt: skip
     config.save_pretrained(str(folder))
 
@@ -191,7 +193,9 @@ def load_peft(folder: Path) -> Adapters:
         config = json.loads((folder / "adapter_config.json").read_text())
         tensors = load_file(folder / "adapter_model.safetensors")
     except Exception as error:  # safetensors raises its own kind for a truncated file
-        raise ArtifactError(f"adapter {folder}", f"it cannot be read ({error})", "Make it again: dyprag run.") from error
+        raise ArtifactError(
+            f"adapter {folder}", f"it cannot be read ({error})", "Make it again: dyprag run."
+        ) from error
     found: dict[tuple[str, str], dict[int, Tensor]] = {}
     for name, tensor in tensors.items():
         match = _PEFT_NAME.fullmatch(name)
@@ -199,11 +203,17 @@ def load_peft(folder: Path) -> Adapters:
         if not match or not layer or match["proj"] not in PROJECTIONS:
             raise ArtifactError(f"adapter {folder}", f"it adapts {name}", "Only FFN adapters can be used here.")
         found.setdefault((match["proj"], match["side"]), {})[int(layer[1])] = tensor
+    layers = {tuple(sorted(found.get((p, side), {}))) for p in PROJECTIONS for side in "AB"}
+    if layers != {tuple(range(len(next(iter(layers)))))} or layers == {()}:
+        raise ArtifactError(
+            f"adapter {folder}", "it does not adapt all three FFN projections of every layer", "Use one that does."
+        )
     halves = {
-        side: {p: torch.stack([t for _, t in sorted(found[p, side].items())])[None] for p in PROJECTIONS} for side in "AB"
+        side: {p: torch.stack([t for _, t in sorted(found[p, side].items())])[None] for p in PROJECTIONS}
+        for side in "AB"
     }
     return Adapters(halves["A"], halves["B"], config["lora_alpha"] / config["r"])
 
 
-def _plain(number: float) -> float | int:
+def _plain(number: float) -> Any:
     return int(number) if float(number).is_integer() else number

@@ -8,15 +8,14 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import tempfile
 import threading
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyprag.errors import ModelError
+from dyprag.errors import ModelError, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +74,12 @@ class BaseModel:
     def intermediate(self) -> int:
         return self.ffn["gate_proj"][0].out_features
 
+    @cached_property
+    def newline_ids(self) -> tuple[int, ...]:
+        """Every token whose text holds a line break."""
+        texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
+        return tuple(index for index, text in enumerate(texts) if "\n" in text)
+
     def features(self, projection: str) -> tuple[int, int]:
         """(in_features, out_features) of one of the three FFN projections."""
         module = self.ffn[projection][0]
@@ -112,6 +117,27 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> BaseMode
         return _load(name, dtype, device)
 
 
+def check_model(name: str) -> None:
+    """Find out early, and without reading weights, whether a model can be used.
+
+    Raises:
+        ModelError: unknown name, unreadable configuration, or no gated FFN in the model.
+    """
+    if name in EMBEDDED:
+        _embedded_file(name)
+        return
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = _folder(name)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(name, error) from error
+    find_ffn(model, name)
+
+
 _load_lock = threading.Lock()
 
 
@@ -128,13 +154,11 @@ def _load(name: str, dtype: str, device: str) -> BaseModel:
     torch_dtype = _resolve_dtype(dtype, device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"model {name!r}",
-            f"it cannot be loaded ({_first_line(error)})",
-            "Give a folder that holds config.json, safetensors weights and a tokenizer, or another model name.",
-        ) from error
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, use_safetensors=True)
+    except Exception as error:  # transformers, tokenizers and safetensors each have their own kinds
+        if is_out_of_memory(error):
+            raise
+        raise _unloadable(name, error) from error
     model.to(device).eval().requires_grad_(False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -157,7 +181,7 @@ def find_ffn(model: Any, name: str) -> dict[str, tuple["nn.Linear", ...]]:
     if len(blocks) != model.config.get_text_config().num_hidden_layers:
         raise ModelError(
             f"model {name!r}",
-            f"it has no gated FFN (gate_proj, up_proj, down_proj) in each layer; its type is {model.config.model_type!r}",
+            f"it has no gated FFN (gate_proj, up_proj, down_proj) in each layer (type {model.config.model_type!r})",
             "Choose a LLaMA-, Qwen2/3- or Gemma-like model.",
         )
     ffn = {projection: tuple(getattr(block, projection) for block in blocks) for projection in PROJECTIONS}
@@ -172,8 +196,10 @@ def find_ffn(model: Any, name: str) -> dict[str, tuple["nn.Linear", ...]]:
 def neutralise(text: str, tokenizer: Any) -> str:
     """Break up control tokens that stand in a text, so that `<|im_end|>` in a document ends nothing.
 
-    A space goes behind the token's first character; the words stay readable and no special id can come out.
+    A space goes behind the token's first character; the words stay readable and no special id can come out. Halves of
+    surrogate pairs, which no tokenizer takes, become '?'.
     """
+    text = text.encode("utf-8", "replace").decode()
     tokens = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
     present = [token for token in tokens if token.strip() and token in text]
     while present:
@@ -205,7 +231,9 @@ def _fingerprint(name: str) -> str:
     folder = _folder(name)
     if folder.parent.name == "snapshots":  # the hub's cache names a snapshot by its commit
         return f"{name.replace('/', '--')}-{folder.name[:16]}"
-    files = [path for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors") for path in folder.glob(pattern)]
+    files = [
+        path for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt") for path in folder.glob(pattern)
+    ]
     return f"{folder.name}-{_digest(sorted(files))}"
 
 
@@ -239,7 +267,9 @@ def _folder(name: str) -> Path:
         return _converted(name)
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
-            raise ModelError(f"model {name!r}", "the folder has no config.json", "Give a folder in Hugging Face format.")
+            raise ModelError(
+                f"model {name!r}", "the folder has no config.json", "Give a folder in Hugging Face format."
+            )
         return Path(name).resolve()
     from huggingface_hub import snapshot_download
 
@@ -291,9 +321,12 @@ def _converted(name: str) -> Path:
     return target
 
 
-def clear_cache() -> None:
-    """Forget converted models on disk (they are made again when needed)."""
-    shutil.rmtree(cache_folder() / "models", ignore_errors=True)
+def _unloadable(name: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"model {name!r}",
+        f"it cannot be loaded ({_first_line(error)})",
+        "Give a folder that holds config.json, safetensors weights and a tokenizer, or another model name.",
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -51,7 +51,9 @@ def document_samples(
     """
     pairs = augmentation.qa_pairs
     if not pairs:
-        raise DocumentError(f"document {document.id!r}", "its augmentation has no question-answer pair", "Augment it again.")
+        raise DocumentError(
+            f"document {document.id!r}", "its augmentation has no question-answer pair", "Augment it again."
+        )
     texts = [document.passage, *augmentation.rewrites]
     samples = []
     for number, pair in enumerate(pairs):
@@ -59,7 +61,7 @@ def document_samples(
         if layout == "both":
             passages = [texts[number % len(texts)], None]
         elif layout == "closed-book":
-            passages = [*texts[number : number + 1], None]
+            passages = [*texts[number :: len(pairs)], None]
         else:
             passages = list(texts) if number < ceil(len(pairs) / 2) else [None]
         for passage in passages:
@@ -110,7 +112,9 @@ def parametrize(
                 tokens += sum(len(sample.ids) for sample in batch)
                 if on_step:
                     on_step(len(losses), losses[-1])
-    trained = Adapters({p: t.detach() for p, t in adapter.a.items()}, {p: t.detach() for p, t in adapter.b.items()}, adapter.scale)
+    trained = Adapters(
+        {p: t.detach() for p, t in adapter.a.items()}, {p: t.detach() for p, t in adapter.b.items()}, adapter.scale
+    )
     return Parametrized(trained, losses, tokens)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from dyprag.models import neutralise
 
-ANSWER_PREFIX = "The answer is"
+PROMPTS_VERSION = 1  # part of the keys of adapters and predictions: raise it with any change of the prompts below
+ANSWER_PREFIX = "The answer is:"
 WITH_PASSAGES = (
     "Answer the question from the passages below and from what you know yourself.\n\n{passages}\n\nQuestion: {question}"
 )
@@ -29,9 +30,9 @@ def chat_text(tokenizer: Any, user: str, assistant: str = "", history: Sequence[
     if not tokenizer.chat_template:
         lines = [f"{u}\n{a}\n" for u, a in turns]
         return "\n".join([*lines, f"{user}\n{assistant}"])
-    messages = [
-        {"role": role, "content": text} for u, a in turns for role, text in (("user", u), ("assistant", a))
-    ] + [{"role": "user", "content": user}]
+    messages = [{"role": role, "content": text} for u, a in turns for role, text in (("user", u), ("assistant", a))] + [
+        {"role": "user", "content": user}
+    ]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return text + assistant
 
@@ -51,9 +52,7 @@ def question_prompt(tokenizer: Any, question: str, passages: Sequence[str] = ())
     return encode(tokenizer, chat_text(tokenizer, user, ANSWER_PREFIX))
 
 
-def training_sample(
-    tokenizer: Any, question: str, answer: str, passage: str | None = None
-) -> tuple[list[int], int]:
+def training_sample(tokenizer: Any, question: str, answer: str, passage: str | None = None) -> tuple[list[int], int]:
     """One sample [d ⊕ q ⊕ a] (§3.1) as ids, and the number of ids before the answer.
 
     The end token is part of it, so that a trained answer also stops.

@@ -22,11 +22,12 @@ class BM25Retriever:
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self._documents = list(documents)
-        self._index = BM25Okapi([_words(document.passage) for document in self._documents])
+        words = [_words(document.passage) for document in self._documents]
+        self._index = BM25Okapi(words) if any(words) else None  # it divides by the mean length
 
     def search(self, question: str, count: int) -> list[Retrieved]:
         """The `count` best documents; equal scores keep the corpus's order, so results are repeatable."""
-        scores = self._index.get_scores(_words(question))
+        scores = self._index.get_scores(_words(question)) if self._index else [0.0] * len(self._documents)
         order = sorted(range(len(self._documents)), key=lambda index: -scores[index])
         return [Retrieved(self._documents[index], float(scores[index])) for index in order[:count]]
 

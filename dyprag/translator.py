@@ -56,7 +56,9 @@ class Translator(nn.Module):
                 self.register_buffer(f"start_{projection}", torch.zeros(size))
 
     @classmethod
-    def for_model(cls, base: BaseModel, settings: TranslatorSettings, rank: int, alpha: float, seed: int) -> "Translator":
+    def for_model(
+        cls, base: BaseModel, settings: TranslatorSettings, rank: int, alpha: float, seed: int
+    ) -> "Translator":
         """A fresh translator for a base model and the adapters trained on it; `seed` is the initial adapter's."""
         shape = TranslatorShape(
             base.hidden, base.layers, rank, alpha, settings.width, settings.layers == "shared", settings.residual,
@@ -110,6 +112,6 @@ def load_translator(folder: Path) -> Translator:
         raw["features"] = {projection: tuple(sizes) for projection, sizes in raw["features"].items()}
         translator = Translator(TranslatorShape(**raw))
         translator.load_state_dict(load_file(folder / "translator.safetensors"))
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # safetensors raises its own kind for a truncated file
         raise ArtifactError(f"translator {folder}", f"it cannot be read ({error})", "Train it again.") from error
     return translator.eval()

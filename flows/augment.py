@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
@@ -12,7 +11,11 @@ from tasks.augment import augment_document
 from tasks.plan import Job
 
 
-@flow(name="augment", flow_run_name="augment {config.corpus.documents}", task_runner=ThreadPoolTaskRunner(max_workers=8))  # type: ignore[arg-type]
+@flow(
+    name="augment",
+    flow_run_name="augment {config.corpus.documents}",
+    task_runner=ThreadPoolTaskRunner(max_workers=8),  # type: ignore[arg-type]
+)
 def augment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     """Write rewrites and question-answer pairs of each document, one task a document."""
     return end_state(config, [augment_corpus(config)])

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from prefect import flow
+from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import content_key
 from dyprag.errors import CorpusError, StoreError
+from dyprag.prompts import PROMPTS_VERSION
 from flows.stage import Stage, Summary, end_state, stage, with_retries
 from flows.train_translator import translator_jobs, translator_key
 from tasks.evaluate import AnswerJob, Sources, answer_shard
@@ -57,9 +57,9 @@ def answer_sources(run: Stage) -> Sources:
     if not adapters and any("prag" in method for method in methods):
         raise StoreError(f"store {store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
     translator = translator_key(run, translator_jobs(run))
-    if any(method.startswith("dyprag") for method in methods):
-        if store.find("translator", translator) is None or len(embeddings) < len(plan.documents):
-            raise StoreError(f"store {store.root}", "the translator is not trained yet", "Run: dyprag train-translator.")
+    trained = store.find("translator", translator) is not None and len(embeddings) == len(plan.documents)
+    if not trained and any(method.startswith("dyprag") for method in methods):
+        raise StoreError(f"store {store.root}", "the translator is not trained yet", "Run: dyprag train-translator.")
     return Sources(adapters, embeddings, translator)
 
 
@@ -81,7 +81,7 @@ def answer_jobs(run: Stage, sources: Sources) -> list[AnswerJob]:
             shard = tuple(range(start, min(start + settings.shard, len(questions))))
             key = content_key(
                 "prediction", [*inputs, *(questions[i].id for i in shard)],
-                {**settings.material(), "merge": merge, **plan.model},
+                {**settings.material(), "merge": merge, "prompts": PROMPTS_VERSION, **plan.model},
             )  # fmt: skip
             last = shard[-1] + 1
             jobs.append(AnswerJob(f"{method}, questions {start + 1} to {last}", key, method, shard))

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import DocumentError

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
@@ -28,6 +27,10 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
         stages.append(evaluate)
     summaries: list[Summary] = []
     for stage_flow in stages:
-        state = stage_flow(config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})}), return_state=True)
-        summaries += [Summary(**summary) for summary in state.result()]
+        state = stage_flow(
+            config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})}),
+            return_state=True,
+        )
+        results: Any = state.result()
+        summaries += [Summary(**summary) for summary in results]
     return end_state(config, summaries)

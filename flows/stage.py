@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from prefect import Task
+from prefect import State, Task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
@@ -73,7 +73,9 @@ class Stage:
         failed = [item for item in work if item.state == "failed"]
         if failed:
             table = [{"document": w.document_id, "error": w.error_type, "message": w.error} for w in failed]
-            create_table_artifact(table, key=f"{self.name}-failures", description="Failed; the next run tries them again")
+            create_table_artifact(
+                table, key=f"{self.name}-failures", description="Failed; the next run tries them again"
+            )
             for item in failed:
                 logger.warning("%s: %s", self.name, item.error)
         cached = states.count("cached")
@@ -198,7 +200,7 @@ def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    artifact = create_progress_artifact(0, description=name)
+    artifact: Any = create_progress_artifact(0, description=name)
     done = 0
     shown = time.monotonic()
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:

@@ -1,1 +1,1 @@
-"""Where things rest: artifacts as folders named by their key, and a DuckDB catalogue that can be made again from them."""
+"""Where things rest: artifacts as folders named by their key, and a DuckDB catalogue that they can rebuild."""

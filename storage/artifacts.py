@@ -8,6 +8,7 @@
 The record says what made the artifact and how its bytes must look, so the catalogue can be rebuilt from records alone.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -69,7 +70,8 @@ class Store:
                 pass
         except OSError as error:
             raise StoreError(
-                f"store {self.root}", f"it cannot be written ({error.strerror})",
+                f"store {self.root}",
+                f"it cannot be written ({error.strerror})",
                 "Choose another folder (--set store=PATH) or give yourself the right to write there.",
             ) from error
 
@@ -127,7 +129,8 @@ class Store:
                 return finished
         except OSError as error:
             raise StoreError(
-                f"store {self.root}", f"the {record.kind} {record.key} cannot be written ({error.strerror})",
+                f"store {self.root}",
+                f"the {record.kind} {record.key} cannot be written ({error.strerror})",
                 "Free disk space or mend the folder's rights, then run again: finished work is kept.",
             ) from error
 
@@ -192,10 +195,8 @@ class Store:
     def _set_aside(self, folder: Path) -> None:
         target = self.root / "damaged" / f"{folder.name}-{time.time_ns()}"
         target.parent.mkdir(exist_ok=True)
-        try:
+        with contextlib.suppress(FileNotFoundError):  # another process did it
             os.rename(folder, target)
-        except FileNotFoundError:  # another process did it
-            pass
 
 
 def _checksum(path: Path) -> str:

@@ -87,7 +87,8 @@ class Catalogue:
         """Note the start of a flow run with its full configuration. A retried run keeps its row."""
         with self._writing() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO runs VALUES (?, ?, now(), NULL, 'running', ?)", [run_id, flow, json.dumps(config)]
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, now(), NULL, 'running', ?)",
+                [run_id, flow, json.dumps(config)],
             )
 
     def finish_run(self, run_id: str, state: str) -> None:
@@ -195,4 +196,3 @@ class Catalogue:
                     )
                     raise StoreError(f"catalogue {self.path}", reason, remedy) from error
                 time.sleep(0.05)
-

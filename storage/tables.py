@@ -37,7 +37,9 @@ def read_corpus(folder: Path) -> Corpus:
     questions = pq.read_table(folder / "questions.parquet").to_pylist()
     return Corpus(
         tuple(Document(d["id"], d["text"], d["title"]) for d in documents),
-        tuple(Question(q["id"], q["question"], tuple(q["answers"]), tuple(q["documents"]), q["type"]) for q in questions),
+        tuple(
+            Question(q["id"], q["question"], tuple(q["answers"]), tuple(q["documents"]), q["type"]) for q in questions
+        ),
     )
 
 

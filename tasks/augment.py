@@ -1,16 +1,19 @@
 """Stage 1a, one task a document: rewrites and question-answer pairs (§3.1)."""
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from prefect import task
+from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
 
 from dyprag.config import AugmentSettings, ModelSettings, PipelineConfig
 from storage.artifacts import Record, Store
 from storage.tables import write_augmentation
 from tasks.plan import Job
 from tasks.work import base_model, ingested, is_passing, one_document, reused
+
+if TYPE_CHECKING:
+    from dyprag.augmentation.local import LocalAugmenter
 
 
 @task(name="augment", task_run_name="augment {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
@@ -30,7 +33,7 @@ def augment_document(job: Job, corpus_key: str, config: PipelineConfig) -> "Reco
 
 
 @lru_cache(maxsize=1)
-def augmenter(model: ModelSettings, settings: AugmentSettings) -> "LocalAugmenter":  # noqa: F821
+def augmenter(model: ModelSettings, settings: AugmentSettings) -> "LocalAugmenter":
     """The augmenter of these settings; all tasks of a process share it, and so its batches."""
     from dyprag.augmentation.local import LocalAugmenter
 

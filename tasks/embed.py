@@ -1,8 +1,11 @@
 """Stage 2, first step: document embeddings, once per document (§3.2). Quick work, so one task takes a shard."""
 
+from functools import partial
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from storage.artifacts import Record, Store
 from storage.tables import write_embedding
@@ -18,7 +21,8 @@ def embed_documents(shard: str, jobs: list[Job], corpus_key: str, config: Pipeli
     store, base = Store(config.store), base_model(config)
     records = []
     for job in jobs:
-        embedding = embed(base, [ingested(config.store, corpus_key)[job.document_id].passage])[0].tolist()
+        passage = ingested(config.store, corpus_key)[job.document_id].passage
+        embedding = compute(partial(embed, base, [passage]))[0].tolist()
         record = Record("embedding", job.key, [job.document_key], {}, job.document_key, job.document_id)
-        records.append(store.write(record, lambda folder, values=embedding: write_embedding(folder, values)))
+        records.append(store.write(record, partial(write_embedding, embedding=embedding)))
     return records

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from prefect import task
+from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
 
+from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document, Question
 from dyprag.retrieval import BM25Retriever
@@ -44,9 +44,7 @@ class AnswerJob:
 
 
 @task(name="evaluate", task_run_name="evaluate {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
-def answer_shard(
-    job: AnswerJob, corpus_key: str, sources: Sources, config: PipelineConfig
-) -> "Record | State[Record]":
+def answer_shard(job: AnswerJob, corpus_key: str, sources: Sources, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a shard of questions with one method and store the predictions under the job's key."""
     from dyprag.generation import Sampling
     from dyprag.methods import Asked, answer_questions
@@ -63,7 +61,7 @@ def answer_shard(
         base = base_model(config)
         method = make_method(job.method, store, sources, config)
         sampling = Sampling(config.evaluate.max_new_tokens)
-        answers = answer_questions(base, method, asked, sampling, config.evaluate.batch_size)
+        answers = compute(lambda: answer_questions(base, method, asked, sampling, config.evaluate.batch_size))
     rows = [
         {"question_id": questions[i].id, "question": questions[i].question, "method": job.method, "answer": a.text,
          "tokens": a.tokens, "seconds": a.seconds, "retrieved": [r.document.id for r in item.retrieved]}

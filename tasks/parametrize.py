@@ -2,10 +2,10 @@
 
 from time import perf_counter
 
-from prefect import task
+from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
 
+from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from storage.artifacts import Record, Store
 from storage.tables import read_augmentation, write_rows
@@ -14,12 +14,15 @@ from tasks.work import base_model, ingested, is_passing, one_document, reused
 
 
 @task(
-    name="parametrize", task_run_name="parametrize {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing
+    name="parametrize",
+    task_run_name="parametrize {job.document_id}",
+    cache_policy=NO_CACHE,
+    retry_condition_fn=is_passing,
 )
 def parametrize_document(job: Job, corpus_key: str, config: PipelineConfig) -> "Record | State[Record]":
     """Train one document's adapter and store it in PEFT's format, with its learning curve, under its key."""
     from dyprag.lora import save_peft
-    from dyprag.parametrize import document_samples, parametrize
+    from dyprag.parametrize import Parametrized, document_samples, parametrize
 
     store = Store(config.store)
     if record := store.find("adapter", job.key):
@@ -28,12 +31,14 @@ def parametrize_document(job: Job, corpus_key: str, config: PipelineConfig) -> "
         document = ingested(config.store, corpus_key)[job.document_id]
         augmentation = read_augmentation(store.open("augmentation", job.upstream))
         base = base_model(config)
-        with base.lock:
+        settings = config.parametrize
+        samples = document_samples(base, document, augmentation, settings.answer, settings.samples)
+
+        def train() -> tuple[Parametrized, float]:
             began = perf_counter()
-            settings = config.parametrize
-            samples = document_samples(base, document, augmentation, settings.answer, settings.samples)
-            trained = parametrize(base, samples, config.lora, settings)
-            seconds = perf_counter() - began
+            return parametrize(base, samples, config.lora, settings), perf_counter() - began
+
+        trained, seconds = compute(train)
     record = Record(
         "adapter", job.key, [job.upstream],
         {"lora": config.lora.material(), "parametrize": config.parametrize.material()},

@@ -9,6 +9,7 @@ from dyprag.augmentation import PROMPT_VERSION
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus, Document, Question, content_key
 from dyprag.models import model_fingerprint
+from dyprag.prompts import PROMPTS_VERSION
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Plan:
 
     def adapter_key(self, document: Document) -> str:
         settings = {
-            "lora": self.config.lora.material(), "parametrize": self.config.parametrize.material(), **self.model,
+            "lora": self.config.lora.material(), "parametrize": self.config.parametrize.material(),
+            "prompts": PROMPTS_VERSION, **self.model,
         }  # fmt: skip
         return content_key("adapter", [self.augmentation_key(document)], settings)
 
@@ -62,7 +64,7 @@ class Plan:
         return content_key("translator", inputs, self.config.translator.material())
 
     def held_out(self) -> set[str]:
-        """Ids of the documents that the translator is not trained on; chosen by content, so an order does not matter."""
+        """Ids of the documents that the translator is not trained on; chosen by content, whatever their order."""
         count = math.ceil(len(self.documents) * self.config.corpus.held_out)
         chosen = sorted(self.documents, key=lambda d: content_key("held-out", [d.key]))[:count]
         keys = {d.key for d in chosen}

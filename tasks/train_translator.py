@@ -2,11 +2,13 @@
 
 import logging
 from time import perf_counter
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
+from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from storage.artifacts import Record, Store
 from storage.tables import read_augmentation, read_embedding, write_rows
@@ -17,9 +19,7 @@ logger = logging.getLogger("dyprag.tasks")
 
 
 @task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
-def train_translator_on(
-    key: str, pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig
-) -> Record:
+def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig) -> Record:
     """Train the translator on (adapter, embedding) pairs and store it with its learning curve.
 
     Args:
@@ -46,7 +46,7 @@ def train_translator_on(
         ))  # fmt: skip
     lora = config.lora
     translator = Translator.for_model(base, config.translator, lora.rank, lora.alpha, lora.seed)
-    progress = create_progress_artifact(0, description="Translator training")
+    progress: Any = create_progress_artifact(0, description="Translator training")
     began = reported = perf_counter()
 
     def on_step(step: int, steps: int, losses: Losses) -> None:
@@ -56,7 +56,7 @@ def train_translator_on(
             update_progress_artifact(progress, 100 * step / steps)
             logger.info("translator: step %d of %d, L_align %.3f", step, steps, losses.total)
 
-    curve = train_translator(base, translator, data, config.translator, on_step)
+    curve = compute(lambda: train_translator(base, translator, data, config.translator, on_step))
     parameters = sum(parameter.numel() for parameter in translator.parameters())
     record = Record(
         "translator", key, [part.key for pair in pairs for part in pair], config.translator.material(),

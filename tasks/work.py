@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from prefect import State
 from prefect.runtime import task_run
-from prefect.states import Completed, State
+from prefect.states import Completed
 
+from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document
 from dyprag.errors import DypragError, OutOfMemory, is_out_of_memory
@@ -18,7 +20,7 @@ from storage.tables import read_corpus
 
 def base_model(config: PipelineConfig) -> BaseModel:
     """The base model, loaded once per process."""
-    return load_model(config.model.name, config.model.dtype, config.model.device)
+    return compute(lambda: load_model(config.model.name, config.model.dtype, config.model.device))
 
 
 @lru_cache(maxsize=4)

@@ -19,44 +19,28 @@ from dyprag.models import BaseModel, neutralise
 from dyprag.prompts import question_prompt
 
 LEAST_LIKELIHOOD = -3.5  # mean log-likelihood below which the model does not find the answer in the passage
-QUESTION_TOKENS = 24
+QUESTION_TOKENS = 20
 
 _ASK = "{title}: {marked}\nAsk for [{answer}]: {start}"
+_EXAMPLE = "The bakery was opened in 1987 by Lena Ortiz, who had sold bread from a blue van for 12 weeks."
 _ASK_EXAMPLES = "\n\n".join(
-    _ASK.format(title=title, marked=text.replace(answer, f"[{answer}]", 1), answer=answer, start=question)
-    for title, text, pairs in (
-        (
-            "Harbour Street Bakery",
-            "The bakery was opened in 1987 by Lena Ortiz, who had sold bread from a blue van.",
-            (
-                ("Lena Ortiz", "Who opened the Harbour Street Bakery?"),
-                ("1987", "In which year was the Harbour Street Bakery opened?"),
-                ("blue van", "What did Lena Ortiz sell bread from?"),
-            ),
-        ),
-        (
-            "The Quill bridge",
-            "Its deck of larch planks is 42 metres long and it crosses the river Osk.",
-            (
-                ("42 metres", "How many metres long is the deck of the Quill bridge?"),
-                ("larch planks", "What is the deck of the Quill bridge made of?"),
-                ("Osk", "Which river does the Quill bridge cross?"),
-            ),
-        ),
+    _ASK.format(title="Harbour Bakery", marked=_EXAMPLE.replace(answer, f"[{answer}]"), answer=answer, start=question)
+    for answer, question in (
+        ("Lena Ortiz", "Who opened the Harbour Bakery?"),
+        ("blue van", "What did Lena Ortiz sell bread from?"),
+        ("12 weeks", "How many weeks did Lena Ortiz sell bread from a van?"),
     )
-    for answer, question in pairs
 )
-_GAP = "{title}: {gap} What is missing?"
+_GAP = "{about}{gap} What is missing?"
 _REWRITE = "Sentence: {sentence}\nIn other words:"
 _REWRITE_EXAMPLES = "\n\n".join(
     f"{_REWRITE.format(sentence=sentence)} {rewrite}"
     for sentence, rewrite in (
+        (_EXAMPLE, "In 1987 Lena Ortiz, who had sold bread out of a blue van for 12 weeks, opened the bakery."),
         (
-            "The bakery was opened in 1987 by Lena Ortiz, who had sold bread from a blue van.",
-            "In 1987 Lena Ortiz, who used to sell bread out of a blue van, opened the bakery.",
+            "Visitors may come on Sundays, but only in soft shoes.",
+            "On Sundays people may visit if they wear soft shoes.",
         ),
-        ("Its deck of larch planks is 42 metres long.", "It has a deck made of larch planks that measures 42 metres."),
-        ("Visitors may come on Sundays, but only in soft shoes.", "On Sundays people may visit if they wear soft shoes."),
     )
 )
 
@@ -88,27 +72,30 @@ class LocalAugmenter:
                 results[index] = Augmentation(document_rewrites, document_pairs)
             else:
                 results[index] = DocumentError(
-                    f"document {documents[index].id!r}", "the model found nothing in it to ask for",
+                    f"document {documents[index].id!r}",
+                    "the model found nothing in it to ask for",
                     "Give it more text, or leave it out.",
                 )
         return [result for result in results if result is not None]
 
     def _refusal(self, document: Document) -> DocumentError | None:
         subject = f"document {document.id!r}"
-        if not document.text:
+        if not document.text.strip():
             return DocumentError(subject, "it has no text", "Give it text, or leave it out.")
-        tokens = len(self._base.tokenizer(document.passage)["input_ids"])
+        tokens = len(self._base.tokenizer(neutralise(document.passage, self._base.tokenizer))["input_ids"])
         limit = self._base.max_tokens - 128  # question, answer and template stand beside it
         if tokens > limit:
             return DocumentTooLong(
-                subject, f"it has {tokens:,} tokens and the model's context leaves room for {limit:,}",
+                subject,
+                f"it has {tokens:,} tokens and the model's context leaves room for {limit:,}",
                 "Split it into shorter passages.",
             )
         return None
 
     def _qa_pairs(self, documents: Sequence[Document]) -> list[tuple[QAPair, ...]]:
         tokenizer = self._base.tokenizer
-        asked = [(number, c) for number, d in enumerate(documents) for c in candidates(_title(d), d.text)]
+        limit = 3 * self._settings.qa_pairs // 2
+        asked = [(number, c) for number, d in enumerate(documents) for c in candidates(d.title, d.text)[:limit]]
         prompts = [tokenizer(_ask_prompt(_title(documents[n]), c, tokenizer))["input_ids"] for n, c in asked]
         written = generate(self._base, prompts, Sampling(QUESTION_TOKENS), batch_size=32)
         by_document: list[list[tuple[float, QAPair]]] = [[] for _ in documents]
@@ -119,16 +106,17 @@ class LocalAugmenter:
                 if n == number and generation.text.endswith("?") and c.answer.lower() not in generation.text.lower()
             ]
             questions = [question_prompt(tokenizer, pair.question, [document.passage]) for pair in mine]
-            answers = [tokenizer(f" {pair.answer}.", add_special_tokens=False)["input_ids"] for pair in mine]
+            answers = [
+                tokenizer(f" {neutralise(pair.answer, tokenizer)}.", add_special_tokens=False)["input_ids"]
+                for pair in mine
+            ]
             by_document[number] = list(zip(likelihoods(self._base, questions, answers), mine, strict=True))
         return [
             self._best(ranked, [c for n, c in asked if n == number], _title(document))
             for number, (ranked, document) in enumerate(zip(by_document, documents, strict=True))
         ]
 
-    def _best(
-        self, ranked: list[tuple[float, QAPair]], spans: list[Candidate], title: str
-    ) -> tuple[QAPair, ...]:
+    def _best(self, ranked: list[tuple[float, QAPair]], spans: list[Candidate], title: str) -> tuple[QAPair, ...]:
         chosen: list[QAPair] = []
         for likelihood, pair in sorted(ranked, key=lambda item: -item[0]):
             unlike = all(pair.question != other.question and pair.answer != other.answer for other in chosen)
@@ -139,7 +127,8 @@ class LocalAugmenter:
                 break
             if all(span.answer != other.answer for other in chosen):
                 gap = span.sentence.replace(span.answer, "___", 1)
-                chosen.append(QAPair(_GAP.format(title=title, gap=gap), span.answer, span.sentence))
+                about = "" if span.answer in title else f"{title}: "
+                chosen.append(QAPair(_GAP.format(about=about, gap=gap), span.answer, span.sentence))
         return tuple(chosen)
 
     def _rewrites(self, documents: Sequence[Document]) -> list[tuple[str, ...]]:
@@ -149,9 +138,12 @@ class LocalAugmenter:
         prompts = [tokenizer(f"{_REWRITE_EXAMPLES}\n\n{text}")["input_ids"] for text in texts]
         rewrites: list[list[str]] = [[] for _ in documents]
         for number in range(settings.rewrites):
-            longest = max((len(tokenizer(s)["input_ids"]) for _, s in originals), default=1)
+            longest = max((len(tokenizer(neutralise(s, tokenizer))["input_ids"]) for _, s in originals), default=1)
             sampling = Sampling(
-                min(settings.max_new_tokens, 2 * longest), settings.temperature, settings.top_k, settings.seed + number
+                min(settings.max_new_tokens, 5 * longest // 4),
+                settings.temperature,
+                settings.top_k,
+                settings.seed + number,
             )
             written = generate(self._base, prompts, sampling, batch_size=32)
             for index in range(len(documents)):

@@ -7,23 +7,26 @@ import re
 from dataclasses import dataclass
 
 _WORD = re.compile(r"[^\W_](?:[\w'’.-]*[^\W_])?")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]?\s+(?=[\"'“‘(]?[^\W\da-z])")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]?\s+(?=[\"'“‘(]?[^\W\d_a-zà-öø-ÿ])")
 _YEAR = re.compile(r"1[0-9]\d\d|20\d\d")
 _MEASURE = re.compile(r"(\d[\d.,]*)\s+([^\W\d_]+)")
 # Function words and common verbs end a span, so that what is left are names and noun phrases.
 _BREAKS = frozenset(
-    """a an the and or but nor so yet of in on at by for to from with without into onto over under after before between
-    among through during until since as than that which who whom whose what when where why how this these those it its
-    he she they them his her their him i you we our us your my me is are was were be been being am do does did done
-    has have had having will would can could shall should may might must not no only also very too more most much many
+    """
+    a an the and or but nor so yet of in on at by for to from with without into onto over under after before between
+    above below behind beside beneath across along around inside outside within upon toward towards beyond among
+    through during until since as than that which who whom whose what when where why how this these those it its he
+    she they them his her their him i you we our us your my me is are was were be been being am do does did done has
+    have had having will would can could shall should may might must not no only also very too more most much many
     any all each every some such own other another one there here then now once still never always ever again just
     even both either neither if because while although though up down out off about against per via like near called
-    named known nicknamed made makes make built build builds founded found opened open began begin begins become became
-    won sold sells said says took take takes gave give gives came come comes went goes run runs ran keep keeps kept
-    held holds carries carry wrote write writes born employ employs employed weighs weigh measures leave leaves left
-    bring brings brought lies lie stands stand hangs remains remain seen use uses used serve served serves start
-    started starts destroyed sets commanded remembered reports learned spent invented designed discovered launched
-    elected introduced directed published lives lived works worked painted carved played plays""".split()
+    named known nicknamed made makes make built build builds founded found opened open began begin begins become
+    became won sold sells said says took take takes gave give gives came come comes went goes run runs ran keep
+    keeps kept held holds carries carry wrote write writes born employ employs employed weighs weigh measures leave
+    leaves left bring brings brought lies lie stands stand hangs remains remain seen use uses used serve served
+    serves start started starts destroyed sets commanded remembered reports learned spent invented designed
+    discovered launched elected introduced directed published lives lived works worked painted carved played plays
+    """.split()
 )
 
 
@@ -42,7 +45,8 @@ def sentences(text: str) -> list[str]:
 
 
 def candidates(title: str, text: str) -> list[Candidate]:
-    """Every (answer, question start) worth trying in a passage, in the order of the text, without repetition."""
+    """Every (answer, question start) worth trying in a passage, without repetition: numbers and names before other
+    spans, each in the order of the text."""
     found: dict[tuple[str, str], Candidate] = {}
     for sentence in sentences(text):
         for position, span in _spans(sentence):
@@ -51,7 +55,7 @@ def candidates(title: str, text: str) -> list[Candidate]:
             answer, starts = _question_starts(span, first=position == 0)
             for start in starts:
                 found.setdefault((answer, start), Candidate(sentence, answer, start))
-    return list(found.values())
+    return sorted(found.values(), key=lambda candidate: candidate.start == "What")
 
 
 def key_terms(text: str) -> set[str]:

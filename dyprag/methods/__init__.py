@@ -1,9 +1,9 @@
 """How a question is answered: one small class a method behind one protocol, and the batched loop that runs them."""
 
-from dyprag.methods.protocol import Answer, Asked, Method, answer_questions
 from dyprag.methods.dyprag import DyPRAG
 from dyprag.methods.prag import PRAG
+from dyprag.methods.protocol import Answer, Asked, Method, answer_questions
 from dyprag.methods.rag import RAG
 from dyprag.methods.vanilla import Vanilla
 
-__all__ = ["DyPRAG", "PRAG", "RAG", "Answer", "Asked", "Method", "Vanilla", "answer_questions"]
+__all__ = ["PRAG", "RAG", "Answer", "Asked", "DyPRAG", "Method", "Vanilla", "answer_questions"]

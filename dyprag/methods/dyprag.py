@@ -1,4 +1,4 @@
-"""DyPRAG: the retrieved documents' embeddings are translated into adapters at test time (§3.3); Combine adds passages."""
+"""DyPRAG: the retrieved documents' embeddings become adapters at test time (§3.3); Combine adds the passages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -56,7 +56,9 @@ def answer_questions(
     """Answer questions with one method, greedy or sampled, in the order given."""
     prompts = [
         question_prompt(
-            base.tokenizer, item.question, [r.document.passage for r in item.retrieved] if method.passages_in_prompt else ()
+            base.tokenizer,
+            item.question,
+            [r.document.passage for r in item.retrieved] if method.passages_in_prompt else (),
         )
         for item in asked
     ]
@@ -81,7 +83,11 @@ def _stack_rows(rows: Sequence[Adapters | None]) -> Adapters | None:
     if some is None:
         return None
     rank = max(row.rank for row in rows if row is not None)
-    zero = Adapters({p: torch.zeros_like(t) for p, t in some.a.items()}, {p: torch.zeros_like(t) for p, t in some.b.items()}, some.scale)
+    zero = Adapters(
+        {p: torch.zeros_like(t) for p, t in some.a.items()},
+        {p: torch.zeros_like(t) for p, t in some.b.items()},
+        some.scale,
+    )
     filled = []
     for row in (zero if row is None else row for row in rows):
         missing = rank - row.rank

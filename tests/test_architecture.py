@@ -1,0 +1,75 @@
+"""Layers: which package may import which, what is never done, and what a light import must not load."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("dyprag", "storage", "tasks", "flows", "cli")
+
+
+def trees(package: str) -> Iterator[tuple[str, ast.Module]]:
+    """The modules of a package, by path, as syntax trees."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Full names of the modules that a module imports, inside functions too; ours are all absolute."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("dyprag", {"prefect", "duckdb", "flows", "tasks", "storage", "cli"}),
+        ("storage", {"prefect", "torch", "tasks", "flows", "cli"}),
+        ("tasks", {"flows", "cli"}),
+        ("flows", {"cli"}),
+    ],
+)
+def test_a_package_imports_nothing_from_above(package: str, forbidden: set[str]):
+    modules = list(trees(package))
+    assert modules
+    wrong = [(path, name) for path, tree in modules for name in imported(tree) if name.split(".")[0] in forbidden]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_that_could_run_foreign_code_is_used(package: str):
+    wrong = []
+    for path, tree in trees(package):
+        wrong += [(path, name) for name in imported(tree) if name in {"pickle", "cloudpickle", "dill", "torch.load"}]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr == "load" and ast.unparse(node.value) == "torch":
+                wrong.append((path, "torch.load"))
+            if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and ast.unparse(node.value) != "False":
+                wrong.append((path, "trust_remote_code"))
+            if isinstance(node, ast.Constant) and node.value == "trust_remote_code":
+                wrong.append((path, "trust_remote_code"))
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("dyprag.config", ["torch", "transformers", "prefect"]),
+        ("tasks.plan", ["torch", "transformers"]),
+        ("dyprag.models", ["prefect", "torch", "transformers"]),
+    ],
+)
+def test_a_light_import_stays_light(module: str, heavy: list[str]):
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

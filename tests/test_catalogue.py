@@ -1,0 +1,117 @@
+"""The catalogue: what people ask it, one writer at a time, and rebuilt when it is gone."""
+
+import multiprocessing
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dyprag.errors import StoreError
+from storage.artifacts import Record, Store
+from storage.catalogue import STAGES, Catalogue, Work
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def catalogue(store: Store) -> Catalogue:
+    catalogue = Catalogue(store)
+    catalogue.prepare()
+    return catalogue
+
+
+def failed(document: str, attempts: int = 3) -> Work:
+    return Work(document, "k", "failed", "dk", attempts, 0.5, "OutOfMemory", f"document {document!r}: too big")
+
+
+def test_which_documents_failed_where_and_why_is_one_line_of_sql(catalogue: Catalogue):
+    catalogue.record_work("r1", "parametrize", [Work("a", "k1", "done"), failed("b")])
+    rows = catalogue.query("SELECT document_id, stage, error FROM failures")
+    assert rows == [{"document_id": "b", "stage": "parametrize", "error": "document 'b': too big"}]
+
+
+def test_progress_counts_the_newest_run_of_each_stage(catalogue: Catalogue):
+    catalogue.record_work("r1", "augment", [failed("a"), failed("b")])
+    time.sleep(0.01)
+    catalogue.record_work(
+        "r2", "augment", [Work("a", "k", "cached"), Work("b", "k", "done"), Work("c", "k", "waiting")]
+    )
+    progress = catalogue.progress()
+    assert [row["stage"] for row in progress] == list(STAGES)
+    assert progress[1] == {"stage": "augment", "done": 2, "failed": 0, "waiting": 1, "cached": 1}
+    assert catalogue.query("SELECT * FROM failures") == []
+
+
+def test_a_later_outcome_replaces_an_earlier_one_of_the_same_run(catalogue: Catalogue):
+    catalogue.record_work("r1", "augment", [Work("a", "k", "waiting")])
+    catalogue.record_work("r1", "augment", [Work("a", "k", "done")])
+    assert catalogue.query("SELECT count(*) AS n, any_value(state) AS s FROM work") == [{"n": 1, "s": "done"}]
+
+
+def test_a_deleted_catalogue_is_rebuilt_from_the_artifacts(store: Store, catalogue: Catalogue):
+    record = store.write(Record("adapter", "ab" * 16, ["up"], {"rank": 2}, "dk", "doc"), lambda folder: _write(folder))
+    catalogue.add_artifacts([record])
+    before = catalogue.query("SELECT * FROM artifacts")
+    catalogue.path.unlink()
+    catalogue.prepare()
+    assert catalogue.query("SELECT * FROM artifacts") == before
+    assert before[0]["document_id"] == "doc"
+
+
+def _write(folder: Path) -> None:
+    (folder / "x").write_bytes(b"12345")
+
+
+def test_no_catalogue_yet_is_one_clear_error(store: Store):
+    with pytest.raises(StoreError, match=r"there is none yet. Run the pipeline first"):
+        Catalogue(store).query("SELECT 1")
+
+
+def test_a_damaged_catalogue_names_the_remedy(store: Store):
+    store.catalogue_path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(StoreError, match="Delete the file: the next run rebuilds it"):
+        Catalogue(store).query("SELECT 1")
+
+
+HOLD = (
+    "import duckdb, sys, time; connection = duckdb.connect(sys.argv[1]); print('held', flush=True); "
+    "time.sleep(float(sys.argv[2]))"
+)
+
+
+def test_a_catalogue_held_by_another_process_is_waited_for(catalogue: Catalogue):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(catalogue.path), "1.5"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        catalogue.record_work("r1", "augment", [Work("a", "k", "done")])
+    assert catalogue.query("SELECT count(*) AS n FROM work") == [{"n": 1}]
+
+
+def test_a_catalogue_held_for_too_long_is_one_clear_error(catalogue: Catalogue):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(catalogue.path), "60"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(StoreError, match="another process holds it"):
+            Catalogue(catalogue.store, wait_seconds=0.3).query("SELECT 1")
+        holder.kill()
+
+
+def _record_many(root: str, run: str) -> None:
+    catalogue = Catalogue(Store(root))
+    for number in range(20):
+        catalogue.record_work(run, "augment", [Work(f"d{number}", "k", "done")])
+
+
+def test_two_processes_write_in_turn_and_lose_nothing(catalogue: Catalogue):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_record_many, args=(str(catalogue.store.root), run)) for run in ("r1", "r2")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert catalogue.query("SELECT count(*) AS n FROM work") == [{"n": 40}]

@@ -1,0 +1,94 @@
+"""Settings: presets fill what is empty, and nothing unknown is accepted."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dyprag.config import MODEL_PRESETS, PAPER, PipelineConfig
+
+SECTIONS = ("augment", "parametrize", "translator", "evaluate")
+
+
+def values(config: PipelineConfig, preset: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A configuration's values of the settings that a preset has."""
+    return {section: {name: getattr(getattr(config, section), name) for name in preset[section]} for section in preset}
+
+
+@pytest.mark.parametrize("name", sorted(MODEL_PRESETS))
+def test_the_models_preset_fills_in_what_is_empty(name: str):
+    config = PipelineConfig.model_validate({"model": {"name": name}})
+    assert config.augment.qa_pairs is None
+    assert values(config.resolved(), MODEL_PRESETS[name]) == MODEL_PRESETS[name]
+
+
+def test_an_unknown_model_gets_the_papers_values():
+    config = PipelineConfig.model_validate({"model": {"name": "some/other-model"}}).resolved()
+    assert values(config, PAPER) == PAPER
+    assert (config.augment.rewrites, config.augment.qa_pairs, config.augment.temperature) == (1, 3, 0.7)
+    assert (config.lora.rank, config.lora.alpha, config.translator.width) == (2, 32, 32)
+    assert (config.parametrize.learning_rate, config.parametrize.batch_size, config.parametrize.epochs) == (
+        3e-4,
+        1,
+        1,
+    )
+    assert (config.translator.learning_rate, config.translator.init_std) == (1e-5, 1e-7)
+    assert (config.translator.lambda_mse, config.translator.lambda_kl) == (100, 0.01)
+    assert (config.evaluate.passages, config.evaluate.dyprag_merge) == (3, "mean")
+
+
+def test_no_setting_is_empty_after_resolving_but_those_that_mean_none():
+    config = PipelineConfig().resolved()
+    empty = {f"{section}.{name}" for section in SECTIONS for name, v in getattr(config, section) if v is None}
+    assert empty == {"translator.samples_per_document"}
+
+
+def test_a_given_value_wins_over_the_preset():
+    given = {"augment": {"qa_pairs": 7}, "translator": {"residual": False}, "evaluate": {"dyprag_merge": "matrices"}}
+    config = PipelineConfig.model_validate(given).resolved()
+    assert config.augment.qa_pairs == 7
+    assert config.translator.residual is False
+    assert config.evaluate.dyprag_merge == "matrices"
+    assert config.augment.rewrites == MODEL_PRESETS["smollm2-135m"]["augment"]["rewrites"]
+
+
+def test_nulls_mean_not_given():
+    nulls = {"store": None, "model": {"name": None}, "lora": None, "parametrize": {"epochs": None, "seed": None}}
+    assert PipelineConfig.model_validate(nulls) == PipelineConfig()
+
+
+def test_resolving_twice_is_resolving_once():
+    once = PipelineConfig.model_validate({"parametrize": {"epochs": 4}}).resolved()
+    assert once.resolved() == once
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"modle": {}}, {"lora": {"rnak": 2}}, {"evaluate": {"methods": ["ragg"]}}, {"lora": {"rank": 0}},
+     {"parametrize": {"learning_rate": 0}}, {"corpus": {"held_out": 1}}, {"model": {"dtype": "float16"}}],
+)  # fmt: skip
+def test_unknown_keys_and_impossible_values_are_errors(given: dict):
+    with pytest.raises(ValidationError):
+        PipelineConfig.model_validate(given)
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        PipelineConfig().lora.rank = 3  # type: ignore[misc]
+
+
+def test_every_setting_has_a_description():
+    schema = PipelineConfig.model_json_schema()
+    objects = {"": schema} | schema["$defs"]
+    settings = {f"{o}.{name}": field for o, s in objects.items() for name, field in s.get("properties", {}).items()}
+    assert len(settings) > 50
+    assert [name for name, field in settings.items() if not field.get("description", "").strip()] == []
+
+
+def test_what_does_not_change_a_result_is_not_material():
+    first = PipelineConfig.model_validate({"augment": {"batch_documents": 1}, "model": {"device": "cpu"}})
+    second = PipelineConfig.model_validate({"augment": {"batch_documents": 9}, "model": {"device": "cuda"}})
+    assert first.augment.material() == second.augment.material()
+    assert first.model.material() == second.model.material()
+    other = PipelineConfig.model_validate({"augment": {"seed": 1}})
+    assert first.augment.material() != other.augment.material()

@@ -1,0 +1,165 @@
+"""Corpora: what is read, and that every bad input is one plain error."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import TEXTS, write_jsonl
+
+from dyprag.corpus import load_corpus
+from dyprag.documents import Document
+from dyprag.errors import CorpusError
+
+
+def test_jsonl_is_read_in_its_order(corpus_files: tuple[str, str]):
+    corpus = load_corpus(*corpus_files)
+    assert corpus.documents == tuple(Document(i, text, i.title()) for i, text in TEXTS.items())
+    assert [q.answers for q in corpus.questions] == [("Greta Olmsted",), ("Osk",), ("Mara Vell",)]
+    assert [q.documents for q in corpus.questions] == [("lamp",), ("bridge",), ("book",)]
+    assert load_corpus(corpus_files[0]).questions == ()
+
+
+def test_ids_blank_lines_marks_and_line_ends_of_other_systems_are_taken(tmp_path: Path):
+    path = tmp_path / "docs.jsonl"
+    path.write_bytes(
+        b'\xef\xbb\xbf{"id": 7, "text": " Caf\xc3\xa9 "}\r\n\r\n{"id": "x", "text": "y", "title": null}\r\n'
+    )
+    assert load_corpus(str(path)).documents == (Document("7", "Café"), Document("x", "y"))
+
+
+def test_a_folder_gives_a_document_for_each_text_file(tmp_path: Path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "one.txt").write_text("First.\n", encoding="utf-8")
+    (tmp_path / "deep" / "two.md").write_text("Second.", encoding="utf-8")
+    (tmp_path / "picture.png").write_bytes(b"\xff\xfe")
+    assert set(load_corpus(str(tmp_path)).documents) == {
+        Document("one.txt", "First.", "one"),
+        Document("deep/two.md", "Second.", "two"),
+    }
+
+
+def test_an_empty_text_is_not_an_error_of_the_corpus(tmp_path: Path):
+    path = write_jsonl(tmp_path / "docs.jsonl", [{"id": "a", "text": ""}, {"id": "b", "text": "full"}])
+    assert [document.text for document in load_corpus(path).documents] == ["", "full"]
+
+
+def test_the_demo_can_be_answered_from_its_documents():
+    corpus = load_corpus("demo")
+    texts = {document.id: document.text for document in corpus.documents}
+    assert len(texts) == 48
+    single = Counter(q.documents for q in corpus.questions if q.type == "single")
+    assert all(len(documents) == 1 for documents in single)
+    assert {documents[0] for documents in single} == set(texts)
+    assert min(single.values()) >= 3
+    multihop = {q.documents for q in corpus.questions if q.type == "multihop"}
+    assert len(multihop) >= 10
+    assert all(len(set(documents)) == 2 for documents in multihop)
+    assert [q.id for q in corpus.questions if q.answers[0] not in texts[q.documents[-1]]] == []
+
+
+def test_fewer_documents_leave_only_the_questions_about_them(corpus_files: tuple[str, str]):
+    corpus = load_corpus(*corpus_files, max_documents=2)
+    assert [document.id for document in corpus.documents] == ["lamp", "bridge"]
+    assert [question.id for question in corpus.questions] == ["q1", "q2"]
+
+
+def test_the_number_of_questions_is_limited_for_each_set_of_documents():
+    asked = load_corpus("demo", max_questions=1).questions
+    counts = Counter(question.documents for question in asked)
+    assert set(counts.values()) == {1}
+    assert len(counts) >= 58
+
+
+def test_a_document_id_as_a_plain_string_is_that_document(tmp_path: Path, corpus_files: tuple[str, str]):
+    rows = [{"question": "Who?", "answer": "Greta Olmsted", "documents": "lamp"}]
+    asked = load_corpus(corpus_files[0], write_jsonl(tmp_path / "q.jsonl", rows)).questions
+    assert [question.documents for question in asked] == [("lamp",)]
+
+
+def _bad(tmp_path: Path, content: bytes) -> str:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(content)
+    return str(path)
+
+
+def _check(error: CorpusError, path: str, reason: str) -> None:
+    """The message names the file, the reason and the remedy."""
+    assert path in str(error)
+    assert reason in error.reason
+    assert error.remedy.strip()
+    assert error.remedy in str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no document"),
+        (b"\n \n", "no document"),
+        ('{"id": "a", "text": "Café"}'.encode("latin1"), "not UTF-8"),
+        (b'{"id": "a", "text": "x"}\n{"id": ', "not JSON"),
+        (b'["a", "x"]', "not a JSON object"),
+        (b'{"text": "x"}', "'id'"),
+        (b'{"id": " ", "text": "x"}', "'id'"),
+        (b'{"id": "a"}', "'text'"),
+        (b'{"id": "a", "text": ["x"]}', "'text'"),
+        (b'{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}', "twice"),
+        (b'{"id": 1, "text": "x"}\n{"id": "1", "text": "y"}', "twice"),
+    ],
+)
+def test_a_bad_corpus_file_is_named_with_reason_and_remedy(tmp_path: Path, content: bytes, reason: str):
+    path = _bad(tmp_path, content)
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(path)
+    _check(caught.value, path, reason)
+
+
+def test_a_missing_corpus_is_named(tmp_path: Path):
+    path = str(tmp_path / "nowhere.jsonl")
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(path)
+    _check(caught.value, path, "no such file")
+
+
+def test_a_folder_without_documents_is_named(tmp_path: Path):
+    (tmp_path / "picture.png").write_bytes(b"")
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(str(tmp_path))
+    _check(caught.value, str(tmp_path), "no document")
+
+
+def test_a_file_of_a_folder_that_is_not_utf8_is_named(tmp_path: Path):
+    (tmp_path / "good.txt").write_text("fine")
+    (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(str(tmp_path))
+    _check(caught.value, str(tmp_path / "bad.txt"), "not UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"question": "Who?"}', "'answer'"),
+        (b'{"question": "Who?", "answer": null}', "'answer'"),
+        (b'{"question": "Who?", "answer": []}', "'answer'"),
+        (b'{"question": "Who?", "answer": ""}', "'answer'"),
+        (b'{"question": "When?", "answer": 1911}', "'answer'"),
+        (b'{"question": "When?", "answer": [1911]}', "'answer'"),
+        (b'{"answer": "Greta"}', "'question'"),
+        (b'{"question": "Who?", "answer": "x", "documents": 5}', "documents"),
+        (b'{"id": "q", "question": "A?", "answer": "x"}\n{"id": "q", "question": "B?", "answer": "x"}', "twice"),
+        (b"{", "not JSON"),
+    ],
+)
+def test_bad_questions_are_named_with_reason_and_remedy(
+    tmp_path: Path, corpus_files: tuple[str, str], content: bytes, reason: str
+):
+    path = _bad(tmp_path, content)
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(corpus_files[0], path)
+    _check(caught.value, path, reason)
+
+
+def test_missing_questions_are_named(corpus_files: tuple[str, str]):
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(corpus_files[0], "/no/such/questions.jsonl")
+    _check(caught.value, "/no/such/questions.jsonl", "no such file")

@@ -1,0 +1,149 @@
+"""Methods: what stands in the prompt, which adapter is injected, and rows of unlike kind in one batch."""
+
+import pytest
+import torch
+from conftest import TEXTS
+
+from dyprag.config import TranslatorSettings
+from dyprag.documents import Document, Retrieved
+from dyprag.generation import Sampling, generate
+from dyprag.lora import Adapters, initial_adapters, merge, stack
+from dyprag.methods import PRAG, RAG, Asked, DyPRAG, Method, Vanilla, answer_questions
+from dyprag.models import PROJECTIONS, BaseModel, load_model
+from dyprag.prompts import question_prompt
+from dyprag.translator import Translator
+
+DOCUMENTS = [Document(i, text, i.title()) for i, text in TEXTS.items()]
+RETRIEVED = tuple(Retrieved(document, score) for document, score in zip(DOCUMENTS, (3.0, 2.5, 1.0), strict=True))
+GREEDY = Sampling(6)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model: str) -> BaseModel:
+    return load_model(tiny_model, "float32", "cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(base: BaseModel) -> dict[str, Adapters]:
+    """A strong random adapter for each document, by id."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = initial_adapters(base, 2, 32, 0, len(DOCUMENTS))
+    a, b = (
+        {p: 0.1 * torch.randn(t.shape, generator=generator) for p, t in half.items()} for half in (shapes.a, shapes.b)
+    )
+    every = Adapters(a, b, shapes.scale)
+    return {document.id: every.select([number]) for number, document in enumerate(DOCUMENTS)}
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {document.id: torch.randn(32, generator=generator) for document in DOCUMENTS}
+
+
+@pytest.fixture(scope="module")
+def translator(base: BaseModel) -> Translator:
+    return Translator.for_model(base, TranslatorSettings(width=4, residual=False, init_std=0.05), 2, 32, 0)
+
+
+@pytest.fixture
+def methods(trained: dict, embeddings: dict, translator: Translator) -> dict[str, Method]:
+    every: list[Method] = [Vanilla(), RAG()]
+    for combine in (False, True):
+        every.append(PRAG(lambda document: trained[document.id], "mean", combine))
+        every.append(DyPRAG(translator, lambda document: embeddings[document.id], "mean", combine))
+    return {method.name: method for method in every}
+
+
+def same(first: Adapters | None, second: Adapters | None) -> bool:
+    assert first is not None
+    assert second is not None
+    pairs = ((tensor, second.tensors()[name]) for name, tensor in first.tensors().items())
+    return first.scale == second.scale and all(x.shape == y.shape and torch.allclose(x, y) for x, y in pairs)
+
+
+NAMES = ["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine"]
+
+
+def test_the_methods_have_the_names_of_the_paper(methods: dict[str, Method]):
+    assert sorted(methods) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_passages_stand_in_the_prompt_only_of_rag_and_combine(base: BaseModel, methods: dict[str, Method], name: str):
+    asked = [
+        Asked(question, RETRIEVED) for question in ("Who built the lamp?", "Which river?", "Who wrote Tide Songs?")
+    ]
+    answers = answer_questions(base, methods[name], asked, GREEDY, batch_size=2)
+    in_prompt = name == "rag" or name.endswith("combine")
+    adapter = methods[name].adapter(RETRIEVED)
+    assert (adapter is None) == (name in {"vanilla", "rag"})
+
+    def one_by_one(passages: list[str], adapter: Adapters | None) -> list[str]:
+        prompts = [question_prompt(base.tokenizer, item.question, passages) for item in asked]
+        return [generate(base, [prompt], GREEDY, lambda batch: adapter)[0].text for prompt in prompts]
+
+    passages = [document.passage for document in DOCUMENTS]
+    texts = [answer.text for answer in answers]
+    assert texts == one_by_one(passages if in_prompt else [], adapter)
+    assert texts != one_by_one([] if in_prompt else passages, adapter)
+    if adapter:
+        assert texts != one_by_one(passages if in_prompt else [], None)
+    assert all(answer.seconds > 0 and answer.tokens <= 6 for answer in answers)
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "matrices", "weighted"])
+def test_prag_merges_the_trained_adapters(trained: dict[str, Adapters], how: str):
+    wanted = merge(stack([trained[document.id] for document in DOCUMENTS]), how, [3.0, 2.5, 1.0])
+    assert same(PRAG(lambda document: trained[document.id], how).adapter(RETRIEVED), wanted)
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "matrices", "weighted"])
+def test_prag_leaves_out_documents_without_an_adapter(trained: dict[str, Adapters], how: str):
+    without = {name: adapter for name, adapter in trained.items() if name != "bridge"}
+    wanted = merge(stack([trained["lamp"], trained["book"]]), how, [3.0, 1.0])
+    assert same(PRAG(lambda document: without.get(document.id), how).adapter(RETRIEVED), wanted)
+    assert PRAG(lambda document: None, how).adapter(RETRIEVED) is None
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "matrices", "weighted"])
+def test_dyprag_merges_what_the_translator_gives(translator: Translator, embeddings: dict, how: str):
+    method = DyPRAG(translator, lambda document: embeddings[document.id], how)
+    with torch.no_grad():
+        each = stack([translator(embeddings[document.id][None]) for document in DOCUMENTS])
+    made = method.adapter(RETRIEVED)
+    assert same(made, merge(each, how, [3.0, 2.5, 1.0]))
+    assert method.adapter(()) is None
+
+
+def test_rows_of_unlike_rank_and_without_an_adapter_work_in_one_batch(base: BaseModel, trained: dict[str, Adapters]):
+    known = {"lamp": trained["lamp"], "bridge": trained["bridge"]}
+    method = PRAG(lambda document: known.get(document.id), "sum")
+    asked = [
+        Asked("Who built the lamp?", RETRIEVED),  # rank 4
+        Asked("Which river is it?", RETRIEVED[:1]),  # rank 2
+        Asked("Who wrote Tide Songs?", RETRIEVED[2:]),  # no adapter
+        Asked("In which year?", ()),  # nothing retrieved
+    ]
+    together = answer_questions(base, method, asked, GREEDY, batch_size=4)
+    alone = [answer_questions(base, method, [item], GREEDY, batch_size=1)[0] for item in asked]
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    vanilla = answer_questions(base, Vanilla(), asked, GREEDY, batch_size=4)
+    assert [answer.text for answer in together[2:]] == [answer.text for answer in vanilla[2:]]
+    assert [answer.text for answer in together[:2]] != [answer.text for answer in vanilla[:2]]
+
+
+def test_the_answers_come_in_the_order_of_the_questions(base: BaseModel, methods: dict[str, Method]):
+    asked = [Asked("W" * number + "ho?", RETRIEVED[: 1 + number % 3]) for number in range(7, 0, -1)]
+    texts = [answer.text for answer in answer_questions(base, methods["prag"], asked, GREEDY, batch_size=3)]
+    assert texts == [answer_questions(base, methods["prag"], [item], GREEDY, 1)[0].text for item in asked]
+    assert answer_questions(base, methods["prag"], [], GREEDY, 3) == []
+
+
+def test_an_adapter_has_the_models_shapes(base: BaseModel, methods: dict[str, Method]):
+    for name in ("prag", "dyprag"):
+        adapter = methods[name].adapter(RETRIEVED)
+        for projection in PROJECTIONS:
+            fan_in, fan_out = base.features(projection)
+            assert adapter.a[projection].shape == (1, base.layers, 6, fan_in)
+            assert adapter.b[projection].shape == (1, base.layers, fan_out, 6)

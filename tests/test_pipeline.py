@@ -1,0 +1,215 @@
+"""The flows on a real Prefect server with a tiny model: what is made, what is cached, what fails and is tried again."""
+
+import json
+import logging
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TEXTS, write_jsonl
+
+from dyprag.config import PipelineConfig
+from storage.artifacts import Store
+from storage.catalogue import Catalogue
+
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
+
+ARTIFACTS = {"corpus": 1, "augmentation": 3, "adapter": 3, "embedding": 3, "translator": 1, "prediction": 6}
+
+
+def run_pipeline(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str, int]]:
+    """Run the pipeline; gives each stage's summary by its name."""
+    from flows.pipeline import pipeline
+
+    state = pipeline(PipelineConfig.model_validate({**settings, **changes}), return_state=True)
+    return {summary["stage"]: summary for summary in state.result()}
+
+
+def made(summaries: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Per stage, how many units were really worked on."""
+    return {stage: summary["done"] - summary["cached"] for stage, summary in summaries.items()}
+
+
+def artifacts(settings: dict[str, Any]) -> dict[str, int]:
+    store = Store(settings["store"])
+    counts = dict.fromkeys(ARTIFACTS, 0)
+    for record in store.records():
+        assert store.find(record.kind, record.key) == record  # none damaged
+        counts[record.kind] += 1
+    return counts
+
+
+def test_a_run_makes_every_artifact_and_a_second_run_makes_nothing(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    first = run_pipeline(settings)
+    assert made(first) == {
+        "ingest": 3, "augment": 3, "parametrize": 3, "embed": 3, "train-translator": 1, "evaluate": 6,
+    }  # fmt: skip
+    assert artifacts(settings) == ARTIFACTS
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("the second run loads no model: it trains nothing and generates nothing")
+
+    monkeypatch.setattr("tasks.work.load_model", never)
+    caplog.set_level(logging.INFO, "dyprag")
+    second = run_pipeline(settings)
+    assert set(made(second).values()) == {0}
+    assert artifacts(settings) == ARTIFACTS
+    assert "augment: 3 in all: 3 cached, 0 made" in caplog.text
+    assert "parametrize: 3 in all: 3 cached, 0 made" in caplog.text
+
+
+def test_changing_the_rank_makes_the_adapters_again_and_what_follows_but_not_the_augmentation(settings: dict[str, Any]):
+    run_pipeline(settings)
+    changed = made(run_pipeline(settings, lora={"rank": 3}))
+    assert changed == {
+        "ingest": 0, "augment": 0, "parametrize": 3, "embed": 0, "train-translator": 1, "evaluate": 4,
+    }  # fmt: skip
+
+
+def test_the_report_and_the_catalogue_tell_the_results(settings: dict[str, Any]):
+    run_pipeline(settings)
+    catalogue = Catalogue(Store(settings["store"]))
+    rows = catalogue.query("SELECT method, split, questions, f1, f1_low, f1_high FROM results")
+    assert {row["method"] for row in rows} == {
+        "vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine",
+    }  # fmt: skip
+    assert {row["split"] for row in rows} == {"all", "seen", "unseen"}
+    assert all(row["f1_low"] <= row["f1"] <= row["f1_high"] for row in rows)
+    latest = Path(settings["store"]) / "reports" / "latest"
+    assert "vanilla" in (latest / "report.md").read_text()
+    assert "<html" in (latest / "report.html").read_text()
+
+
+def test_a_document_without_text_fails_by_itself_and_the_others_go_on(tmp_path: Path, settings: dict[str, Any]):
+    rows = [{"id": "hollow", "text": " "}, *({"id": i, "text": text} for i, text in TEXTS.items())]
+    settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
+    summaries = run_pipeline(settings)
+    assert summaries["ingest"]["failed"] == 1
+    assert summaries["parametrize"]["done"] == 3
+    failure = Catalogue(Store(settings["store"])).query("SELECT * FROM failures")[0]
+    assert (failure["document_id"], failure["stage"]) == ("hollow", "ingest")
+    assert failure["error"] == "document 'hollow': it has no text. Give it text, or leave it out."
+
+
+def test_a_document_longer_than_the_context_fails_by_itself_and_only_it_is_tried_again(
+    tmp_path: Path, settings: dict[str, Any]
+):
+    rows = [{"id": "endless", "text": "On and on it went. " * 2000}, *({"id": i, "text": t} for i, t in TEXTS.items())]
+    settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
+    settings["corpus"]["questions"] = None
+    first = run_pipeline(settings)
+    assert (first["augment"]["failed"], first["augment"]["done"]) == (1, 3)
+    assert (first["parametrize"]["waiting"], first["parametrize"]["done"]) == (1, 3)
+    failure = Catalogue(Store(settings["store"])).query("SELECT * FROM failures")[0]
+    assert failure["error_type"] == "DocumentTooLong"
+    assert "document 'endless'" in failure["error"]
+    assert "Split it into shorter passages." in failure["error"]
+    second = run_pipeline(settings)
+    assert made(second)["augment"] == 0
+    assert (second["augment"]["cached"], second["augment"]["failed"]) == (3, 1)
+
+
+def test_a_flow_with_failures_ends_failed_where_that_is_the_setting(tmp_path: Path, settings: dict[str, Any]):
+    from flows.ingest import ingest
+
+    settings["corpus"]["documents"] = write_jsonl(
+        tmp_path / "docs.jsonl", [{"id": "a", "text": ""}, {"id": "b", "text": "x"}]
+    )
+    settings["corpus"]["questions"] = None
+    config = PipelineConfig.model_validate(settings)
+    state = ingest(config, return_state=True)
+    assert state.is_completed()
+    assert state.name == "CompletedWithFailures"
+    assert "1 failed" in (state.message or "")
+    strict = config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "fail"})})
+    assert ingest(strict, return_state=True).is_failed()
+
+
+def _limited_memory(spare_bytes: int, work: Callable[[], Any]) -> Any:
+    """Do some work with only so much more address space than the process has now."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + spare_bytes, hard))
+    try:
+        return work()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux: the memory is limited by setrlimit")
+def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: Path, settings: dict[str, Any]):
+    long_text = " ".join(f"The Ostrel lamp number {n} was built in 1911 by Greta Olmsted." for n in range(50))
+    rows = [{"id": "heavy", "text": long_text}, *({"id": i, "text": text} for i, text in TEXTS.items())]
+    settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
+    settings["corpus"]["questions"] = None
+    settings["parametrize"] |= {"batch_size": 64, "samples": "both"}
+    from flows.augment import augment
+    from flows.ingest import ingest
+    from flows.parametrize import parametrize
+
+    settings["augment"]["qa_pairs"] = 60
+    config = PipelineConfig.model_validate(settings)
+    ingest(config)
+    augment(config)
+    state = _limited_memory(600 * 2**20, lambda: parametrize(config, return_state=True))
+    summary = state.result()[0]
+    assert (summary["failed"], summary["done"]) == (1, 3)
+    failure = Catalogue(Store(settings["store"])).query("SELECT * FROM failures")[0]
+    assert (failure["document_id"], failure["error_type"]) == ("heavy", "OutOfMemory")
+    assert "use a machine with more memory" in failure["error"]
+    again = parametrize(config, return_state=True).result()[0]  # the limit is gone
+    assert (again["cached"], again["done"], again["failed"]) == (3, 4, 0)
+
+
+@pytest.mark.parametrize("kind", ["augmentation", "adapter", "translator", "prediction"])
+def test_a_damaged_artifact_is_made_again_and_nothing_else(
+    settings: dict[str, Any], kind: str, caplog: pytest.LogCaptureFixture
+):
+    run_pipeline(settings)
+    victim = next(record for record in Store(settings["store"]).records() if record.kind == kind)
+    path = next(p for p in Store(settings["store"]).folder(kind, victim.key).iterdir() if p.suffix != ".json")
+    os.truncate(path, path.stat().st_size // 2)
+    again = made(run_pipeline(settings))
+    assert "missing or truncated" in caplog.text
+    assert sum(again.values()) == 1
+    assert artifacts(settings) == ARTIFACTS
+
+
+def test_task_runs_are_named_after_their_documents_and_a_failure_shows_in_the_ui(
+    tmp_path: Path, settings: dict[str, Any]
+):
+    import asyncio
+
+    from prefect import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    from flows.augment import augment
+    from flows.ingest import ingest
+
+    rows = [{"id": "endless", "text": "On and on it went. " * 2000}, {"id": "lamp", "text": TEXTS["lamp"]}]
+    settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
+    config = PipelineConfig.model_validate(settings)
+    ingest(config)
+    state = augment(config, return_state=True)
+
+    async def read() -> tuple[dict[str, str], list[Any]]:
+        async with get_client() as client:
+            of_run = FlowRunFilter.model_validate({"id": {"any_": [state.state_details.flow_run_id]}})
+            for _ in range(50):  # the server takes task runs in behind the flow
+                tasks = await client.read_task_runs(flow_run_filter=of_run)
+                found = {task.name: task.state_name or "" for task in tasks}
+                if set(found.values()) <= {"Completed", "Failed"} and len(found) == 2:
+                    break
+                await asyncio.sleep(0.2)
+            tables = await client.read_artifacts(flow_run_filter=of_run)
+            return found, tables
+
+    found, tables = asyncio.run(read())
+    assert found == {"augment lamp": "Completed", "augment endless": "Failed"}
+    table = next(artifact for artifact in tables if artifact.key == "augment-failures")
+    assert json.loads(str(table.data))[0]["document"] == "endless"

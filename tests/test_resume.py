@@ -1,0 +1,71 @@
+"""kill -9 in the middle: nothing on disk is damaged, and what was finished is not done again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import write_jsonl
+
+from storage.artifacts import Store
+
+pytestmark = pytest.mark.prefect
+
+
+def start(config: Path, log: Path) -> subprocess.Popen[bytes]:
+    """`dyprag run` in a process group of its own, so that the server it starts dies with it."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "run", "--config", str(config), "--json"],
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def adapters(store: Store) -> dict[str, float]:
+    """Adapter files by key, with the time each was written."""
+    return {path.parent.name: path.stat().st_mtime for path in store.root.glob("adapter/*/*/adapter_model.safetensors")}
+
+
+def test_after_a_kill_in_the_middle_of_parametrization_only_the_missing_documents_are_trained(
+    tmp_path: Path, settings: dict[str, Any]
+):
+    rows = [
+        {"id": f"doc-{n}", "text": f"The Ostrel lamp number {n} was built in {1900 + n} by Greta Olmsted in Dunmere."}
+        for n in range(12)
+    ]
+    settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
+    settings["parametrize"]["epochs"] = 40  # long enough to be hit
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    store = Store(settings["store"])
+
+    process = start(config, tmp_path / "first.log")
+    deadline = time.monotonic() + 240
+    while len(adapters(store)) < 3:
+        assert process.poll() is None, (tmp_path / "first.log").read_text()
+        assert time.monotonic() < deadline, (tmp_path / "first.log").read_text()
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = adapters(store)
+    assert 3 <= len(finished) < 12, "the kill came too late to tell anything"
+    for record in store.records():
+        assert store.find(record.kind, record.key) is not None, f"{record.kind} {record.key} is damaged"
+
+    second = start(config, tmp_path / "second.log")
+    assert second.wait(timeout=240) == 0, (tmp_path / "second.log").read_text()
+    after = adapters(store)
+    assert len(after) == 12
+    assert {key: after[key] for key in finished} == finished, "a finished adapter was written again"
+    lines = (tmp_path / "second.log").read_text().splitlines()
+    summaries = {s["stage"]: s for s in json.loads(next(line for line in lines if line.startswith("[")))}
+    assert summaries["parametrize"] == {
+        "stage": "parametrize", "done": 12, "cached": len(finished), "failed": 0, "waiting": 0,
+    }  # fmt: skip
+    assert summaries["augment"]["cached"] == 12
