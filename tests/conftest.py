@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny random model with a real architecture and tokenizer, a small corpus, a Prefect server."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,21 @@ def settings(tmp_path: Path, tiny_model: str, corpus_files: tuple[str, str]) -> 
         "evaluate": {"max_new_tokens": 4},
         "run": {"retries": 0},
     }
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    """What the project logs; pytest's own caplog is thrown out when Prefect sets up logging."""
+    found: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("dyprag")
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    yield found
+    logger.removeHandler(handler)
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
