@@ -7,7 +7,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format deploy lock clean
+NAME ?= *
+.PHONY: help install demo test bench lint types format deploy lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ demo: $(VENV)/.installed ## Run the pipeline on a slice of the demo corpus with 
 
 test: $(VENV)/.installed-dev ## Install what the tests need and run them all
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed ## Run the benchmarks, or one: make bench NAME=orchestration
+	@for file in benchmarks/$(NAME).py; do $(BIN)/python $$file || exit 1; done
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .

@@ -3,10 +3,13 @@
 Nothing is patched: any decoder whose layers carry a gated FFN (gate_proj, up_proj, down_proj) will do.
 """
 
+import contextlib
 import gc
 import hashlib
 import importlib.util
+import io
 import json
+import logging
 import os
 import tempfile
 import threading
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+logger = logging.getLogger("dyprag.models")
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -292,8 +296,10 @@ def _converted(name: str) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = _embedded_file(name)
-    model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    logger.info("%s: converting the embedded model, once; it takes about 20 s", name)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off otherwise
+        model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     # The weights are plain now; without these marks gone, save_pretrained refuses a GGUF-loaded model.
     model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
     if hasattr(model.config, "quantization_config"):

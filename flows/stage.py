@@ -163,7 +163,8 @@ def _outcome(job: Any, future: PrefectFuture[Any]) -> tuple[Work, Record | None]
     result = future.result(raise_on_failure=False)
     if isinstance(result, Record):
         state = "cached" if future.state.name == "Reused" else "done"
-        return Work(job.document_id, job.key, state, job.document_key, 1, result.seconds), result
+        tries = result.measures.get("attempts", 1)
+        return Work(job.document_id, job.key, state, job.document_key, tries, result.seconds), result
     error = result if isinstance(result, BaseException) else RuntimeError(str(future.state.message))
     attempts = getattr(error, "attempts", 1)
     kind, message = type(error).__name__, str(error) or type(error).__name__

@@ -1,6 +1,7 @@
 """Stage 1a, one task a document: rewrites and question-answer pairs (§3.1)."""
 
 from functools import lru_cache
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from prefect import State, task
@@ -10,7 +11,7 @@ from dyprag.config import AugmentSettings, ModelSettings, PipelineConfig
 from storage.artifacts import Record, Store
 from storage.tables import write_augmentation
 from tasks.plan import Job
-from tasks.work import base_model, ingested, is_passing, one_document, reused
+from tasks.work import attempt, base_model, ingested, is_passing, one_document, reused
 
 if TYPE_CHECKING:
     from dyprag.augmentation.local import LocalAugmenter
@@ -24,12 +25,15 @@ def augment_document(job: Job, corpus_key: str, config: PipelineConfig) -> "Reco
         return reused(record)
     with one_document(job.document_id):
         document = ingested(config.store, corpus_key)[job.document_id]
+        began = perf_counter()
         augmentation = augmenter(config.model, config.augment).augment(document)
-    record = Record(
-        "augmentation", job.key, [job.document_key], config.augment.material(), job.document_key, job.document_id,
-        measures={"rewrites": len(augmentation.rewrites), "qa_pairs": len(augmentation.qa_pairs)},
-    )  # fmt: skip
-    return store.write(record, lambda folder: write_augmentation(folder, augmentation))
+        record = Record(
+            "augmentation", job.key, [job.document_key], config.augment.material(), job.document_key, job.document_id,
+            seconds=perf_counter() - began,
+            measures={"attempts": attempt(), "rewrites": len(augmentation.rewrites),
+                      "qa_pairs": len(augmentation.qa_pairs)},
+        )  # fmt: skip
+        return store.write(record, lambda folder: write_augmentation(folder, augmentation))
 
 
 @lru_cache(maxsize=1)

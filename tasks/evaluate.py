@@ -62,16 +62,16 @@ def answer_shard(job: AnswerJob, corpus_key: str, sources: Sources, config: Pipe
         method = make_method(job.method, store, sources, config)
         sampling = Sampling(config.evaluate.max_new_tokens)
         answers = compute(lambda: answer_questions(base, method, asked, sampling, config.evaluate.batch_size))
-    rows = [
-        {"question_id": questions[i].id, "question": questions[i].question, "method": job.method, "answer": a.text,
-         "tokens": a.tokens, "seconds": a.seconds, "retrieved": [r.document.id for r in item.retrieved]}
-        for i, a, item in zip(job.questions, answers, asked, strict=True)
-    ]  # fmt: skip
-    record = Record(
-        "prediction", job.key, [sources.translator] if job.method.startswith("dyprag") else [],
-        config.evaluate.material(), measures={"method": job.method, "questions": len(rows)},
-    )  # fmt: skip
-    return store.write(record, lambda folder: write_rows(folder / "predictions.parquet", rows))
+        rows = [
+            {"question_id": questions[i].id, "question": questions[i].question, "method": job.method, "answer": a.text,
+             "tokens": a.tokens, "seconds": a.seconds, "retrieved": [r.document.id for r in item.retrieved]}
+            for i, a, item in zip(job.questions, answers, asked, strict=True)
+        ]  # fmt: skip
+        record = Record(
+            "prediction", job.key, [sources.translator] if job.method.startswith("dyprag") else [],
+            config.evaluate.material(), measures={"method": job.method, "questions": len(rows)},
+        )  # fmt: skip
+        return store.write(record, lambda folder: write_rows(folder / "predictions.parquet", rows))
 
 
 def make_method(name: str, store: Store, sources: Sources, config: PipelineConfig) -> "Method":

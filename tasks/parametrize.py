@@ -10,7 +10,7 @@ from dyprag.config import PipelineConfig
 from storage.artifacts import Record, Store
 from storage.tables import read_augmentation, write_rows
 from tasks.plan import Job
-from tasks.work import base_model, ingested, is_passing, one_document, reused
+from tasks.work import attempt, base_model, ingested, is_passing, one_document, reused
 
 
 @task(
@@ -39,15 +39,18 @@ def parametrize_document(job: Job, corpus_key: str, config: PipelineConfig) -> "
             return parametrize(base, samples, config.lora, settings), perf_counter() - began
 
         trained, seconds = compute(train)
-    record = Record(
-        "adapter", job.key, [job.upstream],
-        {"lora": config.lora.material(), "parametrize": config.parametrize.material()},
-        job.document_key, job.document_id, seconds=seconds,
-        measures={"tokens": trained.tokens, "steps": len(trained.losses), "loss": trained.losses[-1]},
-    )  # fmt: skip
+        record = Record(
+            "adapter", job.key, [job.upstream],
+            {"lora": config.lora.material(), "parametrize": config.parametrize.material()},
+            job.document_key, job.document_id, seconds=seconds,
+            measures={"attempts": attempt(), "tokens": trained.tokens, "steps": len(trained.losses),
+                      "loss": trained.losses[-1]},
+        )  # fmt: skip
 
-    def fill(folder):  # type: ignore[no-untyped-def]
-        save_peft(base, trained.adapter, folder, config.model.name)
-        write_rows(folder / "curve.parquet", [{"step": i, "loss": x} for i, x in enumerate(trained.losses, start=1)])
+        def fill(folder):  # type: ignore[no-untyped-def]
+            save_peft(base, trained.adapter, folder, config.model.name)
+            write_rows(
+                folder / "curve.parquet", [{"step": i, "loss": x} for i, x in enumerate(trained.losses, start=1)]
+            )
 
-    return store.write(record, fill)
+        return store.write(record, fill)

@@ -12,7 +12,7 @@ from prefect.states import Completed
 from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document
-from dyprag.errors import DypragError, OutOfMemory, is_out_of_memory
+from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, is_out_of_memory
 from dyprag.models import BaseModel, load_model
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus
@@ -41,8 +41,13 @@ def one_document(document_id: str) -> Iterator[None]:
                 f"document {document_id!r}", "the memory did not suffice for it",
                 "Split the document, make the batches smaller, or use a machine with more memory.",
             ).with_traceback(error.__traceback__)  # fmt: skip
-        error.attempts = task_run.run_count or 1  # type: ignore[attr-defined]
+        error.attempts = attempt()  # type: ignore[attr-defined]
         raise error from None
+
+
+def attempt() -> int:
+    """The number of this attempt of the running task, from 1."""
+    return task_run.run_count or 1
 
 
 def is_passing(task: Any, run: Any, state: State[Any]) -> bool:
@@ -50,7 +55,9 @@ def is_passing(task: Any, run: Any, state: State[Any]) -> bool:
     error = state.data if isinstance(state.data, BaseException) else None
     if error is None:
         error = state.result(raise_on_failure=False) if state.data is not None else None
-    return isinstance(error, OutOfMemory) or not isinstance(error, DypragError)
+    if isinstance(error, OutOfMemory | StoreError | ArtifactError):
+        return True
+    return not isinstance(error, DypragError)
 
 
 def reused(record: Record) -> State[Record]:

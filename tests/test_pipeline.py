@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,34 @@ def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: 
     assert "use a machine with more memory" in failure["error"]
     again = parametrize(config, return_state=True).result()[0]  # the limit is gone
     assert (again["cached"], again["done"], again["failed"]) == (3, 4, 0)
+
+
+def test_a_passing_fault_is_tried_again_and_a_document_s_own_fault_is_not(tmp_path: Path, settings: dict[str, Any]):
+    from flows.augment import augment
+    from flows.ingest import ingest
+
+    rows = [{"id": "endless", "text": "On and on it went. " * 2000}, {"id": "lamp", "text": TEXTS["lamp"]}]
+    settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
+    settings["run"] = {"retries": 2, "retry_delay": 0.1}
+    config = PipelineConfig.model_validate(settings)
+    ingest(config)
+    obstacle = Path(settings["store"]) / "augmentation"
+    obstacle.write_text("a file where the store wants a folder")
+    attempts = "SELECT document_id, attempts, error_type FROM failures ORDER BY document_id"
+    augment(config)
+    assert Catalogue(Store(settings["store"])).query(attempts) == [
+        {"document_id": "endless", "attempts": 1, "error_type": "DocumentTooLong"},
+        {"document_id": "lamp", "attempts": 3, "error_type": "StoreError"},
+    ]
+
+    settings["run"] = {"retries": 8, "retry_delay": 0.5}
+    timer = threading.Timer(2.0, obstacle.unlink)
+    timer.start()
+    summary = augment(PipelineConfig.model_validate(settings), return_state=True).result()[0]
+    timer.join()
+    assert (summary["done"], summary["failed"]) == (1, 1)
+    work = Catalogue(Store(settings["store"])).query("SELECT attempts FROM latest_work WHERE document_id = 'lamp'")
+    assert any(row["attempts"] > 1 for row in work)
 
 
 @pytest.mark.parametrize("kind", ["augmentation", "adapter", "translator", "prediction"])

@@ -1,0 +1,85 @@
+"""What Prefect and the stores cost per document, beside the same work in a plain loop: no model, only small artifacts.
+
+    python benchmarks/orchestration.py [DOCUMENTS]
+
+Prints the figures and writes build/bench/orchestration.json.
+"""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from dyprag.config import PipelineConfig
+from flows.stage import stage
+from storage.artifacts import Record, Store
+from tasks.plan import Job
+
+GOAL = 0.03  # seconds per document task
+
+
+def make(store: Store, job: Job) -> Record:
+    """The work of one document: a small artifact."""
+    record = Record("augmentation", job.key, [], {}, job.document_key, job.document_id)
+    return store.write(record, lambda folder: _fill(folder, job.document_id))
+
+
+def _fill(folder: Path, text: str) -> None:
+    (folder / "text").write_text(text)
+
+
+@task(task_run_name="make {job.document_id}", cache_policy=NO_CACHE)
+def make_in_task(root: str, job: Job) -> Record:
+    """The same as a task."""
+    return make(Store(root), job)
+
+
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=2))  # type: ignore[arg-type]
+def measured(config: PipelineConfig, jobs: list[Any]) -> float:
+    """Seconds that the stage's own fan-out takes, the flow's start and end not counted."""
+    with stage(config, "augment") as run:
+        began = perf_counter()
+        work = run.fan_out("augmentation", jobs, lambda job: make_in_task.submit(config.store, job))
+        seconds = perf_counter() - began
+    if {item.state for item in work} != {"done"}:
+        raise RuntimeError("not every document was made")
+    return seconds
+
+
+def main(documents: int) -> None:
+    """Run both sides, print and write the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [Job(f"document-{n}", f"{n:032x}", f"{n:032x}") for n in range(documents)]
+        store = Store(Path(folder) / "loop")
+        began = perf_counter()
+        for job in jobs:
+            make(store, job)
+        loop = (perf_counter() - began) / documents
+        config = PipelineConfig(store=str(Path(folder) / "flow"))
+        flowing = measured(config, jobs) / documents
+    overhead = flowing - loop
+    figure = {
+        "name": "overhead per document task", "value": round(overhead, 4), "unit": "s", "baseline": round(loop, 4),
+        "ratio": round(flowing / loop, 2), "goal": GOAL, "holds": overhead <= GOAL,
+    }  # fmt: skip
+    print(f"{documents} documents: {loop:.4f} s each in a plain loop, {flowing:.4f} s as tasks: {overhead:.4f} s more")
+    target = Path("build/bench/orchestration.json")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    target.write_text(json.dumps({"machine": machine, "figures": [figure]}, indent=1))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)
