@@ -199,8 +199,8 @@ PAPER: dict[str, dict[str, Any]] = {
 
 # A model of 135M parameters learns nothing at the paper's rate and writes poor rewrites: larger steps, more pairs.
 SMOLLM2: dict[str, dict[str, Any]] = {
-    "augment": {"rewrites": 1, "qa_pairs": 10},
-    "parametrize": {"learning_rate": 4e-3, "epochs": 4, "batch_size": 2, "samples": "closed-book"},
+    "augment": {"rewrites": 1, "qa_pairs": 14},
+    "parametrize": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "samples": "closed-book"},
     "translator": {
         "residual": True, "init_std": 1e-3, "learning_rate": 2e-4, "epochs": 1, "batch_size": 2,
     },

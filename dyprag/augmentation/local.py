@@ -94,8 +94,9 @@ class LocalAugmenter:
 
     def _qa_pairs(self, documents: Sequence[Document]) -> list[tuple[QAPair, ...]]:
         tokenizer = self._base.tokenizer
-        limit = 3 * self._settings.qa_pairs // 2
-        asked = [(number, c) for number, d in enumerate(documents) for c in candidates(d.title, d.text)[:limit]]
+        limit = self._settings.qa_pairs + 2  # more would cost time and seldom make a better pair
+        spans = [candidates(document.title, document.text) for document in documents]
+        asked = [(number, candidate) for number, found in enumerate(spans) for candidate in found[:limit]]
         prompts = [tokenizer(_ask_prompt(_title(documents[n]), c, tokenizer))["input_ids"] for n, c in asked]
         written = generate(self._base, prompts, Sampling(QUESTION_TOKENS), batch_size=32)
         by_document: list[list[tuple[float, QAPair]]] = [[] for _ in documents]
@@ -112,7 +113,7 @@ class LocalAugmenter:
             ]
             by_document[number] = list(zip(likelihoods(self._base, questions, answers), mine, strict=True))
         return [
-            self._best(ranked, [c for n, c in asked if n == number], _title(document))
+            self._best(ranked, spans[number], _title(document))
             for number, (ranked, document) in enumerate(zip(by_document, documents, strict=True))
         ]
 
