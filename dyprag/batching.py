@@ -31,8 +31,8 @@ class Batcher(Generic[Item, Result]):
     """Gathers items from many threads into batches for one worker thread.
 
     Args:
-        work: gets up to `size` items; gives a result or an exception for each, in order. If it raises, every item of
-            that batch fails with what it raised.
+        work: gets up to `size` items; gives a result or an exception for each, in order. If it raises, its items are
+            tried one by one.
         size: most items in a batch.
         wait: seconds to wait for more after the first item.
     """
@@ -58,15 +58,21 @@ class Batcher(Generic[Item, Result]):
                     batch.append(self._waiting.get(timeout=self._wait))
                 except queue.Empty:
                     break
-            results: Sequence[Result | Exception]
-            try:
-                results = compute(partial(self._work, [item for item, _ in batch]))
-                if len(results) != len(batch):
-                    raise RuntimeError(f"{len(batch)} items were worked on and {len(results)} results came back")
-            except Exception as error:  # it belongs to the callers, and the thread must live on
-                results = [error] * len(batch)
+            results = self._attempt([item for item, _ in batch])
             for (_, future), result in zip(batch, results, strict=True):
                 if isinstance(result, Exception):
                     future.set_exception(result)
                 else:
                     future.set_result(result)
+
+    def _attempt(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
+        """The results of a batch. If it fails as a whole, each item is tried alone: one item's fault is its own."""
+        try:
+            results = compute(partial(self._work, items))
+            if len(results) != len(items):
+                raise RuntimeError(f"{len(items)} items were worked on and {len(results)} results came back")
+            return results
+        except Exception as error:  # it belongs to the callers, and the thread must live on
+            if len(items) == 1:
+                return [error]
+            return [result for item in items for result in self._attempt([item])]
