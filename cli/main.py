@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError, DypragError
@@ -228,14 +229,22 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
         config = read_config(path, overrides)
         _prepare_logging(verbose)
         _check_before_work(config)
-        state = _flow(name)(config, return_state=True)
+        # what failed shows in the exit code here, whatever a deployment's run makes of it
+        run_settings = config.run.model_copy(update={"on_failures": "complete"})
+        state = _flow(name)(config.model_copy(update={"run": run_settings}), return_state=True)
         if state.is_failed() or state.is_crashed():
             error = state.result(raise_on_failure=False)
-            raise error if isinstance(error, BaseException) else RuntimeError(state.message)
+            if isinstance(error, DypragError):
+                raise error
+            reason = " ".join(str(error or state.message).split())[:300]
+            raise DypragError(
+                f"flow {name}", f"it failed ({type(error).__name__}: {reason})",
+                "See dyprag status; --verbose shows where. Run again to go on from here.",
+            )  # fmt: skip
         summaries = state.result()
         if as_json:
             print(json.dumps(summaries))
-        elif name in ("pipeline", "evaluate"):
+        elif any(summary["stage"] == "evaluate" and summary["done"] for summary in summaries):
             _print_results(config)
         if any(summary["failed"] for summary in summaries):
             print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
@@ -300,7 +309,7 @@ def _catalogue(config: PipelineConfig) -> Any:
 def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(cell) for cell in row))  # never read as markup
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

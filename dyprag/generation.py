@@ -163,7 +163,7 @@ def embed(base: BaseModel, texts: Sequence[str]) -> Tensor:
     """Document embeddings s_i (§3.2): the last hidden state, before the vocabulary projection, at the last token.
 
     Args:
-        texts: passages; each must fit the model's context.
+        texts: passages; what exceeds the model's context is cut off.
 
     Returns:
         [docs, hidden], float32, on the CPU.
@@ -171,7 +171,8 @@ def embed(base: BaseModel, texts: Sequence[str]) -> Tensor:
     embeddings = []
     with base.lock:
         for text in texts:
-            ids = torch.tensor([base.tokenizer(neutralise(text, base.tokenizer))["input_ids"]], device=base.device)
+            tokens = base.tokenizer(neutralise(text, base.tokenizer))["input_ids"][: base.max_tokens]
+            ids = torch.tensor([tokens], device=base.device)
             states = base.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
             embeddings.append(states[0, -1].float().cpu())
     return torch.stack(embeddings)

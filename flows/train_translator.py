@@ -34,7 +34,11 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
     with stage(config, "train-translator") as run:
         jobs = translator_jobs(run)
         if not jobs:
-            raise StoreError(f"store {run.store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
+            raise StoreError(
+                f"store {run.store.root}",
+                "no document that is not held out has an adapter",
+                "Run: dyprag parametrize, or --set corpus.held_out=0.",
+            )
         key = translator_key(run, jobs)
         work = Work("translator", key, "cached")
         if record := run.store.find("translator", key):
@@ -42,7 +46,11 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
         else:
             run.catalogue.record_work(run.run_id, run.name, [Work("translator", key, "waiting")])
             future = with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
-            record = future.result()
+            result: Any = future.result(raise_on_failure=False)
+            if isinstance(result, BaseException):
+                run.catalogue.record_work(run.run_id, run.name, [_failed(Job("translator", "", key), result)])
+                raise result
+            record = result
             work = Work("translator", key, "done", attempts=1, seconds=record.seconds)
             run.catalogue.record_work(run.run_id, run.name, [work], [record])
         return [embedded, run.summary([work])]
@@ -50,7 +58,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
 
 def translator_jobs(run: Stage) -> list[tuple[Job, Job]]:
     """(adapter, embedding) jobs of the documents that the translator is trained on: adapter at hand, not held out."""
-    held_out = run.plan.held_out()
+    held_out = run.plan.held_out
     pairs = []
     documents = {document.id: document for document in run.plan.documents}
     for job in adapter_jobs(run)[0]:
@@ -78,9 +86,22 @@ def _embed(run: Stage, corpus_key: str) -> list[Work]:
         task.submit(f"{shard[0].document_id} and {len(shard) - 1} more", shard, corpus_key, run.config)
         for shard in shards
     ]
+    errors: list[BaseException] = []
     for future, shard in zip(futures, shards, strict=True):
-        records = {record.key: record for record in future.result()}
+        result: Any = future.result(raise_on_failure=False)
+        if isinstance(result, BaseException):
+            run.catalogue.record_work(run.run_id, run.name, [_failed(job, result) for job in shard])
+            errors.append(result)
+            continue
+        records = {record.key: record for record in result}
         made = [Work(j.document_id, j.key, "done", j.document_key, 1, records[j.key].seconds) for j in shard]
         run.catalogue.record_work(run.run_id, run.name, made, list(records.values()))
         work += made
+    if errors:
+        raise errors[0]
     return work
+
+
+def _failed(job: Job, error: BaseException) -> Work:
+    kind, message = type(error).__name__, str(error) or type(error).__name__
+    return Work(job.document_id, job.key, "failed", job.document_key, 1, 0.0, kind, message)

@@ -76,11 +76,11 @@ class Catalogue:
         self.path, self.store, self.wait_seconds = store.catalogue_path, store, wait_seconds
 
     def prepare(self) -> None:
-        """Create what is missing; a missing file is rebuilt from the artifacts."""
-        missing = not self.path.exists()
+        """Create what is missing; a file that is missing or empty is rebuilt from the artifacts."""
         with self._writing() as connection:
             connection.execute(SCHEMA)
-        if missing:
+            known = connection.execute("SELECT count(*) FROM artifacts").fetchone()
+        if known == (0,):
             self.add_artifacts(self.store.records())
 
     def begin_run(self, run_id: str, flow: str, config: dict[str, Any]) -> None:
@@ -161,7 +161,14 @@ class Catalogue:
         if not self.path.exists():
             raise StoreError(f"catalogue {self.path}", "there is none yet", "Run the pipeline first: dyprag run.")
         with self._connected(read_only=True) as connection:
-            cursor = connection.execute(sql, list(parameters))
+            try:
+                cursor = connection.execute(sql, list(parameters))
+            except duckdb.CatalogException as error:
+                raise StoreError(
+                    f"catalogue {self.path}",
+                    f"it lacks what was asked for ({str(error).splitlines()[0]})",
+                    "Run the pipeline: dyprag run.",
+                ) from error
             names = [column[0] for column in cursor.description or []]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -1,5 +1,6 @@
 """Stage 1a, one task a document: rewrites and question-answer pairs (§3.1)."""
 
+import threading
 from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -36,9 +37,17 @@ def augment_document(job: Job, corpus_key: str, config: PipelineConfig) -> "Reco
         return store.write(record, lambda folder: write_augmentation(folder, augmentation))
 
 
-@lru_cache(maxsize=1)
+_augmenter_lock = threading.Lock()
+
+
 def augmenter(model: ModelSettings, settings: AugmentSettings) -> "LocalAugmenter":
     """The augmenter of these settings; all tasks of a process share it, and so its batches."""
+    with _augmenter_lock:  # threads that miss a cache together would each make their own
+        return _augmenter(model, settings)
+
+
+@lru_cache(maxsize=1)
+def _augmenter(model: ModelSettings, settings: AugmentSettings) -> "LocalAugmenter":
     from dyprag.augmentation.local import LocalAugmenter
 
     return LocalAugmenter(base_model(PipelineConfig(model=model)), settings)

@@ -15,6 +15,7 @@ from dyprag.documents import Document, Question
 from dyprag.retrieval import BM25Retriever
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus, read_embedding, write_rows
+from tasks.plan import distinct
 from tasks.work import base_model, is_passing, one_document, reused
 
 if TYPE_CHECKING:
@@ -115,4 +116,4 @@ def _adapter_loader(store: Store, sources: Sources) -> Callable:  # type: ignore
 @lru_cache(maxsize=2)
 def _corpus(store_root: str, corpus_key: str) -> tuple[Sequence[Question], BM25Retriever]:
     corpus = read_corpus(Store(store_root).open("corpus", corpus_key))
-    return corpus.questions, BM25Retriever([d for d in corpus.documents if d.text])
+    return corpus.questions, BM25Retriever(distinct(corpus))

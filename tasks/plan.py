@@ -42,7 +42,7 @@ class Plan:
     @cached_property
     def documents(self) -> list[Document]:
         """Documents with text, one of each content: the same text under two ids is made once."""
-        return list({d.key: d for d in reversed(self.corpus.documents) if d.text}.values())[::-1]
+        return distinct(self.corpus)
 
     def augmentation_key(self, document: Document) -> str:
         settings = {**self.config.augment.material(), **self.model}
@@ -63,17 +63,24 @@ class Plan:
         inputs = [key for d in documents for key in (self.adapter_key(d), self.embedding_key(d))]
         return content_key("translator", inputs, self.config.translator.material())
 
+    @cached_property
     def held_out(self) -> set[str]:
-        """Ids of the documents that the translator is not trained on; chosen by content, whatever their order."""
-        count = math.ceil(len(self.documents) * self.config.corpus.held_out)
+        """Ids of the documents that the translator is not trained on; chosen by content, whatever their order. At
+        least one document is trained on."""
+        count = min(math.ceil(len(self.documents) * self.config.corpus.held_out), max(0, len(self.documents) - 1))
         chosen = sorted(self.documents, key=lambda d: content_key("held-out", [d.key]))[:count]
         keys = {d.key for d in chosen}
         return {d.id for d in self.corpus.documents if d.key in keys}
 
     def split(self, question: Question) -> str:
         """Whether the translator saw the question's documents in training: seen, unseen, or mixed."""
-        held_out = self.held_out()
+        held_out = self.held_out
         unseen = [document in held_out for document in question.documents]
         if unseen and all(unseen):
             return "unseen"
         return "seen" if unseen and not any(unseen) else "mixed"
+
+
+def distinct(corpus: Corpus) -> list[Document]:
+    """Documents with text, one of each content: the first id stands for the same text under others."""
+    return list({d.key: d for d in reversed(corpus.documents) if d.text}.values())[::-1]

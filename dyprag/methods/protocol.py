@@ -54,14 +54,8 @@ def answer_questions(
     base: BaseModel, method: Method, asked: Sequence[Asked], sampling: Sampling, batch_size: int
 ) -> list[Answer]:
     """Answer questions with one method, greedy or sampled, in the order given."""
-    prompts = [
-        question_prompt(
-            base.tokenizer,
-            item.question,
-            [r.document.passage for r in item.retrieved] if method.passages_in_prompt else (),
-        )
-        for item in asked
-    ]
+    room = base.max_tokens - sampling.max_new_tokens
+    prompts = [_prompt(base, item, method.passages_in_prompt, room) for item in asked]
     making = [0.0] * len(asked)
 
     def adapters(batch: list[int]) -> Adapters | None:
@@ -75,6 +69,16 @@ def answer_questions(
     generations = generate(base, prompts, sampling, adapters, batch_size)
     # the batch's clock starts behind the adapters
     return [Answer(g.text, g.tokens, g.seconds + s) for g, s in zip(generations, making, strict=True)]
+
+
+def _prompt(base: BaseModel, item: Asked, with_passages: bool, room: int) -> list[int]:
+    """The question's prompt; passages that do not fit into `room` tokens are left out, the longest first."""
+    passages = [r.document.passage for r in item.retrieved] if with_passages else []
+    ids = question_prompt(base.tokenizer, item.question, passages)
+    while passages and len(ids) > room:
+        passages.remove(max(passages, key=len))
+        ids = question_prompt(base.tokenizer, item.question, passages)
+    return ids
 
 
 def _stack_rows(rows: Sequence[Adapters | None]) -> Adapters | None:
