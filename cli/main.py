@@ -144,10 +144,7 @@ def report(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
         from dyprag.report import terminal_table
 
         catalogue = _catalogue(read_config(config, set_))
-        rows = catalogue.query(
-            "SELECT * EXCLUDE (run_id, created) FROM results "
-            "WHERE run_id = (SELECT arg_max(run_id, created) FROM results) ORDER BY rowid"
-        )
+        rows = catalogue.last_results()
         if not rows:
             raise DypragError(f"store {catalogue.store.root}", "nothing has been evaluated yet", "Run: dyprag run.")
         if json_:
@@ -289,10 +286,7 @@ def _print_results(config: PipelineConfig) -> None:
     from dyprag.report import terminal_table
 
     catalogue = _catalogue(config)
-    rows = catalogue.query(
-        "SELECT * EXCLUDE (run_id, created) FROM results "
-        "WHERE run_id = (SELECT arg_max(run_id, created) FROM results) ORDER BY rowid"
-    )
+    rows = catalogue.last_results()
     if rows:
         print(terminal_table(rows))
         latest = catalogue.store.reports / "latest"

@@ -166,9 +166,14 @@ def _outcome(job: Any, future: PrefectFuture[Any]) -> tuple[Work, Record | None]
         tries = result.measures.get("attempts", 1)
         return Work(job.document_id, job.key, state, job.document_key, tries, result.seconds), result
     error = result if isinstance(result, BaseException) else RuntimeError(str(future.state.message))
+    return failed_work(job, error), None
+
+
+def failed_work(job: Any, error: BaseException) -> Work:
+    """What the catalogue notes of a job that failed."""
     attempts = getattr(error, "attempts", 1)
     kind, message = type(error).__name__, str(error) or type(error).__name__
-    return Work(job.document_id, job.key, "failed", job.document_key, attempts, 0.0, kind, message), None
+    return Work(job.document_id, job.key, "failed", job.document_key, attempts, 0.0, kind, message)
 
 
 def _as_they_end(futures: Iterable[PrefectFuture[Any]], gather: float = 0.5) -> Iterator[list[PrefectFuture[Any]]]:

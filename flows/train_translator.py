@@ -8,7 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
 from flows.parametrize import adapter_jobs
-from flows.stage import Stage, Summary, end_state, stage, with_retries
+from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from storage.catalogue import Work
 from tasks.embed import embed_documents
 from tasks.plan import Job
@@ -48,7 +48,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
             future = with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
             result: Any = future.result(raise_on_failure=False)
             if isinstance(result, BaseException):
-                run.catalogue.record_work(run.run_id, run.name, [_failed(Job("translator", "", key), result)])
+                run.catalogue.record_work(run.run_id, run.name, [failed_work(Job("translator", "", key), result)])
                 raise result
             record = result
             work = Work("translator", key, "done", attempts=1, seconds=record.seconds)
@@ -90,7 +90,7 @@ def _embed(run: Stage, corpus_key: str) -> list[Work]:
     for future, shard in zip(futures, shards, strict=True):
         result: Any = future.result(raise_on_failure=False)
         if isinstance(result, BaseException):
-            run.catalogue.record_work(run.run_id, run.name, [_failed(job, result) for job in shard])
+            run.catalogue.record_work(run.run_id, run.name, [failed_work(job, result) for job in shard])
             errors.append(result)
             continue
         records = {record.key: record for record in result}
@@ -100,8 +100,3 @@ def _embed(run: Stage, corpus_key: str) -> list[Work]:
     if errors:
         raise errors[0]
     return work
-
-
-def _failed(job: Job, error: BaseException) -> Work:
-    kind, message = type(error).__name__, str(error) or type(error).__name__
-    return Work(job.document_id, job.key, "failed", job.document_key, 1, 0.0, kind, message)

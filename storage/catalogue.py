@@ -152,6 +152,13 @@ class Catalogue:
         empty = {"done": 0, "failed": 0, "waiting": 0, "cached": 0}
         return [rows.get(stage, {"stage": stage, **empty}) for stage in STAGES]
 
+    def last_results(self) -> list[dict[str, Any]]:
+        """The result rows of the newest evaluation, in the order in which they were added."""
+        return self.query(
+            "SELECT * EXCLUDE (run_id, created) FROM results "
+            "WHERE run_id = (SELECT arg_max(run_id, created) FROM results) ORDER BY rowid"
+        )
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Read rows as dictionaries.
 
