@@ -17,6 +17,7 @@ def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]
         ConfigError: no such method.
         StoreError: its artifacts have not been made.
     """
+    from dyprag.batching import compute
     from dyprag.generation import Sampling
     from dyprag.methods import Asked, answer_questions
     from dyprag.retrieval import BM25Retriever
@@ -37,9 +38,8 @@ def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]
     settings = stage.config.evaluate
     retrieved = BM25Retriever(stage.plan.documents).search(question, settings.passages)
     asked = [Asked(question, tuple(retrieved))]
-    answers = answer_questions(
-        base, make_method(method, stage.store, sources, stage.config), asked, Sampling(settings.max_new_tokens), 1
-    )
+    made = make_method(method, stage.store, sources, stage.config)
+    answers = compute(lambda: answer_questions(base, made, asked, Sampling(settings.max_new_tokens), 1))
     return {
         "question": question, "method": method, "answer": answers[0].text,
         "retrieved": [item.document.id for item in retrieved], "seconds": perf_counter() - began,

@@ -265,6 +265,9 @@ def _check_before_work(config: PipelineConfig) -> None:
     load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
     Store(config.store)
     check_model(config.model.name)
+    official = config.translator.official
+    if official and not Path(official).is_file():
+        raise ConfigError("setting 'translator.official'", f"there is no file {official}", "Give an epoch_N.pt.")
 
 
 def _prepare_logging(verbose: bool) -> None:

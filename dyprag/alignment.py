@@ -3,19 +3,36 @@
 L_align = λ_pred · L_pred + λ_mse · L_mse + λ_kl · L_kl
 """
 
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
 import random
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from dyprag.config import TranslatorSettings
-from dyprag.generation import pad
-from dyprag.lora import Adapters, inject, stack
+from dyprag.documents import content_key
+from dyprag.errors import DypragError
+from dyprag.forward import hidden_states, pack, token_losses
+from dyprag.lora import Adapters, stack
 from dyprag.models import BaseModel
-from dyprag.parametrize import Sample
+from dyprag.samples import Sample
 from dyprag.translator import Translator
+
+logger = logging.getLogger("dyprag.alignment")
+CHECKPOINT_SECONDS = 60.0
+Step = list[tuple[int, int]]  # (pair, sample) of each row
 
 
 @dataclass(frozen=True)
@@ -29,12 +46,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Losses:
-    """The three parts of L_align at one step, unweighted, and their weighted sum."""
+    """The three parts of L_align at one step, unweighted, their weighted sum, and that sum on the documents kept for
+    validation where the step ended with a look at them."""
 
     pred: float
     mse: float
     kl: float
     total: float
+    validation: float | None = None
 
 
 def train_translator(
@@ -43,43 +62,181 @@ def train_translator(
     pairs: Sequence[Pair],
     settings: TranslatorSettings,
     on_step: Callable[[int, int, Losses], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> list[Losses]:
     """Train a translator in place.
 
     Args:
-        pairs: one for each training document.
+        pairs: one for each training document; a share of them, if so set, is not trained on but says when to stop.
         on_step: called with (step, steps, losses) after every optimizer step.
+        checkpoint: a file that takes the state of the training once a minute. If it is there at the start and belongs
+            to this training, the training goes on from it and ends with the same weights as one never stopped.
 
     Returns:
-        The losses of every step.
+        The losses of every step. With validation, the translator ends with the weights that did best there.
+
+    Raises:
+        DypragError: the loss is no number any more.
     """
-    optimizer = torch.optim.AdamW(translator.parameters(), lr=settings.learning_rate)
-    steps = alignment_steps(pairs, settings)
-    curve = []
+    kept, validation = split_pairs(len(pairs), settings)
+    steps = alignment_steps(pairs, settings, kept)
+    training = _Training(base, translator, settings, _name(base, translator, pairs, settings, steps))
+    if checkpoint:
+        training.resume(checkpoint)
+    saved = time.monotonic()
     translator.train()
-    for number, step in enumerate(steps, start=1):
-        with base.lock:
-            losses, total = alignment_loss(
-                base, translator, [pairs[p] for p, _ in step], [pairs[p].samples[s] for p, s in step], settings
-            )
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            optimizer.step()
-        curve.append(losses)
+    while len(training.curve) < len(steps) and not training.stopped:
+        step = steps[len(training.curve)]
+        losses = training.step([pairs[p] for p, _ in step], [pairs[p].samples[s] for p, s in step])
+        number = len(training.curve) + 1
+        last = number == len(steps)
+        if not math.isfinite(losses.total) or (last and not all(p.isfinite().all() for p in translator.parameters())):
+            if checkpoint:
+                checkpoint.unlink(missing_ok=True)  # to go on from it would end alike
+            raise DypragError(
+                "translator", f"its training diverged: at step {number} the loss is {losses.total}",
+                "Lower translator.learning_rate.",
+            )  # fmt: skip
+        if validation and (number % settings.validate_every == 0 or last):
+            losses = training.validate(losses, [pairs[p] for p in validation])
+        training.curve.append(losses)
+        if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            training.save(checkpoint)
+            saved = time.monotonic()
         if on_step:
             on_step(number, len(steps), losses)
+    if training.best:
+        translator.load_state_dict(training.best)
     translator.eval()
-    return curve
+    return training.curve
 
 
-def alignment_steps(pairs: Sequence[Pair], settings: TranslatorSettings) -> list[list[tuple[int, int]]]:
-    """All steps of a training as lists of (pair, sample): each sample once an epoch, like lengths together."""
+class _Training:
+    """The state of a training: the optimizer's, the losses so far, and the best weights seen."""
+
+    def __init__(self, base: BaseModel, translator: Translator, settings: TranslatorSettings, name: str) -> None:
+        self.base, self.translator, self.settings, self.name = base, translator, settings, name
+        self.optimizer = torch.optim.AdamW(translator.parameters(), lr=settings.learning_rate, fused=True)
+        self.curve: list[Losses] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_loss, self.worse = math.inf, 0
+
+    @property
+    def stopped(self) -> bool:
+        return self.settings.patience is not None and self.worse >= self.settings.patience
+
+    def step(self, pairs: Sequence[Pair], samples: Sequence[Sample]) -> Losses:
+        with self.base.lock:
+            losses, total = alignment_loss(self.base, self.translator, pairs, samples, self.settings)
+            self.optimizer.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        return losses
+
+    @torch.no_grad()
+    def validate(self, losses: Losses, pairs: Sequence[Pair]) -> Losses:
+        """The losses with L_align on the pairs, whose best is kept."""
+        only = 1 if self.settings.samples == "first" else None
+        rows = [(pair, sample) for pair in pairs for sample in pair.samples[:only]]
+        rows.sort(key=lambda row: len(row[1].ids))
+        size, total = self.settings.batch_size, 0.0
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            with self.base.lock:
+                found, _ = alignment_loss(
+                    self.base, self.translator, [p for p, _ in batch], [s for _, s in batch], self.settings
+                )
+            total += found.total * len(batch) / len(rows)
+        self.worse += 1
+        if total < self.best_loss:
+            self.best_loss, self.worse = total, 0
+            self.best = {name: tensor.detach().clone() for name, tensor in self.translator.state_dict().items()}
+        return Losses(losses.pred, losses.mse, losses.kl, losses.total, total)
+
+    def save(self, path: Path) -> None:
+        """Write everything that the next step depends on, at once or not at all."""
+        tensors = {f"weights.{name}": tensor for name, tensor in self.translator.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+        tensors["random"] = torch.get_rng_state()
+        curve = [asdict(losses) for losses in self.curve]
+        state = {"name": self.name, "curve": curve, "best_loss": self.best_loss, "worse": self.worse}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+        save_file(
+            {n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary, {"state": json.dumps(state)}
+        )
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Take up the state in a checkpoint; one of another training, or a damaged one, is passed over."""
+        if not path.is_file():
+            return
+        try:
+            with safe_open(path, "pt", device="cpu") as file:
+                state = json.loads(file.metadata()["state"])
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except Exception as error:  # safetensors raises its own kind for a truncated file
+            logger.warning("The checkpoint %s cannot be read (%s); the training begins anew.", path, error)
+            return
+        if state["name"] != self.name:
+            logger.warning("The checkpoint %s belongs to another training; this one begins anew.", path)
+            return
+        part: Callable[[str], dict[str, Tensor]] = lambda prefix: {  # noqa: E731
+            name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)
+        }
+        self.translator.load_state_dict(part("weights."))
+        moments: dict[int, dict[str, Any]] = {}
+        for name, tensor in part("optimizer.").items():
+            index, _, kind = name.partition(".")
+            moments.setdefault(int(index), {})[kind] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        with contextlib.suppress(RuntimeError):  # a state of another torch release
+            torch.set_rng_state(tensors["random"])
+        self.curve = [Losses(**losses) for losses in state["curve"]]
+        self.best = {name: tensor.to(self.base.device) for name, tensor in part("best.").items()}
+        self.best_loss, self.worse = state["best_loss"], state["worse"]
+        logger.info("The training goes on from step %d.", len(self.curve))
+
+
+def _name(
+    base: BaseModel, translator: Translator, pairs: Sequence[Pair], settings: TranslatorSettings, steps: list[Step]
+) -> str:
+    """A name for the whole training: what it computes with, on, and in which order."""
+    data = []
+    for pair in pairs:
+        digest = hashlib.blake2b(repr([sample.ids for sample in pair.samples]).encode())
+        for tensor in (pair.embedding, *pair.adapter.tensors().values()):
+            digest.update(tensor.float().cpu().contiguous().numpy().data)
+        data.append(digest.hexdigest())
+    model = {"model": base.fingerprint, "dtype": str(base.dtype), "shape": asdict(translator.shape)}
+    return content_key("training", data, {**settings.material(), **model, "steps": steps})
+
+
+def split_pairs(count: int, settings: TranslatorSettings) -> tuple[list[int], list[int]]:
+    """Which of the pairs are trained on, and which say when to stop; at least one is trained on."""
+    order = list(range(count))
+    random.Random(settings.seed).shuffle(order)
+    aside = min(math.ceil(count * settings.validation), count - 1)
+    return sorted(order[aside:]), sorted(order[:aside])
+
+
+def alignment_steps(
+    pairs: Sequence[Pair], settings: TranslatorSettings, kept: Sequence[int] | None = None
+) -> list[Step]:
+    """All steps of a training as lists of (pair, sample): each sample of the pairs kept for it (all, if not given) once
+    an epoch, like lengths together."""
     order = random.Random(settings.seed)
     steps = []
     for _ in range(settings.epochs):
         drawn = []
-        for index, pair in enumerate(pairs):
-            samples = list(range(len(pair.samples)))
+        for index in range(len(pairs)) if kept is None else kept:
+            samples = list(range(len(pairs[index].samples)))
+            if settings.samples == "first":
+                samples = samples[:1]
             order.shuffle(samples)
             drawn += [(index, sample) for sample in samples[: settings.samples_per_document]]
         order.shuffle(drawn)
@@ -107,27 +264,30 @@ def alignment_loss(
     samples ('batchmean').
     """
     device = base.device
-    generated = translator(torch.stack([pair.embedding for pair in pairs]).to(device))
-    trained = stack([pair.adapter for pair in pairs]).to(device)
+    distinct = {id(pair): pair for pair in pairs}  # a document in several rows is translated once
+    index = [list(distinct).index(id(pair)) for pair in pairs]
+    generated = translator(torch.stack([pair.embedding for pair in distinct.values()]).to(device))
+    trained = stack([pair.adapter for pair in distinct.values()]).to(device, torch.float32)
     zero = torch.zeros((), device=device)
-    pred, mse, kl = zero, zero, zero
+    pred, mse, kl, total = zero, zero, zero, zero
     if settings.lambda_pred or settings.lambda_kl:
-        ids, mask = pad([sample.ids for sample in samples], base, side="right")
-        real = mask.bool()
-        with inject(base, generated):
-            logits = base.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        ours = logits[real].float().log_softmax(-1)  # [real tokens, vocabulary]: padding costs no memory
-        following = torch.full_like(ids, -100)
-        following[:, :-1] = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
-        pred = nn.functional.nll_loss(ours, following[real], ignore_index=-100)
+        batch = pack(base, samples, last=True)
+        counted = batch.targets >= 0
+        teacher = None
         if settings.lambda_kl:
-            with torch.no_grad(), inject(base, trained):
-                wanted = base.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[real]
-                theirs = wanted.float().log_softmax(-1)
-            kl = nn.functional.kl_div(ours, theirs, reduction="sum", log_target=True) / len(samples)
+            with torch.no_grad():
+                teacher = hidden_states(base, batch, trained.select(index))
+        student = hidden_states(base, batch, generated.select(index))
+        count = counted.sum().clamp(min=1)
+        found = token_losses(
+            base, student, batch.targets, counted * (settings.lambda_pred / count), teacher,
+            torch.full_like(counted, settings.lambda_kl / len(samples), dtype=torch.float32),
+        )  # fmt: skip
+        pred, kl, total = found.nll.sum() / count, found.kl.sum() / len(samples), found.total
     if settings.lambda_mse:
         made, aim = generated.tensors(), trained.tensors()
         # mean over a matrix's entries, sum over layers, projections and sides, mean over rows
-        mse = torch.stack([(made[k] - aim[k]).square().mean((2, 3)).sum(1).mean() for k in made]).sum()
-    total = settings.lambda_pred * pred + settings.lambda_mse * mse + settings.lambda_kl * kl
+        each = torch.stack([(made[k] - aim[k]).square().mean((2, 3)).sum(1) for k in made]).sum(0)
+        mse = each[index].mean()
+        total = total + settings.lambda_mse * mse
     return Losses(pred.item(), mse.item(), kl.item(), total.item()), total

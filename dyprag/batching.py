@@ -5,11 +5,13 @@ As inference servers do it: what waits is taken together, up to a limit, and eac
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import Generic, TypeVar
+
+from dyprag.errors import is_out_of_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,48 +33,71 @@ class Batcher(Generic[Item, Result]):
     """Gathers items from many threads into batches for one worker thread.
 
     Args:
-        work: gets up to `size` items; gives a result or an exception for each, in order. If it raises, its items are
-            tried one by one.
+        work: gets up to `size` items; gives (index, result or exception) of each, in any order, each as soon as it is
+            there. If it raises, the items without an answer are tried one by one.
         size: most items in a batch.
         wait: seconds to wait for more after the first item.
+        idle: seconds without an item after which the thread ends; the next item starts another. A batcher that
+            nobody uses any more is gone with what it holds.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]], size: int, wait: float = 0.1
+        self,
+        work: Callable[[Sequence[Item]], Iterable[tuple[int, Result | Exception]]],
+        size: int,
+        wait: float = 0.1,
+        idle: float = 10.0,
     ) -> None:
-        self._work, self._size, self._wait = work, size, wait
+        self._work, self._size, self._wait, self._idle = work, size, wait, idle
         self._waiting: queue.Queue[tuple[Item, Future[Result]]] = queue.Queue()
-        threading.Thread(target=self._run, daemon=True, name="dyprag-batcher").start()
+        self._lock = threading.Lock()
+        self._running = False
 
     def submit(self, item: Item) -> Result:
         """Wait until the item has been worked on; gives its result or raises its exception."""
         future: Future[Result] = Future()
-        self._waiting.put((item, future))
+        with self._lock:
+            self._waiting.put((item, future))
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, daemon=True, name="dyprag-batcher").start()
         return future.result()
 
     def _run(self) -> None:
         while True:
-            batch = [self._waiting.get()]
+            try:
+                batch = [self._waiting.get(timeout=self._idle)]
+            except queue.Empty:
+                with self._lock:
+                    if self._waiting.empty():
+                        self._running = False
+                        return
+                continue
             while len(batch) < self._size:
                 try:
                     batch.append(self._waiting.get(timeout=self._wait))
                 except queue.Empty:
                     break
-            results = self._attempt([item for item, _ in batch])
-            for (_, future), result in zip(batch, results, strict=True):
-                if isinstance(result, Exception):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+            self._attempt(batch)
 
-    def _attempt(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
-        """The results of a batch. If it fails as a whole, each item is tried alone: one item's fault is its own."""
+    def _attempt(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
+        """Answer a batch. If it fails as a whole, each item is tried alone: one item's fault is its own."""
         try:
-            results = compute(partial(self._work, items))
-            if len(results) != len(items):
-                raise RuntimeError(f"{len(items)} items were worked on and {len(results)} results came back")
-            return results
-        except Exception as error:  # it belongs to the callers, and the thread must live on
-            if len(items) == 1:
-                return [error]
-            return [result for item in items for result in self._attempt([item])]
+            compute(partial(self._answer, batch))
+            error: Exception = RuntimeError(f"{len(batch)} items were worked on and not all had a result")
+        except Exception as failure:  # it belongs to the callers, and the thread must live on
+            # the frames of an error hold what filled the memory
+            error = failure.with_traceback(None) if is_out_of_memory(failure) else failure
+        left = [(item, future) for item, future in batch if not future.done()]
+        if len(batch) == 1 and left:
+            left[0][1].set_exception(error)
+        elif left:
+            for one in left:
+                self._attempt([one])
+
+    def _answer(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
+        for index, result in self._work([item for item, _ in batch]):
+            if isinstance(result, Exception):
+                batch[index][1].set_exception(result)
+            else:
+                batch[index][1].set_result(result)

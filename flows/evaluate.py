@@ -54,7 +54,7 @@ def answer_sources(run: Stage) -> Sources:
     plan, store, methods = run.plan, run.store, run.config.evaluate.methods
     adapters = {d.key: key for d in plan.documents if store.find("adapter", key := plan.adapter_key(d))}
     embeddings = {d.key: key for d in plan.documents if store.find("embedding", key := plan.embedding_key(d))}
-    if not adapters and any("prag" in method for method in methods):
+    if not adapters and any(method.startswith("prag") for method in methods):
         raise StoreError(f"store {store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
     translator = translator_key(run, translator_jobs(run))
     trained = store.find("translator", translator) is not None and len(embeddings) == len(plan.documents)

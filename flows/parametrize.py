@@ -5,7 +5,7 @@ from typing import Any
 from prefect import State, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from dyprag.config import PipelineConfig
+from dyprag.config import MOST_TOGETHER, PipelineConfig
 from flows.stage import Stage, Summary, end_state, stage, with_retries
 from storage.catalogue import Work
 from tasks.parametrize import parametrize_document
@@ -14,10 +14,10 @@ from tasks.plan import Job
 
 @flow(
     name="parametrize", flow_run_name="parametrize {config.corpus.documents}",
-    task_runner=ThreadPoolTaskRunner(max_workers=2),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=2 * MOST_TOGETHER),  # type: ignore[arg-type]
 )  # fmt: skip
 def parametrize(config: PipelineConfig = PipelineConfig()) -> State[Any]:
-    """Train one adapter a document, one task a document. Two tasks overlap, so that the model never waits."""
+    """Train one adapter a document, one task a document. Tasks that wait together are trained together."""
     return end_state(config, [parametrize_corpus(config)])
 
 

@@ -12,7 +12,7 @@ from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retr
 from storage.catalogue import Work
 from tasks.embed import embed_documents
 from tasks.plan import Job
-from tasks.train_translator import train_translator_on
+from tasks.train_translator import take_official_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
 
@@ -22,7 +22,7 @@ SHARD = 100  # documents embedded by one task: seconds of work
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )  # fmt: skip
 def train_translator(config: PipelineConfig = PipelineConfig()) -> State[Any]:
-    """Embed every document, then train the translator on those that are not held out."""
+    """Embed every document, then train the translator on those that are not held out, or take the one given."""
     return end_state(config, train_on_corpus(config))
 
 
@@ -32,8 +32,9 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
         corpus_key = run.require_corpus()
         embedded = run.summary(_embed(run, corpus_key))
     with stage(config, "train-translator") as run:
-        jobs = translator_jobs(run)
-        if not jobs:
+        official = run.config.translator.official is not None
+        jobs = [] if official else translator_jobs(run)
+        if not jobs and not official:
             raise StoreError(
                 f"store {run.store.root}",
                 "no document that is not held out has an adapter",
@@ -45,7 +46,10 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
             run.catalogue.record_work(run.run_id, run.name, [work], [record])
         else:
             run.catalogue.record_work(run.run_id, run.name, [Work("translator", key, "waiting")])
-            future = with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
+            if official:
+                future = take_official_translator.submit(key, run.config)
+            else:
+                future = with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
             result: Any = future.result(raise_on_failure=False)
             if isinstance(result, BaseException):
                 run.catalogue.record_work(run.run_id, run.name, [failed_work(Job("translator", "", key), result)])

@@ -1,6 +1,7 @@
 """Artifacts on disk: one folder each, named by its key, written at once or not at all, checked when read.
 
     STORE/KIND/ab/abcd…/        the artifact's files (Parquet, safetensors, JSON) and record.json
+    STORE/checkpoints/          what long trainings go on from after a stop; gone once they have ended
     STORE/damaged/              artifacts that failed their check, moved out of the way
     STORE/catalogue.duckdb      the catalogue (storage/catalogue.py)
     STORE/reports/              what people read
@@ -82,6 +83,10 @@ class Store:
     @property
     def reports(self) -> Path:
         return self.root / "reports"
+
+    def checkpoint(self, kind: str, key: str) -> Path:
+        """Where the state of a long making of this key is kept until it has ended."""
+        return self.root / "checkpoints" / f"{kind}-{key}.safetensors"
 
     def folder(self, kind: str, key: str) -> Path:
         """Where the artifact of this key is, or would be."""
@@ -170,14 +175,17 @@ class Store:
                 except (OSError, ValueError, TypeError):
                     logger.warning("%s cannot be read and is left out.", path)
 
-    def sweep(self, older_than: float = 3600.0) -> None:
-        """Remove what killed writers left behind, once it is an hour old and surely nobody's."""
-        for path in self.root.glob("*/*/.writing-*"):
-            try:
-                if time.time() - path.stat().st_mtime > older_than:
-                    shutil.rmtree(path, ignore_errors=True)
-            except OSError:
-                continue
+    def sweep(self, older_than: float = 3600.0, checkpoints_older_than: float = 30 * 86400.0) -> None:
+        """Remove what killed writers left behind, once it is an hour old and surely nobody's, and checkpoints that
+        nothing went on from in a month."""
+        left = [("*/*/.writing-*", older_than), ("checkpoints/.*.writing", older_than)]
+        for pattern, age in (*left, ("checkpoints/*", checkpoints_older_than)):
+            for path in self.root.glob(pattern):
+                try:
+                    if time.time() - path.stat().st_mtime > age:
+                        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+                except OSError:
+                    continue
 
     def _checked(self, folder: Path) -> Record:
         try:

@@ -1,6 +1,5 @@
 """Stage 1a, one task a document: rewrites and question-answer pairs (§3.1)."""
 
-import threading
 from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from dyprag.config import AugmentSettings, ModelSettings, PipelineConfig
 from storage.artifacts import Record, Store
 from storage.tables import write_augmentation
 from tasks.plan import Job
-from tasks.work import attempt, base_model, ingested, is_passing, one_document, reused
+from tasks.work import attempt, base_model, ingested, is_passing, once, one_document, reused
 
 if TYPE_CHECKING:
     from dyprag.augmentation.local import LocalAugmenter
@@ -37,17 +36,10 @@ def augment_document(job: Job, corpus_key: str, config: PipelineConfig) -> "Reco
         return store.write(record, lambda folder: write_augmentation(folder, augmentation))
 
 
-_augmenter_lock = threading.Lock()
-
-
+@once
+@lru_cache(maxsize=1)
 def augmenter(model: ModelSettings, settings: AugmentSettings) -> "LocalAugmenter":
     """The augmenter of these settings; all tasks of a process share it, and so its batches."""
-    with _augmenter_lock:  # threads that miss a cache together would each make their own
-        return _augmenter(model, settings)
-
-
-@lru_cache(maxsize=1)
-def _augmenter(model: ModelSettings, settings: AugmentSettings) -> "LocalAugmenter":
     from dyprag.augmentation.local import LocalAugmenter
 
     return LocalAugmenter(base_model(PipelineConfig(model=model)), settings)

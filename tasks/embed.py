@@ -1,6 +1,7 @@
 """Stage 2, first step: document embeddings, once per document (§3.2). Quick work, so one task takes a shard."""
 
 from functools import partial
+from time import perf_counter
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -19,10 +20,14 @@ def embed_documents(shard: str, jobs: list[Job], corpus_key: str, config: Pipeli
     from dyprag.generation import embed
 
     store, base = Store(config.store), base_model(config)
+    passages = [ingested(config.store, corpus_key)[job.document_id].passage for job in jobs]
+    began = perf_counter()
+    embeddings = compute(partial(embed, base, passages)).tolist()
+    seconds = (perf_counter() - began) / len(jobs)
     records = []
-    for job in jobs:
-        passage = ingested(config.store, corpus_key)[job.document_id].passage
-        embedding = compute(partial(embed, base, [passage]))[0].tolist()
-        record = Record("embedding", job.key, [job.document_key], {}, job.document_key, job.document_id)
+    for job, embedding in zip(jobs, embeddings, strict=True):
+        record = Record(
+            "embedding", job.key, [job.document_key], {}, job.document_key, job.document_id, seconds=seconds
+        )
         records.append(store.write(record, partial(write_embedding, embedding=embedding)))
     return records

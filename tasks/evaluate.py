@@ -90,7 +90,8 @@ def make_method(name: str, store: Store, sources: Sources, config: PipelineConfi
 
     from dyprag.translator import load_translator
 
-    translator = load_translator(store.open("translator", sources.translator)).to(base_model(config).device)
+    base = base_model(config)
+    translator = compute(lambda: load_translator(store.open("translator", sources.translator)).to(base.device))
 
     @lru_cache(maxsize=4096)
     def embedding(document: Document) -> torch.Tensor:

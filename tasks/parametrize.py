@@ -1,16 +1,23 @@
-"""Stage 1b, one task a document: its augmentation becomes its adapter (§3.1)."""
+"""Stage 1b, one task a document, one batch for the machine: its augmentation becomes its adapter (§3.1)."""
 
-from time import perf_counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.batching import compute
-from dyprag.config import PipelineConfig
+from dyprag.batching import Batcher
+from dyprag.config import MOST_TOGETHER, LoraSettings, ModelSettings, ParametrizeSettings, PipelineConfig
+from dyprag.errors import DocumentError
 from storage.artifacts import Record, Store
 from storage.tables import read_augmentation, write_rows
 from tasks.plan import Job
-from tasks.work import attempt, base_model, ingested, is_passing, one_document, reused
+from tasks.work import attempt, base_model, ingested, is_passing, once, one_document, reused
+
+if TYPE_CHECKING:
+    from dyprag.parametrize import Parametrized
+    from dyprag.samples import Sample
 
 
 @task(
@@ -22,7 +29,7 @@ from tasks.work import attempt, base_model, ingested, is_passing, one_document, 
 def parametrize_document(job: Job, corpus_key: str, config: PipelineConfig) -> "Record | State[Record]":
     """Train one document's adapter and store it in PEFT's format, with its learning curve, under its key."""
     from dyprag.lora import save_peft
-    from dyprag.parametrize import Parametrized, document_samples, parametrize
+    from dyprag.samples import document_samples
 
     store = Store(config.store)
     if record := store.find("adapter", job.key):
@@ -33,18 +40,18 @@ def parametrize_document(job: Job, corpus_key: str, config: PipelineConfig) -> "
         base = base_model(config)
         settings = config.parametrize
         samples = document_samples(base, document, augmentation, settings.answer, settings.samples)
-
-        def train() -> tuple[Parametrized, float]:
-            began = perf_counter()
-            return parametrize(base, samples, config.lora, settings), perf_counter() - began
-
-        trained, seconds = compute(train)
+        trained = trainer(config.model, config.lora, settings).submit(samples)
+        if trained.diverged:
+            raise DocumentError(
+                f"document {job.document_id!r}", "the training of its adapter diverged: the loss is no number any more",
+                "Lower parametrize.learning_rate.",
+            )  # fmt: skip
         record = Record(
             "adapter", job.key, [job.upstream],
             {"lora": config.lora.material(), "parametrize": config.parametrize.material()},
-            job.document_key, job.document_id, seconds=seconds,
+            job.document_key, job.document_id, seconds=trained.seconds,
             measures={"attempts": attempt(), "tokens": trained.tokens, "steps": len(trained.losses),
-                      "loss": trained.losses[-1]},
+                      "loss": trained.losses[-1], "dtype": str(base.dtype)},
         )  # fmt: skip
 
         def fill(folder):  # type: ignore[no-untyped-def]
@@ -54,3 +61,19 @@ def parametrize_document(job: Job, corpus_key: str, config: PipelineConfig) -> "
             )
 
         return store.write(record, fill)
+
+
+@once
+@lru_cache(maxsize=1)
+def trainer(
+    model: ModelSettings, lora: LoraSettings, settings: ParametrizeSettings
+) -> "Batcher[list[Sample], Parametrized]":
+    """Trains the documents that wait, together; all tasks of a process share it."""
+    from dyprag.parametrize import parametrize
+
+    base = base_model(PipelineConfig(model=model))
+
+    def work(documents: Sequence["list[Sample]"]) -> Iterator[tuple[int, "Parametrized | Exception"]]:
+        return parametrize(base, documents, lora, settings)
+
+    return Batcher(work, MOST_TOGETHER)

@@ -1,5 +1,6 @@
 """What is to be made, under which key: the one place that says which settings and inputs an artifact depends on."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from functools import cached_property
 from dyprag.augmentation import PROMPT_VERSION
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus, Document, Question, content_key
-from dyprag.models import model_fingerprint
+from dyprag.errors import ConfigError
+from dyprag.model_files import model_fingerprint
 from dyprag.prompts import PROMPTS_VERSION
 
 
@@ -59,14 +61,19 @@ class Plan:
         return content_key("embedding", [document.key], self.model)
 
     def translator_key(self, documents: Sequence[Document]) -> str:
-        """The translator trained on these documents' adapters and embeddings."""
+        """The translator trained on these documents' adapters and embeddings, or the official one that is given."""
+        if self.config.translator.official:
+            settings = {"rank": self.config.lora.rank, **self.model}
+            return content_key("translator", ["official", _digest(self.config.translator.official)], settings)
         inputs = [key for d in documents for key in (self.adapter_key(d), self.embedding_key(d))]
         return content_key("translator", inputs, self.config.translator.material())
 
     @cached_property
     def held_out(self) -> set[str]:
         """Ids of the documents that the translator is not trained on; chosen by content, whatever their order. At
-        least one document is trained on."""
+        least one document is trained on, but if the translator comes from elsewhere."""
+        if self.config.translator.official:
+            return {d.id for d in self.corpus.documents}
         count = min(math.ceil(len(self.documents) * self.config.corpus.held_out), max(0, len(self.documents) - 1))
         chosen = sorted(self.documents, key=lambda d: content_key("held-out", [d.key]))[:count]
         keys = {d.key for d in chosen}
@@ -79,6 +86,17 @@ class Plan:
         if unseen and all(unseen):
             return "unseen"
         return "seen" if unseen and not any(unseen) else "mixed"
+
+
+def _digest(file: str) -> str:
+    try:
+        with open(file, "rb") as stream:
+            return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            "setting 'translator.official'", f"{file} cannot be read ({error.strerror})",
+            "Give a translator of the official code (epoch_N.pt).",
+        ) from error  # fmt: skip
 
 
 def distinct(corpus: Corpus) -> list[Document]:

@@ -1,6 +1,7 @@
 """Stage 2: the translator, trained on the doc-param pairs (§3.2)."""
 
 import logging
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dyprag.batching import compute
 from dyprag.config import PipelineConfig
+from dyprag.errors import OutOfMemory, is_out_of_memory
 from storage.artifacts import Record, Store
 from storage.tables import read_augmentation, read_embedding, write_rows
 from tasks.plan import Job
@@ -22,6 +24,8 @@ logger = logging.getLogger("dyprag.tasks")
 def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig) -> Record:
     """Train the translator on (adapter, embedding) pairs and store it with its learning curve.
 
+    A training that was killed goes on from its last checkpoint.
+
     Args:
         key: the translator's key.
         pairs: for each training document the jobs that made its adapter and its embedding.
@@ -30,22 +34,28 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
 
     from dyprag.alignment import Losses, Pair, train_translator
     from dyprag.lora import load_peft
-    from dyprag.parametrize import document_samples
+    from dyprag.samples import document_samples
     from dyprag.translator import Translator, save_translator
 
     store, base = Store(config.store), base_model(config)
     settings, documents = config.parametrize, ingested(config.store, corpus_key)
-    data = []
-    for adapter, embedding in pairs:
+    lora = config.lora
+
+    def read(adapter: Job, embedding: Job) -> Pair:
         augmentation = read_augmentation(store.open("augmentation", adapter.upstream))
         document = documents[adapter.document_id]
-        data.append(Pair(
+        return Pair(
             torch.tensor(read_embedding(store.open("embedding", embedding.key))),
             load_peft(store.open("adapter", adapter.key)),
             document_samples(base, document, augmentation, settings.answer, settings.samples),
-        ))  # fmt: skip
-    lora = config.lora
-    translator = Translator.for_model(base, config.translator, lora.rank, lora.alpha, lora.seed)
+        )
+
+    def train() -> tuple[Translator, list[Losses]]:
+        data = [read(*jobs) for jobs in pairs]
+        made = Translator.for_model(base, config.translator, lora.rank, lora.alpha, lora.seed)
+        return made, train_translator(base, made, data, config.translator, on_step, checkpoint)
+
+    checkpoint = store.checkpoint("translator", key)
     progress: Any = create_progress_artifact(0, description="Translator training")
     began = reported = perf_counter()
 
@@ -56,16 +66,43 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
             update_progress_artifact(progress, 100 * step / steps)
             logger.info("translator: step %d of %d, L_align %.3f", step, steps, losses.total)
 
-    curve = compute(lambda: train_translator(base, translator, data, config.translator, on_step))
+    try:
+        translator, curve = compute(train)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            "translator", f"the memory did not suffice for steps of {config.translator.batch_size} samples",
+            "Lower translator.batch_size, or use a machine with more memory.",
+        ) from None  # fmt: skip
     parameters = sum(parameter.numel() for parameter in translator.parameters())
     record = Record(
         "translator", key, [part.key for pair in pairs for part in pair], config.translator.material(),
         seconds=perf_counter() - began,
-        measures={"steps": len(curve), "parameters": parameters, "documents": len(pairs), "loss": curve[-1].total},
+        measures={"steps": len(curve), "parameters": parameters, "documents": len(pairs), "loss": curve[-1].total,
+                  "dtype": str(base.dtype)},
     )  # fmt: skip
+    looks = [losses.validation for losses in curve if losses.validation is not None]
+    record.measures.update({"validation_loss": min(looks)} if looks else {})
 
     def fill(folder):  # type: ignore[no-untyped-def]
         save_translator(translator, folder)
         write_rows(folder / "curve.parquet", [{"step": i, **vars(x)} for i, x in enumerate(curve, start=1)])
 
-    return store.write(record, fill)
+    record = store.write(record, fill)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+@task(name="take official translator", cache_policy=NO_CACHE)
+def take_official_translator(key: str, config: PipelineConfig) -> Record:
+    """Store a translator that the official code saved, if it is one for this model."""
+    from dyprag.translator import convert_official, save_translator
+
+    source, base = str(config.translator.official), base_model(config)
+    translator = compute(lambda: convert_official(Path(source), config.lora.rank))
+    translator.require_model(base, source)
+    settings = {"official": source, "lora": config.lora.material()}
+    parameters = sum(parameter.numel() for parameter in translator.parameters())
+    record = Record("translator", key, [], settings, measures={"parameters": parameters})
+    return Store(config.store).write(record, lambda folder: save_translator(translator, folder))

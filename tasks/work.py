@@ -1,26 +1,49 @@
 """What every task shares: its store, its corpus, its model, and how a document's error leaves it."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import State
 from prefect.runtime import task_run
 from prefect.states import Completed
 
 from dyprag.batching import compute
-from dyprag.config import PipelineConfig
+from dyprag.config import ModelSettings, PipelineConfig
 from dyprag.documents import Document
 from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, is_out_of_memory
 from dyprag.models import BaseModel, load_model
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus
 
+P = ParamSpec("P")
+Made = TypeVar("Made")
+
+
+def once(make: Callable[P, Made]) -> Callable[P, Made]:
+    """Let one thread at a time into a cached function: those that miss its cache together would each make their own."""
+    lock = threading.Lock()
+
+    @wraps(make)
+    def locked(*args: P.args, **kwargs: P.kwargs) -> Made:
+        with lock:
+            return make(*args, **kwargs)
+
+    return locked
+
 
 def base_model(config: PipelineConfig) -> BaseModel:
     """The base model, loaded once per process."""
-    return compute(lambda: load_model(config.model.name, config.model.dtype, config.model.device))
+    return _loaded(config.model)
+
+
+@once
+@lru_cache(maxsize=1)
+def _loaded(settings: ModelSettings) -> BaseModel:
+    """Kept here as well as by `load_model`, so that whoever wants it does not wait for the model's busy thread."""
+    return compute(lambda: load_model(settings.name, settings.dtype, settings.device))
 
 
 @lru_cache(maxsize=4)

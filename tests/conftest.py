@@ -5,8 +5,16 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    import torch
+
+    from dyprag.lora import Adapters
+    from dyprag.models import BaseModel
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -60,6 +68,81 @@ def make_tiny_model(folder: Path, family: str = "llama", layers: int = 2, hidden
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a random LLaMA of two layers."""
     return str(make_tiny_model(tmp_path_factory.mktemp("model") / "tiny"))
+
+
+def bare_model(layers: int, hidden: int, intermediate: int, tokenizer: Any = None) -> "BaseModel":
+    """A random LLaMA of any size in float32, never on disk; its activations are large enough to be seen."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from dyprag.models import BaseModel, find_ffn
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(
+        hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=1,
+        num_key_value_heads=1, head_dim=8, vocab_size=128, max_position_embeddings=512, initializer_range=0.1,
+    )).eval().requires_grad_(False)  # fmt: skip
+    return BaseModel(model, tokenizer or SimpleNamespace(pad_token_id=0), "bare", 512, find_ffn(model, "bare"))
+
+
+def random_adapters(base: "BaseModel", docs: int = 1, rank: int = 2, seed: int = 0) -> "Adapters":
+    """Adapters with no zero in them, strong enough to be seen in the logits."""
+    import torch
+
+    from dyprag.lora import Adapters, initial_adapters
+
+    generator = torch.Generator().manual_seed(seed)
+    shapes = initial_adapters(base, rank, 32, 0, docs)
+    a, b = (
+        {p: 0.1 * torch.randn(t.shape, generator=generator) for p, t in half.items()} for half in (shapes.a, shapes.b)
+    )
+    return Adapters(a, b, shapes.scale)
+
+
+def dense_deltas(adapters: "Adapters", projection: str) -> "torch.Tensor":
+    """scale · B·A of each document and layer, dense, by plain loops; [docs, layers, out, in]."""
+    import torch
+
+    a, b = adapters.a[projection], adapters.b[projection]
+    return torch.stack([
+        torch.stack([adapters.scale * (b[doc, layer] @ a[doc, layer]) for layer in range(a.shape[1])])
+        for doc in range(a.shape[0])
+    ])  # fmt: skip
+
+
+def save_official_translator(path: Path, base: "BaseModel", rank: int) -> "torch.nn.ModuleDict":
+    """Write a random translator as the official code saves it; gives its networks, by projection and layer."""
+    import torch
+
+    class OfficialNetwork(torch.nn.Module):
+        """The parameters of one of the official code's networks, under its names, and its formula."""
+
+        def __init__(self, hidden: int, fan_in: int, fan_out: int, rank: int, width: int) -> None:
+            super().__init__()
+            self.projector = torch.nn.Module()
+            for side, features in (("A", fan_in), ("B", fan_out)):
+                pre = torch.nn.Linear(hidden + 1, width, bias=False)
+                post = torch.nn.Linear(width, features * rank, bias=False)
+                setattr(self.projector, f"pre_{side}_linear", pre)
+                setattr(self.projector, f"post_{side}_linear", post)
+                hypernet = torch.nn.Module()  # the same layers a second time, as in the official state dict
+                hypernet.linear1, hypernet.linear2 = pre, post
+                setattr(self.projector, f"{side}_hypernet", hypernet)
+
+        def forward(self, side: str, embedding: torch.Tensor, layer: int, shape: tuple[int, int]) -> torch.Tensor:
+            pre, post = getattr(self.projector, f"pre_{side}_linear"), getattr(self.projector, f"post_{side}_linear")
+            return post(torch.relu(pre(torch.cat([embedding, torch.tensor([float(layer)])])))).reshape(shape)
+
+    torch.manual_seed(3)
+    networks = torch.nn.ModuleDict({
+        f"{projection}_{layer}": OfficialNetwork(base.hidden, *base.features(projection), rank, 4)
+        for projection in ("down_proj", "up_proj", "gate_proj")
+        for layer in range(base.layers)
+    })  # fmt: skip
+    whole = torch.nn.Module()
+    whole.projector = networks
+    torch.save({"model_state_dict": whole.state_dict()}, path)
+    return networks
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> str:

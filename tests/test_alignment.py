@@ -1,15 +1,24 @@
 """Stage 2's losses, each against a plain computation, and the training over them."""
 
+import multiprocessing
+import os
+import signal
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from dyprag.alignment import Pair, alignment_loss, alignment_steps, train_translator
+from dyprag.alignment import Losses, Pair, alignment_loss, alignment_steps, split_pairs, train_translator
 from dyprag.config import TranslatorSettings
-from dyprag.lora import Adapters, initial_adapters, inject
+from dyprag.errors import DypragError
+from dyprag.forward import token_losses
+from dyprag.injection import inject
+from dyprag.lora import Adapters, initial_adapters
 from dyprag.models import PROJECTIONS, BaseModel, load_model
-from dyprag.parametrize import Sample
+from dyprag.samples import Sample
 from dyprag.translator import Translator
 
 LENGTHS = ((9, 14, 6), (21, 5), (12, 12, 12, 17))  # tokens of each sample of three documents
@@ -155,3 +164,199 @@ def test_the_samples_of_a_document_can_be_capped(pairs: list[Pair]):
     assert used == {0: 6, 1: 6, 2: 6}
     one = alignment_steps(pairs, settings(samples_per_document=1, epochs=20))
     assert {sample for step in one for pair, sample in step if pair == 2} == {0, 1, 2, 3}  # drawn anew in every epoch
+
+
+def test_only_the_first_sample_is_used_where_so_set(pairs: list[Pair]):
+    used = Counter(item for step in alignment_steps(pairs, settings(samples="first", epochs=2)) for item in step)
+    assert used == {(0, 0): 2, (1, 0): 2, (2, 0): 2}
+
+
+@pytest.mark.parametrize("elements", [1, 10**6])
+def test_the_token_losses_and_their_gradient_are_those_of_autograd(
+    base: BaseModel, elements: int, monkeypatch: pytest.MonkeyPatch
+):
+    """In double precision, with the tokens in one chunk and in several, with a token that predicts nothing."""
+    monkeypatch.setattr("dyprag.forward.CHUNK_ELEMENTS", {"cpu": elements})
+    generator = torch.Generator().manual_seed(0)
+    tokens = 70  # a chunk has at least 32
+    states, teacher = (torch.randn(tokens, base.hidden, dtype=torch.double, generator=generator) for _ in range(2))
+    targets = torch.randint(0, 300, (tokens,), generator=generator)
+    targets[5] = -1
+    weights, kl_weights = (torch.rand(tokens, dtype=torch.double, generator=generator) for _ in range(2))
+    head = base.model.get_output_embeddings()
+    head.double()
+    try:
+        states.requires_grad_(True)
+        ours = token_losses(base, states, targets, weights, teacher, kl_weights)
+        (gradient,) = torch.autograd.grad(3 * ours.total, states)
+        logs, aims = head(states).log_softmax(-1), head(teacher).log_softmax(-1)
+        cross = torch.nn.functional.cross_entropy(head(states), targets, reduction="none", ignore_index=-1)
+        divergence = torch.nn.functional.kl_div(logs, aims, reduction="none", log_target=True).sum(-1)
+        plain = (weights * cross).sum() + (kl_weights * divergence).sum()
+        (wanted,) = torch.autograd.grad(3 * plain, states)
+        torch.testing.assert_close((ours.nll, ours.kl, ours.total), (cross, divergence, plain))
+        torch.testing.assert_close(gradient, wanted)
+        few = states.detach()[:3].requires_grad_(True)
+        assert torch.autograd.gradcheck(
+            lambda x: token_losses(base, x, targets[:3], weights[:3], teacher[:3], kl_weights[:3]).total, few
+        )
+    finally:
+        head.float()
+
+
+def test_the_translators_gradient_is_that_of_finite_differences(base: BaseModel, pairs: list[Pair]):
+    """The slope of L_align along random directions of the parameters, by central differences."""
+    translator, given = translator_for(base), settings()
+    rows = [pairs[0], pairs[1], pairs[0]], [pairs[0].samples[0], pairs[1].samples[1], pairs[0].samples[2]]
+    _, total = alignment_loss(base, translator, *rows, given)
+    total.backward()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        directions = [torch.randn(p.shape, generator=generator) for p in translator.parameters()]
+        slope = sum((d * p.grad).sum().item() for d, p in zip(directions, translator.parameters(), strict=True))
+        found = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                for direction, parameter in zip(directions, translator.parameters(), strict=True):
+                    parameter += sign * 3e-4 * direction
+                found.append(alignment_loss(base, translator, *rows, given)[0].total)
+                for direction, parameter in zip(directions, translator.parameters(), strict=True):
+                    parameter -= sign * 3e-4 * direction
+        assert (found[0] - found[1]) / 6e-4 == pytest.approx(slope, rel=0.03, abs=0.1)
+
+
+class Stop(Exception):
+    """Raised in the middle of a training."""
+
+
+def weights(translator: Translator) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in translator.state_dict().items()}
+
+
+def stop_at(number: int) -> Callable[[int, int, Losses], None]:
+    def on_step(step: int, steps: int, losses: Losses) -> None:
+        if step == number:
+            raise Stop
+
+    return on_step
+
+
+def test_a_stopped_training_ends_with_the_same_weights(
+    base: BaseModel, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dyprag.alignment.CHECKPOINT_SECONDS", 0.0)  # after every step
+    given = settings(epochs=3, validation=0.3, validate_every=2, patience=50)
+    whole, broken = translator_for(base), translator_for(base)
+    curve = train_translator(base, whole, pairs, given)
+    with pytest.raises(Stop):
+        train_translator(base, broken, pairs, given, stop_at(5), tmp_path / "state")
+    fresh, steps = translator_for(base), []
+    again = train_translator(base, fresh, pairs, given, lambda step, *_: steps.append(step), tmp_path / "state")
+    assert steps[0] == 6
+    assert again == curve
+    for name, tensor in weights(whole).items():
+        assert torch.equal(fresh.state_dict()[name], tensor)
+
+
+def _train_until_killed(model: str, pairs: list[Pair], path: Path) -> None:
+    import dyprag.alignment
+
+    dyprag.alignment.CHECKPOINT_SECONDS = 0.0
+    base = load_model(model, "float32", "cpu")
+
+    def on_step(step: int, steps: int, losses: Losses) -> None:
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_translator(base, translator_for(base), pairs, settings(epochs=2), on_step, path)
+
+
+def test_a_killed_training_ends_with_the_same_weights(base: BaseModel, pairs: list[Pair], tmp_path: Path):
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_until_killed, args=(base.model.config._name_or_path, pairs, tmp_path / "state")
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    whole, resumed, steps = translator_for(base), translator_for(base), []
+    curve = train_translator(base, whole, pairs, settings(epochs=2))
+    found = train_translator(
+        base, resumed, pairs, settings(epochs=2), lambda step, *_: steps.append(step), tmp_path / "state"
+    )
+    assert steps[0] == 5
+    assert [losses.total for losses in found] == pytest.approx([losses.total for losses in curve], rel=1e-6)
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(resumed.state_dict()[name], tensor, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "of another training", "of other documents", "in another format"])
+def test_a_checkpoint_of_no_use_is_passed_over(
+    base: BaseModel, pairs: list[Pair], tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch, messages: list[str]
+):
+    monkeypatch.setattr("dyprag.alignment.CHECKPOINT_SECONDS", 0.0)
+    path, given = tmp_path / "state", settings()
+    with pytest.raises(Stop):
+        train_translator(base, translator_for(base), pairs, given, stop_at(3), path)
+    if harm == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif harm == "of another training":
+        given = settings(learning_rate=1e-4)
+    elif harm == "of other documents":
+        pairs = [replace(pair, embedding=pair.embedding + 1) for pair in pairs]
+    else:
+        base = load_model(base.model.config._name_or_path, "bfloat16", "cpu")
+    steps: list[int] = []
+    train_translator(base, translator_for(base), pairs, given, lambda step, *_: steps.append(step), path)
+    assert steps[0] == 1
+    assert any("begins anew" in message for message in messages)
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e38])
+def test_a_training_that_leaves_the_numbers_is_an_error_with_the_remedy_and_leaves_no_checkpoint(
+    base: BaseModel, pairs: list[Pair], tmp_path: Path, rate: float, monkeypatch: pytest.MonkeyPatch
+):
+    """In the middle, and at its only step, whose loss is still a number."""
+    monkeypatch.setattr("dyprag.alignment.CHECKPOINT_SECONDS", 0.0)
+    given = settings(learning_rate=rate, epochs=20) if rate < 1e38 else settings(learning_rate=rate, batch_size=9)
+    with pytest.raises(DypragError, match=r"Lower translator\.learning_rate"):
+        train_translator(base, translator_for(base), pairs, given, checkpoint=tmp_path / "state")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_documents_kept_aside_are_looked_at_with_the_samples_trained_on(
+    base: BaseModel, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[Sample] = []
+    real = alignment_loss
+
+    def noted(base, translator, rows, samples, given):
+        seen.extend(samples)
+        return real(base, translator, rows, samples, given)
+
+    monkeypatch.setattr("dyprag.alignment.alignment_loss", noted)
+    train_translator(base, translator_for(base), pairs, settings(samples="first", validation=0.3))
+    assert all(any(sample is pair.samples[0] for pair in pairs) for sample in seen)
+    assert len(seen) == 3
+
+
+def test_training_stops_when_the_documents_kept_aside_do_worse_and_gives_the_best_weights(
+    base: BaseModel, pairs: list[Pair]
+):
+    given = settings(epochs=40, validation=0.3, validate_every=1, patience=3, learning_rate=0.3)
+    translator, seen = translator_for(base), {}
+    curve = train_translator(base, translator, pairs, given, lambda step, *_: seen.update({step: weights(translator)}))
+    looks = [losses.validation for losses in curve]
+    assert len(curve) < len(alignment_steps(pairs, given, split_pairs(3, given)[0]))
+    best = looks.index(min(looks))
+    assert len(looks) - 1 - best == 3
+    for name, tensor in seen[best + 1].items():
+        assert torch.equal(translator.state_dict()[name], tensor)
+
+
+def test_documents_kept_aside_are_not_trained_on_and_one_always_is():
+    for count in (1, 2, 5, 40):
+        kept, aside = split_pairs(count, settings(validation=0.9))
+        assert sorted(kept + aside) == list(range(count))
+        assert kept
+    assert split_pairs(10, settings())[1] == []
+    assert len(split_pairs(10, settings(validation=0.25))[1]) == 3

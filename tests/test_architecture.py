@@ -52,8 +52,9 @@ def test_nothing_that_could_run_foreign_code_is_used(package: str):
     for path, tree in trees(package):
         wrong += [(path, name) for name in imported(tree) if name in {"pickle", "cloudpickle", "dill", "torch.load"}]
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and node.attr == "load" and ast.unparse(node.value) == "torch":
-                wrong.append((path, "torch.load"))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                wrong += [(path, "torch.load")] if given.get("weights_only") != "True" else []
             if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and ast.unparse(node.value) != "False":
                 wrong.append((path, "trust_remote_code"))
             if isinstance(node, ast.Constant) and node.value == "trust_remote_code":

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dyprag.config import MODEL_PRESETS, PAPER, PipelineConfig
+from dyprag.config import OFFICIAL, PAPER, PRESETS, SMOLLM2, PipelineConfig
 
 SECTIONS = ("augment", "parametrize", "translator", "evaluate")
 
@@ -15,11 +15,11 @@ def values(config: PipelineConfig, preset: dict[str, dict[str, Any]]) -> dict[st
     return {section: {name: getattr(getattr(config, section), name) for name in preset[section]} for section in preset}
 
 
-@pytest.mark.parametrize("name", sorted(MODEL_PRESETS))
-def test_the_models_preset_fills_in_what_is_empty(name: str):
+@pytest.mark.parametrize(("name", "preset"), [("smollm2-135m", SMOLLM2), ("Qwen/Qwen2.5-1.5B-Instruct", PAPER)])
+def test_the_models_preset_fills_in_what_is_empty(name: str, preset: dict):
     config = PipelineConfig.model_validate({"model": {"name": name}})
     assert config.augment.qa_pairs is None
-    assert values(config.resolved(), MODEL_PRESETS[name]) == MODEL_PRESETS[name]
+    assert values(config.resolved(), preset) == preset
 
 
 def test_an_unknown_model_gets_the_papers_values():
@@ -40,7 +40,10 @@ def test_an_unknown_model_gets_the_papers_values():
 def test_no_setting_is_empty_after_resolving_but_those_that_mean_none():
     config = PipelineConfig().resolved()
     empty = {f"{section}.{name}" for section in SECTIONS for name, v in getattr(config, section) if v is None}
-    assert empty == {"translator.samples_per_document"}
+    assert empty == {
+        "parametrize.documents", "translator.official", "translator.init_std_down", "translator.samples_per_document",
+        "translator.patience",
+    }  # fmt: skip
 
 
 def test_a_given_value_wins_over_the_preset():
@@ -49,7 +52,7 @@ def test_a_given_value_wins_over_the_preset():
     assert config.augment.qa_pairs == 7
     assert config.translator.residual is False
     assert config.evaluate.dyprag_merge == "matrices"
-    assert config.augment.rewrites == MODEL_PRESETS["smollm2-135m"]["augment"]["rewrites"]
+    assert config.augment.rewrites == SMOLLM2["augment"]["rewrites"]
 
 
 def test_nulls_mean_not_given():
@@ -92,3 +95,34 @@ def test_what_does_not_change_a_result_is_not_material():
     assert first.model.material() == second.model.material()
     other = PipelineConfig.model_validate({"augment": {"seed": 1}})
     assert first.augment.material() != other.augment.material()
+
+
+def test_patience_without_documents_kept_aside_is_refused():
+    with pytest.raises(ValidationError, match="set validation"):
+        PipelineConfig.model_validate({"translator": {"patience": 3}})
+    PipelineConfig.model_validate({"translator": {"patience": 3, "validation": 0.1}})
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("model", ["smollm2-135m", "some/model"])
+def test_a_preset_chosen_by_name_wins_over_the_models(preset: str, model: str):
+    config = PipelineConfig.model_validate({"preset": preset, "model": {"name": model}})
+    assert values(config.resolved(), PRESETS[preset]) == PRESETS[preset]
+
+
+def test_the_official_preset_makes_the_official_codes_choices_one_by_one():
+    config = PipelineConfig.model_validate({"preset": "official"}).resolved()
+    translator = config.translator
+    assert (translator.scaling, translator.samples, translator.layers) == ("none", "first", "own")
+    assert (translator.init_std, translator.init_std_down, translator.residual) == (1e-7, 1e-7, False)
+    assert (translator.lambda_pred, translator.lambda_mse, translator.lambda_kl) == (1, 100, 0.01)
+    assert (translator.learning_rate, translator.epochs, translator.batch_size) == (1e-5, 1, 1)
+    assert (config.evaluate.prag_merge, config.evaluate.dyprag_merge) == ("sum", "matrices")
+    assert (config.parametrize.loss_on, config.parametrize.samples, config.parametrize.shuffle) == (
+        "all",
+        "official",
+        False,
+    )
+    assert {s: set(v) for s, v in OFFICIAL.items() if s != "translator"} == {
+        s: set(v) for s, v in PAPER.items() if s != "translator"
+    }

@@ -1,10 +1,10 @@
-"""Adapters: equal to PEFT's, one for each row of a batch, merged as the formulas say, gone when the context ends."""
+"""Adapters: PEFT computes the same from their files, and they are merged as the formulas say."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILIES, make_tiny_model
+from conftest import FAMILIES, dense_deltas, make_tiny_model, random_adapters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from dyprag.errors import ArtifactError
-from dyprag.lora import Adapters, initial_adapters, inject, load_peft, merge, save_peft, stack
+from dyprag.injection import inject
+from dyprag.lora import initial_adapters, load_peft, merge, save_peft, stack
 from dyprag.models import PROJECTIONS, BaseModel, load_model
 
 IDS = torch.tensor([[5, 9, 33, 70, 12, 8], [7, 7, 21, 90, 3, 40], [250, 14, 60, 61, 62, 100]])
@@ -21,16 +22,6 @@ IDS = torch.tensor([[5, 9, 33, 70, 12, 8], [7, 7, 21, 90, 3, 40], [250, 14, 60, 
 @pytest.fixture(scope="module")
 def base(tiny_model: str) -> BaseModel:
     return load_model(tiny_model, "float32", "cpu")
-
-
-def random_adapters(base: BaseModel, docs: int = 1, rank: int = 2, seed: int = 0) -> Adapters:
-    """Adapters with no zero in them, strong enough to be seen in the logits."""
-    generator = torch.Generator().manual_seed(seed)
-    shapes = initial_adapters(base, rank, 32, 0, docs)
-    a, b = (
-        {p: 0.1 * torch.randn(t.shape, generator=generator) for p, t in half.items()} for half in (shapes.a, shapes.b)
-    )
-    return Adapters(a, b, shapes.scale)
 
 
 @torch.no_grad()
@@ -62,6 +53,26 @@ def test_what_is_saved_is_what_is_loaded(base: BaseModel, tmp_path: Path):
     assert all(torch.equal(tensor, adapter.tensors()[name]) for name, tensor in loaded.tensors().items())
 
 
+def test_an_adapter_stored_in_bfloat16_takes_half_the_bytes_and_is_peft_s_too(
+    base: BaseModel, tiny_model: str, tmp_path: Path
+):
+    adapter = random_adapters(base)
+    sizes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        save_peft(base, adapter.to(dtype), tmp_path, "tiny")
+        sizes.append((tmp_path / "adapter_model.safetensors").stat().st_size)
+    header = 8 + int.from_bytes((tmp_path / "adapter_model.safetensors").read_bytes()[:8], "little")
+    assert sizes[1] - header == pytest.approx((sizes[0] - header) / 2, abs=100)
+    loaded = load_peft(tmp_path)
+    for name, tensor in loaded.tensors().items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, adapter.tensors()[name], atol=0, rtol=2**-8)  # bfloat16 keeps 8 bits
+    fresh = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    theirs = logits(PeftModel.from_pretrained(fresh, str(tmp_path)).eval())
+    with inject(base, loaded):
+        torch.testing.assert_close(logits(base.model), theirs, atol=1e-5, rtol=0)
+
+
 def test_layers_are_loaded_in_the_order_of_their_numbers(tmp_path: Path):
     base = load_model(str(make_tiny_model(tmp_path / "deep", layers=12, hidden=16)), "float32", "cpu")
     adapter = random_adapters(base)
@@ -78,37 +89,9 @@ def test_an_adapter_that_peft_made_is_loaded(base: BaseModel, tiny_model: str, t
         torch.testing.assert_close(logits(base.model), logits(theirs), atol=1e-5, rtol=0)
 
 
-def test_each_row_of_a_batch_has_its_own_adapter(base: BaseModel):
-    adapters = random_adapters(base, docs=3)
-    with inject(base, adapters):
-        together = logits(base.model)
-    for row in range(3):
-        with inject(base, adapters.select([row])):
-            alone = logits(base.model, IDS[row : row + 1])
-        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
-    assert (together - logits(base.model)).abs().amax((1, 2)).min() > 1e-3
-
-
-def test_one_adapter_serves_all_rows(base: BaseModel):
-    adapter = random_adapters(base)
-    with inject(base, adapter):
-        shared = logits(base.model)
-    with inject(base, adapter.select([0, 0, 0])):
-        torch.testing.assert_close(logits(base.model), shared, atol=1e-5, rtol=0)
-
-
-def deltas(adapters: Adapters, projection: str) -> torch.Tensor:
-    """scale · B·A of each document and layer, dense, by plain loops; [docs, layers, out, in]."""
-    a, b = adapters.a[projection], adapters.b[projection]
-    return torch.stack([
-        torch.stack([adapters.scale * (b[doc, layer] @ a[doc, layer]) for layer in range(a.shape[1])])
-        for doc in range(a.shape[0])
-    ])  # fmt: skip
-
-
 @given(count=st.integers(1, 4), rank=st.integers(1, 4), seed=st.integers(0, 99), data=st.data())
 @settings(max_examples=15, deadline=None)
-def test_merging_adds_the_dense_deltas(base: BaseModel, count: int, rank: int, seed: int, data: st.DataObject):
+def test_merging_adds_the_dense_dense_deltas(base: BaseModel, count: int, rank: int, seed: int, data: st.DataObject):
     adapters = random_adapters(base, count, rank, seed)
     scores = data.draw(st.lists(st.floats(0, 5), min_size=count, max_size=count))
     exponentials = [2.718281828459045**score for score in scores]
@@ -121,9 +104,9 @@ def test_merging_adds_the_dense_deltas(base: BaseModel, count: int, rank: int, s
         merged = merge(adapters, how, scores)
         assert (merged.docs, merged.rank) == (1, count * rank)
         for projection in PROJECTIONS:
-            dense = deltas(adapters, projection)
+            dense = dense_deltas(adapters, projection)
             wanted = sum(weight * dense[doc] for doc, weight in enumerate(weights))
-            torch.testing.assert_close(deltas(merged, projection)[0], wanted, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(dense_deltas(merged, projection)[0], wanted, atol=1e-5, rtol=1e-4)
 
 
 @given(count=st.integers(1, 4), rank=st.integers(1, 4), seed=st.integers(0, 99))
@@ -141,7 +124,7 @@ def test_the_logits_of_a_sum_are_those_of_the_dense_weights(base: BaseModel, tin
     adapters = random_adapters(base, docs=3)
     dense = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     for projection in PROJECTIONS:
-        for layer, delta in enumerate(deltas(adapters, projection).sum(0)):
+        for layer, delta in enumerate(dense_deltas(adapters, projection).sum(0)):
             module = dense.get_submodule(f"model.layers.{layer}.mlp.{projection}")
             module.weight.data += delta
     with inject(base, merge(adapters, "sum")):
@@ -155,32 +138,6 @@ def test_stacking_keeps_each_and_refuses_unlike_scales(base: BaseModel):
     assert torch.equal(stacked.select([2]).b["up_proj"], second.select([1]).b["up_proj"])
     with pytest.raises(ValueError, match="scale"):
         stack([first, random_adapters(base, rank=3)])
-
-
-def test_behind_the_context_the_model_is_as_before(base: BaseModel):
-    before = logits(base.model)
-    with inject(base, random_adapters(base)):
-        assert not torch.equal(logits(base.model), before)
-    assert torch.equal(logits(base.model), before)
-    with pytest.raises(RuntimeError, match="inside"), inject(base, random_adapters(base)):
-        raise RuntimeError("inside")
-    assert torch.equal(logits(base.model), before)
-
-
-def test_an_adapter_of_another_model_leaves_nothing_behind(base: BaseModel):
-    before, good = logits(base.model), random_adapters(base)
-    short = Adapters({p: t[:, :1] for p, t in good.a.items()}, {p: t[:, :1] for p, t in good.b.items()}, good.scale)
-    with pytest.raises(ValueError, match="zip"), inject(base, short):
-        pass
-    assert torch.equal(logits(base.model), before)
-
-
-def test_no_adapter_changes_nothing(base: BaseModel):
-    before = logits(base.model)
-    with inject(base, None):
-        assert torch.equal(logits(base.model), before)
-    with inject(base, initial_adapters(base, 2, 32, 0)):  # B is zero
-        assert torch.equal(logits(base.model), before)
 
 
 def test_a_damaged_adapter_file_is_an_error_of_the_artifact(base: BaseModel, tmp_path: Path):

@@ -1,6 +1,7 @@
 """Base models: found, told apart, refused with a remedy; and text that cannot act as control tokens."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers.models.llama import modeling_llama
 
+from dyprag import models
 from dyprag.errors import ModelError
-from dyprag.models import PROJECTIONS, BaseModel, check_model, find_ffn, load_model, model_fingerprint, neutralise
+from dyprag.model_files import model_fingerprint
+from dyprag.models import BaseModel, check_model, find_ffn, load_model, neutralise
 from dyprag.prompts import question_prompt, training_sample
 
 
@@ -26,12 +30,7 @@ def test_the_ffn_of_each_family_is_found_in_layer_order(family: str, tmp_path: P
     folder = str(make_tiny_model(tmp_path / family, family, layers=3))
     check_model(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    ffn = find_ffn(model, family)
-    assert set(ffn) == set(PROJECTIONS)
-    for projection, modules in ffn.items():
-        assert list(modules) == [model.get_submodule(f"model.layers.{layer}.mlp.{projection}") for layer in range(3)]
-        wanted = (64, 32) if projection == "down_proj" else (32, 64)
-        assert all((module.in_features, module.out_features) == wanted for module in modules)
+    assert list(find_ffn(model, family)) == [model.get_submodule(f"model.layers.{layer}.mlp") for layer in range(3)]
 
 
 def test_sizes_are_the_models(base: BaseModel):
@@ -64,6 +63,46 @@ def test_a_model_without_a_gated_ffn_is_refused_with_the_remedy(gpt2: str, use):
     assert gpt2 in str(caught.value)
     assert "no gated FFN" in caught.value.reason
     assert "LLaMA" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("part", "owner"), [("FFN", "LlamaMLP"), ("logits", "LlamaForCausalLM")])
+def test_a_model_that_computes_otherwise_is_refused(
+    tiny_model: str, tmp_path: Path, part: str, owner: str, monkeypatch: pytest.MonkeyPatch
+):
+    """As those do that multiply the FFN's output, or the logits, by a constant of their own."""
+    folder = shutil.copytree(tiny_model, tmp_path / "other")
+    kind = getattr(modeling_llama, owner)
+    usual = kind.forward
+
+    def forward(self, *args, **kwargs):
+        output = usual(self, *args, **kwargs)
+        if part == "FFN":
+            return 3 * output
+        output.logits = 3 * output.logits
+        return output
+
+    monkeypatch.setattr(kind, "forward", forward)
+    with pytest.raises(ModelError, match=f"computes its {part} in an unknown way"):
+        load_model(str(folder), "float32", "cpu")
+
+
+@pytest.mark.parametrize("quicker", [torch.float32, torch.bfloat16])
+def test_on_a_cpu_the_number_format_is_the_one_it_multiplies_quicker(
+    quicker: torch.dtype, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = torch.mm
+
+    def slow(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if x.dtype != quicker:
+            time.sleep(0.05)
+        return real(x, y)
+
+    monkeypatch.setattr(torch, "mm", slow)
+    models._bfloat16_is_quicker.cache_clear()
+    try:
+        assert load_model(str(shutil.copytree(tiny_model, tmp_path / "auto")), device="cpu").dtype == quicker
+    finally:
+        models._bfloat16_is_quicker.cache_clear()
 
 
 @pytest.mark.parametrize("use", [load_model, check_model, model_fingerprint])

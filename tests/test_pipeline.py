@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXTS, write_jsonl
+import torch
+from conftest import TEXTS, save_official_translator, write_jsonl
 
 from dyprag.config import PipelineConfig
+from dyprag.errors import ConfigError
+from dyprag.models import load_model
+from dyprag.translator import load_translator
 from storage.artifacts import Store
 from storage.catalogue import Catalogue
+from tasks import work
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 
@@ -26,6 +31,20 @@ def run_pipeline(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str
 
     state = pipeline(PipelineConfig.model_validate({**settings, **changes}), return_state=True)
     return {summary["stage"]: summary for summary in state.result()}
+
+
+def run_until(last: str, settings: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Run the stages up to one; gives each one's summary by its name."""
+    from flows.augment import augment
+    from flows.ingest import ingest
+    from flows.parametrize import parametrize
+
+    config, summaries = PipelineConfig.model_validate(settings), []
+    for flow in (ingest, augment, parametrize):
+        summaries += flow(config, return_state=True).result()
+        if summaries[-1]["stage"] == last:
+            break
+    return {summary["stage"]: summary for summary in summaries}
 
 
 def made(summaries: dict[str, dict[str, int]]) -> dict[str, int]:
@@ -55,6 +74,7 @@ def test_a_run_makes_every_artifact_and_a_second_run_makes_nothing(
         raise AssertionError("the second run loads no model: it trains nothing and generates nothing")
 
     monkeypatch.setattr("tasks.work.load_model", never)
+    work._loaded.cache_clear()
     second = run_pipeline(settings)
     assert set(made(second).values()) == {0}
     assert artifacts(settings) == ARTIFACTS
@@ -68,6 +88,42 @@ def test_changing_the_rank_makes_the_adapters_again_and_what_follows_but_not_the
     assert changed == {
         "ingest": 0, "augment": 0, "parametrize": 3, "embed": 0, "train-translator": 1, "evaluate": 4,
     }  # fmt: skip
+
+
+def test_an_official_translator_is_taken_instead_of_training_one(tmp_path: Path, settings: dict[str, Any]):
+    """Nothing needs an adapter then, and every document is one that it has not seen."""
+    from flows.evaluate import evaluate
+    from flows.ingest import ingest
+    from flows.train_translator import train_translator
+
+    base = load_model(settings["model"]["name"], "float32", "cpu")
+    networks = save_official_translator(tmp_path / "epoch_0.pt", base, 2)
+    config = PipelineConfig.model_validate({
+        **settings, "preset": "official", "translator": {"official": str(tmp_path / "epoch_0.pt")},
+        "evaluate": {"methods": ["vanilla", "dyprag"], "max_new_tokens": 4},
+    })  # fmt: skip
+    for flow in (ingest, train_translator, evaluate):
+        assert flow(config, return_state=True).is_completed()
+    store = Store(settings["store"])
+    (record,) = (r for r in store.records() if r.kind == "translator")
+    stored = load_translator(store.folder("translator", record.key))
+    assert torch.equal(stored.up["gate_proj_a"][1], networks["gate_proj_1"].projector.post_A_linear.weight)
+    rows = {(row["method"], row["split"]): row["questions"] for row in Catalogue(store).last_results()}
+    assert rows == {("vanilla", "all"): 3, ("vanilla", "unseen"): 3, ("dyprag", "all"): 3, ("dyprag", "unseen"): 3}
+    again = train_translator(config, return_state=True).result()
+    assert [summary["cached"] for summary in again] == [3, 1]
+    (tmp_path / "epoch_0.pt").unlink()
+    with pytest.raises(ConfigError, match=r"epoch_0\.pt cannot be read"):
+        train_translator(config)
+
+
+def test_a_document_whose_training_diverges_fails_by_itself_with_the_remedy(settings: dict[str, Any]):
+    settings["parametrize"]["learning_rate"] = 1e38
+    summaries = run_until("parametrize", settings)
+    assert (summaries["parametrize"]["failed"], summaries["parametrize"]["done"]) == (3, 0)
+    failures = Catalogue(Store(settings["store"])).query("SELECT document_id, error FROM failures")
+    assert {row["document_id"] for row in failures} == set(TEXTS)
+    assert all("Lower parametrize.learning_rate" in row["error"] for row in failures)
 
 
 def test_the_report_and_the_catalogue_tell_the_results(settings: dict[str, Any]):
@@ -155,7 +211,7 @@ def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: 
     config = PipelineConfig.model_validate(settings)
     ingest(config)
     augment(config)
-    state = _limited_memory(600 * 2**20, lambda: parametrize(config, return_state=True))
+    state = _limited_memory(300 * 2**20, lambda: parametrize(config, return_state=True))
     summary = state.result()[0]
     assert (summary["failed"], summary["done"]) == (1, 3)
     failure = Catalogue(Store(settings["store"])).query("SELECT * FROM failures")[0]

@@ -30,7 +30,8 @@ def test_the_embedded_model_is_what_it_says(base: BaseModel):
 def test_a_document_s_adapter_answers_questions_about_it_that_the_bare_model_cannot(base: BaseModel):
     from dyprag.augmentation.local import LocalAugmenter
     from dyprag.documents import Retrieved
-    from dyprag.parametrize import document_samples, parametrize
+    from dyprag.parametrize import Parametrized, parametrize
+    from dyprag.samples import document_samples
 
     config = PipelineConfig().resolved()
     corpus = load_corpus("demo", max_documents=1)
@@ -42,7 +43,8 @@ def test_a_document_s_adapter_answers_questions_about_it_that_the_bare_model_can
     assert not asked_in_training & {question.question for question in corpus.questions}
     settings = config.parametrize
     samples = document_samples(base, document, augmentation, settings.answer, settings.samples)
-    trained = parametrize(base, samples, config.lora, settings)
+    ((_, trained),) = parametrize(base, [samples], config.lora, settings)
+    assert isinstance(trained, Parametrized)
     assert trained.losses[-1] < trained.losses[0] / 2
 
     asked = [Asked(question.question, (Retrieved(document, 1.0),)) for question in corpus.questions]

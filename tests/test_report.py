@@ -35,7 +35,8 @@ def data(**changes: Any) -> ReportData:
     values: dict[str, Any] = {
         "title": "DyPRAG on demo", "created": "2025-01-02T03:04:05", "model": "smollm2-135m",
         "config": {"store": "artifacts", "corpus": {"held_out": 0.25}}, "rows": ROWS, "examples": [EXAMPLE] * 9,
-        "translator_curve": [{"step": s, "pred": 3 / s, "mse": 1 / s, "kl": 0.0, "total": 4 / s} for s in range(1, 30)],
+        "translator_curve": [{"step": s, "pred": 3 / s, "mse": 1 / s, "kl": 0.0, "total": 4 / s,
+                              "validation": 5 / s if s % 10 == 0 else None} for s in range(1, 30)],
         "adapter_curves": {f"d{n}": [3.0 / (s + 1) for s in range(5 + n)] for n in range(15)},
         "stages": [{"stage": "augment", "done": 14, "failed": 1, "waiting": 0, "cached": 3}],
         "failures": [{"document_id": "d|9", "stage": "augment", "error": "too long\nfor the model"}],

@@ -50,7 +50,9 @@ class LocalAugmenter:
 
     def __init__(self, base: BaseModel, settings: AugmentSettings) -> None:
         self._base, self._settings = base, settings
-        self._batcher: Batcher[Document, Augmentation] = Batcher(self.augment_many, settings.batch_documents)
+        self._batcher: Batcher[Document, Augmentation] = Batcher(
+            lambda documents: enumerate(self.augment_many(documents)), settings.batch_documents
+        )
 
     def augment(self, document: Document) -> Augmentation:
         """Rewrites and question-answer pairs of one document.

