@@ -190,6 +190,8 @@ def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfi
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"setting {key!r}", "there is no such setting", _nearest(first["loc"])) from None
+        if first["type"] == "value_error":  # our own, of settings that do not go together
+            raise ConfigError(f"setting {key!r}", str(first["ctx"]["error"]), "See: dyprag config.") from None
         raise ConfigError(
             f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", "See: dyprag config."
         ) from None

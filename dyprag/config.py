@@ -172,7 +172,7 @@ class TranslatorSettings(Section):
     @model_validator(mode="after")
     def _documents_to_look_at(self) -> "TranslatorSettings":
         if self.patience is not None and not self.validation:
-            raise ValueError("patience needs documents kept aside: set validation, too, to 0.1 for example")
+            raise ValueError("patience needs documents kept aside (set validation, too, to 0.1 for example)")
         return self
 
 
