@@ -21,7 +21,8 @@ from dyprag.samples import Sample
 
 logger = logging.getLogger("dyprag.parametrize")
 
-CPU_TOKENS = 512  # tokens of one step on a CPU: more are not quicker
+CPU_TOKENS = 512  # tokens of one pass on a CPU: more are not quicker
+CPU_TOGETHER = 4  # documents trained together on a CPU: their short steps fill a pass
 MOST_PADDING = 0.2  # share of a group's tokens that may be padding
 
 
@@ -45,9 +46,9 @@ def parametrize(
 ) -> Iterator[tuple[int, Parametrized | Exception]]:
     """Train the adapters of several documents with AdamW, the base model frozen.
 
-    One forward and backward pass serves a step of every document of a group. Each has its own matrices, loss and
-    optimizer state, so it ends as if it were trained alone; one whose samples run out is left as it is. If memory runs
-    out, the group is halved.
+    Each document has its own matrices, loss and optimizer state, so it ends as if it were trained alone; one whose
+    samples run out is left as it is. One forward and backward pass serves a step of as many documents as there is room
+    for. If memory runs out, their number is halved.
 
     Args:
         documents: each one's samples, from `document_samples`.
@@ -57,39 +58,13 @@ def parametrize(
         it did not fit the memory.
     """
     schedules = [schedule(samples, settings) for samples in documents]
+    most = CPU_TOGETHER if base.device.type == "cpu" else MOST_TOGETHER
     with base.lock:
-        budget = sys.maxsize if settings.documents else token_budget(base)
-        waiting = groups(schedules, budget, settings.documents or MOST_TOGETHER)
-    while waiting:
-        group, *waiting = waiting
-        try:
-            with base.lock:
-                made = _train_group(base, [schedules[d] for d in group], lora, settings)
-        except Exception as failure:
-            if not is_out_of_memory(failure):
-                raise
-            error = failure.with_traceback(None)  # the frames hold what filled the memory
-        else:
-            yield from zip(group, made, strict=True)
-            continue
-        if base.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(group) == 1:
-            yield group[0], error
-            continue
-        half = len(group) // 2
-        logger.warning("The memory did not suffice for %d documents at once; going on with %d.", len(group), half)
-        failed = max(_tokens([_sizes(schedules[d]) for d in group]))
-        waiting = [half_group for part in (group, *waiting) for half_group in _halved(part, half, failed, schedules)]
-
-
-def _halved(
-    group: list[int], half: int, failed: int, schedules: Sequence[Sequence[Sequence[Sample]]]
-) -> list[list[int]]:
-    """A group in parts of at most `half` documents, if it has steps of as many tokens as one that failed."""
-    if max(_tokens([_sizes(schedules[d]) for d in group])) < failed:
-        return [group]
-    return [group[start : start + half] for start in range(0, len(group), half)]
+        room = _Room(sys.maxsize if settings.documents else token_budget(base))
+    for group in groups(schedules, settings.documents or most):
+        with base.lock:
+            made = _Group(base, [schedules[d] for d in group], lora, settings, room).train()
+        yield from zip(group, made, strict=True)
 
 
 def schedule(samples: Sequence[Sample], settings: ParametrizeSettings) -> list[list[Sample]]:
@@ -110,47 +85,40 @@ def schedule(samples: Sequence[Sample], settings: ParametrizeSettings) -> list[l
     return steps
 
 
-def groups(schedules: Sequence[Sequence[Sequence[Sample]]], budget: int, most: int) -> list[list[int]]:
-    """Which documents are trained together, by index: those of like length and number of steps.
-
-    Args:
-        budget: tokens, padding included, that a step may have; a document that alone has more is a group of its own.
-        most: documents in a group.
-    """
-    sizes = [_sizes(steps) for steps in schedules]
+def groups(schedules: Sequence[Sequence[Sequence[Sample]]], most: int) -> list[list[int]]:
+    """Which documents are trained together, by index: those of like length and number of steps, at most so many."""
+    sizes = [[_size(step) for step in steps] for steps in schedules]
     order = sorted(range(len(sizes)), key=lambda d: (len(sizes[d]), sum(rows * length for rows, length in sizes[d])))
     made: list[list[int]] = []
     for index in order:
-        if made and len(made[-1]) < most and _fits([sizes[d] for d in (*made[-1], index)], budget):
+        if made and len(made[-1]) < most and _little_padding([sizes[d] for d in (*made[-1], index)]):
             made[-1].append(index)
         else:
             made.append([index])
     return made
 
 
-Sizes = list[tuple[int, int]]  # of each step: samples, and tokens of the longest
+Size = tuple[int, int]  # of a step: samples, and tokens of the longest
 
 
-def _sizes(steps: Sequence[Sequence[Sample]]) -> Sizes:
-    return [(len(step), max(len(sample.ids) for sample in step)) for step in steps]
+def _size(step: Sequence[Sample]) -> Size:
+    return len(step), max(len(sample.ids) for sample in step)
 
 
-def _tokens(sizes: Sequence[Sizes]) -> list[int]:
-    """Tokens of each step of documents trained together, padding included."""
-    tokens = []
-    for number in range(max(map(len, sizes))):
-        present = [document[number] for document in sizes if number < len(document)]
-        tokens.append(sum(rows for rows, _ in present) * max(length for _, length in present))
-    return tokens
+def _tokens(sizes: Sequence[Size]) -> int:
+    """Tokens of steps taken together, padding included."""
+    return sum(rows for rows, _ in sizes) * max(length for _, length in sizes)
 
 
-def _fits(sizes: Sequence[Sizes], budget: int) -> bool:
-    together, alone = _tokens(sizes), sum(rows * length for document in sizes for rows, length in document)
-    return max(together) <= budget and sum(together) * (1 - MOST_PADDING) <= alone
+def _little_padding(documents: Sequence[Sequence[Size]]) -> bool:
+    alone = sum(_tokens([size]) for document in documents for size in document)
+    steps = range(max(map(len, documents)))
+    together = sum(_tokens([document[n] for document in documents if n < len(document)]) for n in steps)
+    return together * (1 - MOST_PADDING) <= alone
 
 
 def token_budget(base: BaseModel) -> int:
-    """Tokens of one step that fit into half of the free memory, and on a CPU no more than make it quicker."""
+    """Tokens of one pass that fit into half of the free memory, and on a CPU no more than make it quicker."""
     free = psutil.virtual_memory().available
     if base.device.type == "cuda":
         free = torch.cuda.mem_get_info(base.device)[0]
@@ -185,33 +153,82 @@ def _bytes_per_token(base: BaseModel) -> int:
     return _token_bytes[known]
 
 
-def _train_group(
-    base: BaseModel, schedules: Sequence[list[list[Sample]]], lora: LoraSettings, settings: ParametrizeSettings
-) -> list[Parametrized]:
-    began = perf_counter()
-    adapters = [initial_adapters(base, lora.rank, lora.alpha, lora.seed) for _ in schedules]
-    parameters = [tensor for adapter in adapters for tensor in adapter.require_gradients()]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    curves: list[list[Tensor]] = [[] for _ in schedules]
-    for number in range(max(map(len, schedules))):
-        active = [d for d, steps in enumerate(schedules) if number < len(steps)]
-        losses = document_losses(
-            base, stack([adapters[d] for d in active]), [schedules[d][number] for d in active], settings.loss_on
-        )
-        optimizer.zero_grad(set_to_none=True)  # without a gradient, AdamW leaves a document as it is
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        for document, loss in zip(active, losses.each, strict=True):
-            curves[document].append(loss)
-    tokens = [sum(len(sample.ids) for step in steps for sample in step) for steps in schedules]
-    values = [torch.stack(curve).tolist() for curve in curves]  # one wait for the device, not one a step
-    dtype = getattr(torch, lora.dtype)
-    made = [adapter.detach().to("cpu", dtype) for adapter in adapters]
-    seconds = perf_counter() - began
-    return [
-        Parametrized(adapter, losses, count, seconds * count / sum(tokens), _diverged(adapter, losses))
-        for adapter, losses, count in zip(made, values, tokens, strict=True)
-    ]
+@dataclass
+class _Room:
+    """Tokens of one pass, padding included; less when memory has run out."""
+
+    tokens: int
+
+
+class _Group:
+    """Documents that are trained together, each with its adapter, its losses so far, or the error that ended it."""
+
+    def __init__(
+        self, base: BaseModel, schedules: Sequence[list[list[Sample]]], lora: LoraSettings,
+        settings: ParametrizeSettings, room: _Room,
+    ) -> None:  # fmt: skip
+        self.base, self.schedules, self.settings, self.room = base, schedules, settings, room
+        self.dtype = getattr(torch, lora.dtype)
+        self.adapters = [initial_adapters(base, lora.rank, lora.alpha, lora.seed) for _ in schedules]
+        self.parameters = [adapter.require_gradients() for adapter in self.adapters]
+        self.curves: list[list[Tensor]] = [[] for _ in schedules]
+        self.failed: dict[int, Exception] = {}
+
+    def train(self) -> list[Parametrized | Exception]:
+        """All steps of all documents; gives what became of each."""
+        began = perf_counter()
+        optimizer = torch.optim.AdamW(
+            [parameter for one in self.parameters for parameter in one], lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay, fused=True,
+        )  # fmt: skip
+        for number in range(max(map(len, self.schedules))):
+            optimizer.zero_grad(set_to_none=True)  # without a gradient, AdamW leaves a document as it is
+            waiting = [d for d, steps in enumerate(self.schedules) if number < len(steps) and d not in self.failed]
+            while waiting:
+                waiting = waiting[self._differentiate(number, waiting) :]
+            optimizer.step()
+        tokens = [sum(len(sample.ids) for step in steps for sample in step) for steps in self.schedules]
+        # one wait for the device, not one a step
+        losses = [torch.stack(curve).tolist() if curve else [] for curve in self.curves]
+        made = [adapter.detach().to("cpu", self.dtype) for adapter in self.adapters]
+        seconds = (perf_counter() - began) / sum(tokens)
+        return [
+            self.failed.get(d) or Parametrized(made[d], losses[d], n, seconds * n, _diverged(made[d], losses[d]))
+            for d, n in enumerate(tokens)
+        ]
+
+    def _differentiate(self, number: int, waiting: list[int]) -> int:
+        """Gradients of a step of as many of the documents as there is room for; gives how many are dealt with."""
+        sizes = [_size(self.schedules[d][number]) for d in waiting]
+        count = 1
+        while count < len(waiting) and _tokens(sizes[: count + 1]) <= self.room.tokens:
+            count += 1
+        part = waiting[:count]
+        try:
+            losses = document_losses(
+                self.base, stack([self.adapters[d] for d in part]), [self.schedules[d][number] for d in part],
+                self.settings.loss_on,
+            )  # fmt: skip
+            losses.total.backward()  # type: ignore[no-untyped-call]
+        except Exception as failure:
+            if not is_out_of_memory(failure):
+                raise
+            error = failure.with_traceback(None)  # the frames hold what filled the memory
+        else:
+            for document, loss in zip(part, losses.each, strict=True):
+                self.curves[document].append(loss)
+            return count
+        if self.base.device.type == "cuda":
+            torch.cuda.empty_cache()
+        for document in part:
+            for parameter in self.parameters[document]:
+                parameter.grad = None
+        if count == 1:
+            self.failed[part[0]] = error
+            return 1
+        self.room.tokens = _tokens(sizes[: count // 2])
+        logger.warning("The memory did not suffice for %d documents at once; going on with %d.", count, count // 2)
+        return 0
 
 
 def _diverged(adapter: Adapters, losses: Sequence[float]) -> bool:

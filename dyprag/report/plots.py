@@ -74,6 +74,7 @@ def translator_chart(curve: Sequence[dict[str, float]], path: Path) -> None:
     if looks:
         axes.plot(*zip(*looks, strict=True), color=VERMILION, label="total, kept aside", linewidth=1.4, marker="o")
         axes.legend(frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, 1))
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("training step")
     axes.set_ylabel("loss (log axis)")
     _save(figure, path)
