@@ -44,7 +44,7 @@ class ModelSettings(Section):
         description="Short name of an embedded model (smollm2-135m), a Hugging Face id, or a local folder.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto: bfloat16 where the machine computes in it, else float32."
+        default="auto", description="auto: bfloat16 on an accelerator and on a CPU that is quicker in it, else float32."
     )
     device: str = Field(
         default="auto", description="cpu, cuda, cuda:1, mps; auto: the first accelerator, else the CPU."

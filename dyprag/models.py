@@ -84,7 +84,8 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> BaseMode
 
     Args:
         name: a short name (`smollm2-135m`), a Hugging Face id, or a folder with safetensors.
-        dtype: "float32", "bfloat16", or "auto": bfloat16 where the machine computes in it, else float32.
+        dtype: "float32", "bfloat16", or "auto": bfloat16 on an accelerator and on a CPU that is quicker in it, else
+            float32.
         device: "cpu", "cuda", "mps", or "auto": the first accelerator, else the CPU.
 
     Raises:
