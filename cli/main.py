@@ -262,14 +262,13 @@ def _check_before_work(config: PipelineConfig) -> None:
     from dyprag.corpus import load_corpus
     from dyprag.models import check_model
     from storage.artifacts import Store
+    from tasks.plan import official_checksum
 
     corpus = config.corpus
     load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
     Store(config.store)
     check_model(config.model.name)
-    official = config.translator.official
-    if official and not Path(official).is_file():
-        raise ConfigError("setting 'translator.official'", f"there is no file {official}", "Give an epoch_N.pt.")
+    official_checksum(config)
 
 
 def _prepare_logging(verbose: bool) -> None:

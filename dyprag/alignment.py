@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,7 @@ class _Training:
     @torch.no_grad()
     def validate(self, losses: Losses, pairs: Sequence[Pair]) -> Losses:
         """The losses with L_align on the pairs, whose best is kept."""
-        only = 1 if self.settings.samples == "first" else None
-        rows = [(pair, sample) for pair in pairs for sample in pair.samples[:only]]
+        rows = [(pair, sample) for pair in pairs for sample in _used(pair, self.settings)]
         rows.sort(key=lambda row: len(row[1].ids))
         size, total = self.settings.batch_size, 0.0
         for start in range(0, len(rows), size):
@@ -151,7 +150,7 @@ class _Training:
         if total < self.best_loss:
             self.best_loss, self.worse = total, 0
             self.best = {name: tensor.detach().clone() for name, tensor in self.translator.state_dict().items()}
-        return Losses(losses.pred, losses.mse, losses.kl, losses.total, total)
+        return replace(losses, validation=total)
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on, at once or not at all."""
@@ -185,9 +184,10 @@ class _Training:
         if state["name"] != self.name:
             logger.warning("The checkpoint %s belongs to another training; this one begins anew.", path)
             return
-        part: Callable[[str], dict[str, Tensor]] = lambda prefix: {  # noqa: E731
-            name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)
-        }
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+
         self.translator.load_state_dict(part("weights."))
         moments: dict[int, dict[str, Any]] = {}
         for name, tensor in part("optimizer.").items():
@@ -216,6 +216,11 @@ def _name(
     return content_key("training", data, {**settings.material(), **model, "steps": steps})
 
 
+def _used(pair: Pair, settings: TranslatorSettings) -> Sequence[Sample]:
+    """Those of a pair's samples that are trained on."""
+    return pair.samples[:1] if settings.samples == "first" else pair.samples
+
+
 def split_pairs(count: int, settings: TranslatorSettings) -> tuple[list[int], list[int]]:
     """Which of the pairs are trained on, and which say when to stop; at least one is trained on."""
     order = list(range(count))
@@ -234,9 +239,7 @@ def alignment_steps(
     for _ in range(settings.epochs):
         drawn = []
         for index in range(len(pairs)) if kept is None else kept:
-            samples = list(range(len(pairs[index].samples)))
-            if settings.samples == "first":
-                samples = samples[:1]
+            samples = list(range(len(_used(pairs[index], settings))))
             order.shuffle(samples)
             drawn += [(index, sample) for sample in samples[: settings.samples_per_document]]
         order.shuffle(drawn)

@@ -86,9 +86,8 @@ class _AdaptedFFN(torch.autograd.Function):
         hidden = torch.matmul(slopes, block.down_proj.weight).baddbmm_(down.inner, down_a)
         up_slope = hidden * active.detach()
         (gate_slope,) = torch.autograd.grad(active, gate, hidden.mul_(up))
-        gates, ups = (
-            _matrix_slopes(gate_slope, rows, gate_code, gate_b), _matrix_slopes(up_slope, rows, up_code, up_b)
-        )  # fmt: skip
+        gates = _matrix_slopes(gate_slope, rows, gate_code, gate_b)
+        ups = _matrix_slopes(up_slope, rows, up_code, up_b)
         x_slope = None
         if ctx.needs_input_grad[0]:  # not in the first layer: nothing before it is trained
             x_slope = torch.matmul(gate_slope, block.gate_proj.weight)

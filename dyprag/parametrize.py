@@ -169,7 +169,8 @@ class _Group:
     ) -> None:  # fmt: skip
         self.base, self.schedules, self.settings, self.room = base, schedules, settings, room
         self.dtype = getattr(torch, lora.dtype)
-        self.adapters = [initial_adapters(base, lora.rank, lora.alpha, lora.seed) for _ in schedules]
+        start = initial_adapters(base, lora.rank, lora.alpha, lora.seed, len(schedules))
+        self.adapters = [start.select([document]) for document in range(len(schedules))]
         self.parameters = [adapter.require_gradients() for adapter in self.adapters]
         self.curves: list[list[Tensor]] = [[] for _ in schedules]
         self.failed: dict[int, Exception] = {}

@@ -116,7 +116,7 @@ class Store:
                 files = {}
                 for path in sorted(folder.iterdir()):
                     _flush(path)
-                    files[path.name] = {"bytes": path.stat().st_size, "blake2b": _checksum(path)}
+                    files[path.name] = {"bytes": path.stat().st_size, "blake2b": file_checksum(path)}
                 finished = Record(**{
                     **asdict(record), "created": began, "seconds": record.seconds or time.time() - began,
                     "measures": {**record.measures, **measures}, "files": files,
@@ -196,7 +196,7 @@ class Store:
             path = folder / name
             if not path.is_file() or path.stat().st_size != expected["bytes"]:
                 raise ArtifactError(f"artifact {folder}", f"{name} is missing or truncated", "It needs no action.")
-            if _checksum(path) != expected["blake2b"]:
+            if file_checksum(path) != expected["blake2b"]:
                 raise ArtifactError(f"artifact {folder}", f"{name} has a wrong checksum", "It needs no action.")
         return record
 
@@ -207,7 +207,8 @@ class Store:
             os.rename(folder, target)
 
 
-def _checksum(path: Path) -> str:
+def file_checksum(path: Path) -> str:
+    """Of the whole content, 32 hexadecimal characters."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 

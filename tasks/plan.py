@@ -1,10 +1,10 @@
 """What is to be made, under which key: the one place that says which settings and inputs an artifact depends on."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from dyprag.augmentation import PROMPT_VERSION
 from dyprag.config import PipelineConfig
@@ -12,6 +12,7 @@ from dyprag.documents import Corpus, Document, Question, content_key
 from dyprag.errors import ConfigError
 from dyprag.model_files import model_fingerprint
 from dyprag.prompts import PROMPTS_VERSION
+from storage.artifacts import file_checksum
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Plan:
         """The translator trained on these documents' adapters and embeddings, or the official one that is given."""
         if self.config.translator.official:
             settings = {"rank": self.config.lora.rank, **self.model}
-            return content_key("translator", ["official", _digest(self.config.translator.official)], settings)
+            return content_key("translator", ["official", official_checksum(self.config)], settings)
         inputs = [key for d in documents for key in (self.adapter_key(d), self.embedding_key(d))]
         return content_key("translator", inputs, self.config.translator.material())
 
@@ -88,10 +89,15 @@ class Plan:
         return "seen" if unseen and not any(unseen) else "mixed"
 
 
-def _digest(file: str) -> str:
+def official_checksum(config: PipelineConfig) -> str:
+    """Of the official translator that is to be taken; empty for none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    file = config.translator.official
     try:
-        with open(file, "rb") as stream:
-            return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return file_checksum(Path(file)) if file else ""
     except OSError as error:
         raise ConfigError(
             "setting 'translator.official'", f"{file} cannot be read ({error.strerror})",

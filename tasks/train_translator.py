@@ -76,14 +76,13 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
             "Lower translator.batch_size, or use a machine with more memory.",
         ) from None  # fmt: skip
     parameters = sum(parameter.numel() for parameter in translator.parameters())
+    looks = [losses.validation for losses in curve if losses.validation is not None]
     record = Record(
         "translator", key, [part.key for pair in pairs for part in pair], config.translator.material(),
         seconds=perf_counter() - began,
         measures={"steps": len(curve), "parameters": parameters, "documents": len(pairs), "loss": curve[-1].total,
-                  "dtype": str(base.dtype)},
+                  "dtype": str(base.dtype), **({"validation_loss": min(looks)} if looks else {})},
     )  # fmt: skip
-    looks = [losses.validation for losses in curve if losses.validation is not None]
-    record.measures.update({"validation_loss": min(looks)} if looks else {})
 
     def fill(folder):  # type: ignore[no-untyped-def]
         save_translator(translator, folder)

@@ -9,10 +9,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
-    import torch
-
     from dyprag.lora import Adapters
     from dyprag.models import BaseModel
 
@@ -34,7 +33,6 @@ TEXTS = {
 
 def make_tiny_model(folder: Path, family: str = "llama", layers: int = 2, hidden: int = 32) -> Path:
     """Save a random model of a family, with a byte-level tokenizer and a chat template, as a Hugging Face folder."""
-    import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -70,9 +68,25 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(make_tiny_model(tmp_path_factory.mktemp("model") / "tiny"))
 
 
-def bare_model(layers: int, hidden: int, intermediate: int, tokenizer: Any = None) -> "BaseModel":
+@pytest.fixture(scope="module")
+def base(tiny_model: str) -> "BaseModel":
+    """The tiny model, loaded in float32."""
+    from dyprag.models import load_model
+
+    return load_model(tiny_model, "float32", "cpu")
+
+
+IDS = torch.tensor([[5, 9, 33, 70, 12, 8], [7, 7, 21, 90, 3, 40], [250, 14, 60, 61, 62, 100]])
+
+
+@torch.no_grad()
+def logits(model: Any, ids: torch.Tensor = IDS) -> torch.Tensor:
+    """The model's logits, [rows, tokens, vocabulary]."""
+    return model(input_ids=ids).logits
+
+
+def bare_model(layers: int, hidden: int, intermediate: int) -> "BaseModel":
     """A random LLaMA of any size in float32, never on disk; its activations are large enough to be seen."""
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from dyprag.models import BaseModel, find_ffn
@@ -82,13 +96,11 @@ def bare_model(layers: int, hidden: int, intermediate: int, tokenizer: Any = Non
         hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=1,
         num_key_value_heads=1, head_dim=8, vocab_size=128, max_position_embeddings=512, initializer_range=0.1,
     )).eval().requires_grad_(False)  # fmt: skip
-    return BaseModel(model, tokenizer or SimpleNamespace(pad_token_id=0), "bare", 512, find_ffn(model, "bare"))
+    return BaseModel(model, SimpleNamespace(pad_token_id=0), "bare", 512, find_ffn(model, "bare"))
 
 
 def random_adapters(base: "BaseModel", docs: int = 1, rank: int = 2, seed: int = 0) -> "Adapters":
     """Adapters with no zero in them, strong enough to be seen in the logits."""
-    import torch
-
     from dyprag.lora import Adapters, initial_adapters
 
     generator = torch.Generator().manual_seed(seed)
@@ -99,10 +111,8 @@ def random_adapters(base: "BaseModel", docs: int = 1, rank: int = 2, seed: int =
     return Adapters(a, b, shapes.scale)
 
 
-def dense_deltas(adapters: "Adapters", projection: str) -> "torch.Tensor":
+def dense_deltas(adapters: "Adapters", projection: str) -> torch.Tensor:
     """scale · B·A of each document and layer, dense, by plain loops; [docs, layers, out, in]."""
-    import torch
-
     a, b = adapters.a[projection], adapters.b[projection]
     return torch.stack([
         torch.stack([adapters.scale * (b[doc, layer] @ a[doc, layer]) for layer in range(a.shape[1])])
@@ -110,9 +120,8 @@ def dense_deltas(adapters: "Adapters", projection: str) -> "torch.Tensor":
     ])  # fmt: skip
 
 
-def save_official_translator(path: Path, base: "BaseModel", rank: int) -> "torch.nn.ModuleDict":
+def save_official_translator(path: Path, base: "BaseModel", rank: int) -> torch.nn.ModuleDict:
     """Write a random translator as the official code saves it; gives its networks, by projection and layer."""
-    import torch
 
     class OfficialNetwork(torch.nn.Module):
         """The parameters of one of the official code's networks, under its names, and its formula."""

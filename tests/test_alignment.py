@@ -25,11 +25,6 @@ LENGTHS = ((9, 14, 6), (21, 5), (12, 12, 12, 17))  # tokens of each sample of th
 
 
 @pytest.fixture(scope="module")
-def base(tiny_model: str) -> BaseModel:
-    return load_model(tiny_model, "float32", "cpu")
-
-
-@pytest.fixture(scope="module")
 def pairs(base: BaseModel) -> list[Pair]:
     """Three documents with random embeddings, adapters and samples of unlike length."""
     generator = torch.Generator().manual_seed(0)

@@ -8,16 +8,11 @@ from dyprag.augmentation.spans import candidates, key_terms, sentences
 from dyprag.config import AugmentSettings
 from dyprag.documents import Augmentation, Document
 from dyprag.errors import DocumentError, DocumentTooLong
-from dyprag.models import BaseModel, load_model
+from dyprag.models import BaseModel
 
 DOCUMENTS = [Document(i, text, i.title()) for i, text in TEXTS.items()]
 LONG = Document("epic", "Tomas Reil designed it in 1954. " * 300, "Epic")
 EMPTY = Document("empty", "", "Empty")
-
-
-@pytest.fixture(scope="module")
-def base(tiny_model: str) -> BaseModel:
-    return load_model(tiny_model, "float32", "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import FAMILIES, bare_model, dense_deltas, make_tiny_model, random_adapters
+from conftest import FAMILIES, IDS, bare_model, dense_deltas, logits, make_tiny_model, random_adapters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
@@ -14,18 +14,6 @@ from transformers import AutoModelForCausalLM
 from dyprag.injection import inject
 from dyprag.lora import Adapters, initial_adapters
 from dyprag.models import PROJECTIONS, BaseModel, find_ffn, load_model
-
-IDS = torch.tensor([[5, 9, 33, 70, 12, 8], [7, 7, 21, 90, 3, 40], [250, 14, 60, 61, 62, 100]])
-
-
-@pytest.fixture(scope="module")
-def base(tiny_model: str) -> BaseModel:
-    return load_model(tiny_model, "float32", "cpu")
-
-
-@torch.no_grad()
-def logits(model, ids: torch.Tensor = IDS) -> torch.Tensor:
-    return model(input_ids=ids).logits
 
 
 def test_each_row_of_a_batch_has_its_own_adapter(base: BaseModel):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILIES, dense_deltas, make_tiny_model, random_adapters
+from conftest import FAMILIES, dense_deltas, logits, make_tiny_model, random_adapters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -15,18 +15,6 @@ from dyprag.errors import ArtifactError
 from dyprag.injection import inject
 from dyprag.lora import initial_adapters, load_peft, merge, save_peft, stack
 from dyprag.models import PROJECTIONS, BaseModel, load_model
-
-IDS = torch.tensor([[5, 9, 33, 70, 12, 8], [7, 7, 21, 90, 3, 40], [250, 14, 60, 61, 62, 100]])
-
-
-@pytest.fixture(scope="module")
-def base(tiny_model: str) -> BaseModel:
-    return load_model(tiny_model, "float32", "cpu")
-
-
-@torch.no_grad()
-def logits(model, ids: torch.Tensor = IDS) -> torch.Tensor:
-    return model(input_ids=ids).logits
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,18 +9,13 @@ from dyprag.documents import Document, Retrieved
 from dyprag.generation import Sampling, generate
 from dyprag.lora import Adapters, initial_adapters, merge, stack
 from dyprag.methods import PRAG, RAG, Asked, DyPRAG, Method, Vanilla, answer_questions
-from dyprag.models import PROJECTIONS, BaseModel, load_model
+from dyprag.models import PROJECTIONS, BaseModel
 from dyprag.prompts import question_prompt
 from dyprag.translator import Translator
 
 DOCUMENTS = [Document(i, text, i.title()) for i, text in TEXTS.items()]
 RETRIEVED = tuple(Retrieved(document, score) for document, score in zip(DOCUMENTS, (3.0, 2.5, 1.0), strict=True))
 GREEDY = Sampling(6)
-
-
-@pytest.fixture(scope="module")
-def base(tiny_model: str) -> BaseModel:
-    return load_model(tiny_model, "float32", "cpu")
 
 
 @pytest.fixture(scope="module")

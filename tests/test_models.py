@@ -20,11 +20,6 @@ from dyprag.models import BaseModel, check_model, find_ffn, load_model, neutrali
 from dyprag.prompts import question_prompt, training_sample
 
 
-@pytest.fixture(scope="module")
-def base(tiny_model: str) -> BaseModel:
-    return load_model(tiny_model, "float32", "cpu")
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_ffn_of_each_family_is_found_in_layer_order(family: str, tmp_path: Path):
     folder = str(make_tiny_model(tmp_path / family, family, layers=3))

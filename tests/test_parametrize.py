@@ -18,7 +18,7 @@ from dyprag.documents import Augmentation, Document, QAPair
 from dyprag.errors import DocumentError, DocumentTooLong, is_out_of_memory
 from dyprag.injection import inject
 from dyprag.lora import Adapters, initial_adapters, save_peft
-from dyprag.models import PROJECTIONS, BaseModel, load_model
+from dyprag.models import PROJECTIONS, BaseModel
 from dyprag.parametrize import Parametrized, document_losses, groups, parametrize, schedule
 from dyprag.samples import Sample, document_samples
 
@@ -37,11 +37,6 @@ def settings(**given) -> ParametrizeSettings:
     """The paper's values, without shuffling."""
     paper = {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official", "shuffle": False}
     return ParametrizeSettings(**paper | given)
-
-
-@pytest.fixture(scope="module")
-def base(tiny_model: str) -> BaseModel:
-    return load_model(tiny_model, "float32", "cpu")
 
 
 @pytest.fixture(scope="module")

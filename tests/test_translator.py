@@ -19,11 +19,6 @@ from dyprag.translator import Translator, TranslatorShape, convert_official, loa
 RANK, ALPHA, SEED = 2, 32, 7
 
 
-@pytest.fixture(scope="module")
-def base(tiny_model: str) -> BaseModel:
-    return load_model(tiny_model, "float32", "cpu")
-
-
 def make(base: BaseModel, layers: str = "own", residual: bool = False, init_std: float = 0.1) -> Translator:
     settings = TranslatorSettings(width=4, layers=layers, residual=residual, init_std=init_std, seed=1)
     return Translator.for_model(base, settings, RANK, ALPHA, SEED)
