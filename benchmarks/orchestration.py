@@ -32,7 +32,7 @@ GOAL = 0.03  # seconds per document task
 
 def make(store: Store, job: Job) -> Record:
     """The work of one document: a small artifact."""
-    record = Record("augmentation", job.key, [], {}, job.document_key, job.document_id)
+    record = Record("rewrites", job.key, [], {}, job.document_key, job.document_id)
     return store.write(record, lambda folder: _fill(folder, job.document_id))
 
 
@@ -51,7 +51,7 @@ def measured(config: PipelineConfig, jobs: list[Any]) -> float:
     """Seconds that the stage's own fan-out takes, the flow's start and end not counted."""
     with stage(config, "augment") as run:
         began = perf_counter()
-        work = run.fan_out("augmentation", jobs, lambda job: make_in_task.submit(config.store, job))
+        work = run.fan_out(jobs, run.stored("rewrites"), lambda some: make_in_task.submit(config.store, some[0]))
         seconds = perf_counter() - began
     if {item.state for item in work} != {"done"}:
         raise RuntimeError("not every document was made")

@@ -66,10 +66,30 @@ def ingest(
 
 @app.command()
 def augment(
-    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    verbose: VerboseOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many requests and tokens it would take, and the cost.")
+    ] = False,
+    show: Annotated[
+        str | None, typer.Option("--show", metavar="DOC", help="Only print what was made of this document.")
+    ] = None,
 ) -> None:
     """Write rewrites and question-answer pairs for each document."""
-    _run_flow("augment", config, set_, json_, verbose)
+    if not dry_run and show is None:
+        _run_flow("augment", config, set_, json_, verbose)
+        return
+    with _errors():
+        from cli.augment import estimate, estimate_text, products, products_text
+
+        settings = read_config(config, set_)
+        found = products(show, settings) if show is not None else estimate(settings)
+        if json_:
+            print(json.dumps(found, ensure_ascii=False))
+        else:
+            print(products_text(found) if show is not None else estimate_text(found))
 
 
 @app.command()
@@ -120,15 +140,21 @@ def ask(
 
 @app.command()
 def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
-    """Per stage: how many documents are done, failed, waiting; the failed ones with their error."""
+    """Per stage: how many documents are done, partial, failed, waiting; those that are not whole, and why."""
     with _errors():
         catalogue = _catalogue(read_config(config, set_))
         progress = catalogue.progress()
         if json_:
             print(json.dumps(progress))
             return
-        columns = ["stage", "done", "failed", "waiting", "cached"]
+        columns = ["stage", "done", "partial", "failed", "waiting", "cached"]
         _print_table(columns, [[str(row[column]) for column in columns] for row in progress])
+        partial = catalogue.query("SELECT document_id, stage, reason FROM partial")
+        if partial:
+            print()
+            _print_table(
+                ["partial document", "stage", "what is missing"], [[*map(str, row.values())] for row in partial]
+            )
         failures = catalogue.query("SELECT document_id, stage, error, attempts FROM failures")
         if failures:
             print()
@@ -227,7 +253,7 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
     with _errors():
         config = read_config(path, overrides)
         _prepare_logging(verbose)
-        _check_before_work(config)
+        _check_before_work(name, config)
         # what failed shows in the exit code here, whatever a deployment's run makes of it
         run_settings = config.run.model_copy(update={"on_failures": "complete"})
         state = _flow(name)(config.model_copy(update={"run": run_settings}), return_state=True)
@@ -247,6 +273,7 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
             _print_results(config)
         if any(summary["failed"] for summary in summaries):
             print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
+        if any(summary["failed"] or summary["reason"] for summary in summaries):
             raise typer.Exit(2)
 
 
@@ -257,17 +284,25 @@ def _flow(name: str) -> Callable[..., Any]:
     return flow
 
 
-def _check_before_work(config: PipelineConfig) -> None:
+def _check_before_work(name: str, config: PipelineConfig) -> None:
     """Find what would stop the run before a server is started for it."""
+    from dyprag.augmentation.prompt_files import VARIABLES, prompt_file
     from dyprag.corpus import load_corpus
     from dyprag.models import check_model
     from storage.artifacts import Store
+    from tasks.augment import endpoint_key
     from tasks.plan import official_checksum
 
     corpus = config.corpus
     load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
     Store(config.store)
-    check_model(config.model.name)
+    if name not in ("ingest", "augment") or (name == "augment" and config.augment.backend == "local"):
+        check_model(config.model.name)
+    if name in ("pipeline", "augment") and config.augment.backend == "api":
+        if not config.augment.api.key_block:
+            endpoint_key(config.augment.api)
+        for prompt in VARIABLES:
+            prompt_file(prompt, config.augment.prompts)
     official_checksum(config)
 
 

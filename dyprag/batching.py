@@ -55,13 +55,17 @@ class Batcher(Generic[Item, Result]):
 
     def submit(self, item: Item) -> Result:
         """Wait until the item has been worked on; gives its result or raises its exception."""
+        return self.begin(item).result()
+
+    def begin(self, item: Item) -> Future[Result]:
+        """Hand in an item; gives its result to come."""
         future: Future[Result] = Future()
         with self._lock:
             self._waiting.put((item, future))
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._run, daemon=True, name="dyprag-batcher").start()
-        return future.result()
+        return future
 
     def _run(self) -> None:
         while True:

@@ -74,18 +74,123 @@ class CorpusSettings(Section):
     )
 
 
+class Price(Section):
+    """What a model's tokens cost, in any one currency."""
+
+    input: float = Field(ge=0, description="Price of a million tokens in.")
+    output: float = Field(ge=0, description="Price of a million tokens out.")
+
+
+class ApiSettings(Section):
+    """An OpenAI-compatible endpoint that augments: OpenAI, vLLM, Ollama, llama.cpp, Together and others."""
+
+    model: str = Field(default="", description="The model's name at the endpoint.")
+    base_url: str | None = Field(
+        default=None,
+        description="The endpoint, such as http://localhost:8000/v1. Empty: OPENAI_BASE_URL, else OpenAI's own.",
+    )
+    key_env: str = Field(default="OPENAI_API_KEY", description="Environment variable that holds the key.")
+    key_block: str | None = Field(
+        default=None, description="Name of a Prefect Secret block that holds the key. Empty: the environment variable."
+    )
+    extra_body: dict[str, Any] = Field(
+        default={}, description="Further fields of every request, such as {top_k: 50} for vLLM."
+    )
+    answer_format: Literal["auto", "json_schema", "json_object", "text"] = Field(
+        default="auto", description="How the form of an answer is asked for. auto: the strictest that is not refused."
+    )
+    concurrency: int = Field(default=32, ge=1, description="Most requests in flight.")
+    requests_per_minute: float | None = Field(default=None, gt=0, description="The endpoint's limit. Empty: none.")
+    tokens_per_minute: float | None = Field(
+        default=None, gt=0, description="The endpoint's limit, in and out together. Empty: none."
+    )
+    workers: int = Field(
+        default=1, ge=1, description="Processes that share the limits and the budget: each takes its part of them."
+    )
+    timeout: float = Field(default=120.0, gt=0, description="Seconds after which a request without an answer is over.")
+    retries: int = Field(
+        default=8, ge=0, description="Times a request is sent again after 429, 5xx, a timeout or a lost connection."
+    )
+    give_up_after: float = Field(
+        default=600.0, gt=0, description="Seconds that an endpoint may be down before the stage stops; documents wait."
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Budget, in and out together, over all runs on this store. Where it is spent the stage stops "
+        "and the other documents wait; raise it and run again to go on. Empty: none.",
+    )
+    max_cost: float | None = Field(default=None, gt=0, description="The same as a sum of money; needs the price.")
+    prices: dict[str, Price] = Field(
+        default={}, description="Prices by the model's name, such as {gpt-4o-mini: {input: 0.15, output: 0.6}}."
+    )
+    batch: bool = Field(
+        default=False,
+        description="Use the endpoint's Batch API: requests are handed in together, often for half the price, and "
+        "answered within a day. Run the same command again to fetch the answers.",
+    )
+    batch_wait: float = Field(
+        default=0.0, ge=0, description="Seconds to stay and ask for a batch's answers before leaving it."
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> "ApiSettings":
+        if self.max_cost is not None and self.model not in self.prices:
+            raise ValueError(f"max_cost needs the price of {self.model!r} (set prices, too)")
+        if self.base_url and "@" in self.base_url.split("://", 1)[-1].split("/", 1)[0]:
+            raise ValueError("base_url holds a user name or password (put the key into key_env or key_block)")
+        return self
+
+
 class AugmentSettings(Section):
     """Stage 1a: rewrites and question-answer pairs (§3.1)."""
 
+    backend: Literal["local", "api"] = Field(
+        default="local", description="Who writes: the base model itself, or an LLM behind an endpoint (see api)."
+    )
+    api: ApiSettings = Field(default=ApiSettings(), description="The endpoint, its limits and the budget.")
     rewrites: int = preset_field("Rewrites of each document (the paper's n).", ge=0)
     qa_pairs: int = preset_field("Question-answer pairs of each document (the paper's m).", ge=1)
+    least_pairs: int = preset_field("Pairs without which a document counts as partial; all asked for, if fewer.", ge=1)
     temperature: float = Field(default=0.7, ge=0, description="Sampling temperature.")
-    top_k: int = Field(default=50, ge=1, description="Sample among so many of the likeliest tokens.")
-    max_new_tokens: int = Field(default=512, ge=1, description="Longest rewrite, in tokens.")
+    top_k: int = Field(default=50, ge=1, description="Sample among so many of the likeliest tokens (local).")
+    max_new_tokens: int = Field(default=512, ge=1, description="Longest rewrite, in tokens; the API's longest answer.")
     seed: int = Field(default=0, description="Seed of the sampling.")
-    batch_documents: int = Field(default=8, ge=1, description="Documents that generate together.")
+    tries: int = Field(
+        default=3, ge=1, description="Times that what is missing, malformed or not accepted is asked for (API)."
+    )
+    rewrite_recall: float = Field(
+        default=0.9, ge=0, le=1, description="Share of a document's names, numbers and dates that a rewrite must keep."
+    )
+    rewrite_change: float = Field(
+        default=0.05, ge=0, le=1, description="Least share of a rewrite's letters that differ from the document."
+    )
+    answer_support: float = Field(
+        default=0.85, ge=0, le=1, description="How alike an answer and some words of the document must be; 1: equal."
+    )
+    verify: bool = Field(
+        default=True, description="Where they are not, ask the model with the passage; the same answer is accepted."
+    )
+    prompts: str | None = Field(
+        default=None, description="A folder of prompt files that stand in for the built-in ones of the same name."
+    )
+    batch_documents: int = Field(default=8, ge=1, description="Documents that generate together (local).")
 
-    immaterial: ClassVar[frozenset[str]] = frozenset({"batch_documents"})
+    def material_of(self, product: Literal["rewrites", "qa_pairs"]) -> dict[str, Any]:
+        """The settings that change one of the two products."""
+        names = {"backend", "temperature", "seed", "max_new_tokens", product}
+        names |= {"top_k"} if self.backend == "local" else set()
+        names |= {"rewrite_recall", "rewrite_change"} if product == "rewrites" else {"answer_support", "verify"}
+        settings = self.model_dump(mode="json", include=names)
+        if self.backend == "api":  # where it is reached and how fast does not matter
+            settings |= {"model": self.api.model, "extra_body": self.api.extra_body}
+        return settings
+
+    @model_validator(mode="after")
+    def _endpoint_named(self) -> "AugmentSettings":
+        if self.backend == "api" and not self.api.model:
+            raise ValueError("backend 'api' needs the model's name at the endpoint (set augment.api.model)")
+        return self
 
 
 class LoraSettings(Section):
@@ -199,6 +304,12 @@ class RunSettings(Section):
     """How the work is run; nothing here changes a result."""
 
     retries: int = Field(default=2, ge=0, description="Times a document is tried again after a passing fault.")
+    documents_per_task: int | None = Field(
+        default=None,
+        ge=1,
+        description="Documents augmented in one task. Empty: one up to 2,000 documents, beyond that as many as make "
+        "2,000 tasks, which a server takes in easily.",
+    )
     retry_delay: float = Field(default=2.0, ge=0, description="Seconds before the first retry; doubled each time.")
     on_failures: Literal["complete", "fail"] = Field(
         default="complete",
@@ -236,7 +347,7 @@ class PipelineConfig(Section):
 
 # The paper's values (§4.1), for any model that has no preset of its own.
 PAPER: dict[str, dict[str, Any]] = {
-    "augment": {"rewrites": 1, "qa_pairs": 3},
+    "augment": {"rewrites": 1, "qa_pairs": 3, "least_pairs": 3},
     "parametrize": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official", "shuffle": False},
     "translator": {
         "residual": False, "scaling": "lora", "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_size": 1,
@@ -256,7 +367,7 @@ OFFICIAL: dict[str, dict[str, Any]] = {
 
 # A model of 135M parameters learns nothing at the paper's rate and writes poor rewrites: larger steps, more pairs.
 SMOLLM2: dict[str, dict[str, Any]] = {
-    "augment": {"rewrites": 1, "qa_pairs": 14},
+    "augment": {"rewrites": 1, "qa_pairs": 14, "least_pairs": 3},
     "parametrize": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "samples": "closed-book", "shuffle": True},
     "translator": {
         "residual": True, "scaling": "lora", "init_std": 1e-3, "learning_rate": 2e-4, "epochs": 1, "batch_size": 2,

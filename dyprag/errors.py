@@ -38,6 +38,14 @@ class OutOfMemory(DocumentError):
     """The machine's memory did not suffice for this document."""
 
 
+class Waiting(DypragError):
+    """A document that cannot go on now through no fault of its own; a later run takes it up where it stands."""
+
+
+class Stopped(Waiting):
+    """What keeps every document waiting: a budget that is spent, an endpoint that is down or refuses the key."""
+
+
 class ModelError(DypragError):
     """A base model that cannot be found, loaded or adapted."""
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache, RepetitionPenaltyLogitsProcessor
+from transformers.cache_utils import DynamicLayer
 
 from dyprag.errors import is_out_of_memory
 from dyprag.injection import inject
@@ -76,32 +78,117 @@ def generate(
 def _generate_batch(
     base: BaseModel, prompts: list[Sequence[int]], sampling: Sampling, adapters: Adapters | None, newline: bool
 ) -> list[list[int]]:
+    """The new tokens of each prompt, without the one that ended it. Rows that have ended are computed no further."""
     # Keys and values of a common prefix (few-shot examples) are computed once, unless the rows' adapters differ:
     # then they differ too, from the second layer on.
-    shared = common_prefix(prompts) if adapters is None or adapters.docs == 1 else 0
-    ids, mask = pad([prompt[shared:] for prompt in prompts], base, side="left")
-    stops = [base.tokenizer.eos_token_id, *(base.newline_ids if newline else ())]
-    options: dict[str, Any] = {"do_sample": False}
-    if sampling.temperature > 0:
-        options = {"do_sample": True, "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": 1.0}
-    with inject(base, adapters), torch.random.fork_rng(devices=[base.device] if base.device.type == "cuda" else []):
-        torch.manual_seed(sampling.seed)
-        if shared:
-            options["past_key_values"], ids, mask = _prefill(base, prompts[0][:shared], ids, mask)
-        output = base.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=stops,
-            pad_token_id=base.tokenizer.pad_token_id,
-            **options,
-        )
-    rows = []
-    ends = set(stops)
-    for row in output[:, ids.shape[1] :].tolist():
-        length = next((position for position, token in enumerate(row) if token in ends), len(row))
-        rows.append(row[:length])
+    apart = adapters is not None and adapters.docs > 1
+    ends = {base.tokenizer.eos_token_id, *(base.newline_ids if newline else ())}
+    choose = _chooser(base, sampling, len(prompts))
+    rows: list[list[int]] = [[] for _ in prompts]
+    live = torch.arange(len(prompts), device=base.device)
+    running = [True] * len(prompts)
+    state: _Decoding | None = None
+    while any(running):
+        with inject(base, adapters.select(live.tolist()) if adapters is not None and apart else adapters):
+            state = state or _Decoding(base, prompts, 0 if apart else common_prefix(prompts))
+            while any(running) and 4 * sum(running[index] for index in live.tolist()) > 3 * len(live):
+                tokens = choose(state.logits, state.tokens, live)
+                for index, token in zip(live.tolist(), tokens.tolist(), strict=True):
+                    running[index] = running[index] and token not in ends
+                    if running[index]:
+                        rows[index].append(token)
+                        running[index] = len(rows[index]) < sampling.max_new_tokens
+                if any(running):
+                    state.advance(tokens)
+        kept = torch.tensor(running, device=base.device)[live].nonzero()[:, 0]
+        if len(kept):
+            state.keep(kept)
+        live = live[kept]
     return rows
+
+
+class _Decoding:
+    """Rows that are written together: their keys and values, their tokens, and the logits of each one's next."""
+
+    def __init__(self, base: BaseModel, prompts: Sequence[Sequence[int]], shared: int) -> None:
+        self._base = base
+        ids, mask = pad([prompt[shared:] for prompt in prompts], base, side="left")
+        self._cache, self.tokens, self._mask = _prefill(base, prompts[0][:shared], ids, mask)
+        for index, layer in enumerate(self._cache.layers):
+            if type(layer) is DynamicLayer:
+                self._cache.layers[index] = _RoomyLayer(layer)
+        self._forward(self.tokens[:, shared:], (self._mask.cumsum(1) - 1).clamp(min=0)[:, shared:])
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> None:
+        output = self._base.model(
+            input_ids=ids, attention_mask=self._mask, position_ids=positions, past_key_values=self._cache,
+            use_cache=True, logits_to_keep=1,
+        )  # fmt: skip
+        self.logits = output.logits[:, -1].float()
+
+    def advance(self, tokens: Tensor) -> None:
+        """Put one more token behind each row."""
+        self.tokens = torch.cat([self.tokens, tokens[:, None]], dim=1)
+        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
+        self._forward(tokens[:, None], self._mask.sum(1, keepdim=True) - 1)
+
+    def keep(self, places: Tensor) -> None:
+        """Go on with some of the rows only."""
+        self._cache.batch_select_indices(places)
+        self.tokens, self._mask, self.logits = self.tokens[places], self._mask[places], self.logits[places]
+
+
+class _RoomyLayer(DynamicLayer):
+    """Keys and values of one layer with room for more, where a DynamicLayer copies all of them at every token."""
+
+    ROOM = 32
+
+    def __init__(self, layer: DynamicLayer) -> None:
+        super().__init__()
+        if layer.keys is not None and layer.values is not None:
+            self.lazy_initialization(layer.keys, layer.values)
+            self.update(layer.keys, layer.values)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Put the states behind those that are there."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.keys = keys = self._behind("_key_room", self.keys, key_states)
+        self.values = values = self._behind("_value_room", self.values, value_states)
+        return keys, values
+
+    def _behind(self, name: str, past: Tensor | None, states: Tensor) -> Tensor:
+        before = past.shape[-2] if past is not None and past.numel() else 0
+        after = before + states.shape[-2]
+        room: Tensor | None = getattr(self, name, None)
+        if room is None or room.shape[0] != states.shape[0] or room.shape[-2] < after:
+            room = states.new_empty((*states.shape[:-2], after + self.ROOM, states.shape[-1]))
+            if past is not None and before:
+                room[..., :before, :] = past
+            setattr(self, name, room)
+        room[..., before:after, :] = states
+        return room[..., :after, :]
+
+
+def _chooser(base: BaseModel, sampling: Sampling, rows: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A function of logits, the tokens so far, and the rows' numbers that gives each row's next token.
+
+    A row's chances do not hang on which others have ended: there is a draw for each of the first rows at each step.
+    """
+    penalty = getattr(base.model.generation_config, "repetition_penalty", None) or 1.0
+    penalise = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1.0 else lambda tokens, logits: logits
+    draws = torch.Generator().manual_seed(sampling.seed)
+
+    def choose(logits: Tensor, tokens: Tensor, numbers: Tensor) -> Tensor:
+        logits = penalise(tokens, logits)
+        if sampling.temperature <= 0:
+            return logits.argmax(-1)
+        values, places = logits.topk(min(sampling.top_k, logits.shape[-1]))
+        # the Gumbel trick: the largest of log-probabilities with such noise is a sample
+        noise = -torch.empty(rows, values.shape[-1]).exponential_(generator=draws).log().to(logits.device)
+        return places.gather(1, (values / sampling.temperature + noise[numbers]).argmax(-1, keepdim=True))[:, 0]
+
+    return choose
 
 
 MIN_SHARED_PREFIX = 32  # below it, a pass of its own costs more than it saves
@@ -119,10 +206,10 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
 
 def _prefill(base: BaseModel, prefix: Sequence[int], ids: Tensor, mask: Tensor) -> tuple[Any, Tensor, Tensor]:
     """Cache of a prefix for every row, and ids and mask with the prefix set before them."""
-    from transformers import DynamicCache
-
-    row = torch.tensor([list(prefix)], device=base.device)
     cache = DynamicCache(config=base.model.config)
+    if not prefix:
+        return cache, ids, mask
+    row = torch.tensor([list(prefix)], device=base.device)
     base.model(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=1)
     cache.batch_repeat_interleave(ids.shape[0])
     front = row.expand(ids.shape[0], -1)
@@ -138,25 +225,23 @@ def likelihoods(
     Returns:
         One number a prompt, natural logarithm, at most 0.
     """
-    results = []
+    results: list[float] = []
     for start in range(0, len(prompts), batch_size):
         batch, wanted = prompts[start : start + batch_size], answers[start : start + batch_size]
         with base.lock:
             shared = common_prefix(batch)
             rows = [[*prompt[shared:], *answer] for prompt, answer in zip(batch, wanted, strict=True)]
-            ids, mask = pad(rows, base, side="right")
-            cache = None
-            full, full_mask = ids, mask
-            if shared:
-                cache, full, full_mask = _prefill(base, batch[0][:shared], ids, mask)
-            logits = base.model(
-                input_ids=full[:, shared:], attention_mask=full_mask, past_key_values=cache, use_cache=bool(shared)
-            ).logits
-            for row, (prompt, answer) in enumerate(zip(batch, wanted, strict=True)):
-                first = len(prompt) - shared
-                place = logits[row, first - 1 : first - 1 + len(answer)].float().log_softmax(-1)
-                tokens = torch.tensor(list(answer), device=place.device)
-                results.append(place.gather(1, tokens[:, None]).mean().item())
+            cache, ids, mask = _prefill(base, batch[0][:shared], *pad(rows, base, side="right"))
+            states = base.model.get_decoder()(
+                input_ids=ids[:, shared:], attention_mask=mask, past_key_values=cache, use_cache=bool(shared)
+            ).last_hidden_state
+            # the vocabulary projection costs as much as all layers: only for what stands before an answer's token
+            spans = [(len(prompt) - shared - 1, len(answer)) for prompt, answer in zip(batch, wanted, strict=True)]
+            before = torch.cat([states[row, first : first + size] for row, (first, size) in enumerate(spans)])
+            logs = base.head(before).float().log_softmax(-1)
+            tokens = torch.tensor([token for answer in wanted for token in answer], device=logs.device)
+            chosen = logs.gather(1, tokens[:, None])[:, 0].split([size for _, size in spans])
+            results.extend(part.mean().item() for part in chosen)
     return results
 
 

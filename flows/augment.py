@@ -1,23 +1,34 @@
 """Stage 1a: an augmentation for every document that lacks one (§3.1)."""
 
+import math
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import State, flow
+from prefect.artifacts import create_markdown_artifact
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
-from flows.stage import Summary, end_state, stage, with_retries
-from tasks.augment import augment_document
-from tasks.plan import Job
+from dyprag.errors import Stopped
+from dyprag.report import augmentation_table
+from flows.stage import Ended, Stage, Summary, end_state, stage, with_retries
+from storage.catalogue import Work
+from tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
+from tasks.plan import AugmentJob
+
+MOST_TASKS = 2000  # of one run that a server takes in easily
+MOST_AHEAD = 512
+POLL = 30.0  # seconds between two looks at a batch
 
 
 @flow(
     name="augment",
     flow_run_name="augment {config.corpus.documents}",
-    task_runner=ThreadPoolTaskRunner(max_workers=8),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=MOST_AHEAD),  # type: ignore[arg-type]
 )
 def augment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
-    """Write rewrites and question-answer pairs of each document, one task a document."""
+    """Write rewrites and question-answer pairs of each document, with the base model or an LLM behind an endpoint."""
     return end_state(config, [augment_corpus(config)])
 
 
@@ -25,7 +36,58 @@ def augment_corpus(config: PipelineConfig) -> Summary:
     """The work of the flow; gives its summary."""
     with stage(config, "augment") as run:
         corpus_key = run.require_corpus()
-        jobs = [Job(d.id, d.key, run.plan.augmentation_key(d)) for d in run.plan.documents]
-        task = with_retries(augment_document, run.config)
-        work = run.fan_out("augmentation", jobs, lambda job: task.submit(job, corpus_key, run.config))
+        api = run.config.augment.backend == "api"
+        try:
+            in_batches = api and run.config.augment.api.batch
+            work = _augment_in_batches(run, corpus_key) if in_batches else _augment(run, corpus_key)
+        finally:
+            dismiss_augmenters()
+            if api:
+                run.catalogue.add_requests()
+        if rows := run.catalogue.augmentations([key for job in jobs(run) for key in job.products.values()]):
+            table = augmentation_table(rows)
+            create_markdown_artifact(table, key="augmentation", description="What augmentation brought and took")
         return run.summary(work)
+
+
+def jobs(run: Stage) -> list[AugmentJob]:
+    """A job for each document."""
+    plan = run.plan
+    return [AugmentJob(d.id, d.key, plan.augmentation_key(d), plan.product_keys(d)) for d in plan.documents]
+
+
+def _augment(run: Stage, corpus_key: str) -> list[Work]:
+    settings, everything = run.config.augment, jobs(run)
+    together = run.config.run.documents_per_task or max(1, math.ceil(len(everything) / MOST_TASKS))
+    # as many documents as keep the endpoint, or the model, busy while some wait to be sent again
+    busy = 2 * settings.api.concurrency if settings.backend == "api" else 4 * settings.batch_documents
+    task = with_retries(augment_documents, run.config)
+
+    def found(job: AugmentJob) -> Ended | None:
+        records = [run.store.find(product, key) for product, key in job.products.items()]
+        there = [record for record in records if record is not None]
+        return (augmented(job, there), there) if len(there) == len(records) else None
+
+    def submit(some: Sequence[AugmentJob]) -> Any:
+        name = some[0].document_id + (f" and {len(some) - 1} more" if len(some) > 1 else "")
+        return task.submit(name, some, corpus_key, run.config)
+
+    ahead = min(MOST_AHEAD, math.ceil(busy / together) + 1)
+    return run.fan_out(everything, found, submit, together=together, ahead=ahead)
+
+
+def _augment_in_batches(run: Stage, corpus_key: str) -> list[Work]:
+    """Fetch what is ready, go as far as that allows, hand in what is wanted next; stay with it as long as is set."""
+    until = time.monotonic() + run.config.augment.api.batch_wait
+    while True:
+        still_open = fetch_batches(run.config)[1]
+        work = _augment(run, corpus_key)
+        try:
+            handed_in = hand_in_batches(run.config)
+        except Stopped as stop:
+            run.reason, handed_in = str(stop), []
+        waits = any(item.state == "waiting" for item in work)
+        left = until - time.monotonic()
+        if not waits or left <= 0 or not (still_open or handed_in):
+            return work
+        time.sleep(min(POLL, left))

@@ -37,7 +37,9 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
         sources = answer_sources(run)
         jobs = answer_jobs(run, sources)
         task = with_retries(answer_shard, run.config)
-        work = run.fan_out("prediction", jobs, lambda job: task.submit(job, corpus_key, sources, run.config))
+        work = run.fan_out(
+            jobs, run.stored("prediction"), lambda some: task.submit(some[0], corpus_key, sources, run.config)
+        )
         summary = run.summary(work)
         report = write_report(run.store, run.catalogue, run.plan, run.run_id, jobs, sources)
         create_markdown_artifact(report.markdown_with_pictures, key="report", description="Results of the evaluation")

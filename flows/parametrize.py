@@ -27,7 +27,9 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
         corpus_key = run.require_corpus()
         jobs, waiting = adapter_jobs(run)
         task = with_retries(parametrize_document, run.config)
-        work = run.fan_out("adapter", jobs, lambda job: task.submit(job, corpus_key, run.config), waiting)
+        work = run.fan_out(
+            jobs, run.stored("adapter"), lambda some: task.submit(some[0], corpus_key, run.config), waiting
+        )
         return run.summary(work)
 
 
@@ -35,9 +37,9 @@ def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:
     """Jobs of the documents that are augmented, and the others as waiting."""
     jobs, waiting = [], []
     for document in run.plan.documents:
-        key, upstream = run.plan.adapter_key(document), run.plan.augmentation_key(document)
-        if run.store.find("augmentation", upstream):
-            jobs.append(Job(document.id, document.key, key, upstream))
+        key, products = run.plan.adapter_key(document), run.plan.product_keys(document)
+        if all(run.store.find(kind, product) for kind, product in products.items()):
+            jobs.append(Job(document.id, document.key, key, tuple(products.values())))
         else:
             waiting.append(Work(document.id, key, "waiting", document.key))
     return jobs, waiting

@@ -19,7 +19,7 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     """From documents to a results table. Whatever is made already is taken as it is.
 
     Each stage is a sub-flow. A document that fails a stage waits there; the others go on. Without questions the
-    evaluation is left out.
+    evaluation is left out; without one augmented document all that follows.
     """
     stages = [ingest, augment, parametrize, train_translator]
     corpus = config.corpus
@@ -33,4 +33,6 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
         )
         results: Any = state.result()
         summaries += [Summary(**summary) for summary in results]
+        if stage_flow is augment and summaries[-1].done == 0:  # all failed, or wait for an endpoint
+            break
     return end_state(config, summaries)

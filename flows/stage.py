@@ -4,9 +4,9 @@ import logging
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prefect import State, Task
@@ -17,13 +17,14 @@ from prefect.states import Completed, Failed
 
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
-from dyprag.errors import StoreError
+from dyprag.errors import Stopped, StoreError
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Work
 from tasks.plan import Plan
 
 logger = logging.getLogger("dyprag.flows")
-WINDOW = 256  # tasks submitted ahead of those that run
+WINDOW = 256  # tasks submitted that have not ended
+Ended = tuple[Work, list[Record]]  # what became of a job, and the artifacts it made or found
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,15 @@ class Summary:
     cached: int = 0
     failed: int = 0
     waiting: int = 0
+    partial: int = 0  # of those done
+    reason: str = ""  # why nothing more was begun, where that is so
 
     def __str__(self) -> str:
         parts = [f"{self.cached} cached", f"{self.done - self.cached} made"]
-        parts += [f"{count} {word}" for word, count in (("failed", self.failed), ("waiting", self.waiting)) if count]
-        return f"{self.stage}: {self.done + self.failed + self.waiting} in all: {', '.join(parts)}"
+        more = (("partial", self.partial), ("failed", self.failed), ("waiting", self.waiting))
+        parts += [f"{count} {word}" for word, count in more if count]
+        text = f"{self.stage}: {self.done + self.failed + self.waiting} in all: {', '.join(parts)}"
+        return f"{text}. Stopped: {self.reason}" if self.reason else text
 
 
 class Stage:
@@ -49,6 +54,7 @@ class Stage:
         self.config, self.name = config, name
         self.store = Store(config.store)
         self.catalogue = Catalogue(self.store)
+        self.reason = ""
         self.run_id = str(flow_run.id or f"{name}-{time.time_ns()}")
         corpus = config.corpus
         self.plan = Plan(
@@ -78,47 +84,78 @@ class Stage:
             )
             for item in failed:
                 logger.warning("%s: %s", self.name, item.error)
-        cached = states.count("cached")
-        summary = Summary(self.name, states.count("done") + cached, cached, len(failed), states.count("waiting"))
+        partial = states.count("partial")
+        cached = states.count("cached") + sum(item.state == "partial" and item.attempts == 0 for item in work)
+        done = states.count("done") + states.count("cached") + partial
+        summary = Summary(self.name, done, cached, len(failed), states.count("waiting"), partial, self.reason)
         logger.info("%s", summary)
         return summary
 
+    def stored(self, kind: str) -> Callable[[Any], Ended | None]:
+        """Asks the store for the artifact of a job, whose `key` names it."""
+
+        def find(job: Any) -> Ended | None:
+            if (record := self.store.find(kind, job.key)) is None:
+                return None
+            return Work(job.document_id, job.key, "cached", job.document_key), [record]
+
+        return find
+
     def fan_out(
-        self, kind: str, jobs: Sequence[Any], submit: Callable[[Any], PrefectFuture[Any]], waiting: Sequence[Work] = ()
+        self,
+        jobs: Sequence[Any],
+        found: Callable[[Any], Ended | None],
+        submit: Callable[[Sequence[Any]], PrefectFuture[Any]],
+        waiting: Sequence[Work] = (),
+        together: int = 1,
+        ahead: int = WINDOW,
     ) -> list[Work]:
-        """Run the jobs whose artifact is missing, each as a task, and record what became of each.
+        """Run the jobs whose artifacts are missing, as tasks, and record what became of each.
+
+        If a task ends with `Stopped`, nothing more is submitted: the jobs that are left wait, for the reason it gives.
 
         Args:
-            kind: of the artifacts made.
             jobs: with `document_id`, `document_key` and `key`.
-            submit: submits one job as a task that gives a Record, and returns the future.
+            found: gives what there is of a job already; None where there is work to do.
+            submit: submits some jobs as one task that gives a Record, or what became of each of them, and returns the
+                future.
             waiting: what cannot be worked on yet, recorded as it is.
+            together: jobs in one task.
+            ahead: tasks submitted that have not ended.
 
         Returns:
             What became of every job, in the order of `jobs`, and `waiting` behind them.
         """
         outcomes: dict[str, Work] = {}
-        missing = []
-        found = []
+        missing, records = [], []
         for job in jobs:  # ask first, submit after: thousands of cache hits are the server's worst case
-            if record := self.store.find(kind, job.key):
-                found.append(record)
-                outcomes[job.document_id] = Work(job.document_id, job.key, "cached", job.document_key)
+            if ended := found(job):
+                outcomes[job.document_id] = ended[0]
+                records += ended[1]
             else:
                 missing.append(job)
         planned = [Work(job.document_id, job.key, "waiting", job.document_key) for job in missing]
-        self.catalogue.record_work(self.run_id, self.name, [*outcomes.values(), *planned, *waiting], found)
+        self.catalogue.record_work(self.run_id, self.name, [*outcomes.values(), *planned, *waiting], records)
+        outcomes |= {work.document_id: work for work in planned}
+        groups = iter([missing[start : start + together] for start in range(0, len(missing), together)])
         with _progress(self.name, len(missing)) as advance:
-            for start in range(0, len(missing), WINDOW):
-                running = {submit(job): job for job in missing[start : start + WINDOW]}
-                for batch in _as_they_end(running):
-                    ended = [_outcome(running[future], future) for future in batch]
-                    self.catalogue.record_work(
-                        self.run_id, self.name, [work for work, _ in ended], [r for _, r in ended if r is not None]
-                    )
-                    outcomes |= {work.document_id: work for work, _ in ended}
-                    advance(len(batch))
+            for ended_now in _as_they_end(groups, submit, ahead):
+                self._record(ended_now, outcomes)
+                advance(len(ended_now))
+                if stopped := next((work for work, _ in ended_now if work.error_type == Stopped.__name__), None):
+                    self.reason = stopped.error
+                    for _ in groups:  # none of the others is submitted
+                        pass
+        left = [work for work in outcomes.values() if work.state == "waiting" and not work.error and self.reason]
+        kind = Stopped.__name__
+        self._record([(replace(work, error=self.reason, error_type=kind), []) for work in left], outcomes)
         return [outcomes[job.document_id] for job in jobs] + list(waiting)
+
+    def _record(self, ended: Sequence[Ended], outcomes: dict[str, Work]) -> None:
+        self.catalogue.record_work(
+            self.run_id, self.name, [work for work, _ in ended], [record for _, records in ended for record in records]
+        )
+        outcomes.update({work.document_id: work for work, _ in ended})
 
 
 @contextmanager
@@ -140,12 +177,12 @@ def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
 def end_state(config: PipelineConfig, summaries: Sequence[Summary]) -> State[list[Summary]]:
     """The state a flow ends in: it says how many failed, and whether that counts as a failure is a setting."""
     failed = sum(summary.failed for summary in summaries)
+    stopped = any(summary.reason for summary in summaries)
     message = "; ".join(str(summary) for summary in summaries)
     if failed and config.run.on_failures == "fail":
         return Failed(message=message, data=RuntimeError(message))
-    return Completed(
-        name="CompletedWithFailures" if failed else "Completed", message=message, data=[asdict(s) for s in summaries]
-    )
+    name = "CompletedWithFailures" if failed else "Stopped" if stopped else "Completed"
+    return Completed(name=name, message=message, data=[asdict(summary) for summary in summaries])
 
 
 def retry_options(config: PipelineConfig) -> dict[str, Any]:
@@ -159,14 +196,18 @@ def with_retries(task: Task[Any, Any], config: PipelineConfig) -> Task[Any, Any]
     return task.with_options(**retry_options(config))
 
 
-def _outcome(job: Any, future: PrefectFuture[Any]) -> tuple[Work, Record | None]:
+def _outcomes(jobs: Sequence[Any], future: PrefectFuture[Any]) -> list[Ended]:
+    """What became of each job of a task that has ended."""
     result = future.result(raise_on_failure=False)
+    if isinstance(result, list):
+        return result
     if isinstance(result, Record):
+        (job,) = jobs
         state = "cached" if future.state.name == "Reused" else "done"
         tries = result.measures.get("attempts", 1)
-        return Work(job.document_id, job.key, state, job.document_key, tries, result.seconds), result
+        return [(Work(job.document_id, job.key, state, job.document_key, tries, result.seconds), [result])]
     error = result if isinstance(result, BaseException) else RuntimeError(str(future.state.message))
-    return failed_work(job, error), None
+    return [(failed_work(job, error), list(getattr(error, "records", ()))) for job in jobs]
 
 
 def failed_work(job: Any, error: BaseException) -> Work:
@@ -176,25 +217,33 @@ def failed_work(job: Any, error: BaseException) -> Work:
     return Work(job.document_id, job.key, "failed", job.document_key, attempts, 0.0, kind, message)
 
 
-def _as_they_end(futures: Iterable[PrefectFuture[Any]], gather: float = 0.5) -> Iterator[list[PrefectFuture[Any]]]:
-    """Futures that have ended, in batches gathered for half a second, so that the catalogue is written in batches."""
+def _as_they_end(
+    groups: Iterator[Sequence[Any]],
+    submit: Callable[[Sequence[Any]], PrefectFuture[Any]],
+    ahead: int,
+    gather: float = 0.5,
+) -> Iterator[list[Ended]]:
+    """Submit groups of jobs, some ahead of those that run, and give what became of them, gathered for half a second,
+    so that the catalogue is written in batches."""
     ended: queue.Queue[PrefectFuture[Any]] = queue.Queue()
-    pending = 0
-    for future in futures:
-        future.add_done_callback(ended.put)
-        pending += 1
-    while pending:
+    running: dict[PrefectFuture[Any], Sequence[Any]] = {}
+    while True:
+        while len(running) < ahead and (group := next(groups, None)):
+            future = submit(group)
+            running[future] = group
+            future.add_done_callback(ended.put)
+        if not running:
+            return
         batch = [ended.get()]
         deadline = time.monotonic() + gather
-        while len(batch) < pending and (left := deadline - time.monotonic()) > 0:
+        while len(batch) < len(running) and (left := deadline - time.monotonic()) > 0:
             try:
                 batch.append(ended.get(timeout=left))
             except queue.Empty:
                 break
-        pending -= len(batch)
         for future in batch:
             future.wait()  # the state can lag behind the callback
-        yield batch
+        yield [outcome for future in batch for outcome in _outcomes(running.pop(future), future)]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
     STORE/KIND/ab/abcd…/        the artifact's files (Parquet, safetensors, JSON) and record.json
     STORE/checkpoints/          what long trainings go on from after a stop; gone once they have ended
+    STORE/responses/            every answer of an endpoint (storage/journal.py)
     STORE/damaged/              artifacts that failed their check, moved out of the way
     STORE/catalogue.duckdb      the catalogue (storage/catalogue.py)
     STORE/reports/              what people read
@@ -26,7 +27,7 @@ from dyprag.errors import ArtifactError, StoreError
 
 logger = logging.getLogger("dyprag.storage")
 
-KINDS = ("corpus", "augmentation", "embedding", "adapter", "translator", "prediction")
+KINDS = ("corpus", "rewrites", "qa_pairs", "embedding", "adapter", "translator", "prediction")
 RECORD = "record.json"
 
 

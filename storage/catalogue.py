@@ -1,10 +1,12 @@
 """The DuckDB catalogue: which documents there are, what was made of each, what failed and why, and every result.
 
 One process writes, in short connections; others read. Everything but `work`, `runs` and `results` can be rebuilt from
-the artifacts' records, and is when the file is missing.
+the artifacts' records and the journal, and is when the file is missing.
 
     SELECT * FROM failures;      -- which documents failed, where and why
-    SELECT * FROM progress;      -- per stage: done, failed, waiting, cached
+    SELECT * FROM progress;      -- per stage: done, partial, failed, waiting, cached
+    SELECT * FROM augmentations; -- per document and product: items, tries, tokens, cost, quality
+    SELECT * FROM spending;      -- per document: every request to an endpoint, of failed documents too
 """
 
 import json
@@ -15,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from dyprag.errors import StoreError
 from storage.artifacts import Record, Store
+from storage.journal import responses
 
 STAGES = ("ingest", "augment", "parametrize", "embed", "train-translator", "evaluate")
 
@@ -34,6 +38,10 @@ CREATE TABLE IF NOT EXISTS work (
     run_id VARCHAR, stage VARCHAR, key VARCHAR, document_id VARCHAR, document_key VARCHAR, state VARCHAR,
     attempts INTEGER, seconds DOUBLE, error_type VARCHAR, error VARCHAR, updated TIMESTAMPTZ,
     PRIMARY KEY (run_id, stage, document_id));
+CREATE TABLE IF NOT EXISTS requests (
+    request VARCHAR, created TIMESTAMPTZ, document_id VARCHAR, product_key VARCHAR, label VARCHAR, model VARCHAR,
+    finish VARCHAR, tokens_in BIGINT, tokens_out BIGINT, cost DOUBLE, seconds DOUBLE, retries INTEGER,
+    PRIMARY KEY (request, created));
 CREATE TABLE IF NOT EXISTS results (
     run_id VARCHAR, method VARCHAR, dataset VARCHAR, split VARCHAR, questions INTEGER, em DOUBLE, f1 DOUBLE,
     f1_low DOUBLE, f1_high DOUBLE, "precision" DOUBLE, recall DOUBLE, seconds_per_answer DOUBLE,
@@ -44,10 +52,28 @@ CREATE OR REPLACE VIEW latest_work AS
 CREATE OR REPLACE VIEW failures AS
     SELECT document_id, stage, error_type, error, attempts, updated FROM latest_work WHERE state = 'failed'
     ORDER BY stage, document_id;
+CREATE OR REPLACE VIEW partial AS
+    SELECT document_id, stage, error AS reason, updated FROM latest_work WHERE state = 'partial'
+    ORDER BY stage, document_id;
 CREATE OR REPLACE VIEW progress AS
-    SELECT stage, count(*) FILTER (state IN ('done', 'cached')) AS done, count(*) FILTER (state = 'failed') AS failed,
-        count(*) FILTER (state = 'waiting') AS waiting, count(*) FILTER (state = 'cached') AS cached
+    SELECT stage, count(*) FILTER (state IN ('done', 'cached', 'partial')) AS done,
+        count(*) FILTER (state = 'partial') AS partial, count(*) FILTER (state = 'failed') AS failed,
+        count(*) FILTER (state = 'waiting') AS waiting,
+        count(*) FILTER (state = 'cached' OR (state = 'partial' AND attempts = 0)) AS cached
     FROM latest_work GROUP BY stage;
+CREATE OR REPLACE VIEW augmentations AS
+    SELECT document_id, kind AS product, key, CAST(measures->>'$.wanted' AS INTEGER) AS wanted,
+        CAST(measures->>'$.accepted' AS INTEGER) AS accepted, CAST(measures->>'$.dropped' AS INTEGER) AS dropped,
+        CAST(measures->>'$.rounds' AS INTEGER) AS rounds, CAST(measures->>'$.requests' AS INTEGER) AS requests,
+        CAST(measures->>'$.retries' AS INTEGER) AS retries, CAST(measures->>'$.tokens_in' AS BIGINT) AS tokens_in,
+        CAST(measures->>'$.tokens_out' AS BIGINT) AS tokens_out, CAST(measures->>'$.cost' AS DOUBLE) AS cost,
+        CAST(measures->>'$.seconds' AS DOUBLE) AS latency, measures->'$.quality' AS quality,
+        measures->'$.reasons' AS reasons, seconds, created
+    FROM artifacts WHERE kind IN ('rewrites', 'qa_pairs') ORDER BY document_id, product;
+CREATE OR REPLACE VIEW spending AS
+    SELECT document_id, count(*) AS requests, sum(retries) AS retries, sum(tokens_in) AS tokens_in,
+        sum(tokens_out) AS tokens_out, sum(cost) AS cost, avg(seconds) AS latency
+    FROM requests GROUP BY document_id ORDER BY document_id;
 CREATE OR REPLACE VIEW document_artifacts AS
     SELECT document_id, kind, key, bytes, seconds, created FROM artifacts WHERE document_id <> ''
     ORDER BY document_id, kind, created;
@@ -60,7 +86,7 @@ class Work:
 
     document_id: str
     key: str
-    state: str  # waiting, done, cached or failed
+    state: str  # waiting, done, partial, cached or failed
     document_key: str = ""
     attempts: int = 0
     seconds: float = 0.0
@@ -82,6 +108,7 @@ class Catalogue:
             known = connection.execute("SELECT count(*) FROM artifacts").fetchone()
         if known == (0,):
             self.add_artifacts(self.store.records())
+            self.add_requests()
 
     def begin_run(self, run_id: str, flow: str, config: dict[str, Any]) -> None:
         """Note the start of a flow run with its full configuration. A retried run keeps its row."""
@@ -118,6 +145,27 @@ class Catalogue:
                     "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?, to_timestamp(?), ?, ?, ?)", rows
                 )
 
+    def add_requests(self) -> None:
+        """Rows for the answers of endpoints, from the journal, which is where they are for good."""
+        names = ["request", "created", "document_id", "product_key", "label", "model", "finish", "tokens_in",
+                 "tokens_out", "cost", "seconds", "retries"]  # fmt: skip
+        rows = [[getattr(response, name) for name in names] for response in responses(self.store)]
+        if not rows:
+            return
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        columns["cost"] = pa.array(columns["cost"], pa.float64())
+        with self._writing() as connection:
+            connection.register("answered", pa.table(columns))
+            connection.execute(
+                "INSERT OR IGNORE INTO requests SELECT * REPLACE (to_timestamp(created) AS created) FROM answered"
+            )
+
+    def augmentations(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows of the products with these keys, in the documents' order of their names."""
+        return self.query(
+            "SELECT augmentations.* FROM augmentations JOIN (SELECT unnest(?) AS key) USING (key)", [list(keys)]
+        )
+
     def record_work(self, run_id: str, stage: str, items: Sequence[Work], artifacts: Sequence[Record] = ()) -> None:
         """Write a batch of outcomes, and the artifacts they made, in one transaction."""
         if not items and not artifacts:
@@ -147,9 +195,10 @@ class Catalogue:
                 )
 
     def progress(self) -> list[dict[str, Any]]:
-        """Per stage of the newest runs, in the pipeline's order: stage, done, failed, waiting, cached."""
-        rows = {row["stage"]: row for row in self.query("SELECT stage, done, failed, waiting, cached FROM progress")}
-        empty = {"done": 0, "failed": 0, "waiting": 0, "cached": 0}
+        """Per stage of the newest runs, in their order: stage, done (partial ones too), failed, waiting, cached."""
+        found = self.query("SELECT stage, done, partial, failed, waiting, cached FROM progress")
+        rows = {row["stage"]: row for row in found}
+        empty = {"done": 0, "partial": 0, "failed": 0, "waiting": 0, "cached": 0}
         return [rows.get(stage, {"stage": stage, **empty}) for stage in STAGES]
 
     def last_results(self) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def parametrize_document(job: Job, corpus_key: str, config: PipelineConfig) -> "
         return reused(record)
     with one_document(job.document_id):
         document = ingested(config.store, corpus_key)[job.document_id]
-        augmentation = read_augmentation(store.open("augmentation", job.upstream))
+        augmentation = read_augmentation(store, job.upstream)
         base = base_model(config)
         settings = config.parametrize
         samples = document_samples(base, document, augmentation, settings.answer, settings.samples)
@@ -47,7 +47,7 @@ def parametrize_document(job: Job, corpus_key: str, config: PipelineConfig) -> "
                 "Lower parametrize.learning_rate.",
             )  # fmt: skip
         record = Record(
-            "adapter", job.key, [job.upstream],
+            "adapter", job.key, list(job.upstream),
             {"lora": config.lora.material(), "parametrize": config.parametrize.material()},
             job.document_key, job.document_id, seconds=trained.seconds,
             measures={"attempts": attempt(), "tokens": trained.tokens, "steps": len(trained.losses),

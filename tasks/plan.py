@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dyprag.augmentation import PROMPT_VERSION
+from dyprag.augmentation import LOCAL_VERSION
+from dyprag.augmentation.checks import CHECKS_VERSION
+from dyprag.augmentation.products import PRODUCTS, ProductName
+from dyprag.augmentation.prompt_files import prompt_file
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus, Document, Question, content_key
 from dyprag.errors import ConfigError
@@ -22,7 +25,17 @@ class Job:
     document_id: str
     document_key: str
     key: str
-    upstream: str = ""
+    upstream: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AugmentJob:
+    """One document's augmentation: its key, and the key of each product that it consists of."""
+
+    document_id: str
+    document_key: str
+    key: str
+    products: dict[ProductName, str]
 
 
 class Plan:
@@ -47,9 +60,25 @@ class Plan:
         """Documents with text, one of each content: the same text under two ids is made once."""
         return distinct(self.corpus)
 
+    def product_keys(self, document: Document) -> dict[ProductName, str]:
+        """The keys of a document's two products; without rewrites only that of its question-answer pairs."""
+        augment = self.config.augment
+        keys: dict[ProductName, str] = {}
+        for product in PRODUCTS:
+            if getattr(augment, product) == 0:
+                continue
+            if augment.backend == "api":
+                names = [product, "repair", *(["verify"] if product == "qa_pairs" else [])]
+                inputs = [prompt_file(name, augment.prompts).digest for name in names]
+                settings = augment.material_of(product)
+            else:
+                inputs, settings = [LOCAL_VERSION], {**augment.material_of(product), **self.model}
+            settings = {**settings, "checks": CHECKS_VERSION}
+            keys[product] = content_key(product, [document.key, *inputs], settings)
+        return keys
+
     def augmentation_key(self, document: Document) -> str:
-        settings = {**self.config.augment.material(), **self.model}
-        return content_key("augmentation", [document.key, PROMPT_VERSION], settings)
+        return content_key("augmentation", list(self.product_keys(document).values()))
 
     def adapter_key(self, document: Document) -> str:
         settings = {

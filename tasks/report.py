@@ -75,6 +75,7 @@ def write_report(
         },
         stages=catalogue.progress(),
         failures=catalogue.query("SELECT document_id, stage, error FROM failures"),
+        augmentations=catalogue.augmentations([k for d in plan.documents for k in plan.product_keys(d).values()]),
     )
     report = render(data, store.reports / run_id)
     latest = store.reports / LATEST

@@ -42,7 +42,7 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
     lora = config.lora
 
     def read(adapter: Job, embedding: Job) -> Pair:
-        augmentation = read_augmentation(store.open("augmentation", adapter.upstream))
+        augmentation = read_augmentation(store, adapter.upstream)
         document = documents[adapter.document_id]
         return Pair(
             torch.tensor(read_embedding(store.open("embedding", embedding.key))),

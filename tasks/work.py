@@ -78,9 +78,12 @@ def is_passing(task: Any, run: Any, state: State[Any]) -> bool:
     error = state.data if isinstance(state.data, BaseException) else None
     if error is None:
         error = state.result(raise_on_failure=False) if state.data is not None else None
-    if isinstance(error, OutOfMemory | StoreError | ArtifactError):
-        return True
-    return not isinstance(error, DypragError)
+    return passes(error)
+
+
+def passes(error: BaseException | None) -> bool:
+    """Whether an error may be gone at another try."""
+    return isinstance(error, OutOfMemory | StoreError | ArtifactError) or not isinstance(error, DypragError)
 
 
 def reused(record: Record) -> State[Record]:

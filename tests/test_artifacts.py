@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dyprag.augmentation.products import Accepted, Dropped, Product
 from dyprag.documents import Augmentation, Corpus, Document, QAPair, Question
 from dyprag.errors import ArtifactError, StoreError
 from storage.artifacts import RECORD, Record, Store
@@ -15,9 +16,10 @@ from storage.tables import (
     read_augmentation,
     read_corpus,
     read_embedding,
-    write_augmentation,
+    read_product,
     write_corpus,
     write_embedding,
+    write_product,
 )
 
 
@@ -27,7 +29,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def put(store: Store, key: str = "ab" * 16, text: str = "hello") -> Record:
-    return store.write(Record("augmentation", key, [], {}), lambda folder: _write(folder, text))
+    return store.write(Record("rewrites", key, [], {}), lambda folder: _write(folder, text))
 
 
 def _write(folder: Path, text: str) -> None:
@@ -36,9 +38,9 @@ def _write(folder: Path, text: str) -> None:
 
 def test_what_was_written_is_found_with_its_size_and_checksum(store: Store):
     record = put(store)
-    assert store.find("augmentation", record.key) == record
+    assert store.find("rewrites", record.key) == record
     assert record.bytes == 5
-    assert (store.open("augmentation", record.key) / "data.txt").read_text() == "hello"
+    assert (store.open("rewrites", record.key) / "data.txt").read_text() == "hello"
 
 
 def test_a_writer_that_fails_leaves_nothing(store: Store):
@@ -71,13 +73,13 @@ def test_a_writer_that_is_killed_leaves_no_artifact_and_its_remains_are_swept(st
 def test_the_second_writer_of_a_key_gets_the_first_ones_artifact(store: Store):
     first = put(store, text="first")
     assert put(store, text="second") == first
-    assert (store.open("augmentation", first.key) / "data.txt").read_text() == "first"
+    assert (store.open("rewrites", first.key) / "data.txt").read_text() == "first"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "record"])
 def test_damage_is_noticed_reported_and_moved_aside(store: Store, damage: str, caplog: pytest.LogCaptureFixture):
     record = put(store)
-    path = store.folder("augmentation", record.key) / "data.txt"
+    path = store.folder("rewrites", record.key) / "data.txt"
     match damage:
         case "truncated":
             os.truncate(path, 3)
@@ -87,11 +89,11 @@ def test_damage_is_noticed_reported_and_moved_aside(store: Store, damage: str, c
             path.unlink()
         case "record":
             (path.parent / RECORD).write_text("{")
-    assert store.find("augmentation", record.key) is None
+    assert store.find("rewrites", record.key) is None
     assert "made again" in caplog.text
     assert list((store.root / "damaged").iterdir())
     with pytest.raises(ArtifactError, match="missing or damaged"):
-        store.open("augmentation", record.key)
+        store.open("rewrites", record.key)
     assert put(store).checksum == record.checksum
 
 
@@ -108,15 +110,29 @@ def test_tables_give_back_what_they_got(tmp_path: Path):
     )
     write_corpus(tmp_path, corpus)
     assert read_corpus(tmp_path) == corpus
-    augmentation = Augmentation(("rewritten",), (QAPair("q", "a", "full"), QAPair("r", "b", "fuller")))
-    write_augmentation(tmp_path, augmentation)
-    assert read_augmentation(tmp_path) == augmentation
     write_embedding(tmp_path, [0.5, -1.25])
     assert read_embedding(tmp_path) == [0.5, -1.25]
 
 
+def test_products_give_back_what_was_accepted_dropped_and_why(store: Store):
+    pairs = Product(
+        (Accepted(QAPair("q", "a", "full"), {"support": 0.9, "by": "likeness"}), Accepted(QAPair("r", "b", "c"))),
+        (Dropped(QAPair("s", "t", "u"), "it is the same as another one"),),
+    )
+    rewrites = Product((Accepted("rewritten", {"recall": 1.0}),), (Dropped("", "it loses 1911"),))
+    for kind, key, product in (("rewrites", "aa" * 16, rewrites), ("qa_pairs", "bb" * 16, pairs)):
+        store.write(Record(kind, key, [], {}), lambda folder, product=product: write_product(folder, product))
+        assert read_product(store.open(kind, key)) == product
+    assert read_augmentation(store, ["aa" * 16, "bb" * 16]) == Augmentation(
+        ("rewritten",), (QAPair("q", "a", "full"), QAPair("r", "b", "c"))
+    )
+    assert read_augmentation(store, ["bb" * 16]).rewrites == ()
+    with pytest.raises(ArtifactError):
+        read_augmentation(store, ["cc" * 16, "bb" * 16])
+
+
 def test_a_record_is_plain_json(store: Store):
     record = put(store)
-    saved = json.loads((store.folder("augmentation", record.key) / RECORD).read_text())
+    saved = json.loads((store.folder("rewrites", record.key) / RECORD).read_text())
     assert saved["key"] == record.key
     assert saved["files"]["data.txt"]["bytes"] == 5

@@ -39,11 +39,18 @@ def test_progress_counts_the_newest_run_of_each_stage(catalogue: Catalogue):
     catalogue.record_work("r1", "augment", [failed("a"), failed("b")])
     time.sleep(0.01)
     catalogue.record_work(
-        "r2", "augment", [Work("a", "k", "cached"), Work("b", "k", "done"), Work("c", "k", "waiting")]
-    )
+        "r2",
+        "augment",
+        [Work("a", "k", "cached"), Work("b", "k", "done"), Work("c", "k", "waiting"),
+         Work("d", "k", "partial", attempts=1, error="1 of 3 qa pairs"), Work("e", "k", "partial", error="0 of 1")],
+    )  # fmt: skip
     progress = catalogue.progress()
     assert [row["stage"] for row in progress] == list(STAGES)
-    assert progress[1] == {"stage": "augment", "done": 2, "failed": 0, "waiting": 1, "cached": 1}
+    assert progress[1] == {
+        "stage": "augment", "done": 4, "partial": 2, "failed": 0, "waiting": 1, "cached": 2,
+    }  # fmt: skip
+    partial = catalogue.query("SELECT document_id, reason FROM partial")
+    assert partial == [{"document_id": "d", "reason": "1 of 3 qa pairs"}, {"document_id": "e", "reason": "0 of 1"}]
     assert catalogue.query("SELECT * FROM failures") == []
 
 

@@ -41,8 +41,8 @@ def test_no_setting_is_empty_after_resolving_but_those_that_mean_none():
     config = PipelineConfig().resolved()
     empty = {f"{section}.{name}" for section in SECTIONS for name, v in getattr(config, section) if v is None}
     assert empty == {
-        "parametrize.documents", "translator.official", "translator.init_std_down", "translator.samples_per_document",
-        "translator.patience",
+        "augment.prompts", "parametrize.documents", "translator.official", "translator.init_std_down",
+        "translator.samples_per_document", "translator.patience",
     }  # fmt: skip
 
 
@@ -91,10 +91,10 @@ def test_every_setting_has_a_description():
 def test_what_does_not_change_a_result_is_not_material():
     first = PipelineConfig.model_validate({"augment": {"batch_documents": 1}, "model": {"device": "cpu"}})
     second = PipelineConfig.model_validate({"augment": {"batch_documents": 9}, "model": {"device": "cuda"}})
-    assert first.augment.material() == second.augment.material()
+    assert first.augment.material_of("rewrites") == second.augment.material_of("rewrites")
     assert first.model.material() == second.model.material()
     other = PipelineConfig.model_validate({"augment": {"seed": 1}})
-    assert first.augment.material() != other.augment.material()
+    assert first.augment.material_of("rewrites") != other.augment.material_of("rewrites")
 
 
 def test_patience_without_documents_kept_aside_is_refused():
@@ -126,3 +126,39 @@ def test_the_official_preset_makes_the_official_codes_choices_one_by_one():
     assert {s: set(v) for s, v in OFFICIAL.items() if s != "translator"} == {
         s: set(v) for s, v in PAPER.items() if s != "translator"
     }
+
+
+def test_what_changes_one_product_does_not_change_the_other():
+    augment = PipelineConfig().resolved().augment
+    rewrites, pairs = augment.material_of("rewrites"), augment.material_of("qa_pairs")
+    other = augment.model_copy(update={"qa_pairs": 5, "answer_support": 0.5, "batch_documents": 1, "tries": 9})
+    assert other.material_of("rewrites") == rewrites
+    assert other.material_of("qa_pairs") != pairs
+    assert "qa_pairs" not in rewrites
+
+
+def test_where_and_how_fast_an_endpoint_is_reached_does_not_matter_to_what_it_writes():
+    def material(**api: Any) -> dict[str, Any]:
+        given = {"backend": "api", "api": {"model": "m", **api}}
+        return PipelineConfig.model_validate({"augment": given}).resolved().augment.material_of("qa_pairs")
+
+    elsewhere = material(
+        base_url="http://localhost:1/v1", concurrency=1, requests_per_minute=5, max_tokens=9, batch=True
+    )
+    assert elsewhere == material()
+    assert material(model="other") != material()
+    assert material(extra_body={"top_k": 5}) != material()
+    assert "top_k" not in material()  # a setting of the local model
+
+
+@pytest.mark.parametrize(
+    ("augment", "reason"),
+    [
+        ({"backend": "api"}, "needs the model's name"),
+        ({"api": {"model": "m", "max_cost": 1}}, "max_cost needs the price of 'm'"),
+        ({"api": {"base_url": "http://me:secret@host/v1"}}, "holds a user name or password"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_used_is_refused(augment: dict[str, Any], reason: str):
+    with pytest.raises(ValidationError, match=reason):
+        PipelineConfig.model_validate({"augment": augment})

@@ -22,7 +22,7 @@ from tasks import work
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 
-ARTIFACTS = {"corpus": 1, "augmentation": 3, "adapter": 3, "embedding": 3, "translator": 1, "prediction": 6}
+ARTIFACTS = {"corpus": 1, "rewrites": 3, "qa_pairs": 3, "adapter": 3, "embedding": 3, "translator": 1, "prediction": 6}
 
 
 def run_pipeline(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str, int]]:
@@ -230,7 +230,7 @@ def test_a_passing_fault_is_tried_again_and_a_document_s_own_fault_is_not(tmp_pa
     settings["run"] = {"retries": 2, "retry_delay": 0.1}
     config = PipelineConfig.model_validate(settings)
     ingest(config)
-    obstacle = Path(settings["store"]) / "augmentation"
+    obstacle = Path(settings["store"]) / "qa_pairs"
     obstacle.write_text("a file where the store wants a folder")
     attempts = "SELECT document_id, attempts, error_type FROM failures ORDER BY document_id"
     augment(config)
@@ -249,7 +249,7 @@ def test_a_passing_fault_is_tried_again_and_a_document_s_own_fault_is_not(tmp_pa
     assert any(row["attempts"] > 1 for row in work)
 
 
-@pytest.mark.parametrize("kind", ["augmentation", "adapter", "translator", "prediction"])
+@pytest.mark.parametrize("kind", ["rewrites", "qa_pairs", "adapter", "translator", "prediction"])
 def test_a_damaged_artifact_is_made_again_and_nothing_else(settings: dict[str, Any], kind: str, messages: list[str]):
     run_pipeline(settings)
     victim = next(record for record in Store(settings["store"]).records() if record.kind == kind)

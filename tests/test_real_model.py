@@ -29,14 +29,18 @@ def test_the_embedded_model_is_what_it_says(base: BaseModel):
 
 def test_a_document_s_adapter_answers_questions_about_it_that_the_bare_model_cannot(base: BaseModel):
     from dyprag.augmentation.local import LocalAugmenter
-    from dyprag.documents import Retrieved
+    from dyprag.augmentation.products import PRODUCTS
+    from dyprag.documents import Augmentation, QAPair, Retrieved
     from dyprag.parametrize import Parametrized, parametrize
     from dyprag.samples import document_samples
 
     config = PipelineConfig().resolved()
     corpus = load_corpus("demo", max_documents=1)
     document = corpus.documents[0]
-    augmentation = LocalAugmenter(base, config.augment).augment(document)
+    writer = LocalAugmenter(base, config.augment)
+    products = [writer.begin(document, product, product) for product in PRODUCTS]
+    rewrites, pairs = ([*product.result().items] for product in products)
+    augmentation = Augmentation(tuple(map(str, rewrites)), tuple(pair for pair in pairs if isinstance(pair, QAPair)))
     assert len(augmentation.qa_pairs) == config.augment.qa_pairs
     assert all(pair.answer in document.text for pair in augmentation.qa_pairs)
     asked_in_training = {pair.question for pair in augmentation.qa_pairs}

@@ -1,42 +1,45 @@
 """Augmentation by the base model itself, made for models too small to write question-answer pairs freely.
 
-Questions: every candidate answer is marked in its sentence, the model completes a question whose first words are
-given, and the pairs are ranked by how likely the model itself finds the answer with the passage before it (a round
-trip); the best with unlike questions and answers stay. Where they are fewer than m, answers not yet asked for are asked
-for by their sentence with a gap: every fact is worth a question.
-Rewrites: sentence by sentence, and a rewritten sentence that loses a name or a number gives way to the original.
+Questions: the words around a candidate answer give a question's first words, the model completes it, and what its
+words show to be unsound is dropped. The rest are ranked by how likely the model finds the answer with the passage
+before it (a round trip) and the question itself; the best with unlike questions and answers stay. Where they are fewer
+than m, answers not yet asked for are asked for by their sentence with a gap: every fact is worth a question.
+Rewrites: sentence by sentence, tried again where one loses a name or a number or stays as it was, and in another order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 
-from dyprag.augmentation.spans import Candidate, candidates, key_terms, sentences
+from dyprag.augmentation.checks import check_pair, check_rewrite
+from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
+from dyprag.augmentation.questions import ask_prompt, is_sound, names_title, tidy
+from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
+from dyprag.augmentation.spans import Candidate, candidates, sentences
 from dyprag.batching import Batcher
 from dyprag.config import AugmentSettings
-from dyprag.documents import Augmentation, Document, QAPair
+from dyprag.documents import Document, QAPair
 from dyprag.errors import DocumentError, DocumentTooLong
 from dyprag.generation import Sampling, generate, likelihoods
 from dyprag.models import BaseModel, neutralise
 from dyprag.prompts import question_prompt
 
-LEAST_LIKELIHOOD = -3.5  # mean log-likelihood below which the model does not find the answer in the passage
 QUESTION_TOKENS = 20
-
-_ASK = "{title}: {marked}\nAsk for [{answer}]: {start}"
-_EXAMPLE = "The bakery was opened in 1987 by Lena Ortiz, who had sold bread from a blue van for 12 weeks."
-_ASK_EXAMPLES = "\n\n".join(
-    _ASK.format(title="Harbour Bakery", marked=_EXAMPLE.replace(answer, f"[{answer}]"), answer=answer, start=question)
-    for answer, question in (
-        ("Lena Ortiz", "Who opened the Harbour Bakery?"),
-        ("blue van", "What did Lena Ortiz sell bread from?"),
-        ("12 weeks", "How many weeks did Lena Ortiz sell bread from a van?"),
-    )
-)
+TRIES = 2  # at the rewrite of a sentence
+ALIKE = 0.85  # a sentence that is more like its original than this is tried again
+BATCH = 32
+LEAST_LIKELIHOOD = -6.0  # mean log-likelihood below which the model does not find the answer in the passage
+LEAST_FLUENCY = -0.75  # mean log-likelihood below which a question is seldom in order
 _GAP = "{about}{gap} What is missing?"
 _REWRITE = "Sentence: {sentence}\nIn other words:"
 _REWRITE_EXAMPLES = "\n\n".join(
     f"{_REWRITE.format(sentence=sentence)} {rewrite}"
     for sentence, rewrite in (
-        (_EXAMPLE, "In 1987 Lena Ortiz, who had sold bread out of a blue van for 12 weeks, opened the bakery."),
+        (
+            "The bakery was opened in 1987 by Lena Ortiz, who had sold bread from a blue van for 12 weeks.",
+            "In 1987 Lena Ortiz, who had sold bread out of a blue van for 12 weeks, opened the bakery.",
+        ),
         (
             "Visitors may come on Sundays, but only in soft shoes.",
             "On Sundays people may visit if they wear soft shoes.",
@@ -45,42 +48,89 @@ _REWRITE_EXAMPLES = "\n\n".join(
 )
 
 
+@dataclass(frozen=True)
+class ScoredPair:
+    """A question-answer pair and how it came about.
+
+    `marks`: "how" is "written" where the model finished the question (be it by a question mark only, behind words that
+    a rule gave it), "rule" where it did not finish it well and the rule's words stand alone, and "gap". Of the first
+    two also "likelihood" and "question": the mean log-likelihood of the answer with the passage before it, and of the
+    question's end.
+    """
+
+    pair: QAPair
+    marks: dict[str, float | str]
+
+
 class LocalAugmenter:
-    """Augments documents with a loaded model; threads call `augment` for one each, the model works on many."""
+    """Writes products with a loaded model; many documents that are begun at the same time are written together."""
 
     def __init__(self, base: BaseModel, settings: AugmentSettings) -> None:
         self._base, self._settings = base, settings
-        self._batcher: Batcher[Document, Augmentation] = Batcher(
-            lambda documents: enumerate(self.augment_many(documents)), settings.batch_documents
-        )
+        self._batchers: dict[ProductName, Batcher[Document, Product]] = {
+            product: Batcher(partial(self._numbered, product), settings.batch_documents) for product in PRODUCTS
+        }
 
-    def augment(self, document: Document) -> Augmentation:
-        """Rewrites and question-answer pairs of one document.
+    def begin(self, document: Document, product: ProductName, key: str) -> Future[Product]:
+        """Begin to write a product; see `Augmenter.begin`."""
+        return self._batchers[product].begin(document)
 
-        Raises:
-            DocumentError: nothing in it can be asked for.
-            DocumentTooLong: it does not fit the model's context beside a prompt.
-        """
-        return self._batcher.submit(document)
+    def stored(self, key: str) -> None:
+        """Nothing was kept for it; see `Augmenter.stored`."""
 
-    def augment_many(self, documents: Sequence[Document]) -> list[Augmentation | Exception]:
-        """The same for several documents at once; each gets its augmentation or its own error."""
-        results: list[Augmentation | Exception | None] = [self._refusal(document) for document in documents]
-        sound = [index for index, error in enumerate(results) if error is None]
-        pairs = self._qa_pairs([documents[index] for index in sound])
-        rewrites = self._rewrites([documents[index] for index in sound])
-        for index, document_pairs, document_rewrites in zip(sound, pairs, rewrites, strict=True):
-            if document_pairs:
-                results[index] = Augmentation(document_rewrites, document_pairs)
-            else:
-                results[index] = DocumentError(
-                    f"document {documents[index].id!r}",
-                    "the model found nothing in it to ask for",
-                    "Give it more text, or leave it out.",
-                )
-        return [result for result in results if result is not None]
+    def close(self) -> None:
+        """The batchers' threads end by themselves; see `Augmenter.close`."""
 
-    def _refusal(self, document: Document) -> DocumentError | None:
+    def write(self, product: ProductName, documents: Sequence[Document]) -> list[Product | Exception]:
+        """One product of several documents, with what did not pass the checks; or the error of a document."""
+        make = self._checked_rewrites if product == "rewrites" else self._checked_pairs
+        return make(documents)
+
+    def _numbered(
+        self, product: ProductName, documents: Sequence[Document]
+    ) -> Iterable[tuple[int, Product | Exception]]:
+        return enumerate(self.write(product, documents))
+
+    def _checked_rewrites(self, documents: Sequence[Document]) -> list[Product | Exception]:
+        results: list[Product | Exception] = []
+        for document, texts in zip(documents, self.rewrites_many(documents), strict=True):
+            if isinstance(texts, Exception):
+                results.append(texts)
+                continue
+            accepted: list[Accepted] = []
+            dropped: list[Dropped] = []
+            for text in texts:
+                others = [str(one.item) for one in accepted]
+                verdict = check_rewrite(document, text, others, self._settings)
+                accepted += [verdict] if isinstance(verdict, Accepted) else []
+                dropped += [verdict] if isinstance(verdict, Dropped) else []
+            results.append(Product(tuple(accepted), tuple(dropped)))
+        return results
+
+    def _checked_pairs(self, documents: Sequence[Document]) -> list[Product | Exception]:
+        results: list[Product | Exception] = []
+        for document, found in zip(documents, self.qa_pairs_many(documents), strict=True):
+            if isinstance(found, Exception):
+                results.append(found)
+                continue
+            accepted: list[Accepted] = []
+            dropped: list[Dropped] = []
+            for scored in found:
+                others = [one.item for one in accepted if isinstance(one.item, QAPair)]
+                verdict = check_pair(document, scored.pair, others, self._settings)
+                if isinstance(verdict, Accepted):
+                    accepted.append(Accepted(scored.pair, {**scored.marks, **verdict.marks}))
+                else:
+                    dropped.append(verdict)
+            nothing = DocumentError(
+                f"document {document.id!r}", "none of the pairs that the model wrote about it passed the checks",
+                "Give it more text, or leave it out.",
+            )  # fmt: skip
+            results.append(Product(tuple(accepted), tuple(dropped)) if accepted else nothing)
+        return results
+
+    def refusal(self, document: Document) -> DocumentError | None:
+        """Why a document cannot be augmented: it has no text, or is too long for the model; None where it can."""
         subject = f"document {document.id!r}"
         if not document.text.strip():
             return DocumentError(subject, "it has no text", "Give it text, or leave it out.")
@@ -94,80 +144,153 @@ class LocalAugmenter:
             )
         return None
 
-    def _qa_pairs(self, documents: Sequence[Document]) -> list[tuple[QAPair, ...]]:
-        tokenizer = self._base.tokenizer
-        limit = self._settings.qa_pairs + 2  # more would cost time and seldom make a better pair
-        spans = [candidates(document.title, document.text) for document in documents]
-        asked = [(number, candidate) for number, found in enumerate(spans) for candidate in found[:limit]]
-        prompts = [tokenizer(_ask_prompt(_title(documents[n]), c, tokenizer))["input_ids"] for n, c in asked]
-        written = generate(self._base, prompts, Sampling(QUESTION_TOKENS), batch_size=32)
-        by_document: list[list[tuple[float, QAPair]]] = [[] for _ in documents]
+    def qa_pairs_many(self, documents: Sequence[Document]) -> list[list[ScoredPair] | Exception]:
+        """Up to m question-answer pairs of each document, the best first, those with a gap last; or its error."""
+        results: list[list[ScoredPair] | Exception] = []
+        refusals = [self.refusal(document) for document in documents]
+        spans = [
+            [] if refusal else candidates(document.title, document.text)
+            for document, refusal in zip(documents, refusals, strict=True)
+        ]
+        written = self._written(documents, spans)
+        for document, refusal, found, asked in zip(documents, refusals, spans, written, strict=True):
+            pairs = self._best(document.title, found, asked)
+            nothing = DocumentError(
+                f"document {document.id!r}",
+                "the model found nothing in it to ask for",
+                "Give it more text, or leave it out.",
+            )
+            results.append(refusal or pairs or nothing)
+        return results
+
+    def _written(self, documents: Sequence[Document], spans: Sequence[Sequence[Candidate]]) -> list[list[ScoredPair]]:
+        """The sound questions that the model has written for each document's candidates, with their marks."""
+        most = 2 * self._settings.qa_pairs  # more would cost time and seldom make a better pair
+        asked = [
+            _Asked(number, candidate, start.removesuffix("?"), start.endswith("?"))
+            for number, found in enumerate(spans)
+            for candidate, start in [(candidate, start) for candidate in found for start in candidate.starts][:most]
+        ]
+        prompts = [self._ask_ids(_title(documents[a.document]), a) for a in asked]
+        endings: list[dict[str, str]] = [{} for _ in asked]
+        for sampling in (Sampling(QUESTION_TOKENS), Sampling(QUESTION_TOKENS, 0.7, 20, self._settings.seed)):
+            for ending, written in zip(endings, generate(self._base, prompts, sampling, batch_size=BATCH), strict=True):
+                ending["?" if written.text == "?" else f" {written.text}"] = "written"
+        for a, ending in zip(asked, endings, strict=True):
+            if a.whole:
+                ending.setdefault("?", "rule")
+        questions: dict[tuple[int, str], tuple[_Asked, str, list[int], list[int]]] = {}
+        for a, prompt, ending in zip(asked, prompts, endings, strict=True):
+            for end, origin in ending.items():
+                text = tidy(a.start + end)
+                if is_sound(text, documents[a.document].title, a.candidate):
+                    ids = self._base.tokenizer(text.removeprefix(a.start), add_special_tokens=False)["input_ids"]
+                    questions.setdefault((a.document, text), (a, origin, prompt, ids))
+        kept = list(questions.items())
+        fluent = likelihoods(self._base, [q[2] for _, q in kept], [q[3] for _, q in kept], BATCH)
+        results: list[list[ScoredPair]] = [[] for _ in documents]
         for number, document in enumerate(documents):
             mine = [
-                QAPair(f"{c.start} {generation.text}", c.answer, c.sentence)
-                for (n, c), generation in zip(asked, written, strict=True)
-                if n == number and generation.text.endswith("?") and c.answer.lower() not in generation.text.lower()
+                (text, q[0].candidate, q[1], mark)
+                for ((n, text), q), mark in zip(kept, fluent, strict=True)
+                if n == number and (mark >= LEAST_FLUENCY or (q[0].whole and text == f"{q[0].start}?"))
             ]
-            questions = [question_prompt(tokenizer, pair.question, [document.passage]) for pair in mine]
-            answers = [
-                tokenizer(f" {neutralise(pair.answer, tokenizer)}.", add_special_tokens=False)["input_ids"]
-                for pair in mine
-            ]
-            by_document[number] = list(zip(likelihoods(self._base, questions, answers), mine, strict=True))
-        return [
-            self._best(ranked, spans[number], _title(document))
-            for number, (ranked, document) in enumerate(zip(by_document, documents, strict=True))
+            found = self._found_again(document, [(text, candidate.answer) for text, candidate, *_ in mine])
+            for (text, candidate, origin, mark), likelihood in zip(mine, found, strict=True):
+                about = "" if names_title(text, document.title) else f"{document.title}: "
+                pair = QAPair(f"{about}{text}", candidate.answer, candidate.sentence)
+                marks: dict[str, float | str] = {
+                    "how": origin,
+                    "likelihood": likelihood,
+                    "question": mark,
+                }
+                results[number].append(ScoredPair(pair, marks))
+        return results
+
+    def _ask_ids(self, title: str, asked: "_Asked") -> list[int]:
+        tokenizer = self._base.tokenizer
+        shots, lines = ask_prompt(title, asked.candidate, asked.start)
+        ids: list[int] = tokenizer(shots + neutralise(lines, tokenizer))["input_ids"]
+        return ids
+
+    def _found_again(self, document: Document, asked: Sequence[tuple[str, str]]) -> list[float]:
+        """How likely the model finds each question's answer with the passage before it."""
+        tokenizer = self._base.tokenizer
+        prompts = [question_prompt(tokenizer, question, [document.passage]) for question, _ in asked]
+        answers = [
+            tokenizer(f" {neutralise(answer, tokenizer)}.", add_special_tokens=False)["input_ids"]
+            for _, answer in asked
         ]
+        return likelihoods(self._base, prompts, answers)
 
-    def _best(self, ranked: list[tuple[float, QAPair]], spans: list[Candidate], title: str) -> tuple[QAPair, ...]:
-        chosen: list[QAPair] = []
-        for likelihood, pair in sorted(ranked, key=lambda item: -item[0]):
-            unlike = all(pair.question != other.question and pair.answer != other.answer for other in chosen)
-            if unlike and likelihood >= LEAST_LIKELIHOOD and len(chosen) < self._settings.qa_pairs:
-                chosen.append(pair)
+    def _best(self, title: str, spans: Sequence[Candidate], asked: Sequence[ScoredPair]) -> list[ScoredPair]:
+        chosen: list[ScoredPair] = []
+
+        def new(pair: QAPair) -> bool:
+            others = [other.pair for other in chosen]
+            unlike = all(pair.question != other.question and pair.answer != other.answer for other in others)
+            return unlike and len(chosen) < self._settings.qa_pairs
+
+        for scored in sorted(asked, key=_rank):
+            found = float(scored.marks["likelihood"]) >= LEAST_LIKELIHOOD
+            if new(scored.pair) and found:
+                chosen.append(scored)
         for span in spans:
-            if len(chosen) >= self._settings.qa_pairs:
-                break
-            if all(span.answer != other.answer for other in chosen):
-                gap = span.sentence.replace(span.answer, "___", 1)
-                about = "" if span.answer in title else f"{title}: "
-                chosen.append(QAPair(_GAP.format(about=about, gap=gap), span.answer, span.sentence))
-        return tuple(chosen)
+            about = f"{title}: " if title else ""
+            pair = QAPair(_GAP.format(about=about, gap=span.gap), span.answer, span.sentence)
+            if new(pair):
+                chosen.append(ScoredPair(pair, {"how": "gap"}))
+        return chosen
 
-    def _rewrites(self, documents: Sequence[Document]) -> list[tuple[str, ...]]:
+    def rewrites_many(self, documents: Sequence[Document]) -> list[list[str] | Exception]:
+        """n rewrites of each document, or the error of one that cannot be rewritten."""
+        results: list[list[str] | Exception] = [self.refusal(document) or [] for document in documents]
+        parts = [[] if result else sentences(d.text) for result, d in zip(results, documents, strict=True)]
+        for number in range(self._settings.rewrites):
+            written = iter(self._rewritten([sentence for part in parts for sentence in part], number))
+            turn = (number + 1) / (self._settings.rewrites + 1)
+            for result, part, document in zip(results, parts, documents, strict=True):
+                if not isinstance(result, Exception):
+                    text = reordered(part, [next(written) for _ in part], turn)
+                    result.append(f"{document.title}\n{text}" if document.title else text)
+        return results
+
+    def _rewritten(self, originals: Sequence[str], number: int) -> list[str]:
+        """Each sentence in other words; what came out too much like the original is tried again, with other draws."""
         settings, tokenizer = self._settings, self._base.tokenizer
-        originals = [(number, s) for number, document in enumerate(documents) for s in sentences(document.text)]
-        texts = [_REWRITE.format(sentence=neutralise(sentence, tokenizer)) for _, sentence in originals]
-        prompts = [tokenizer(f"{_REWRITE_EXAMPLES}\n\n{text}")["input_ids"] for text in texts]
-        rewrites: list[list[str]] = [[] for _ in documents]
-        for number in range(settings.rewrites):
-            longest = max((len(tokenizer(neutralise(s, tokenizer))["input_ids"]) for _, s in originals), default=1)
+        texts = [neutralise(sentence, tokenizer) for sentence in originals]
+        prompts = [tokenizer(f"{_REWRITE_EXAMPLES}\n\n{_REWRITE.format(sentence=text)}")["input_ids"] for text in texts]
+        longest = max((len(tokenizer(text)["input_ids"]) for text in texts), default=1)
+        best = [turned(sentence) for sentence in originals]
+        for attempt in range(TRIES):
+            again = [index for index, sentence in enumerate(originals) if likeness(sentence, best[index]) > ALIKE]
             sampling = Sampling(
                 min(settings.max_new_tokens, 5 * longest // 4),
                 settings.temperature,
                 settings.top_k,
-                settings.seed + number,
+                settings.seed + number * TRIES + attempt,
             )
-            written = generate(self._base, prompts, sampling, batch_size=32)
-            for index in range(len(documents)):
-                kept = [_faithful(s, g.text) for (n, s), g in zip(originals, written, strict=True) if n == index]
-                rewrites[index].append(" ".join(kept))
-        return [tuple(texts) for texts in rewrites]
+            written = generate(self._base, [prompts[index] for index in again], sampling, batch_size=BATCH)
+            for index, generation in zip(again, written, strict=True):
+                kept = faithful(originals[index], generation.text)
+                best[index] = min(best[index], kept, key=partial(likeness, originals[index]))
+        return best
 
 
 def _title(document: Document) -> str:
     return document.title or sentences(document.text)[0][:80]
 
 
-def _ask_prompt(title: str, candidate: Candidate, tokenizer: object) -> str:
-    marked = candidate.sentence.replace(candidate.answer, f"[{candidate.answer}]", 1)
-    text = _ASK.format(title=title, marked=marked, answer=candidate.answer, start=candidate.start)
-    return f"{_ASK_EXAMPLES}\n\n{neutralise(text, tokenizer)}"
+@dataclass(frozen=True)
+class _Asked:
+    """A question to be finished: the number of its document, its answer, its first words, and whether they will do."""
+
+    document: int
+    candidate: Candidate
+    start: str
+    whole: bool
 
 
-def _faithful(sentence: str, rewrite: str) -> str:
-    """The rewrite if it keeps the sentence's names and numbers, adds none and is of like length; else the sentence."""
-    wanted, words = key_terms(sentence), rewrite.split()
-    invented = {term for term in key_terms(rewrite) if term not in sentence}
-    like_length = 0.5 <= len(words) / max(1, len(sentence.split())) <= 1.6
-    return rewrite if like_length and not invented and all(term in rewrite for term in wanted) else sentence
+def _rank(scored: ScoredPair) -> tuple[bool, float]:
+    """The best come first, those of the model's own making before the others."""
+    return scored.marks["how"] == "rule", -float(scored.marks["likelihood"]) - float(scored.marks["question"])

@@ -1,42 +1,82 @@
-"""Answer candidates: spans of a passage that a short answer could be, and how a question for each may begin.
+"""Answer candidates: spans of a passage that a short answer could be, and how questions for each may begin.
 
-A model too small to invent sound question-answer pairs can still ask for an answer that is given to it.
+A model too small to invent sound question-answer pairs can still finish a question whose answer and first words are
+given to it: the words around a name ("the curator, …", "founded by …") tell what may be asked for.
 """
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-_WORD = re.compile(r"[^\W_](?:[\w'’.-]*[^\W_])?")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]?\s+(?=[\"'“‘(]?[^\W\d_a-zà-öø-ÿ])")
-_YEAR = re.compile(r"1[0-9]\d\d|20\d\d")
-_MEASURE = re.compile(r"(\d[\d.,]*)\s+([^\W\d_]+)")
-# Function words and common verbs end a span, so that what is left are names and noun phrases.
-_BREAKS = frozenset(
-    """
-    a an the and or but nor so yet of in on at by for to from with without into onto over under after before between
-    above below behind beside beneath across along around inside outside within upon toward towards beyond among
-    through during until since as than that which who whom whose what when where why how this these those it its he
-    she they them his her their him i you we our us your my me is are was were be been being am do does did done has
-    have had having will would can could shall should may might must not no only also very too more most much many
-    any all each every some such own other another one there here then now once still never always ever again just
-    even both either neither if because while although though up down out off about against per via like near called
-    named known nicknamed made makes make built build builds founded found opened open began begin begins become
-    became won sold sells said says took take takes gave give gives came come comes went goes run runs ran keep
-    keeps kept held holds carries carry wrote write writes born employ employs employed weighs weigh measures leave
-    leaves left bring brings brought lies lie stands stand hangs remains remain seen use uses used serve served
-    serves start started starts destroyed sets commanded remembered reports learned spent invented designed
-    discovered launched elected introduced directed published lives lived works worked painted carved played plays
-    """.split()
+from dyprag.augmentation.english import (
+    BREAKS,
+    MONTHS,
+    NUMBERS,
+    ORDINALS,
+    PLACE_KINDS,
+    PLURALS,
+    TIME_UNITS,
+    is_past,
+    past_of,
 )
+
+WORD = re.compile(r"\d[\d.,:]*\d|[^\W_](?:[\w'’.-]*[^\W_])?")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]?\s+(?=[\"'“‘(]?[^\W\d_a-zà-öø-ÿ])")
+LEAST_WORDS = 3  # a sentence of so many tells nothing without those before it
+_YEAR = re.compile(r"1[0-9]\d\d|20\d\d")
+_OPENERS = frozenset("a an the of in with from by on at for its his her their into like over under as".split())
+_PRONOUNS = frozenset("it he she they".split())
+_AFTER_VERB = _OPENERS | frozenset("when if until after before up down out off only again".split())
+_CLAUSE = re.compile(r"[,;:(]|\b(?:who|which|that|when|where|why|how|while|because|if|and|but)\b")
+_NO_VERBS = _OPENERS | frozenset("one each every this that these those some any all both no other another".split())
+_DETERMINERS = frozenset("the a an its his her their".split())
+_COPULAS = frozenset("is are was were".split())
+_WHERE = frozenset("in at on near below beneath under".split())
+_PLACES = frozenset("in at near outside off from to".split())
+_ARTICLE = r"\b(?:the|an?|its|his|her|their|our|my)\s"
+_NOUN = r"((?:[a-z'-]+\s){0,2}?[a-z'-]+)"
+_NAMED = re.compile(_ARTICLE + _NOUN + r",?\s(?:was\s|is\s)?(?:called|named|nicknamed)\s$", re.I)
+_ROLE_BEFORE = re.compile(r"(?<!\bof )" + _ARTICLE + _NOUN + r"(?:,\s(?:an?\s|the\s)?|\s)$", re.I)
+_PLACE_BEFORE = re.compile(_ARTICLE + r"((?:[a-z'-]+\s)?[a-z]+)\sof\s$", re.I)
+_ROLE_AFTER = re.compile(
+    r"^,?\s(?:an?|the|is an?|is the|was an?)\s([a-z-]+(?:\s[a-z-]+)?)(?=[,.;]|\s(?:of|who|from|in|at)\b)"
+)
+_DOER_BEFORE = re.compile(
+    r"\b([a-z]+)(?:\s(?:in|around|on|at)\s[^,;:]{1,20}?)?\sby\s(?:the\s|an?\s)?((?:[a-z'-]+\s){0,3})$"
+)
+_DOER_AFTER = re.compile(r"^(,?\swho)?\s([a-z]+)\b")
+_SUBJECT = r"(?<!\bof )\b(it|he|she|they|(?:the|an?|its|his|her|their)\s(?:[\w'-]+\s)?[\w'-]+?)"
+_HEAD = rf"(?:{_SUBJECT}|^([A-Z][a-z]+(?:\s[a-z]+)?))"  # or the bare noun that a sentence begins with
+# "It was founded … in", "the moat was drained in"; "the school, opened in"; or, of the title, at a sentence's head
+# "Founded in"
+_DONE = r"([a-z]+)\s(?:[^,;:]+\s)?(?:in|around)\s$"
+_WAS_DONE = re.compile(_SUBJECT + r"(?:\s(?:was|were)\s|,\s)" + _DONE, re.I)
+_HEAD_DONE = re.compile(r"^" + _DONE, re.I)
+_DOES = re.compile(_SUBJECT + r"\s(?:now\s|only\s)?(has|[a-z]+[^s\W]s)\s(?:about\s|only\s)?$", re.I)
+_IS = re.compile(_SUBJECT + r"\s(?:is|was)\s(?:about\s|only\s)?$", re.I)
+_STATE = re.compile(_SUBJECT + r"\s(is|was|are|were)\s(?:an?\s|the\s)?$", re.I)
+_DONE_WITH = re.compile(
+    _HEAD + r"\s(is|was|are|were)\s(?:[a-z]+ly\s|often\s|now\s|only\s|always\s|still\s)?([a-z]+)\s"
+    r"(with|from|of|in|at|on|near|below|beneath|under|into|to|for)\s(?:an?\s|the\s)?$",
+    re.I,
+)
+_DIMENSION = re.compile(r"^\s(tall|long|wide|high|deep|thick|old)\b")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An answer span, the sentence it stands in, and the words a question for it could begin with."""
+    """An answer span, the sentence that it stands in and where, and the words that questions for it could begin with:
+    with a question mark where they could do as a question, none where only a gap in the sentence can ask for it."""
 
     sentence: str
     answer: str
-    start: str
+    place: int
+    starts: tuple[str, ...]
+
+    @property
+    def gap(self) -> str:
+        """The sentence with a gap in the answer's place."""
+        return f"{self.sentence[: self.place]}___{self.sentence[self.place + len(self.answer) :]}"
 
 
 def sentences(text: str) -> list[str]:
@@ -45,60 +85,195 @@ def sentences(text: str) -> list[str]:
 
 
 def candidates(title: str, text: str) -> list[Candidate]:
-    """Every (answer, question start) worth trying in a passage, without repetition: numbers and names before other
-    spans, each in the order of the text."""
-    found: dict[tuple[str, str], Candidate] = {}
+    """Every answer worth asking for in a passage, without repetition: numbers and names before other spans, spans of
+    several words before single ones, each in the order of the text."""
+    found: dict[str, tuple[int, Candidate]] = {}
     for sentence in sentences(text):
-        for position, span in _spans(sentence):
-            if span.lower() in title.lower():
-                continue
-            answer, starts = _question_starts(span, first=position == 0)
-            for start in starts:
-                found.setdefault((answer, start), Candidate(sentence, answer, start))
-    return sorted(found.values(), key=lambda candidate: candidate.start == "What")
+        for start, end, kind in _spans(sentence):
+            answer = sentence[start:end]
+            known = answer.lower() in title.lower() or (title and f" {title.lower()} " in f" {answer.lower()} ")
+            if not known and sentence.count(answer) == 1 and len(sentence.split()) > LEAST_WORDS:
+                rank = 0 if kind != "noun" else 1 if " " in answer else 2
+                candidate = Candidate(sentence, answer, start, _starts(title, sentence, start, end, kind))
+                found.setdefault(answer, (rank, candidate))
+    return [candidate for _, candidate in sorted(found.values(), key=lambda item: item[0])]
 
 
 def key_terms(text: str) -> set[str]:
     """Numbers and names of a text (words with a digit or a capital inside a sentence): what a rewrite must keep."""
     terms = set()
     for sentence in sentences(text):
-        for position, match in enumerate(_WORD.finditer(sentence)):
+        for position, match in enumerate(WORD.finditer(sentence)):
             word = match.group()
-            if any(c.isdigit() for c in word) or (position > 0 and word[0].isupper() and word.lower() not in _BREAKS):
+            if any(c.isdigit() for c in word) or (position > 0 and word[0].isupper() and word.lower() not in BREAKS):
                 terms.add(word)
     return terms
 
 
-def _spans(sentence: str) -> list[tuple[int, str]]:
-    """(position in the sentence, text) of runs of up to four content words."""
-    runs: list[list[re.Match[str]]] = [[]]
-    for match in _WORD.finditer(sentence):
-        run = runs[-1]
-        if run and re.search(r"[^\s]", sentence[run[-1].end() : match.start()]):
-            runs.append([])
-        word = match.group().lower()
-        if word in _BREAKS or (word.endswith("ly") and len(word) > 4):
-            runs.append([])
+def _spans(sentence: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, kind) of years, measures, names and noun phrases, from left to right."""
+    words, index = list(WORD.finditer(sentence)), 0
+    while index < len(words):
+        last, kind = _span_at(sentence, words, index)
+        start, end = words[index].start(), words[last].end()
+        if kind == "name" and sentence[start:end].endswith(("'s", "’s")):
+            end -= 2
+        if kind and end - start > 2:
+            yield start, end, kind
+        index = last + 1
+
+
+def _span_at(sentence: str, words: list[re.Match[str]], index: int) -> tuple[int, str]:
+    """The last word of the span that begins with a word, and its kind; "" where none does."""
+
+    def word(place: int) -> str:
+        """The word there if nothing but space parts it from the one before, else nothing."""
+        beside = 0 < place < len(words) and sentence[words[place - 1].end() : words[place].start()].isspace()
+        return words[place].group() if beside else ""
+
+    def goes_on(place: int) -> bool:
+        text = word(place)
+        return text[:1].islower() and text not in BREAKS | NUMBERS and not text.endswith("ly")
+
+    text, before, last = words[index].group(), word(index).lower() and words[index - 1].group().lower(), index
+    if text[0].isdigit() or text in NUMBERS:
+        if before in MONTHS | NUMBERS or before[:1].isdigit() or word(index + 1).lower() in MONTHS:
+            return index, ""  # part of a date or of a larger number: no answer by itself
+        if _YEAR.fullmatch(text):
+            return index, "year"
+        unit = word(index + 1)
+        if not goes_on(index + 1) or is_past(unit) or "'" in unit:
+            return index, ""
+        plural = unit.endswith("s") or unit in PLURALS or not goes_on(index + 2)
+        return index + (1 if plural else 2), "measure"
+    if text[0].isupper() and text.lower() not in BREAKS:
+        last = _last_of_name(word, index)
+        day = text.lower() in MONTHS or text.lower().removesuffix("s").endswith("day")
+        return last, "name" if (last > index or index > 0) and not day else ""
+    if before not in _OPENERS | _COPULAS or text in BREAKS or not text[0].islower():
+        return index, ""
+    while goes_on(last + 1):
+        last += 1
+    whole = last < index + 3 and not word(last + 1)[:1].isupper() and not is_past(words[last].group())
+    phrase = [match.group() for match in words[index : last + 1]]
+    odd = phrase[-1] in ORDINALS | TIME_UNITS or any("'" in part or "’" in part for part in phrase)
+    whole = whole and not odd and not _ends_in_verb(sentence, words, index, last, word(last + 1))
+    return last, "noun" if whole else ""
+
+
+def _ends_in_verb(sentence: str, words: list[re.Match[str]], index: int, last: int, after: str) -> bool:
+    """Whether the last word of a noun span is rather what its first words do ("the robot whistles when …"): it looks
+    like it, the clause has no verb before it, and what follows is none."""
+    text = words[last].group()
+    if last == index or not text.endswith("s") or text.endswith("ss") or after not in _AFTER_VERB:
+        return False
+    clause = _CLAUSE.split(sentence[: words[index].start()])[-1].lower().split()
+    return not any(w in BREAKS - _NO_VERBS or is_past(w) or (w.endswith("s") and w not in _NO_VERBS) for w in clause)
+
+
+def _last_of_name(word: Callable[[int], str], index: int) -> int:
+    """The last word of a name, "of" and "of the" inside it included."""
+    last = index
+    while True:
+        for link in ((), ("of",), ("of", "the")):
+            after = last + 1 + len(link)
+            if tuple(word(last + 1 + place) for place in range(len(link))) == link and word(after)[:1].isupper():
+                last = after
+                break
         else:
-            runs[-1].append(match)
-    return [
-        (run[0].start(), sentence[run[0].start() : run[-1].end()])
-        for run in runs
-        if run and len(run) <= 4 and run[-1].end() - run[0].start() > 2
-    ]
+            return last
 
 
-def _question_starts(span: str, first: bool) -> tuple[str, tuple[str, ...]]:
-    """The answer that a span stands for, and how a question for it may begin."""
-    if _YEAR.fullmatch(span):
-        return span, ("In which year",)
-    if measure := _MEASURE.search(span):
-        return f"{measure[1]} {measure[2]}", (f"How many {measure[2]}",)
-    if span[0].isdigit():
-        return span, ("What number",)
-    words = span.split()
-    if span[0].isupper() and len(words) > 1:
-        return span, ("Who", "Which")
-    if span[0].isupper():
-        return span, () if first else ("Where", "Who")
-    return span, ("What",) if len(words) > 1 else ()
+def _starts(title: str, sentence: str, start: int, end: int, kind: str) -> tuple[str, ...]:
+    """How questions for a span may begin."""
+    before, after = sentence[:start].rstrip("\"'“‘"), sentence[end:].lstrip("\"'”’")
+    if title:
+        before = before.replace(title, "it").replace(inside(title), "it")
+    if kind == "year":
+        starts = _year_starts(title, before)
+    elif kind == "measure":
+        starts = _measure_starts(title, sentence[start:end].split(maxsplit=1)[1], before, after)
+    else:
+        starts = _said_starts(title, before, after, kind == "name")
+    return tuple(dict.fromkeys(starts))
+
+
+def _year_starts(title: str, before: str) -> Iterator[str]:
+    for pattern in (_WAS_DONE, _HEAD_DONE):
+        if (done := pattern.search(before)) and past_of(done[done.lastindex or 1].lower()):
+            subject = _subject(title, done[1]) if pattern is _WAS_DONE else inside(title)
+            if subject:
+                yield f"In which year was {subject} {done[done.lastindex or 1].lower()}?"
+                return
+    yield from ("In which year was", "In which year did")
+
+
+def _measure_starts(title: str, unit: str, before: str, after: str) -> Iterator[str]:
+    if found := _DIMENSION.search(after):
+        owner = _IS.search(before)
+        if owner and (subject := _subject(title, owner[1])):
+            yield f"How many {unit} {found[1]} is {subject}?"
+    elif (does := _DOES.search(before)) and (subject := _subject(title, does[1])):
+        verb = "have" if does[2] == "has" else re.sub("ie$", "y", does[2].removesuffix("s"))
+        yield f"How many {unit} does {subject} {verb}?"
+    else:
+        yield f"How many {unit}"
+        if title:
+            yield f"How many {unit} does {inside(title)}"
+
+
+def _subject(title: str, words: str) -> str:
+    """A sentence's subject as a question can name it: a pronoun stands for the title; "" for what is no subject."""
+    if words.lower() in _PRONOUNS:
+        return inside(title)
+    first, *others = words.split()
+    determined = first.lower() in _DETERMINERS
+    content = others if determined else [first.lower(), *others]
+    if not content or content[-1] in ORDINALS or any(word in BREAKS or is_past(word) for word in content):
+        return ""
+    if first.lower() in ("its", "his", "her", "their"):
+        return f"the {' '.join(others)} of {inside(title)}" if title else ""
+    return f"{first[0].lower()}{words[1:]}"
+
+
+def _said_starts(title: str, before: str, after: str, name: bool) -> Iterator[str]:
+    """Starts for a name or a noun by the verb before it, and for a name by what bears it or does something."""
+    if not name and after.strip() and not re.match(r"[,.;:!?]|\s(?:and|but|at|in|on|by)\b", after):
+        return  # more belongs to the noun
+    if (state := _STATE.search(before)) and state[1].lower() not in _PRONOUNS:
+        if subject := _subject(title, state[1]):
+            yield f"{'Who' if name else 'What'} {state[2]} {subject}?"
+    elif (done := _DONE_WITH.search(before)) and past_of(done[4]):
+        subject = _subject(title, done[1] or done[2])
+        place = done[5] in _WHERE and (name or done[5] != "in")
+        if subject:
+            yield f"Where {done[3]} {subject} {done[4]}?" if place else f"What {done[3]} {subject} {done[4]} {done[5]}?"
+    if name:
+        yield from _name_starts(before, after)
+
+
+def _name_starts(before: str, after: str) -> Iterator[str]:
+    for pattern, text in ((_NAMED, before), (_ROLE_BEFORE, before), (_PLACE_BEFORE, before), (_ROLE_AFTER, after)):
+        if (found := pattern.search(text)) and _is_role(found[1].lower(), pattern is _PLACE_BEFORE):
+            yield f"What is the name of the {found[1].lower()}?"
+            break
+    preposition = before.split()[-1].lower() if before.split() and before[-1:].isspace() else ""
+    if preposition in _PLACES:
+        yield "Where"
+    found = _DOER_BEFORE.search(before)
+    if found and past_of(found[1]) and not BREAKS & set(found[2].split()):
+        yield f"Who {past_of(found[1])}"
+    elif (found := _DOER_AFTER.search(after)) and is_past(found[2]) and (found[1] or preposition not in _OPENERS):
+        yield f"Who {found[2]}"
+
+
+def _is_role(noun: str, place: bool) -> bool:
+    """Whether a noun phrase beside a name says what bears the name."""
+    words = noun.split()
+    role = words[-1] not in ORDINALS and not any(word in BREAKS or is_past(word) for word in words)
+    return role and (not place or words[-1] in PLACE_KINDS)
+
+
+def inside(title: str) -> str:
+    """A title as it stands inside a sentence."""
+    return f"the {title[4:]}" if title.startswith("The ") else title

@@ -7,11 +7,11 @@ import base64
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dyprag.report import plots
+from dyprag.report import augmentation, plots
 
 Row = dict[str, Any]
 MOST_EXAMPLES = 8
@@ -54,6 +54,7 @@ class ReportData:
     adapter_curves: dict[str, list[float]]
     stages: list[dict[str, Any]]
     failures: list[dict[str, Any]]
+    augmentations: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ def write_report(data: ReportData, folder: Path) -> Report:
 def results_table(rows: Sequence[Row]) -> str:
     """The results as a Markdown table: methods with a translator have a row for seen and one for unseen documents."""
     return _markdown(_results(rows))
+
+
+def augmentation_table(rows: Sequence[Row]) -> str:
+    """What augmentation brought and took, as Markdown; the rows are those of the catalogue's `augmentations`."""
+    return "\n\n".join(_markdown(block) for block in _augmentation(rows))
 
 
 def terminal_table(rows: Sequence[Row]) -> str:
@@ -208,7 +214,22 @@ def _blocks(data: ReportData, folder: Path) -> list[Block]:
         plots.cost_chart([row for row in data.rows if row["split"] == "all"] or shown, folder / "cost.png")
         blocks += [Picture(folder / "f1.png", "F1 of each method with its 95 % interval")]
         blocks += [Picture(folder / "cost.png", "Seconds per answer and bytes per document of each method")]
-    return blocks + _training(data, folder) + _examples(data) + _work(data)
+    return blocks + _augmented(data, folder) + _training(data, folder) + _examples(data) + _work(data)
+
+
+def _augmentation(rows: Sequence[Row]) -> list[Block]:
+    blocks: list[Block] = [Table(*augmentation.table(rows), augmentation.LEFT)]
+    if dropped := augmentation.reasons(rows):
+        blocks += [Table(["Dropped because", "Items"], dropped, left=1)]
+    return blocks
+
+
+def _augmented(data: ReportData, folder: Path) -> list[Block]:
+    if not data.augmentations:
+        return []
+    plots.augmentation_chart(data.augmentations, folder / "augmentation.png")
+    words = "Histograms: accepted items, and tokens or seconds, of each document"
+    return [Heading("Augmentation"), *_augmentation(data.augmentations), Picture(folder / "augmentation.png", words)]
 
 
 def _training(data: ReportData, folder: Path) -> list[Block]:
@@ -239,7 +260,7 @@ def _examples(data: ReportData) -> list[Block]:
 def _work(data: ReportData) -> list[Block]:
     blocks: list[Block] = []
     for title, items, columns, left in (
-        ("Stages", data.stages, ("stage", "done", "failed", "waiting", "cached"), 1),
+        ("Stages", data.stages, ("stage", "done", "partial", "failed", "waiting", "cached"), 1),
         ("Failures", data.failures, ("document_id", "stage", "error"), 3),
     ):
         if items:

@@ -97,6 +97,30 @@ def adapter_chart(curves: dict[str, list[float]], path: Path) -> None:
     _save(figure, path)
 
 
+def augmentation_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Histograms over the documents: how many items of each product were accepted, and what they took: tokens where an
+    endpoint counted them, else seconds."""
+    figure = _figure(2.8)
+    items, effort = figure.subplots(1, 2)
+    products = list(dict.fromkeys(row["product"] for row in rows))
+    tokens = any(row["tokens_out"] for row in rows)
+    for product, colour in zip(products, (BLUE, ORANGE), strict=False):
+        mine = [row for row in rows if row["product"] == product]
+        label = product.replace("_", " ")
+        counts = [row["accepted"] for row in mine]
+        items.hist(counts, [n - 0.5 for n in range(max(counts) + 2)], color=colour, alpha=0.7, label=label)
+        took = [row["tokens_in"] + row["tokens_out"] if tokens else row["seconds"] for row in mine]
+        effort.hist(took, 20, color=colour, alpha=0.7, label=label)
+    items.set_xlabel("accepted items of a document")
+    effort.set_xlabel("tokens of a document, in and out" if tokens else "seconds of a document")
+    for axes in (items, effort):
+        axes.set_ylabel("documents")
+        axes.locator_params(axis="y", integer=True)
+    items.locator_params(axis="x", integer=True)
+    items.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    _save(figure, path)
+
+
 def spread(items: list[Any], most: int) -> list[Any]:
     """At most so many of the items, evenly spread over the list."""
     if len(items) <= most:

@@ -1,0 +1,102 @@
+"""From a model's text to items: tolerant of prose, fences and broken JSON around them, strict about their form."""
+
+import json
+from typing import Any
+
+import json_repair
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dyprag.augmentation.products import Item, ProductName
+from dyprag.documents import QAPair
+
+
+class _Form(BaseModel):
+    """Unknown fields are passed over in an answer, and forbidden in the schema that an endpoint is given."""
+
+    model_config = ConfigDict(
+        extra="ignore", coerce_numbers_to_str=True, str_strip_whitespace=True,
+        json_schema_extra={"additionalProperties": False},
+    )  # fmt: skip
+
+
+class _Pair(_Form):
+    question: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    full_answer: str = Field(min_length=1)
+
+
+class _Rewrites(_Form):
+    rewrites: list[str]
+
+
+class _Pairs(_Form):
+    qa_pairs: list[_Pair]
+
+
+_FORMS: dict[ProductName, type[_Form]] = {"rewrites": _Rewrites, "qa_pairs": _Pairs}
+
+
+def schema(product: ProductName) -> dict[str, Any]:
+    """The JSON schema of a product's answer, as endpoints take it."""
+    inner = _FORMS[product].model_json_schema()
+    # what strict structured output does not know of
+    for definition in (inner, *inner.get("$defs", {}).values()):
+        for field in definition["properties"].values():
+            field.pop("minLength", None)
+    return {"name": product, "strict": True, "schema": inner}
+
+
+def read_items(text: str, product: ProductName, cut: bool = False) -> tuple[list[Item], str]:
+    """The sound items of an answer, and what is wrong with the rest (empty: nothing).
+
+    Each item stands for itself: of an answer that breaks off in the third pair, two are taken.
+
+    Args:
+        cut: the answer is known to have ended at the limit of its tokens.
+    """
+    values = _list(json_repair.loads(text), product)
+    if values is None:
+        return [], f'it holds no JSON object with a list "{product}".'
+    items: list[Item] = []
+    error = "" if values else f'the list "{product}" is empty.'
+    if values and (cut or _breaks_off(text)):  # what the parser closed for it is not what was to be said
+        values, error = values[:-1], "it breaks off."
+    for number, value in enumerate(values, start=1):
+        try:
+            if product == "rewrites":
+                (rewrite,) = _Rewrites.model_validate({"rewrites": [value]}).rewrites
+                items += [rewrite] if rewrite else []
+            else:
+                pair = _Pair.model_validate(value)
+                items.append(QAPair(pair.question, pair.answer, pair.full_answer))
+        except ValidationError as invalid:
+            first = invalid.errors()[0]
+            where = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and part != product)
+            error = error or f"item {number} of {product}: {where or 'it'}: {first['msg']}."
+    return items, error
+
+
+def _breaks_off(text: str) -> bool:
+    """Whether JSON begins in a text and does not come to its end."""
+    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    if not starts:
+        return False
+    try:
+        json.JSONDecoder().raw_decode(text, min(starts))
+    except ValueError:
+        return not text.rstrip().rstrip("`").rstrip().endswith(("}", "]"))
+    return False
+
+
+def _list(value: Any, product: ProductName) -> list[Any] | None:
+    """The list of items in whatever a tolerant parser found."""
+    if isinstance(value, dict):
+        inner = value.get(product)
+        return inner if isinstance(inner, list) else None
+    if isinstance(value, list):
+        for part in value:  # several JSON values in one text
+            if isinstance(part, dict) and isinstance(part.get(product), list):
+                return part[product]
+        wanted = str if product == "rewrites" else dict
+        return value if value and all(isinstance(part, wanted) for part in value) else None
+    return None

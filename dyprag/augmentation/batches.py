@@ -1,0 +1,162 @@
+"""The Batch API: requests are handed in as files, for half the price with some providers, and answered within a day.
+
+The answers go into the same journal as direct ones, so the making of a product is the same in both ways: what is not in
+the journal yet is wanted for the next batch.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import openai
+from openai.types import Batch as Handle
+from openai.types.chat import ChatCompletion
+
+from dyprag.augmentation.endpoint import SIGNS, Endpoint
+from dyprag.augmentation.products import Journal, OpenBatch, Request, Response, Wanted
+from dyprag.errors import Stopped, Waiting
+
+MOST_REQUESTS, MOST_BYTES = 20_000, 90_000_000  # of one file; providers take 50,000 and 100 or 200 MB
+ENDED = ("completed", "failed", "expired", "cancelled")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a look at the open batches brought."""
+
+    answers: int
+    unanswered: int
+    still_open: int
+
+
+class Batches:
+    """The wanted requests of a process, and the batches of a store."""
+
+    def __init__(self, endpoint: Endpoint, journal: Journal) -> None:
+        self._endpoint, self._journal = endpoint, journal
+        self._wanted: dict[str, Request] = {}
+
+    def wanted(self, request: Request) -> Waiting:
+        """Put a request on the list of the next batch, if it is in none yet; gives what its document is to raise."""
+        subject = f"document {request.document_id!r}"
+        for batch in self._journal.open_batches():
+            if any(wanted.key == request.key for wanted in batch.requests):
+                hours = (time.time() - batch.created) / 3600
+                reason = f"its {request.label!r} is in batch {batch.id}, handed in {hours:.1f} hours ago"
+                return Waiting(subject, reason, "Run again later to fetch the answers.")
+        self._wanted[request.key] = request
+        return Waiting(subject, f"its {request.label!r} goes into the next batch", "Run again later to fetch it.")
+
+    async def hand_in(self) -> list[OpenBatch]:
+        """Make batches of the wanted requests.
+
+        Raises:
+            Stopped: the budget does not allow all of them; those that it allows have been handed in.
+        """
+        made, within = [], self._within_budget(list(self._wanted.values()))
+        left = len(self._wanted) - len(within)
+        while within:
+            size = 0
+            lines: list[tuple[Request, bytes]] = []
+            while within and len(lines) < MOST_REQUESTS and size < MOST_BYTES:
+                request = within.pop(0)
+                lines.append((request, self._line(request)))
+                size += len(lines[-1][1])
+            made.append(await self._hand_in(lines))
+        self._wanted = {}
+        if left:
+            raise Stopped(
+                "the budget", f"{left} requests were not handed in, since they might exceed it",
+                "Raise it (augment.api.max_tokens, augment.api.max_cost) and run again to go on.",
+            )  # fmt: skip
+        return made
+
+    async def fetch(self) -> Fetched:
+        """Look at the open batches, and put the answers of those that have ended into the journal.
+
+        A request that was not answered (the batch failed or expired, or the endpoint had an error) is wanted again.
+        """
+        answers = unanswered = still_open = 0
+        for batch in self._journal.open_batches():
+            try:
+                handle = await self._endpoint.client.batches.retrieve(batch.id)
+            except openai.NotFoundError:
+                handle = None
+            if handle is not None and handle.status not in ENDED:
+                still_open += 1
+                continue
+            got = await self._answers(handle, batch) if handle is not None else []
+            for response in got:
+                self._journal.add(response)
+            self._journal.end_batch(batch.id)
+            answers, unanswered = answers + len(got), unanswered + len(batch.requests) - len(got)
+        return Fetched(answers, unanswered, still_open)
+
+    def _within_budget(self, requests: list[Request]) -> list[Request]:
+        """The first requests that the budget allows, beside those that are being answered."""
+        tokens_in = sum(wanted.bytes + SIGNS for batch in self._journal.open_batches() for wanted in batch.requests)
+        tokens_out = sum(len(batch.requests) for batch in self._journal.open_batches())
+        for count, request in enumerate(requests):
+            tokens_in += request.bytes + SIGNS
+            tokens_out += 1
+            if not self._endpoint.budget.allows(tokens_in, tokens_out * self._endpoint.settings.max_new_tokens):
+                return requests[:count]
+        return requests
+
+    def _line(self, request: Request) -> bytes:
+        body = self._endpoint.body(request)
+        body |= body.pop("extra_body", {})
+        line = {"custom_id": request.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+    async def _hand_in(self, lines: Sequence[tuple[Request, bytes]]) -> OpenBatch:
+        client = self._endpoint.client
+        try:
+            file = await client.files.create(
+                file=("requests.jsonl", b"".join(line for _, line in lines)), purpose="batch"
+            )
+            handle = await client.batches.create(
+                input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+            )
+        except openai.APIError as error:
+            status = f"{error.status_code}" if isinstance(error, openai.APIStatusError) else type(error).__name__
+            raise Stopped(
+                f"the endpoint {client.base_url}", f"it takes no batch ({status})",
+                "Try again later, or set augment.api.batch=false.",
+            ) from None  # fmt: skip
+        wanted = tuple(Wanted(r.key, r.product_key, r.document_id, r.label, r.bytes) for r, _ in lines)
+        batch = OpenBatch(handle.id, time.time(), wanted)
+        self._journal.open_batch(batch)
+        return batch
+
+    async def _answers(self, handle: Handle, batch: OpenBatch) -> list[Response]:
+        """The answers in a batch's files, refusals of single requests included."""
+        wanted = {request.key: request for request in batch.requests}
+        found = []
+        for file in (handle.output_file_id, handle.error_file_id):
+            if not file:
+                continue
+            content = await self._endpoint.client.files.content(file)
+            for text in content.text.split("\n"):
+                try:
+                    line = json.loads(text)
+                    request, reply = wanted[line["custom_id"]], line.get("response") or {}
+                    response = self._read(request, reply)
+                except (ValueError, KeyError, TypeError):
+                    continue  # a line that cannot be read answers nothing
+                if response is not None:
+                    found.append(response)
+        return found
+
+    def _read(self, request: Wanted, reply: dict[str, object]) -> Response | None:
+        """The answer to one request; None where it is worth asking again."""
+        if reply.get("status_code") == 200:
+            return self._endpoint.response(request, ChatCompletion.model_validate(reply["body"]), 0.0, 0)
+        if reply.get("status_code") in (400, 413, 422):
+            refusal = json.dumps(reply.get("body"), ensure_ascii=False)[:300]
+            return Response(**{
+                **asdict(self._endpoint.response(request, ChatCompletion.model_construct(choices=[]), 0.0, 0)),
+                "text": refusal, "finish": "refused", "tokens_in": 0, "tokens_out": 0, "cost": 0.0,
+            })  # fmt: skip
+        return None

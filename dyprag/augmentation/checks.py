@@ -1,0 +1,163 @@
+"""What an item must be to be trusted: a rewrite keeps the facts, a pair is about something that the passage says."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rapidfuzz import fuzz
+
+from dyprag.augmentation.products import Accepted, Dropped
+from dyprag.augmentation.spans import key_terms, sentences
+from dyprag.config import AugmentSettings
+from dyprag.documents import Document, QAPair
+from dyprag.evaluation.metrics import normalise
+
+CHECKS_VERSION = 1  # part of every product's key: raise it with any change of the rules below
+_NUMBER = re.compile(r"\d+(?:[.,\u00a0\u202f]\d+)*")
+_NAME_RUN = re.compile(r"[^\W\d_a-zß-öø-ÿ][\w'’-]+(?: [^\W\d_a-zß-öø-ÿ][\w'’-]+)+")
+_WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_GERMAN = frozenset("der die das den dem des und ist im ein eine einen wurde mit von nicht sich auf für zu".split())
+_REFERS = re.compile(r"\b(according to|in|from|by|of) (the|this) (passage|text|document|article|excerpt)\b", re.I)
+_SAME_QUESTION = 90  # per cent of likeness above which two questions are one
+_LENGTHS = (0.4, 2.5)  # of a rewrite, as a share of the document's
+_YES_NO = frozenset({"yes", "no"})
+
+
+def check_rewrite(
+    document: Document, rewrite: str, others: Sequence[str], settings: AugmentSettings
+) -> Accepted | Dropped:
+    """Whether a rewrite keeps names, numbers and dates, adds none, keeps the language, and differs enough.
+
+    Args:
+        others: rewrites accepted already.
+    """
+    kept = facts(document.passage)
+    lost = {term for term in kept if not _holds(rewrite, term)}
+    recall = 1 - len(lost) / len(kept) if kept else 1.0
+    new_numbers = sorted(numbers(rewrite) - numbers(document.passage))
+    new_names = sorted(term for term in facts(rewrite) if not _holds(document.passage, term))
+    change = min(1 - fuzz.ratio(rewrite, text) / 100 for text in (document.text, document.passage))
+    length = len(rewrite) / max(1, len(document.text))
+    if not same_language(document.text, rewrite):
+        return Dropped(rewrite, "it is in another language than the document")
+    if recall < settings.rewrite_recall:
+        return Dropped(rewrite, f"it loses {_listed(lost)}")
+    if new_numbers:
+        return Dropped(rewrite, f"it adds {_listed(new_numbers)}")
+    if len(new_names) > (1 - settings.rewrite_recall) * max(1, len(kept)):
+        return Dropped(rewrite, f"it adds {_listed(new_names)}")
+    if not _LENGTHS[0] <= length <= _LENGTHS[1]:
+        return Dropped(rewrite, f"it is {length:.1f} times as long as the document")
+    if change < settings.rewrite_change:
+        return Dropped(rewrite, f"it is nearly the document itself ({change:.0%} of it differs)")
+    if any(1 - fuzz.ratio(rewrite, other) / 100 < settings.rewrite_change for other in others):
+        return Dropped(rewrite, "it is the same as another one")
+    return Accepted(rewrite, {"recall": round(recall, 3), "change": round(change, 3)})
+
+
+def check_pair(
+    document: Document, pair: QAPair, others: Iterable[QAPair], settings: AugmentSettings
+) -> Accepted | Dropped:
+    """Whether a pair's answer stands in the passage, its question does not give it away, and it is no repetition.
+
+    Returns:
+        Dropped with the reason UNSUPPORTED where the answer's words are not in the passage and all else is well: the
+        model may be asked whether it is right all the same.
+    """
+    question, answer = normalise(pair.question), normalise(pair.answer)
+    yes_no = answer in _YES_NO
+    if not question or not answer:
+        return Dropped(pair, "its question or answer is empty")
+    if not yes_no and _within(answer, question):
+        return Dropped(pair, "its question holds the answer")
+    if _REFERS.search(pair.question):
+        return Dropped(pair, "its question refers to the document, which is not there when it is asked")
+    if any(_same_pair(pair, other) for other in others):
+        return Dropped(pair, "it is the same as another one")
+    if added := numbers(f"{pair.answer} {pair.full_answer}") - numbers(document.passage):
+        return Dropped(pair, f"its answer has {_listed(added)}, which the document has not")
+    full = normalise(pair.full_answer)
+    if not yes_no and not _within(answer, full) and fuzz.partial_ratio(answer, full) < 100 * settings.answer_support:
+        return Dropped(pair, "its full answer does not hold the short one")
+    passage = normalise(document.passage)
+    if not yes_no and _within(answer, passage):
+        return Accepted(pair, {"support": 1.0, "by": "span"})
+    support = fuzz.partial_ratio(answer, passage) / 100 if len(answer) > 5 and not yes_no else 0.0
+    if support >= settings.answer_support:
+        return Accepted(pair, {"support": round(support, 3), "by": "likeness"})
+    return Dropped(pair, UNSUPPORTED)
+
+
+UNSUPPORTED = "its answer does not stand in the document"
+
+
+def same_answer(one: str, other: str) -> bool:
+    """Whether two short answers say the same: equal but for case, articles and punctuation, or one in the other."""
+    a, b = normalise(one), normalise(other)
+    return bool(a and b) and (a == b or (a not in _YES_NO and b not in _YES_NO and (_within(a, b) or _within(b, a))))
+
+
+def _same_pair(pair: QAPair, other: QAPair) -> bool:
+    """Whether two pairs ask the same: in the same words, or in like words with the same answer."""
+    one, two = normalise(pair.question), normalise(other.question)
+    return one == two or (fuzz.token_sort_ratio(one, two) >= _SAME_QUESTION and same_answer(pair.answer, other.answer))
+
+
+def facts(text: str) -> set[str]:
+    """Names, numbers and dates of a text. In German, where all nouns have capitals, only names of several words; in
+    scripts without capitals and spaces only numbers."""
+    if _script(text) == "CJK":
+        return numbers(text)
+    if not _is_german(text):
+        return {term for term in key_terms(text) if not _NUMBER.fullmatch(term)} | numbers(text)
+    names = {
+        word for s in sentences(text) for run in _NAME_RUN.findall(s.partition(" ")[2]) for word in _WORD.findall(run)
+    }
+    return names | numbers(text)
+
+
+def _is_german(text: str) -> bool:
+    words = [word.lower() for word in _WORD.findall(text)]
+    return sum(word in _GERMAN for word in words) > 0.1 * len(words)
+
+
+def numbers(text: str) -> set[str]:
+    """Numbers of a text in digits, without separators of thousands: 1,000 is 1000."""
+    return {re.sub(r"[,.\u00a0\u202f](?=\d{3}(?!\d))", "", number) for number in _NUMBER.findall(text)}
+
+
+def same_language(text: str, other: str) -> bool:
+    """Whether two texts could be in one language: the same script, and enough of the short words in common, which are
+    mostly those that carry a language's grammar. Short texts always could."""
+    if _script(text) != _script(other):
+        return False
+    known = set(_short_words(text))
+    words = _short_words(other)
+    return len(words) < 12 or len(known) < 6 or sum(word in known for word in words) / len(words) >= 0.25
+
+
+def _short_words(text: str) -> list[str]:
+    return [word for word in re.findall(r"\b[^\W\d_]{1,4}\b", text) if word.islower()]
+
+
+def _script(text: str) -> str:
+    """The script of most letters; Japanese counts as Chinese, with which it shares signs."""
+    letters = [c for c in text if c.isalpha()][:500]
+    scripts = Counter(unicodedata.name(c, "UNKNOWN").split()[0] for c in letters)
+    script = scripts.most_common(1)[0][0] if scripts else ""
+    return "CJK" if script in ("HIRAGANA", "KATAKANA") else script
+
+
+def _holds(text: str, term: str) -> bool:
+    return term.casefold() in text.casefold() or term in numbers(text)
+
+
+def _within(inner: str, outer: str) -> bool:
+    """Whether normalized words stand in others, as words; in scripts without spaces, as signs."""
+    return f" {inner} " in f" {outer} " or (not inner.isascii() and _script(inner) == "CJK" and inner in outer)
+
+
+def _listed(terms: Iterable[str]) -> str:
+    shown = sorted(terms)
+    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")

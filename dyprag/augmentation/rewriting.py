@@ -1,0 +1,80 @@
+"""Rewrites: which of a sentence are faithful, how much they differ, and what can be turned without a model."""
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from dyprag.augmentation.english import LIGHT, NUMBERS, same_root
+from dyprag.augmentation.spans import WORD, key_terms
+
+SHARED = 0.75  # of the words of weight, both ways, that a rewrite and its sentence have in common
+_NEGATIONS = frozenset("no not never none nobody nothing without nor neither cannot".split())
+_UNIT = re.compile(r"\d ([^\W\d_]+)")
+_LEAD = re.compile(r"((?:In|At|On|After|Before|Since|For|From|During|By|Until|Around) [^,;:]+), ([^,;:]+)([.!])")
+_POINTS_BACK = re.compile(
+    r"(?:\S+ ){0,3}(?:it|its|he|his|him|she|her|they|their|them|this|that|these|those|there|both|another|also|then|"
+    r"however|later|since then|the other|the same|one|each)\b",
+    re.I,
+)
+_DATED = re.compile(r"([^,;:]+) (in (?:1\d|20)\d\d)([.!])")
+
+
+def faithful(sentence: str, rewrite: str) -> str:
+    """The rewrite if it says the sentence over again, as far as the words tell; else the sentence.
+
+    It keeps the names, numbers and denials and adds none, is of like length, and shares most words of weight: a small
+    model that strays from them makes things up.
+    """
+    words = rewrite.split()
+    invented = {term for term in key_terms(rewrite) if term not in sentence}
+    lost = {term for term in key_terms(sentence) if term not in rewrite}
+    like_length = 0.5 <= len(words) / max(1, len(sentence.split())) <= 1.6
+    other_unit = any(unit.lower() not in sentence.lower() for unit in _UNIT.findall(rewrite))
+    sound = like_length and not (invented or lost or other_unit) and _weights(rewrite) == _weights(sentence)
+    return rewrite if sound and min(_shared(rewrite, sentence), _shared(sentence, rewrite)) >= SHARED else sentence
+
+
+def likeness(one: str, other: str) -> float:
+    """How alike two texts are, letter by letter, from 0 to 1; upper and lower case count as one."""
+    return SequenceMatcher(None, one.casefold(), other.casefold(), autojunk=False).ratio()
+
+
+def turned(sentence: str) -> str:
+    """The sentence with an introduction moved to its end, or a year to its beginning, where that is safe."""
+    if lead := _LEAD.fullmatch(sentence):
+        return f"{lead[2][0].upper()}{lead[2][1:]} {lead[1][0].lower()}{lead[1][1:]}{lead[3]}"
+    if (dated := _DATED.fullmatch(sentence)) and dated[1].split()[0] in ("The", "A", "An", "It", "He", "She", "They"):
+        return f"{dated[2][0].upper()}{dated[2][1:]} {dated[1][0].lower()}{dated[1][1:]}{dated[3]}"
+    return sentence
+
+
+def reordered(originals: Sequence[str], rewrites: Sequence[str], turn: float) -> str:
+    """The sentences of a rewrite in another order: what stands behind a certain place comes first.
+
+    A sentence that points back stays behind the one that it points to, so that nothing is said of something else.
+
+    Args:
+        originals: the document's sentences, which tell what points back.
+        turn: the place, as a share of the document.
+    """
+    blocks: list[list[str]] = []
+    for original, rewrite in zip(originals, rewrites, strict=True):
+        if blocks and _POINTS_BACK.match(original):
+            blocks[-1].append(rewrite)
+        else:
+            blocks.append([rewrite])
+    place = min(max(1, round(turn * len(blocks))), len(blocks) - 1)
+    return " ".join(sentence for block in (*blocks[place:], *blocks[:place]) for sentence in block)
+
+
+def _shared(one: str, other: str) -> float:
+    """The share of one text's words of weight that the other has in some form."""
+    mine, theirs = ([m.group().lower() for m in WORD.finditer(text)] for text in (one, other))
+    weighty = [word for word in mine if word not in LIGHT]
+    return sum(any(same_root(word, other) for other in theirs) for word in weighty) / max(1, len(weighty))
+
+
+def _weights(text: str) -> tuple[set[str], bool]:
+    """Numbers in words, and whether anything is denied."""
+    words = {match.group().lower() for match in WORD.finditer(text)}
+    return words & NUMBERS, bool(words & _NEGATIONS) or "n't" in text

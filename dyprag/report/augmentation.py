@@ -1,0 +1,61 @@
+"""What augmentation brought and what it took, from the rows of the catalogue's view `augmentations`."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from statistics import mean
+from typing import Any
+
+Row = dict[str, Any]
+LEFT = 1  # columns of words
+
+
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines: a column for each product, with sums, means, and the mean quality marks of accepted items."""
+    columns: dict[str, dict[str, str]] = {}
+    for product in dict.fromkeys(row["product"] for row in rows):
+        mine = [row for row in rows if row["product"] == product]
+        requests = _sum(mine, "requests")
+        costs = [row["cost"] for row in mine if row["cost"] is not None]
+        endpoint = {
+            "Requests answered": f"{requests:,}", "Sent again": f"{_sum(mine, 'retries'):,}",
+            "Tokens in": f"{_sum(mine, 'tokens_in'):,}", "Tokens out": f"{_sum(mine, 'tokens_out'):,}",
+            "Cost": f"{sum(costs):.4f}" if costs else "–",
+            "Seconds a request": f"{sum(row['latency'] for row in mine) / requests:.2f}",
+        } if requests else {}  # fmt: skip
+        columns[product.replace("_", " ")] = {
+            "Documents": str(len(mine)), "Items asked for": f"{_sum(mine, 'wanted'):,}",
+            "Accepted": f"{_sum(mine, 'accepted'):,}", "Dropped": f"{_sum(mine, 'dropped'):,}",
+            "Rounds a document": f"{mean(row['rounds'] for row in mine):.2f}", **endpoint,
+            **{f"Mean {mark}": f"{value:.2f}" for mark, value in _quality(mine).items()},
+        }  # fmt: skip
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    return ["", *columns], [[name, *(column.get(name, "–") for column in columns.values())] for name in names]
+
+
+def reasons(rows: Sequence[Row], most: int = 8) -> list[list[str]]:
+    """Why items were dropped, the commonest reasons first, with what is special to a document left out."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        for reason, count in json.loads(row["reasons"]).items():
+            counts[_general(reason)] += count
+    return [[reason, str(count)] for reason, count in counts.most_common(most)]
+
+
+def _general(reason: str) -> str:
+    for start in ("it loses", "it adds"):
+        if reason.startswith(start):
+            return f"{start} names or numbers"
+    return "its answer adds numbers" if reason.startswith("its answer has") else reason.split(" (")[0]
+
+
+def _quality(rows: Sequence[Row]) -> dict[str, float]:
+    marks: dict[str, list[float]] = {}
+    for row in rows:
+        for mark, value in json.loads(row["quality"]).items():
+            marks.setdefault(mark, []).append(value)
+    return {mark.replace("_", " "): mean(values) for mark, values in sorted(marks.items())}
+
+
+def _sum(rows: Sequence[Row], name: str) -> int:
+    return sum(row[name] for row in rows)

@@ -1,0 +1,126 @@
+"""Every answer of an endpoint, on disk from the moment it came: what was paid for once is never asked for again.
+
+    STORE/responses/TIME-PID.jsonl    a line for each answer, or for the end of a product
+
+Each process appends to a file of its own. A line that a kill cut short is passed over. The files are the record of all
+that was spent, the raw text of answers that were not accepted included; the catalogue's `requests` comes from them.
+"""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dyprag.augmentation.products import OpenBatch, Response, Wanted
+from storage.artifacts import Store
+
+logger = logging.getLogger("dyprag.storage")
+FOLDER = "responses"
+Entry = Response | OpenBatch | str  # a str: the key of a product, or the id of a batch, that has ended
+
+
+class Journal:
+    """The answers of one store. Threads of a process share it.
+
+    In memory are only the places of the answers that unfinished products still need.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._folder = store.root / FOLDER
+        self._lock = threading.Lock()
+        self._own: Path | None = None
+        self._places: dict[str, dict[str, tuple[Path, int]]] = {}
+        self._batches: dict[str, OpenBatch] = {}
+        self.tokens: dict[str, tuple[int, int]] = {}  # in and out, by model, of all runs
+        for path, offset, entry in _entries(self._folder):
+            self._note(path, offset, entry)
+
+    def find(self, product_key: str, request_key: str) -> Response | None:
+        """The answer to a request whose product is not finished yet."""
+        with self._lock:
+            place = self._places.get(product_key, {}).get(request_key)
+        if place is None:
+            return None
+        path, offset = place
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return Response(**json.loads(stream.readline())["response"])
+
+    def add(self, response: Response) -> None:
+        """Keep an answer; it has been given to the operating system when this returns, and survives a kill."""
+        self._append({"response": asdict(response)})
+
+    def close(self, product_key: str) -> None:
+        """The product is made, or has failed: its answers stay on disk, and none of them is given again."""
+        with self._lock:
+            known = product_key in self._places
+        if known:
+            self._append({"ended": product_key})
+
+    def open_batch(self, batch: OpenBatch) -> None:
+        """A batch was handed in."""
+        self._append({"batch": asdict(batch)})
+
+    def end_batch(self, batch_id: str) -> None:
+        """Its answers have been fetched, or there will be none."""
+        self._append({"ended": batch_id})
+
+    def open_batches(self) -> Sequence[OpenBatch]:
+        """Those that have not ended, by whatever process they were handed in."""
+        with self._lock:
+            return list(self._batches.values())
+
+    def _append(self, line: dict[str, Any]) -> None:
+        data = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        with self._lock:
+            if self._own is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._own = self._folder / f"{time.time_ns()}-{os.getpid()}.jsonl"
+            with self._own.open("ab") as stream:
+                offset = stream.tell()
+                stream.write(data)
+            self._note(self._own, offset, _entry(line))
+
+    def _note(self, path: Path, offset: int, entry: Entry) -> None:
+        if isinstance(entry, Response):
+            self._places.setdefault(entry.product_key, {})[entry.request] = (path, offset)
+            before = self.tokens.get(entry.model, (0, 0))
+            self.tokens[entry.model] = (before[0] + entry.tokens_in, before[1] + entry.tokens_out)
+        elif isinstance(entry, OpenBatch):
+            self._batches[entry.id] = entry
+        else:
+            self._places.pop(entry, None)
+            self._batches.pop(entry, None)
+
+
+def responses(store: Store, document_id: str | None = None) -> Iterator[Response]:
+    """All answers ever, oldest first; or those about one document."""
+    for _, _, entry in _entries(store.root / FOLDER):
+        if isinstance(entry, Response) and document_id in (None, entry.document_id):
+            yield entry
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, int, Entry]]:
+    for path in sorted(folder.glob("*.jsonl")):
+        offset = 0
+        with path.open("rb") as stream:
+            for data in stream:
+                try:
+                    yield path, offset, _entry(json.loads(data))
+                except (ValueError, TypeError, KeyError):
+                    logger.warning("%s: the line at byte %d cannot be read and is passed over.", path, offset)
+                offset += len(data)
+
+
+def _entry(line: dict[str, Any]) -> Entry:
+    if "response" in line:
+        return Response(**line["response"])
+    if "batch" in line:
+        batch = line["batch"]
+        return OpenBatch(batch["id"], batch["created"], tuple(Wanted(**request) for request in batch["requests"]))
+    return str(line["ended"])

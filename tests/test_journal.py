@@ -1,0 +1,100 @@
+"""The journal: every answer is there after a kill, and none is given again once its product is made."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dyprag.augmentation.products import OpenBatch, Response, Wanted
+from storage.artifacts import Store
+from storage.catalogue import Catalogue
+from storage.journal import Journal, responses
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def answer(request: str, product: str = "p", text: str = "Grüße\u2028 \ud800", tokens: int = 10) -> Response:
+    return Response(request, product, "doc", "ask 1", text, "stop", "m", tokens, 2 * tokens, 40, 0.5, 1, None, 1.5)
+
+
+def test_what_one_process_was_answered_another_finds(store: Store):
+    journal = Journal(store)
+    journal.add(answer("r1"))
+    journal.add(answer("r2", text="b"))
+    for again in (journal, Journal(store)):
+        found = again.find("p", "r1")
+        assert found is not None
+        assert (found.text, found.tokens_out) == ("Grüße\u2028 ?", 20)
+        assert again.find("p", "r2") == answer("r2", text="b")
+        assert again.find("p", "r3") is None
+        assert again.find("q", "r1") is None
+        assert again.tokens == {"m": (20, 40)}
+
+
+def test_of_a_product_that_is_made_nothing_is_given_and_all_is_kept(store: Store):
+    journal = Journal(store)
+    journal.add(answer("r1"))
+    journal.close("p")
+    journal.close("never asked for")
+    assert journal.find("p", "r1") is None
+    again = Journal(store)
+    assert again.find("p", "r1") is None
+    assert again.tokens == {"m": (10, 20)}  # spent all the same
+    assert [response.request for response in responses(store)] == ["r1"]
+    again.add(answer("r1", text="anew"))
+    found = Journal(store).find("p", "r1")
+    assert found is not None
+    assert found.text == "anew"
+
+
+@pytest.mark.parametrize("end", [1, 20, 150])
+def test_a_line_that_a_kill_cut_short_is_passed_over(store: Store, end: int, messages: list[str]):
+    journal = Journal(store)
+    journal.add(answer("r1"))
+    journal.add(answer("r2"))
+    (path,) = (store.root / "responses").iterdir()
+    path.write_bytes(path.read_bytes()[:-end])
+    again = Journal(store)
+    assert again.find("p", "r1") is not None
+    assert (again.find("p", "r2") is None) is (end > 1)  # without its end of line it is whole
+    again.add(answer("r3"))
+    assert Journal(store).find("p", "r3") is not None
+    assert bool(messages) is (end > 1)
+
+
+def test_lines_that_are_no_answers_are_passed_over(store: Store, messages: list[str]):
+    Journal(store).add(answer("r1"))
+    (path,) = (store.root / "responses").iterdir()
+    with path.open("a") as stream:
+        stream.write('[1]\n{"response": {"request": "x"}}\n{"odd": 1}\nnoise\n')
+    assert Journal(store).find("p", "r1") is not None
+    assert len(list(responses(store))) == 1
+    assert len(messages) >= 4
+
+
+def test_batches_stay_open_until_they_have_ended(store: Store):
+    journal = Journal(store)
+    batch = OpenBatch("batch_1", 12.5, (Wanted("r1", "p", "doc", "ask 1", 40),))
+    journal.open_batch(batch)
+    assert list(Journal(store).open_batches()) == [batch]
+    journal.end_batch("batch_1")
+    assert list(Journal(store).open_batches()) == []
+
+
+def test_the_catalogue_has_every_request_once_and_is_rebuilt_from_the_journal(store: Store):
+    journal, catalogue = Journal(store), Catalogue(store)
+    catalogue.prepare()
+    journal.add(answer("r1"))
+    journal.add(answer("r2", tokens=5))
+    for _ in range(2):
+        catalogue.add_requests()
+    rows = catalogue.query("SELECT document_id, requests, retries, tokens_in, tokens_out, cost, latency FROM spending")
+    assert rows == [{"document_id": "doc", "requests": 2, "retries": 2, "tokens_in": 15, "tokens_out": 30,
+                     "cost": None, "latency": 0.5}]  # fmt: skip
+    catalogue.path.unlink()
+    catalogue.prepare()
+    assert catalogue.query("SELECT count(*) AS n FROM requests") == [{"n": 2}]
+    assert "text" not in json.dumps([row["column_name"] for row in catalogue.query("DESCRIBE requests")])
