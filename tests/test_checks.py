@@ -155,7 +155,7 @@ def test_a_pair_that_cannot_be_trusted_is_dropped_with_the_reason(question: str,
 
 def test_no_two_questions_are_the_same():
     first = QAPair("Who built the Ostrel lamp?", "Greta Olmsted", "Greta Olmsted built it.")
-    assert pair("Who then built the Ostrel lamp?", "Greta Olmsted", "Greta Olmsted built it.", first) == (
+    assert pair("Who has built the Ostrel lamp?", "Greta Olmsted", "Greta Olmsted built it.", first) == (
         "it is the same as another one"
     )
     assert pair("Who built the Ostrel lamp in 1911?", "Brevik Harbour", "It was Brevik Harbour.", first) == ""

@@ -156,7 +156,8 @@ def _span_at(sentence: str, words: list[re.Match[str]], index: int) -> tuple[int
         last += 1
     whole = last < index + 3 and not word(last + 1)[:1].isupper() and not is_past(words[last].group())
     phrase = [match.group() for match in words[index : last + 1]]
-    odd = phrase[-1] in ORDINALS | TIME_UNITS or any("'" in part or "’" in part for part in phrase)
+    odd = phrase[-1] in ORDINALS | TIME_UNITS or any(map(is_past, phrase[1:]))
+    odd = odd or any("'" in part or "’" in part for part in phrase)
     whole = whole and not odd and not _ends_in_verb(sentence, words, index, last, word(last + 1))
     return last, "noun" if whole else ""
 
