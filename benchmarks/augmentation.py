@@ -163,6 +163,57 @@ def killed(folder: Path, documents: int) -> list[Figure]:
     ]
 
 
+def local(documents: int = 4) -> list[Figure]:
+    """Tokens per second of the local model's writing, beside a loop that generates for one prompt at a time."""
+    import torch
+
+    from dyprag.augmentation import local as writing
+    from dyprag.augmentation.products import PRODUCTS
+    from dyprag.generation import Generation, Sampling, generate
+    from dyprag.models import load_model
+
+    base = load_model("smollm2-135m", "float32", "cpu")
+    writer = writing.LocalAugmenter(base, PipelineConfig().resolved().augment)
+    texts = load_corpus("demo", None, None, None).documents
+    calls: list[tuple[list[list[int]], Sampling]] = []
+    spent = {"tokens": 0.0, "seconds": 0.0}
+
+    def counted(model: Any, prompts: list[list[int]], sampling: Sampling, batch_size: int) -> list[Generation]:
+        began = time.perf_counter()
+        written = generate(model, prompts, sampling, batch_size=batch_size)
+        spent["seconds"] += time.perf_counter() - began
+        spent["tokens"] += sum(one.tokens for one in written)
+        calls.append((prompts, sampling))
+        return written
+
+    @torch.inference_mode()
+    def alone(prompt: list[int], sampling: Sampling) -> int:
+        sampled = {"do_sample": True, "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": 1.0}
+        ids = torch.tensor([prompt])
+        output = base.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=[base.tokenizer.eos_token_id, *base.newline_ids], pad_token_id=base.tokenizer.pad_token_id,
+            **(sampled if sampling.temperature else {"do_sample": False}),
+        )  # fmt: skip
+        return output.shape[1] - len(prompt)
+
+    for product in PRODUCTS:
+        writer.write(product, texts[documents : documents + 2])  # memory and caches
+    writing.generate = counted  # type: ignore[assignment]
+    began = time.perf_counter()
+    for product in PRODUCTS:
+        writer.write(product, texts[:documents])
+    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    tokens = sum(alone(prompt, sampling) for prompts, sampling in calls for prompt in prompts)
+    loop = tokens / (time.perf_counter() - began)
+    rate = spent["tokens"] / spent["seconds"]
+    print(f"local: {seconds / documents:.1f} s a document, the ranking of its pairs included")
+    return [
+        figure("local model's tokens per second", rate, "/s", ">= 4 x one prompt at a time", rate >= 4 * loop, loop)
+    ]
+
+
 def figure(name: str, value: float, unit: str, goal: float | str, holds: bool, baseline: float | None = None) -> Figure:
     """One row of the results."""
     ratio = None if baseline is None else round(value / baseline, 2)
@@ -176,6 +227,7 @@ def main(documents: int) -> None:
     for side in (steady, killed):
         with tempfile.TemporaryDirectory() as folder:
             figures += side(Path(folder), documents if side is steady else max(1, documents * 3 // 10))
+    figures += local()
     for row in figures:
         beside = "" if row["baseline"] is None else f", one at a time {row['baseline']} ({row['ratio']} x)"
         print(f"{row['name']}: {row['value']:g} {row['unit']}{beside}; goal {row['goal']}; holds: {row['holds']}")

@@ -80,12 +80,13 @@ def _augment_in_batches(run: Stage, corpus_key: str) -> list[Work]:
     """Fetch what is ready, go as far as that allows, hand in what is wanted next; stay with it as long as is set."""
     until = time.monotonic() + run.config.augment.api.batch_wait
     while True:
-        still_open = fetch_batches(run.config)[1]
-        work = _augment(run, corpus_key)
+        still_open, handed_in = 0, []
         try:
+            still_open = fetch_batches(run.config)[1]
+            work = _augment(run, corpus_key)
             handed_in = hand_in_batches(run.config)
         except Stopped as stop:
-            run.reason, handed_in = str(stop), []
+            work, run.reason = _augment(run, corpus_key), str(stop)
         waits = any(item.state == "waiting" for item in work)
         left = until - time.monotonic()
         if not waits or left <= 0 or not (still_open or handed_in):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dyprag.augmentation.products import OpenBatch, Response, Wanted
+from dyprag.errors import StoreError
 from storage.artifacts import Store
 
 logger = logging.getLogger("dyprag.storage")
@@ -78,12 +79,18 @@ class Journal:
     def _append(self, line: dict[str, Any]) -> None:
         data = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         with self._lock:
-            if self._own is None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._own = self._folder / f"{time.time_ns()}-{os.getpid()}.jsonl"
-            with self._own.open("ab") as stream:
-                offset = stream.tell()
-                stream.write(data)
+            try:
+                if self._own is None:
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    self._own = self._folder / f"{time.time_ns()}-{os.getpid()}.jsonl"
+                with self._own.open("ab") as stream:
+                    offset = stream.tell()
+                    stream.write(data)
+            except OSError as error:
+                raise StoreError(
+                    f"journal {self._own or self._folder}", f"an answer cannot be kept in it ({error.strerror})",
+                    "Free disk space or mend the folder's rights, then run again.",
+                ) from error  # fmt: skip
             self._note(self._own, offset, _entry(line))
 
     def _note(self, path: Path, offset: int, entry: Entry) -> None:

@@ -9,9 +9,10 @@ from hashlib import blake2b
 from itertools import count as numbers
 from typing import Any
 
-from dyprag.augmentation.spans import Candidate, candidates, sentences
+from dyprag.augmentation.spans import sentences
 
 Json = dict[str, Any]
+_SPAN = re.compile(r"\d+(?:[.,]\d+)*(?: [a-z]{3,})?|[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)*")
 
 
 @dataclass(frozen=True)
@@ -128,17 +129,12 @@ def good_pairs(document: str) -> tuple[Json, ...]:
     subjects = [title, *sentences(text)]
     pairs: dict[str, Json] = {}
     questions: set[str] = set()
-    for candidate in candidates(title="", text=text) or _words(text):
-        question = _question(candidate.start, subjects, candidate.sentence, candidate.answer)
-        known = candidate.answer.lower() in pairs or question in questions
-        if (
-            not known
-            and _whole(candidate.sentence, candidate.answer)
-            and candidate.answer.lower() not in question.lower()
-        ):
+    for sentence, answer in _spans(text) or _words(text):
+        question = _question("What", subjects, sentence, answer)
+        known = answer.lower() in pairs or question in questions
+        if not known and _whole(sentence, answer) and answer.lower() not in question.lower():
             questions.add(question)
-            answers = {"answer": candidate.answer, "full_answer": candidate.sentence}
-            pairs[candidate.answer.lower()] = {"question": question, **answers}
+            pairs[answer.lower()] = {"question": question, "answer": answer, "full_answer": sentence}
     return tuple(pairs.values())
 
 
@@ -149,11 +145,16 @@ def _whole(sentence: str, answer: str) -> bool:
     return bool(found) and not cut
 
 
-def _words(text: str) -> list[Candidate]:
-    """Single words to ask for, where none of the spans of an English text are found."""
+def _spans(text: str) -> list[tuple[str, str]]:
+    """(sentence, answer) of names and of numbers with their unit inside the sentences."""
+    found = [(s, match) for s in sentences(text) for match in _SPAN.finditer(s) if match.start()]
+    return [(sentence, match.group()) for sentence, match in found]
+
+
+def _words(text: str) -> list[tuple[str, str]]:
+    """The same of single words, where there are no such spans."""
     inner = [(s, word) for s in sentences(text) for word in re.findall(r"\w+", s)[1:] if len(word) > 3]
-    inner.sort(key=lambda found: found[1].islower())
-    return [Candidate(sentence, word, "What") for sentence, word in inner]
+    return sorted(inner, key=lambda found: found[1].islower())
 
 
 def _question(start: str, subjects: list[str], sentence: str, answer: str) -> str:

@@ -57,13 +57,18 @@ def test_a_rewrite_that_breaks_off_is_not_taken():
         ('{"qa_pairs": []}', "is empty"),
         ('{"qa_pairs": [{"q": "Who?"}]}', "item 1 of qa_pairs: question: Field required"),
         ('{"qa_pairs": [{"question": "  ", "answer": "a", "full_answer": "b"}]}', "question: String should have"),
-        ('{"qa_pairs": ["Who?"]}', "item 1 of qa_pairs: it: Input should be"),
+        ('{"qa_pairs": ["Who?"]}', "item 1 of qa_pairs: it is no object"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_words_for_the_model(text: str, fault: str):
     items, error = read_items(text, "qa_pairs")
     assert items == []
     assert fault in error
+
+
+def test_halves_of_surrogate_pairs_which_no_file_can_hold_become_question_marks():
+    (rewrite,) = read_items('{"rewrites": ["a \\ud83d b"]}', "rewrites")[0]
+    assert rewrite == "a ? b"
 
 
 def test_one_bad_item_does_not_spoil_the_others():

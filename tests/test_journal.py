@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dyprag.augmentation.products import OpenBatch, Response, Wanted
+from dyprag.errors import StoreError
 from storage.artifacts import Store
 from storage.catalogue import Catalogue
 from storage.journal import Journal, responses
@@ -98,3 +99,9 @@ def test_the_catalogue_has_every_request_once_and_is_rebuilt_from_the_journal(st
     catalogue.prepare()
     assert catalogue.query("SELECT count(*) AS n FROM requests") == [{"n": 2}]
     assert "text" not in json.dumps([row["column_name"] for row in catalogue.query("DESCRIBE requests")])
+
+
+def test_a_journal_that_cannot_be_written_is_one_clear_error(store: Store):
+    (store.root / "responses").write_text("a file where the journal wants a folder")
+    with pytest.raises(StoreError, match=r"an answer cannot be kept in it .*Free disk space"):
+        Journal(store).add(answer("r1"))

@@ -64,16 +64,24 @@ def read_items(text: str, product: ProductName, cut: bool = False) -> tuple[list
     for number, value in enumerate(values, start=1):
         try:
             if product == "rewrites":
-                (rewrite,) = _Rewrites.model_validate({"rewrites": [value]}).rewrites
+                (rewrite,) = _Rewrites.model_validate({"rewrites": [_whole(value)]}).rewrites
                 items += [rewrite] if rewrite else []
             else:
-                pair = _Pair.model_validate(value)
+                pair = _Pair.model_validate({name: _whole(part) for name, part in dict(value).items()})
                 items.append(QAPair(pair.question, pair.answer, pair.full_answer))
-        except ValidationError as invalid:
+        except (TypeError, ValueError) as invalid:
+            if not isinstance(invalid, ValidationError):
+                error = error or f"item {number} of {product}: it is no object."
+                continue
             first = invalid.errors()[0]
             where = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and part != product)
             error = error or f"item {number} of {product}: {where or 'it'}: {first['msg']}."
     return items, error
+
+
+def _whole(value: Any) -> Any:
+    """A text without halves of surrogate pairs, which no file can hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _breaks_off(text: str) -> bool:

@@ -36,12 +36,13 @@ class Batches:
     def __init__(self, endpoint: Endpoint, journal: Journal) -> None:
         self._endpoint, self._journal = endpoint, journal
         self._wanted: dict[str, Request] = {}
+        self._keys: dict[str, set[str]] = {}  # of the requests in each open batch
 
     def wanted(self, request: Request) -> Waiting:
         """Put a request on the list of the next batch, if it is in none yet; gives what its document is to raise."""
         subject = f"document {request.document_id!r}"
         for batch in self._journal.open_batches():
-            if any(wanted.key == request.key for wanted in batch.requests):
+            if request.key in self._keys.setdefault(batch.id, {wanted.key for wanted in batch.requests}):
                 hours = (time.time() - batch.created) / 3600
                 reason = f"its {request.label!r} is in batch {batch.id}, handed in {hours:.1f} hours ago"
                 return Waiting(subject, reason, "Run again later to fetch the answers.")
@@ -76,7 +77,16 @@ class Batches:
         """Look at the open batches, and put the answers of those that have ended into the journal.
 
         A request that was not answered (the batch failed or expired, or the endpoint had an error) is wanted again.
+
+        Raises:
+            Stopped: the endpoint cannot be asked now.
         """
+        try:
+            return await self._fetch()
+        except openai.APIError as error:
+            raise self._refused("it does not tell of its batches", error) from None
+
+    async def _fetch(self) -> Fetched:
         answers = unanswered = still_open = 0
         for batch in self._journal.open_batches():
             try:
@@ -92,6 +102,13 @@ class Batches:
             self._journal.end_batch(batch.id)
             answers, unanswered = answers + len(got), unanswered + len(batch.requests) - len(got)
         return Fetched(answers, unanswered, still_open)
+
+    def _refused(self, reason: str, error: openai.APIError) -> Stopped:
+        status = f"{error.status_code}" if isinstance(error, openai.APIStatusError) else type(error).__name__
+        return Stopped(
+            f"the endpoint {self._endpoint.client.base_url}", f"{reason} ({status})",
+            "Try again later, or set augment.api.batch=false.",
+        )  # fmt: skip
 
     def _within_budget(self, requests: list[Request]) -> list[Request]:
         """The first requests that the budget allows, beside those that are being answered."""
@@ -120,11 +137,7 @@ class Batches:
                 input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
             )
         except openai.APIError as error:
-            status = f"{error.status_code}" if isinstance(error, openai.APIStatusError) else type(error).__name__
-            raise Stopped(
-                f"the endpoint {client.base_url}", f"it takes no batch ({status})",
-                "Try again later, or set augment.api.batch=false.",
-            ) from None  # fmt: skip
+            raise self._refused("it takes no batch", error) from None
         wanted = tuple(Wanted(r.key, r.product_key, r.document_id, r.label, r.bytes) for r, _ in lines)
         batch = OpenBatch(handle.id, time.time(), wanted)
         self._journal.open_batch(batch)

@@ -99,8 +99,8 @@ class Endpoint:
                 raise _MalformedBody(f"a malformed body: {error}") from None
             seconds = time.monotonic() - began
         self._breaker.answered()
-        if answer.usage:  # what was taken too little; what was taken too much shows in the next expectation
-            await self._tokens.take(answer.usage.prompt_tokens + answer.usage.completion_tokens - expected)
+        if used := _usage(answer):  # what was taken too little; too much shows in the next expectation
+            await self._tokens.take(sum(used) - expected)
         return answer, seconds
 
     def body(self, request: Request) -> dict[str, Any]:
@@ -127,11 +127,13 @@ class Endpoint:
 
     def response(self, request: Request | Wanted, answer: ChatCompletion, seconds: float, retries: int) -> Response:
         """An answer with what it took; where the server does not tell the tokens, they are estimated."""
-        text = (answer.choices[0].message.content or "") if answer.choices else ""
-        finish = (answer.choices[0].finish_reason or "") if answer.choices else ""
-        usage = getattr(answer, "usage", None)
-        tokens_in = usage.prompt_tokens if usage else int(request.bytes / BYTES_PER_TOKEN)
-        tokens_out = usage.completion_tokens if usage else int(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
+        choice = answer.choices[0] if answer.choices else None
+        content = getattr(getattr(choice, "message", None), "content", None)
+        text = content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
+        finish = str(getattr(choice, "finish_reason", None) or "")
+        tokens_in, tokens_out = _usage(answer) or (
+            int(request.bytes / BYTES_PER_TOKEN), int(len(text.encode()) / BYTES_PER_TOKEN)
+        )  # fmt: skip
         for place, amount in enumerate((1, request.bytes, tokens_in, tokens_out)):
             self._seen[place] += amount
         price = cost(self.api.prices.get(self.api.model), tokens_in, tokens_out)
@@ -173,6 +175,8 @@ class Endpoint:
     def _adapts(self, error: openai.BadRequestError, body: Mapping[str, Any]) -> bool:
         """Whether a request was refused for a parameter that it can do without, which is left out from now on."""
         message = f"{error.message} {error.param or ''}".lower()
+        if "context" in message or "too long" in message:  # that is the document's fault
+            return False
         form = body.get("response_format", {}).get("type")
         about_form = any(word in message for word in ("response_format", "json_object", "schema", "grammar"))
         if self.api.answer_format == "auto" and form and about_form:
@@ -196,10 +200,15 @@ class _MalformedBody(Exception):
     """An answer with status 200 that is no chat completion."""
 
 
+def _usage(answer: ChatCompletion) -> tuple[int, int] | None:
+    """Tokens in and out, where the server tells both."""
+    used = getattr(answer, "usage", None)
+    found = getattr(used, "prompt_tokens", None), getattr(used, "completion_tokens", None)
+    return (found[0], found[1]) if isinstance(found[0], int) and isinstance(found[1], int) else None
+
+
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that an answer asks to wait."""
-    if "retry-after-ms" in headers:
-        return float(headers["retry-after-ms"]) / 1000
     value = headers.get("retry-after")
     if not value:
         return None

@@ -102,17 +102,17 @@ def augmentation_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
     endpoint counted them, else seconds."""
     figure = _figure(2.8)
     items, effort = figure.subplots(1, 2)
-    products = list(dict.fromkeys(row["product"] for row in rows))
     tokens = any(row["tokens_out"] for row in rows)
-    for product, colour in zip(products, (BLUE, ORANGE), strict=False):
-        mine = [row for row in rows if row["product"] == product]
-        label = product.replace("_", " ")
-        counts = [row["accepted"] for row in mine]
-        items.hist(counts, [n - 0.5 for n in range(max(counts) + 2)], color=colour, alpha=0.7, label=label)
-        took = [row["tokens_in"] + row["tokens_out"] if tokens else row["seconds"] for row in mine]
-        effort.hist(took, 20, color=colour, alpha=0.7, label=label)
+    took = [row["tokens_in"] + row["tokens_out"] if tokens else row["seconds"] for row in rows]
+    counts = [row["accepted"] for row in rows]
+    bins = [max(took) * place / 20 for place in range(21)]
+    for product, colour in zip(dict.fromkeys(row["product"] for row in rows), (BLUE, ORANGE), strict=False):
+        mine = [place for place, row in enumerate(rows) if row["product"] == product]
+        style: dict[str, Any] = {"color": colour, "alpha": 0.7, "label": product.replace("_", " ")}
+        items.hist([counts[place] for place in mine], [n - 0.5 for n in range(max(counts) + 2)], **style)
+        effort.hist([took[place] for place in mine], bins if max(took) else 1, **style)
     items.set_xlabel("accepted items of a document")
-    effort.set_xlabel("tokens of a document, in and out" if tokens else "seconds of a document")
+    effort.set_xlabel("tokens of a document, in and out" if tokens else "seconds until it was there")
     for axes in (items, effort):
         axes.set_ylabel("documents")
         axes.locator_params(axis="y", integer=True)
