@@ -78,7 +78,7 @@ def test_a_run_makes_every_artifact_and_a_second_run_makes_nothing(
     second = run_pipeline(settings)
     assert set(made(second).values()) == {0}
     assert artifacts(settings) == ARTIFACTS
-    assert "augment: 3 in all: 3 cached, 0 made" in messages
+    assert any(message.startswith("augment: 3 in all: 3 cached, 0 made") for message in messages)
     assert "parametrize: 3 in all: 3 cached, 0 made" in messages
 
 
@@ -198,7 +198,7 @@ def _limited_memory(spare_bytes: int, work: Callable[[], Any]) -> Any:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux: the memory is limited by setrlimit")
 def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: Path, settings: dict[str, Any]):
-    long_text = " ".join(f"The Ostrel lamp number {n} was built in 1911 by Greta Olmsted." for n in range(50))
+    long_text = " ".join(f"The Ostrel lamp number {n} was built in {1800 + n} by Greta Olmsted." for n in range(50))
     rows = [{"id": "heavy", "text": long_text}, *({"id": i, "text": text} for i, text in TEXTS.items())]
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
     settings["corpus"]["questions"] = None

@@ -66,6 +66,7 @@ def test_after_a_kill_in_the_middle_of_parametrization_only_the_missing_document
     lines = (tmp_path / "second.log").read_text().splitlines()
     summaries = {s["stage"]: s for s in json.loads(next(line for line in lines if line.startswith("[")))}
     assert summaries["parametrize"] == {
-        "stage": "parametrize", "done": 12, "cached": len(finished), "failed": 0, "waiting": 0,
+        "stage": "parametrize", "done": 12, "cached": len(finished), "failed": 0, "waiting": 0, "partial": 0,
+        "reason": "",
     }  # fmt: skip
     assert summaries["augment"]["cached"] == 12

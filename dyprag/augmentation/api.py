@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from dyprag.augmentation.answers import read_items, schema
 from dyprag.augmentation.batches import Batches, Fetched
-from dyprag.augmentation.checks import UNSUPPORTED, check_pair, check_rewrite, same_answer
+from dyprag.augmentation.checks import UNSUPPORTED, check_item, same_answer
 from dyprag.augmentation.endpoint import Endpoint
 from dyprag.augmentation.limits import cost
 from dyprag.augmentation.products import (
@@ -205,10 +205,7 @@ class Writing:
         return Dropped(pair, f"{UNSUPPORTED}, and with the passage the model answers otherwise")
 
     def _checked(self, item: Item) -> Accepted | Dropped:
-        others = [accepted.item for accepted in self.accepted]
-        if isinstance(item, QAPair):
-            return check_pair(self._document, item, [o for o in others if isinstance(o, QAPair)], self._settings)
-        return check_rewrite(self._document, item, [o for o in others if isinstance(o, str)], self._settings)
+        return check_item(self._document, item, self.accepted, self._settings)
 
     def _notes(self) -> str:
         """What a further round is told of those before it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from rapidfuzz import fuzz
 
-from dyprag.augmentation.products import Accepted, Dropped
+from dyprag.augmentation.products import Accepted, Dropped, Item
 from dyprag.augmentation.spans import key_terms, sentences
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
@@ -22,6 +22,16 @@ _REFERS = re.compile(r"\b(according to|in|from|by|of) (the|this) (passage|text|d
 _SAME_QUESTION = 90  # per cent of likeness above which two questions are one
 _LENGTHS = (0.4, 2.5)  # of a rewrite, as a share of the document's
 _YES_NO = frozenset({"yes", "no"})
+
+
+def check_item(
+    document: Document, item: Item, accepted: Sequence[Accepted], settings: AugmentSettings
+) -> Accepted | Dropped:
+    """Whether an item can be trusted, beside those of its product that are accepted already."""
+    others = [one.item for one in accepted]
+    if isinstance(item, QAPair):
+        return check_pair(document, item, [other for other in others if isinstance(other, QAPair)], settings)
+    return check_rewrite(document, item, [other for other in others if isinstance(other, str)], settings)
 
 
 def check_rewrite(

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from dyprag.augmentation.checks import check_pair, check_rewrite
+from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
 from dyprag.augmentation.questions import ask_prompt, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
@@ -83,51 +83,35 @@ class LocalAugmenter:
 
     def write(self, product: ProductName, documents: Sequence[Document]) -> list[Product | Exception]:
         """One product of several documents, with what did not pass the checks; or the error of a document."""
-        make = self._checked_rewrites if product == "rewrites" else self._checked_pairs
-        return make(documents)
+        written: list[list[ScoredPair] | list[str] | Exception] = [
+            *(self.rewrites_many(documents) if product == "rewrites" else self.qa_pairs_many(documents))
+        ]
+        return [
+            found if isinstance(found, Exception) else self._checked(document, found)
+            for document, found in zip(documents, written, strict=True)
+        ]
+
+    def _checked(self, document: Document, written: Sequence[ScoredPair | str]) -> Product | Exception:
+        accepted: list[Accepted] = []
+        dropped: list[Dropped] = []
+        for one in written:
+            item, marks = (one.pair, one.marks) if isinstance(one, ScoredPair) else (one, {})
+            verdict = check_item(document, item, accepted, self._settings)
+            if isinstance(verdict, Accepted):
+                accepted.append(Accepted(item, {**marks, **verdict.marks}))
+            else:
+                dropped.append(verdict)
+        if any(isinstance(one, ScoredPair) for one in written) and not accepted:
+            return DocumentError(
+                f"document {document.id!r}", "none of the pairs that the model wrote about it passed the checks",
+                "Give it more text, or leave it out.",
+            )  # fmt: skip
+        return Product(tuple(accepted), tuple(dropped))
 
     def _numbered(
         self, product: ProductName, documents: Sequence[Document]
     ) -> Iterable[tuple[int, Product | Exception]]:
         return enumerate(self.write(product, documents))
-
-    def _checked_rewrites(self, documents: Sequence[Document]) -> list[Product | Exception]:
-        results: list[Product | Exception] = []
-        for document, texts in zip(documents, self.rewrites_many(documents), strict=True):
-            if isinstance(texts, Exception):
-                results.append(texts)
-                continue
-            accepted: list[Accepted] = []
-            dropped: list[Dropped] = []
-            for text in texts:
-                others = [str(one.item) for one in accepted]
-                verdict = check_rewrite(document, text, others, self._settings)
-                accepted += [verdict] if isinstance(verdict, Accepted) else []
-                dropped += [verdict] if isinstance(verdict, Dropped) else []
-            results.append(Product(tuple(accepted), tuple(dropped)))
-        return results
-
-    def _checked_pairs(self, documents: Sequence[Document]) -> list[Product | Exception]:
-        results: list[Product | Exception] = []
-        for document, found in zip(documents, self.qa_pairs_many(documents), strict=True):
-            if isinstance(found, Exception):
-                results.append(found)
-                continue
-            accepted: list[Accepted] = []
-            dropped: list[Dropped] = []
-            for scored in found:
-                others = [one.item for one in accepted if isinstance(one.item, QAPair)]
-                verdict = check_pair(document, scored.pair, others, self._settings)
-                if isinstance(verdict, Accepted):
-                    accepted.append(Accepted(scored.pair, {**scored.marks, **verdict.marks}))
-                else:
-                    dropped.append(verdict)
-            nothing = DocumentError(
-                f"document {document.id!r}", "none of the pairs that the model wrote about it passed the checks",
-                "Give it more text, or leave it out.",
-            )  # fmt: skip
-            results.append(Product(tuple(accepted), tuple(dropped)) if accepted else nothing)
-        return results
 
     def refusal(self, document: Document) -> DocumentError | None:
         """Why a document cannot be augmented: it has no text, or is too long for the model; None where it can."""
