@@ -139,6 +139,10 @@ class ApiSettings(Section):
             raise ValueError(f"max_cost needs the price of {self.model!r} (set prices, too)")
         if self.base_url and "@" in self.base_url.split("://", 1)[-1].split("/", 1)[0]:
             raise ValueError("base_url holds a user name or password (put the key into key_env or key_block)")
+        if ours := sorted(
+            {"max_tokens", "max_completion_tokens", "n", "stream", "model", "messages"} & {*self.extra_body}
+        ):
+            raise ValueError(f"extra_body holds {', '.join(ours)} (which other settings decide; leave it out)")
         return self
 
 

@@ -87,8 +87,12 @@ class Journal:
                     offset = stream.tell()
                     stream.write(data)
             except OSError as error:
+                failed, self._own = (
+                    self._own or self._folder,
+                    None,
+                )  # a line that was cut short stays the last of its file
                 raise StoreError(
-                    f"journal {self._own or self._folder}", f"an answer cannot be kept in it ({error.strerror})",
+                    f"journal {failed}", f"an answer cannot be kept in it ({error.strerror})",
                     "Free disk space or mend the folder's rights, then run again.",
                 ) from error  # fmt: skip
             self._note(self._own, offset, _entry(line))

@@ -4,7 +4,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import CancelledError, Future, as_completed
 from dataclasses import asdict
 from statistics import mean
 from time import perf_counter, sleep
@@ -87,6 +87,8 @@ def _augment(
             with one_document(job.document_id):
                 records.append(_store(store, job, product, future.result(), perf_counter() - began, config))
             writer.stored(job.products[product])
+        except CancelledError:  # its stage has ended
+            errors.append(Stopped(f"document {job.document_id!r}", "its stage has ended", "Run again."))
         except Exception as error:
             errors.append(error)
     return [_tried(job, *made[job.document_id], number) for job in jobs]
@@ -214,13 +216,15 @@ def endpoint_key(api: ApiSettings) -> str:
 
         try:
             block: Any = Secret.load(api.key_block)
-            return str(block.get())
+            return str(block.get()).strip()
         except ValueError as error:
             raise ConfigError(
                 "setting 'augment.api.key_block'", f"there is no Secret block {api.key_block!r}",
                 "Make it in the UI (Blocks) or choose another.",
             ) from error  # fmt: skip
-    key = os.environ.get(api.key_env, "")
+    key = os.environ.get(api.key_env, "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(f"environment variable {api.key_env}", "it holds signs that no key has", "Set it anew.")
     if not key and not api.base_url and not os.environ.get("OPENAI_BASE_URL"):
         raise ConfigError(
             f"environment variable {api.key_env}", "it holds no key", "Set it, or augment.api.key_block, or base_url."

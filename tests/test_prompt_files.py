@@ -61,6 +61,7 @@ def test_an_own_prompt_stands_in_for_the_built_in_and_changes_the_digest(tmp_pat
     [
         ("version: 1\nuser: $document and $count", r"\$notes is missing"),
         ("version: 1\nuser: $document $count $notes $extra", r"\$extra is missing or unknown"),
+        ("version: 1\nuser: $document $count $notes for $5", r"a \$ in it begins no variable"),
         ("user: $document $count $notes", "it lacks 'version'"),
         ("version: 1", "it lacks 'version' .* or 'user'"),
         ("- a", "it lacks 'version'"),

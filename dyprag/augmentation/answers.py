@@ -1,6 +1,7 @@
 """From a model's text to items: tolerant of prose, fences and broken JSON around them, strict about their form."""
 
 import json
+import re
 from typing import Any
 
 import json_repair
@@ -54,12 +55,15 @@ def read_items(text: str, product: ProductName, cut: bool = False) -> tuple[list
     Args:
         cut: the answer is known to have ended at the limit of its tokens.
     """
-    values = _list(json_repair.loads(text), product)
+    try:
+        values = _list(json_repair.loads(text), product)
+    except (ValueError, TypeError, RecursionError):  # what no parser can make sense of
+        values = None
     if values is None:
         return [], f'it holds no JSON object with a list "{product}".'
     items: list[Item] = []
     error = "" if values else f'the list "{product}" is empty.'
-    if values and (cut or _breaks_off(text)):  # what the parser closed for it is not what was to be said
+    if values and (cut or _breaks_off(text, product)):  # what the parser closed for it is not what was to be said
         values, error = values[:-1], "it breaks off."
     for number, value in enumerate(values, start=1):
         try:
@@ -84,16 +88,23 @@ def _whole(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-def _breaks_off(text: str) -> bool:
-    """Whether JSON begins in a text and does not come to its end."""
+def _breaks_off(text: str, product: str) -> bool:
+    """Whether the JSON in a text does not come to its end: a string or a bracket of it stays open."""
+    named = text.rfind("{", 0, max(0, text.find(f'"{product}"')))
     starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
-    if not starts:
-        return False
+    begin = named if named >= 0 else min(starts, default=len(text))
     try:
-        json.JSONDecoder().raw_decode(text, min(starts))
+        json.JSONDecoder().raw_decode(text, begin)
+        return False
     except ValueError:
-        return not text.rstrip().rstrip("`").rstrip().endswith(("}", "]"))
-    return False
+        pass
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", text[begin:], flags=re.DOTALL)
+    depth = 0
+    for sign in bare:
+        depth += (sign in "{[") - (sign in "}]")
+        if sign in "}]" and depth <= 0:
+            return False
+    return depth > 0
 
 
 def _list(value: Any, product: ProductName) -> list[Any] | None:

@@ -32,7 +32,7 @@ from dyprag.augmentation.products import (
 from dyprag.augmentation.prompt_files import PromptFile, prompt_file
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
-from dyprag.errors import DocumentError
+from dyprag.errors import DocumentError, Stopped, StoreError
 
 Result = TypeVar("Result")
 Ask = Callable[[str, tuple[Message, ...], Any], Awaitable[Response]]
@@ -52,6 +52,7 @@ class ApiAugmenter:
         self, settings: AugmentSettings, key: str, journal: Journal, tokens: dict[str, tuple[int, int]] | None = None
     ) -> None:
         self.settings, self._journal = settings, journal
+        self._closed = False
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="dyprag-requests").start()
         before = tokens or {}
@@ -66,6 +67,10 @@ class ApiAugmenter:
 
     def begin(self, document: Document, product: ProductName, key: str) -> Future[Product]:
         """Begin to write a product; see `Augmenter.begin`."""
+        if self._closed:
+            ended: Future[Product] = Future()
+            ended.set_exception(Stopped("augmentation", "its stage has ended", "Run again."))
+            return ended
         return asyncio.run_coroutine_threadsafe(self._make(document, product, key), self._loop)
 
     def stored(self, key: str) -> None:
@@ -74,8 +79,16 @@ class ApiAugmenter:
 
     def close(self) -> None:
         """Nothing more will be begun: the connections and the event loop end."""
-        self._run(self.endpoint.client.close())
+        self._closed = True
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _end(self) -> None:
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:  # their documents' tasks wait for them
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self.endpoint.client.close()
 
     def fetch(self) -> Fetched:
         """The answers of the batches that have ended, into the journal; see `Batches.fetch`."""
@@ -104,7 +117,10 @@ class ApiAugmenter:
                 raise self._batches.wanted(request)
             if response is None:
                 response = await self.endpoint.complete(request)
-                self._journal.add(response)
+                try:
+                    self._journal.add(response)
+                except StoreError as error:  # what is paid for could not be kept
+                    raise self.endpoint.stop(f"{error.reason}: {error.subject}", error.remedy) from error
             if response.finish == "refused":
                 self._journal.close(key)
                 raise DocumentError(

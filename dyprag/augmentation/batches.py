@@ -8,8 +8,10 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import openai
+from openai._models import construct_type
 from openai.types import Batch as Handle
 from openai.types.chat import ChatCompletion
 
@@ -65,6 +67,8 @@ class Batches:
                 lines.append((request, self._line(request)))
                 size += len(lines[-1][1])
             made.append(await self._hand_in(lines))
+            for request, _ in lines:
+                self._wanted.pop(request.key, None)
         self._wanted = {}
         if left:
             raise Stopped(
@@ -98,7 +102,9 @@ class Batches:
                 continue
             got = await self._answers(handle, batch) if handle is not None else []
             for response in got:
-                self._journal.add(response)
+                if self._journal.find(response.product_key, response.request) is None:
+                    self._journal.add(response)
+                    self._endpoint.budget.count(response)
             self._journal.end_batch(batch.id)
             answers, unanswered = answers + len(got), unanswered + len(batch.requests) - len(got)
         return Fetched(answers, unanswered, still_open)
@@ -150,7 +156,10 @@ class Batches:
         for file in (handle.output_file_id, handle.error_file_id):
             if not file:
                 continue
-            content = await self._endpoint.client.files.content(file)
+            try:
+                content = await self._endpoint.client.files.content(file)
+            except openai.NotFoundError:
+                continue  # gone: what was in it is asked for again
             for text in content.text.split("\n"):
                 try:
                     line = json.loads(text)
@@ -165,7 +174,8 @@ class Batches:
     def _read(self, request: Wanted, reply: dict[str, object]) -> Response | None:
         """The answer to one request; None where it is worth asking again."""
         if reply.get("status_code") == 200:
-            return self._endpoint.response(request, ChatCompletion.model_validate(reply["body"]), 0.0, 0)
+            answer: Any = construct_type(type_=ChatCompletion, value=reply["body"])
+            return self._endpoint.response(request, answer, 0.0, 0)
         if reply.get("status_code") in (400, 413, 422):
             refusal = json.dumps(reply.get("body"), ensure_ascii=False)[:300]
             return Response(**{

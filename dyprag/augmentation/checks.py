@@ -21,6 +21,7 @@ _GERMAN = frozenset("der die das den dem des und ist im ein eine einen wurde mit
 _REFERS = re.compile(r"\b(according to|in|from|by|of) (the|this) (passage|text|document|article|excerpt)\b", re.I)
 _SAME_QUESTION = 90  # per cent of likeness above which two questions are one
 _LENGTHS = (0.4, 2.5)  # of a rewrite, as a share of the document's
+_DENIALS = frozenset("not no never unknown neither nor or maybe perhaps".split())
 _YES_NO = frozenset({"yes", "no"})
 
 
@@ -103,9 +104,15 @@ UNSUPPORTED = "its answer does not stand in the document"
 
 
 def same_answer(one: str, other: str) -> bool:
-    """Whether two short answers say the same: equal but for case, articles and punctuation, or one in the other."""
+    """Whether two short answers say the same: equal but for case, articles and punctuation, or one in the other with
+    few words more, none of which denies it or leaves it open."""
     a, b = normalise(one), normalise(other)
-    return bool(a and b) and (a == b or (a not in _YES_NO and b not in _YES_NO and (_within(a, b) or _within(b, a))))
+    shorter, longer = sorted((a, b), key=len)
+    if not shorter or a == b:
+        return bool(shorter)
+    open_ended = set(longer.split()) & _DENIALS or {shorter} & _YES_NO
+    near = len(longer.split()) <= 2 * len(shorter.split()) + 2
+    return not open_ended and near and _within(shorter, longer)
 
 
 def _same_pair(pair: QAPair, other: QAPair) -> bool:
@@ -120,7 +127,8 @@ def facts(text: str) -> set[str]:
     if _script(text) == "CJK":
         return numbers(text)
     if not _is_german(text):
-        return {term for term in key_terms(text) if not _NUMBER.fullmatch(term)} | numbers(text)
+        names = {re.sub(r"['’]s$", "", term) for term in key_terms(text) if not term[0].isdigit()}
+        return names | numbers(text)
     names = {
         word for s in sentences(text) for run in _NAME_RUN.findall(s.partition(" ")[2]) for word in _WORD.findall(run)
     }
@@ -160,7 +168,11 @@ def _script(text: str) -> str:
 
 
 def _holds(text: str, term: str) -> bool:
-    return term.casefold() in text.casefold() or term in numbers(text)
+    """Whether a fact stands in a text: a number as a number, a name at the beginning of a word; a short one alone."""
+    if _NUMBER.fullmatch(term):
+        return term in numbers(text)
+    end = r"(?!\w)" if len(term) < 4 else ""
+    return re.search(rf"(?<!\w){re.escape(term)}{end}", text, re.IGNORECASE) is not None
 
 
 def _within(inner: str, outer: str) -> bool:

@@ -18,6 +18,7 @@ from dyprag.errors import DocumentError, Stopped
 FORMATS = ("json_schema", "json_object", "text")  # strictest first
 BYTES_PER_TOKEN = 4.0  # until answers have told
 LONGEST_BACKOFF = 60.0
+_UNSUPPORTED = ("support", "unrecognized", "unknown", "unexpected", "not permitted", "not allowed", "extra", "invalid")
 SIGNS = 64  # of a chat template around the messages, in tokens at most
 
 
@@ -42,6 +43,7 @@ class Endpoint:
         self._format = FORMATS[0] if self.api.answer_format == "auto" else self.api.answer_format
         self._refused: set[str] = set()  # parameters that the endpoint does not take
         self._seen = [0, 0, 0, 0]  # answers, bytes in, tokens in, tokens out
+        self._owed = 0  # tokens that answers took beyond what was expected
         self._stopped: Stopped | None = None
 
     async def complete(self, request: Request) -> Response:
@@ -51,7 +53,7 @@ class Endpoint:
             DocumentError: the endpoint refuses this request, or fails at it again and again.
             Stopped: the budget is spent, the endpoint is down, or it refuses the key or the model.
         """
-        retries, failures = 0, 0
+        retries, failures, began = 0, 0, time.monotonic()
         async with self.budget.set_aside(request.bytes + SIGNS, self.settings.max_new_tokens) as took:
             while True:
                 body = self.body(request)
@@ -61,26 +63,39 @@ class Endpoint:
                 except Stopped as stop:
                     self._stopped = stop
                     raise
-                except openai.BadRequestError as error:
+                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                     if self._adapts(error, body):
                         continue
                     raise self._refusal(request, error) from None
                 except (openai.APIError, _MalformedBody) as error:
+                    fault = error
                     pause = self._pause(request, error, failures)
                 else:
                     response = self.response(request, answer, seconds, retries)
                     took(response)
                     return response
                 retries += 1
-                failures += not self._breaker.open
+                limited = isinstance(fault, openai.RateLimitError)
+                if limited and time.monotonic() - began > self.api.give_up_after:
+                    raise self.stop(
+                        f"it has refused a request for {self.api.give_up_after:.0f} seconds (429)",
+                        "Lower augment.api.requests_per_minute or concurrency and run again.",
+                    )
+                failures += not limited and not self._breaker.open
                 await asyncio.sleep(pause)
+
+    def stop(self, reason: str, remedy: str) -> Stopped:
+        """Nothing more is sent from now on; gives what every request is to raise."""
+        self._stopped = Stopped(f"the endpoint {self.client.base_url}", reason, remedy)
+        return self._stopped
 
     async def _send(self, request: Request, body: dict[str, Any]) -> tuple[ChatCompletion, float]:
         """The answer, and the seconds that the endpoint took for it."""
         expected = self.expected_tokens(request.bytes)
         async with self._slots:
             await self._requests.take()
-            await self._tokens.take(expected)
+            owed, self._owed = self._owed, 0
+            await self._tokens.take(expected + owed)
             if self._stopped:  # while it waited for its turn
                 raise self._stopped
             began = time.monotonic()
@@ -100,7 +115,7 @@ class Endpoint:
             seconds = time.monotonic() - began
         self._breaker.answered()
         if used := _usage(answer):  # what was taken too little; too much shows in the next expectation
-            await self._tokens.take(sum(used) - expected)
+            self._owed += sum(used) - expected  # an answer never waits: the next request takes it too
         return answer, seconds
 
     def body(self, request: Request) -> dict[str, Any]:
@@ -129,6 +144,8 @@ class Endpoint:
         """An answer with what it took; where the server does not tell the tokens, they are estimated."""
         choice = answer.choices[0] if answer.choices else None
         content = getattr(getattr(choice, "message", None), "content", None)
+        if isinstance(content, list):  # parts, as some servers send them
+            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
         text = content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
         finish = str(getattr(choice, "finish_reason", None) or "")
         tokens_in, tokens_out = _usage(answer) or (
@@ -154,6 +171,8 @@ class Endpoint:
         stop = None
         if status in (401, 403):
             stop = Stopped(where, f"it refuses the key ({status})", f"Set {self.api.key_env} or augment.api.key_block.")
+        elif status == 402:
+            stop = Stopped(where, "the account's balance is spent (402)", "Raise it there and run again.")
         elif status == 404:
             reason = f"it knows no model {self.api.model!r}, or no chat completions (404)"
             stop = Stopped(where, reason, "Mend augment.api.model or augment.api.base_url.")
@@ -166,16 +185,19 @@ class Endpoint:
             raise stop from None
         if status is not None and status < 500 and status not in (408, 409, 425, 429):
             raise self._refusal(request, error) from None
-        if failures >= self.api.retries and not self._breaker.open:
+        if failures >= self.api.retries and not self._breaker.open and status != 429:
             reason = f"the endpoint failed {failures + 1} times at its {request.label!r} ({_short(error)})"
             raise DocumentError(f"document {request.document_id!r}", reason, "Run again: what was answered is kept.")
         backoff = random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, 0.5 * 2**failures)
         return backoff if told is None else told + random.uniform(0, 0.1)
 
-    def _adapts(self, error: openai.BadRequestError, body: Mapping[str, Any]) -> bool:
+    def _adapts(self, error: openai.APIStatusError, body: Mapping[str, Any]) -> bool:
         """Whether a request was refused for a parameter that it can do without, which is left out from now on."""
         message = f"{error.message} {error.param or ''}".lower()
         if "context" in message or "too long" in message:  # that is the document's fault
+            return False
+        named = error.param or error.code in ("unsupported_parameter", "unsupported_value")
+        if not named and not any(words in message for words in _UNSUPPORTED):
             return False
         form = body.get("response_format", {}).get("type")
         about_form = any(word in message for word in ("response_format", "json_object", "schema", "grammar"))

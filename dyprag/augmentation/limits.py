@@ -28,7 +28,7 @@ class Rate:
 
     async def take(self, amount: float = 1.0) -> None:
         """Wait until so much may be used."""
-        if self._bucket is None:
+        if self._bucket is None or amount <= 0:
             return
         async with self._turn:
             while amount > 0:
@@ -68,17 +68,16 @@ class Budget:
                 await self._changed.wait()
             self._aside = (self._aside[0] + most[0], self._aside[1] + most[1])
 
-        def took(response: Response) -> None:
-            self._own = (
-                self._own[0] + response.tokens_in + response.tokens_out, self._own[1] + (response.cost or 0.0)
-            )  # fmt: skip
-
         try:
-            yield took
+            yield self.count
         finally:
             async with self._changed:
                 self._aside = (self._aside[0] - most[0], self._aside[1] - most[1])
                 self._changed.notify_all()
+
+    def count(self, response: Response) -> None:
+        """An answer has come and what it took is spent."""
+        self._own = (self._own[0] + response.tokens_in + response.tokens_out, self._own[1] + (response.cost or 0.0))
 
     def allows(self, tokens_in: int, tokens_out: int) -> bool:
         """Whether so much may be spent beside what is set aside."""

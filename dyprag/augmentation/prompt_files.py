@@ -71,6 +71,8 @@ def prompt_file(name: str, folder: str | None = None) -> PromptFile:
     if not isinstance(values, dict) or not isinstance(values.get("version"), int) or not values.get("user"):
         raise ConfigError(f"prompt {path}", "it lacks 'version' (a number) or 'user' (a text)", f"See {BUILT_IN}.")
     system, user = str(values.get("system") or ""), str(values["user"])
+    if not Template(system).is_valid() or not Template(user).is_valid():
+        raise ConfigError(f"prompt {path}", "a $ in it begins no variable", "Write $$ for the sign itself.")
     found = {*Template(system).get_identifiers(), *Template(user).get_identifiers()}
     if wrong := VARIABLES[name] ^ found:
         names = ", ".join(f"${variable}" for variable in sorted(wrong))
