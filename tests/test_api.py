@@ -305,8 +305,8 @@ def test_no_more_requests_are_in_flight_than_allowed(server: LLMServer, made: Ma
 
 
 def test_the_rate_that_is_set_keeps_an_endpoint_from_refusing(server: LLMServer, made: Made):
-    augmenter = made(Behaviour(rpm_limit=60 * 45), requests_per_minute=60 * 20)
-    for written in [augmenter.begin(Document(f"d{n}", LAMP.text), "qa_pairs", f"k{n}") for n in range(60)]:
+    augmenter = made(Behaviour(rpm_limit=60 * 45), requests_per_minute=60 * 15)
+    for written in [augmenter.begin(Document(f"d{n}", LAMP.text), "qa_pairs", f"k{n}") for n in range(45)]:
         written.result(timeout=30)
     assert {request.behaviour for request in server.requests} == {"good"}
     assert server.requests[-1].arrived - server.requests[0].arrived > 1.5
