@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import State, flow
@@ -12,8 +13,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.errors import Stopped
 from dyprag.report import augmentation_table
-from flows.stage import Ended, Stage, Summary, end_state, stage, with_retries
-from storage.catalogue import Work
+from flows.stage import Stage, Summary, end_state, stage, with_retries
+from storage.catalogue import Ended, Work
 from tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
 from tasks.plan import AugmentJob
 
@@ -36,15 +37,15 @@ def augment_corpus(config: PipelineConfig) -> Summary:
     """The work of the flow; gives its summary."""
     with stage(config, "augment") as run:
         corpus_key = run.require_corpus()
-        api = run.config.augment.backend == "api"
+        everything, api = jobs(run), run.config.augment.backend == "api"
         try:
             in_batches = api and run.config.augment.api.batch
-            work = _augment_in_batches(run, corpus_key) if in_batches else _augment(run, corpus_key)
+            work = (_augment_in_batches if in_batches else _augment)(run, everything, corpus_key)
         finally:
             dismiss_augmenters()
             if api:
                 run.catalogue.add_requests()
-        if rows := run.catalogue.augmentations([key for job in jobs(run) for key in job.products.values()]):
+        if rows := run.catalogue.augmentations([key for job in everything for key in job.products.values()]):
             table = augmentation_table(rows)
             create_markdown_artifact(table, key="augmentation", description="What augmentation brought and took")
         return run.summary(work)
@@ -56,8 +57,8 @@ def jobs(run: Stage) -> list[AugmentJob]:
     return [AugmentJob(d.id, d.key, plan.augmentation_key(d), plan.product_keys(d)) for d in plan.documents]
 
 
-def _augment(run: Stage, corpus_key: str) -> list[Work]:
-    settings, everything = run.config.augment, jobs(run)
+def _augment(run: Stage, everything: Sequence[AugmentJob], corpus_key: str) -> list[Work]:
+    settings = run.config.augment
     together = run.config.run.documents_per_task or max(1, math.ceil(len(everything) / MOST_TASKS))
     # as many documents as keep the endpoint, or the model, busy while some wait to be sent again
     busy = 2 * settings.api.concurrency if settings.backend == "api" else 4 * settings.batch_documents
@@ -76,19 +77,27 @@ def _augment(run: Stage, corpus_key: str) -> list[Work]:
     return run.fan_out(everything, found, submit, together=together, ahead=ahead)
 
 
-def _augment_in_batches(run: Stage, corpus_key: str) -> list[Work]:
+def _augment_in_batches(run: Stage, everything: Sequence[AugmentJob], corpus_key: str) -> list[Work]:
     """Fetch what is ready, go as far as that allows, hand in what is wanted next; stay with it as long as is set."""
     until = time.monotonic() + run.config.augment.api.batch_wait
     while True:
         still_open, handed_in = 0, []
-        try:
-            still_open = fetch_batches(run.config)[1]
-            work = _augment(run, corpus_key)
+        with _reason_noted(run):
+            still_open = fetch_batches(run.config)
+        work = _augment(run, everything, corpus_key)
+        with _reason_noted(run):
             handed_in = hand_in_batches(run.config)
-        except Stopped as stop:
-            work, run.reason = _augment(run, corpus_key), str(stop)
         waits = any(item.state == "waiting" for item in work)
         left = until - time.monotonic()
         if not waits or left <= 0 or not (still_open or handed_in):
             return work
         time.sleep(min(POLL, left))
+
+
+@contextmanager
+def _reason_noted(run: Stage) -> Iterator[None]:
+    """Go on with what there is where the endpoint, or the budget, allows no more; the run says why."""
+    try:
+        yield
+    except Stopped as stop:
+        run.reason = str(stop)

@@ -19,12 +19,11 @@ from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
 from dyprag.errors import Stopped, StoreError
 from storage.artifacts import Record, Store
-from storage.catalogue import Catalogue, Work
+from storage.catalogue import Catalogue, Ended, Work
 from tasks.plan import Plan
 
 logger = logging.getLogger("dyprag.flows")
 WINDOW = 256  # tasks submitted that have not ended
-Ended = tuple[Work, list[Record]]  # what became of a job, and the artifacts it made or found
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,9 @@ class Work:
     error: str = ""
 
 
+Ended = tuple[Work, list[Record]]  # what became of a unit of work, and the artifacts it made or found
+
+
 class Catalogue:
     """The catalogue of one store. Connections are opened for one statement or batch and closed again, so that other
     processes get their turn; a file that another process holds is waited for."""

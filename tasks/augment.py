@@ -18,7 +18,7 @@ from dyprag.augmentation.products import Augmenter, Product, ProductName
 from dyprag.config import ApiSettings, PipelineConfig
 from dyprag.errors import ConfigError, Stopped, Waiting
 from storage.artifacts import Record, Store
-from storage.catalogue import Work
+from storage.catalogue import Ended, Work
 from storage.journal import Journal
 from storage.tables import write_product
 from tasks.plan import AugmentJob
@@ -27,7 +27,6 @@ from tasks.work import attempt, base_model, ingested, is_passing, one_document, 
 if TYPE_CHECKING:
     from dyprag.augmentation.api import ApiAugmenter
 
-Ended = tuple[Work, list[Record]]
 _augmenters: dict[tuple[str, str, str, str], Augmenter] = {}
 _making = threading.Lock()  # one at a time: those that miss theirs together would each make one
 
@@ -155,10 +154,9 @@ def measures(product: Product, name: ProductName, config: PipelineConfig) -> dic
 
 
 @task(name="fetch batches", cache_policy=NO_CACHE)
-def fetch_batches(config: PipelineConfig) -> tuple[int, int]:
-    """Fetch what open batches have brought; gives the answers that came and the batches that are still open."""
-    fetched = _api(config).fetch()
-    return fetched.answers, fetched.still_open
+def fetch_batches(config: PipelineConfig) -> int:
+    """Fetch what open batches have brought; gives the number of those that are still open."""
+    return _api(config).fetch().still_open
 
 
 @task(name="hand in batches", cache_policy=NO_CACHE)

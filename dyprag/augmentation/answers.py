@@ -73,13 +73,12 @@ def read_items(text: str, product: ProductName, cut: bool = False) -> tuple[list
             else:
                 pair = _Pair.model_validate({name: _whole(part) for name, part in dict(value).items()})
                 items.append(QAPair(pair.question, pair.answer, pair.full_answer))
-        except (TypeError, ValueError) as invalid:
-            if not isinstance(invalid, ValidationError):
-                error = error or f"item {number} of {product}: it is no object."
-                continue
+        except ValidationError as invalid:
             first = invalid.errors()[0]
             where = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and part != product)
             error = error or f"item {number} of {product}: {where or 'it'}: {first['msg']}."
+        except (TypeError, ValueError):
+            error = error or f"item {number} of {product}: it is no object."
     return items, error
 
 

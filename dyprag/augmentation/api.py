@@ -8,7 +8,6 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, TypeVar
 
 from dyprag.augmentation.answers import read_items, schema
@@ -234,6 +233,5 @@ class Writing:
             first = "Versions of this kind were not accepted:"
         return "\n".join([first, *(f"- {line}" for line in lines)]) if lines else ""
 
-    @property
-    def _prompt(self) -> Callable[[str], PromptFile]:
-        return partial(prompt_file, folder=self._settings.prompts)
+    def _prompt(self, name: str) -> PromptFile:
+        return prompt_file(name, self._settings.prompts)

@@ -115,14 +115,8 @@ class Breaker:
         self._give_up_after, self._first_pause, self._longest = give_up_after, first_pause, longest_pause
         self._faults, self._pause, self._down_since = 0, first_pause, 0.0
         self._faulted: set[str] = set()
-        self._closed = asyncio.Event()
-        self._closed.set()
+        self.open = False  # whether the endpoint counts as down
         self._probe = asyncio.Lock()
-
-    @property
-    def open(self) -> bool:
-        """Whether the endpoint counts as down."""
-        return not self._closed.is_set()
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
@@ -152,7 +146,7 @@ class Breaker:
         """The endpoint has answered a request, be it with a refusal."""
         self._faults, self._pause = 0, self._first_pause
         self._faulted.clear()
-        self._closed.set()
+        self.open = False
 
     def faulted(self, request: str) -> None:
         """It has not answered this request, or with an error of its own. One request alone can be what it fails at."""
@@ -160,7 +154,7 @@ class Breaker:
         self._faulted.add(request)
         if self._faults >= FAULTS_TO_OPEN and len(self._faulted) > 1 and not self.open:
             self._down_since = time.monotonic()
-            self._closed.clear()
+            self.open = True
 
 
 def cost(price: Price | None, tokens_in: int, tokens_out: int) -> float | None:

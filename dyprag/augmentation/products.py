@@ -1,13 +1,12 @@
 """What augmentation makes of a document: two products, their accepted items, what was dropped, and what it took."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from dyprag.documents import Document, QAPair
+from dyprag.documents import Document, QAPair, content_key
 
 ProductName = Literal["rewrites", "qa_pairs"]
 PRODUCTS: tuple[ProductName, ...] = ("rewrites", "qa_pairs")
@@ -70,12 +69,11 @@ class Request:
     schema: Mapping[str, Any] | None = None
     seed: int = 0
 
-    @property
+    @cached_property
     def key(self) -> str:
-        payload = json.dumps([self.product_key, self.label, self.messages], ensure_ascii=False)
-        return hashlib.blake2b(payload.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return content_key("request", [self.product_key, self.label], {"messages": self.messages})
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Of the messages in UTF-8, which is more than their tokens can be."""
         return sum(len(message["content"].encode("utf-8", "replace")) for message in self.messages)
