@@ -4,7 +4,7 @@ What makes the whole file unusable is one error up front; a document without tex
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,41 @@ from dyprag.documents import Corpus, Document, Question
 from dyprag.errors import CorpusError
 
 DEMO = "demo"
+
+
+class Shelf:
+    """Documents under unique, readable ids, in the order in which they came. Equal title and text is one document.
+
+    Args:
+        documents: those that stand on it already, under the ids that they have.
+    """
+
+    def __init__(self, documents: Iterable[Document] = ()) -> None:
+        self._documents = {document.id: document for document in documents}
+        self._ids: dict[tuple[str, str], str] = {}
+        for document in self._documents.values():
+            self._ids.setdefault((document.title, document.text), document.id)
+        self._copies: dict[str, int] = {}
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        return tuple(self._documents.values())
+
+    def __contains__(self, identity: str) -> bool:
+        return identity in self._documents
+
+    def put(self, title: str, text: str, name: str = "") -> str:
+        """Add a document unless it is there; gives its id: its name, or else its title, with ' (2)' where taken."""
+        title, text = _whole(title), _whole(text)
+        if (title, text) in self._ids:
+            return self._ids[title, text]
+        identity = wanted = _whole(name) or title or "untitled"
+        while identity in self._documents:
+            self._copies[wanted] = self._copies.get(wanted, 1) + 1
+            identity = f"{wanted} ({self._copies[wanted]})"
+        self._documents[identity] = Document(identity, text, title)
+        self._ids[title, text] = identity
+        return identity
 
 
 def load_corpus(
@@ -24,7 +59,8 @@ def load_corpus(
         documents: a JSONL file of objects with `id`, `text` and an optional `title`; a folder whose .txt and .md files
             are documents named by their path; or "demo".
         questions: a JSONL file of objects with `question`, `answer` (a string, or a list with aliases), and optional
-            `id`, `documents` (ids that hold the answer) and `type`; "demo"; or None. The demo corpus brings its own.
+            `id`, `documents` (ids that hold the answer), `passages` (texts that hold it, see `read_questions`) and
+            `type`; "demo"; or None. The demo corpus brings its own.
         max_documents: take only the first so many documents, and only questions about those.
         max_questions: take at most so many questions about each document, or set of documents.
 
@@ -33,32 +69,31 @@ def load_corpus(
     """
     if documents == DEMO and questions is None:
         questions = DEMO
-    whole = tuple(_documents(documents))
-    read = whole[:max_documents]
-    if not read:
+    shelf = Shelf(read_documents(documents))
+    if not shelf.documents[:max_documents]:
         raise CorpusError(f"corpus {documents}", "it holds no document", "Put documents in it, or name another corpus.")
     asked: tuple[Question, ...] = ()
     if questions is not None:
-        known, everywhere = {document.id for document in read}, {document.id for document in whole}
-        for question in (asked := tuple(_questions(questions))):
-            if unknown := set(question.documents) - everywhere:
-                raise CorpusError(
-                    f"questions {questions}", f"question {question.id!r} names a document {unknown.pop()!r} that is "
-                    "not in the corpus", "Mend its 'documents'.",
-                )  # fmt: skip
-        asked = tuple(question for question in asked if set(question.documents) <= known)
-        if max_questions is not None:
-            asked = tuple(_first_of_each(asked, max_questions))
+        asked = read_questions(questions, shelf)
+        require_documents(questions, asked, shelf)
+    read = shelf.documents[:max_documents]
+    known = {document.id for document in read}
+    asked = tuple(question for question in asked if set(question.documents) <= known)
+    if max_questions is not None:
+        asked = tuple(_first_of_each(asked, max_questions))
     return Corpus(read, asked)
 
 
-def _documents(location: str) -> Iterable[Document]:
+def read_documents(location: str) -> tuple[Document, ...]:
+    """The documents of a JSONL file or a folder, as `load_corpus` takes them; none where it is empty."""
     path = _located(location, "documents.jsonl", "corpus")
     if path.is_dir():
         files = sorted(file for suffix in ("*.txt", "*.md") for file in path.rglob(suffix))
-        return [Document(str(file.relative_to(path)), _text(file, "corpus").strip(), file.stem) for file in files]
+        return tuple(
+            Document(str(file.relative_to(path)), read_text(file, "corpus").strip(), file.stem) for file in files
+        )
     documents: dict[str, Document] = {}
-    for number, row in _rows(path, "corpus"):
+    for number, row in read_rows(path, "corpus"):
         place = f"corpus {path}, line {number}"
         identity = row.get("id")
         if not isinstance(identity, str | int) or str(identity).strip() == "":
@@ -69,13 +104,23 @@ def _documents(location: str) -> Iterable[Document]:
         if identity in documents:
             raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each document a unique id.")
         documents[identity] = Document(identity, _whole(row["text"]), _whole(str(row.get("title") or "")))
-    return documents.values()
+    return tuple(documents.values())
 
 
-def _questions(location: str) -> Iterable[Question]:
+def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
+    """Read a JSONL file of questions, and put the passages that they carry on the shelf.
+
+    Args:
+        location: as `load_corpus` takes it. A question's `passages` is a list of strings, or of objects with `text` and
+            an optional `title`; they are documents that hold its answer, beside those that its `documents` name.
+        shelf: the corpus, which the passages join where they are not in it.
+
+    Raises:
+        CorpusError: the file, or a line of it, cannot be used. Whether `documents` exist is not looked at.
+    """
     path = _located(location, "questions.jsonl", "questions")
     questions: dict[str, Question] = {}
-    for number, row in _rows(path, "questions"):
+    for number, row in read_rows(path, "questions"):
         place = f"questions {path}, line {number}"
         answer = row.get("answer")
         answers = _strings(answer)
@@ -89,8 +134,43 @@ def _questions(location: str) -> Iterable[Question]:
         identity = str(row["id"]) if row.get("id") is not None else f"question-{number}"
         if identity in questions:
             raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each question a unique id.")
-        questions[identity] = Question(identity, row["question"], answers, about, str(row.get("type") or "single"))
-    return questions.values()
+        carried = [
+            shelf.put(title, text, title or f"{identity} passage {which}")
+            for which, (title, text) in enumerate(_passages(row.get("passages") or [], place), start=1)
+        ]
+        questions[identity] = Question(
+            id=identity,
+            question=row["question"],
+            answers=answers,
+            documents=tuple(dict.fromkeys((*about, *carried))),
+            type=str(row.get("type") or "single"),
+        )
+    return tuple(questions.values())
+
+
+def require_documents(location: str, questions: Iterable[Question], shelf: Shelf) -> None:
+    """Raise CorpusError for the first question that names a document which is not on the shelf."""
+    for question in questions:
+        for identity in question.documents:
+            if identity not in shelf:
+                raise CorpusError(
+                    f"questions {location}",
+                    f"question {question.id!r} names a document {identity!r} that is not in the corpus",
+                    "Mend its 'documents'.",
+                )
+
+
+def _passages(value: object, place: str) -> Iterable[tuple[str, str]]:
+    """Title and text of each passage that a question carries; a plain string has no title."""
+    for passage in value if isinstance(value, list) else [value]:
+        fields = passage if isinstance(passage, Mapping) else {"text": passage}
+        title, text = fields.get("title") or "", fields.get("text")
+        if not isinstance(title, str) or not isinstance(text, str) or not text.strip():
+            raise CorpusError(
+                place, "its 'passages' are not a list of strings, or of objects with 'text' and perhaps 'title'",
+                "Mend the line.",
+            )  # fmt: skip
+        yield title, text
 
 
 def _strings(value: object) -> tuple[str, ...] | None:
@@ -127,7 +207,8 @@ def _whole(text: str) -> str:
     return text.strip().encode("utf-8", "replace").decode()
 
 
-def _text(path: Path, what: str) -> str:
+def read_text(path: Path, what: str) -> str:
+    """A whole file of UTF-8; `what` says in an error what the file is."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -140,8 +221,9 @@ def _text(path: Path, what: str) -> str:
         raise CorpusError(f"{what} {path}", f"it cannot be read ({error.strerror})", "Check its rights.") from error
 
 
-def _rows(path: Path, what: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(_text(path, what).split("\n"), start=1):
+def read_rows(path: Path, what: str) -> Iterable[tuple[int, dict[str, Any]]]:
+    """Line number, from 1, and object of each line of a JSONL file that is not blank."""
+    for number, line in enumerate(read_text(path, what).split("\n"), start=1):
         if not line.strip():
             continue
         try:

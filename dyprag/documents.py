@@ -66,13 +66,19 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Question:
-    """A test question. `answers` holds the canonical answer first, then its aliases."""
+    """A test question.
+
+    `answers` holds the canonical answer first, then its aliases (none where only a judge can say); `documents` the ids
+    of those that hold the answer, its gold documents.
+    """
 
     id: str
     question: str
     answers: tuple[str, ...]
     documents: tuple[str, ...] = ()
     type: str = "single"
+    dataset: str = ""
+    chain_of_thought: bool = False  # whether it is answered step by step, as the paper answers the multi-hop sets
 
 
 @dataclass(frozen=True)
@@ -83,9 +89,20 @@ class Retrieved:
     score: float
 
 
+Found = tuple[tuple[str, float], ...]  # documents found for a question, best first: id, and the retriever's score
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in the order of their source, and the questions asked about them."""
+    """Documents in the order of their source, and the questions asked about them.
+
+    `alignment` holds the ids of the documents that the translator is trained on, where they are set apart from those
+    of the test questions; `retrieved` what was found for each question (by its id) in the passages of its data set,
+    and `passages` under which key those are stored, where retrieval was done before.
+    """
 
     documents: tuple[Document, ...]
     questions: tuple[Question, ...] = field(default=())
+    alignment: frozenset[str] | None = None
+    retrieved: Mapping[str, Found] | None = None
+    passages: Mapping[str, str] = field(default_factory=dict)

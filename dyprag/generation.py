@@ -28,11 +28,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer: its text, its length in tokens, and its share of the batch's wall time in seconds."""
+    """One answer: its text, its length in tokens, its share of the batch's wall time in seconds (all of it, and up to
+    the first token), and its token ids with the probability that the model gave to each."""
 
     text: str
     tokens: int
     seconds: float
+    first_token: float
+    ids: tuple[int, ...]
+    probabilities: tuple[float, ...]
 
 
 def generate(
@@ -42,6 +46,7 @@ def generate(
     adapters: Callable[[list[int]], Adapters | None] | None = None,
     batch_size: int = 16,
     stop_at_newline: bool = True,
+    stop: Callable[[Sequence[int]], bool] | None = None,
 ) -> list[Generation]:
     """Answer prompts in batches of similar length.
 
@@ -53,38 +58,60 @@ def generate(
             [1, layers, …] for one that all share), or None for none.
         batch_size: prompts in a batch.
         stop_at_newline: an answer ends at its first line break too, not only at the end token.
+        stop: asked with a row's new ids after each token; where it says so, the row ends.
 
     Returns:
         One Generation a prompt, in the order of `prompts`.
     """
     results: list[Generation | None] = [None] * len(prompts)
+    ends = _Ends({base.tokenizer.eos_token_id, *(base.newline_ids if stop_at_newline else ())}, stop)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         with base.lock:
             injected = adapters(batch) if adapters else None
             began = perf_counter()
-            rows = _generate_batch(base, [prompts[i] for i in batch], sampling, injected, stop_at_newline)
+            written = _generate_batch(base, [prompts[i] for i in batch], sampling, injected, ends)
             seconds = (perf_counter() - began) / len(batch)
-        for index, ids in zip(batch, rows, strict=True):
+        for index, ids, chances in zip(batch, written.rows, written.probabilities, strict=True):
             text = base.tokenizer.decode(ids, skip_special_tokens=True)
             if stop_at_newline:
                 text = text.lstrip("\n").split("\n", 1)[0]
-            results[index] = Generation(text.strip(), len(ids), seconds)
+            first = (written.first - began) / len(batch)
+            results[index] = Generation(text.strip(), len(ids), seconds, first, tuple(ids), tuple(chances))
     return [result for result in results if result is not None]
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What ends a row: one of these tokens, which is no part of it, or a function of its ids."""
+
+    tokens: set[int]
+    stop: Callable[[Sequence[int]], bool] | None
+
+    def after(self, ids: Sequence[int]) -> bool:
+        return self.stop is not None and self.stop(ids)
+
+
+@dataclass
+class _Written:
+    """New tokens of each row and their probabilities, and the clock when the first were there."""
+
+    rows: list[list[int]]
+    probabilities: list[list[float]]
+    first: float = 0.0
 
 
 @torch.inference_mode()
 def _generate_batch(
-    base: BaseModel, prompts: list[Sequence[int]], sampling: Sampling, adapters: Adapters | None, newline: bool
-) -> list[list[int]]:
+    base: BaseModel, prompts: list[Sequence[int]], sampling: Sampling, adapters: Adapters | None, ends: _Ends
+) -> _Written:
     """The new tokens of each prompt, without the one that ended it. Rows that have ended are computed no further."""
     # Keys and values of a common prefix (few-shot examples) are computed once, unless the rows' adapters differ:
     # then they differ too, from the second layer on.
     apart = adapters is not None and adapters.docs > 1
-    ends = {base.tokenizer.eos_token_id, *(base.newline_ids if newline else ())}
     choose = _chooser(base, sampling, len(prompts))
-    rows: list[list[int]] = [[] for _ in prompts]
+    written = _Written([[] for _ in prompts], [[] for _ in prompts])
     live = torch.arange(len(prompts), device=base.device)
     running = [True] * len(prompts)
     state: _Decoding | None = None
@@ -93,18 +120,22 @@ def _generate_batch(
             state = state or _Decoding(base, prompts, 0 if apart else common_prefix(prompts))
             while any(running) and 4 * sum(running[index] for index in live.tolist()) > 3 * len(live):
                 tokens = choose(state.logits, state.tokens, live)
-                for index, token in zip(live.tolist(), tokens.tolist(), strict=True):
-                    running[index] = running[index] and token not in ends
+                chances = (state.logits.gather(1, tokens[:, None])[:, 0] - state.logits.logsumexp(-1)).exp()
+                written.first = written.first or perf_counter()
+                for index, token, chance in zip(live.tolist(), tokens.tolist(), chances.tolist(), strict=True):
+                    running[index] = running[index] and token not in ends.tokens
                     if running[index]:
-                        rows[index].append(token)
-                        running[index] = len(rows[index]) < sampling.max_new_tokens
+                        ids = written.rows[index]
+                        ids.append(token)
+                        written.probabilities[index].append(chance)
+                        running[index] = len(ids) < sampling.max_new_tokens and not ends.after(ids)
                 if any(running):
                     state.advance(tokens)
         kept = torch.tensor(running, device=base.device)[live].nonzero()[:, 0]
         if len(kept):
             state.keep(kept)
         live = live[kept]
-    return rows
+    return written
 
 
 class _Decoding:

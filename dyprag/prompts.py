@@ -9,11 +9,39 @@ from typing import Any
 from dyprag.models import neutralise
 
 PROMPTS_VERSION = 1  # part of the keys of adapters and predictions: raise it with any change of the prompts below
+REASONING_VERSION = 1  # the same for what is answered step by step
 ANSWER_PREFIX = "The answer is:"
 WITH_PASSAGES = (
     "Answer the question from the passages below and from what you know yourself.\n\n{passages}\n\nQuestion: {question}"
 )
 WITHOUT_PASSAGES = "Question: {question}"
+# Chain of thought (METHOD: the multi-hop sets): the answer is what follows "the answer is".
+REASONED = "{reasons} So the answer is {answer}."
+REASONING_EXAMPLES = tuple(
+    (WITHOUT_PASSAGES.format(question=question), REASONED.format(reasons=reasons, answer=answer))
+    for question, reasons, answer in (
+        (
+            "Which river flows through the city where the painter Egon Schiele died?",
+            "Egon Schiele died in Vienna. The river Danube flows through Vienna.",
+            "the Danube",
+        ),
+        (
+            "Who is older, Ella Fitzgerald or Nina Simone?",
+            "Ella Fitzgerald was born in 1917. Nina Simone was born in 1933.",
+            "Ella Fitzgerald",
+        ),
+        (
+            "Do the Matterhorn and Mount Kenya stand on the same continent?",
+            "The Matterhorn stands in Europe. Mount Kenya stands in Africa.",
+            "no",
+        ),
+        (
+            "In what year was the author of the novel The Tin Drum born?",
+            "The Tin Drum was written by Günter Grass. Günter Grass was born in 1927.",
+            "1927",
+        ),
+    )
+)
 
 
 def chat_text(tokenizer: Any, user: str, assistant: str = "", history: Sequence[tuple[str, str]] = ()) -> str:
@@ -42,14 +70,24 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
 
 
-def question_prompt(tokenizer: Any, question: str, passages: Sequence[str] = ()) -> list[int]:
-    """Ids of a question, with or without passages, that end where the short answer is to begin."""
-    if passages:
-        numbered = "\n".join(f"Passage {number}: {text}" for number, text in enumerate(passages, start=1))
-        user = WITH_PASSAGES.format(passages=numbered, question=question)
-    else:
-        user = WITHOUT_PASSAGES.format(question=question)
+def question_prompt(
+    tokenizer: Any, question: str, passages: Sequence[str] = (), chain_of_thought: bool = False
+) -> list[int]:
+    """Ids of a question, with or without passages, that end where the answer is to begin.
+
+    With `chain_of_thought` examples stand before it, which reason and then say 'So the answer is …'.
+    """
+    user = _asked(question, passages)
+    if chain_of_thought:
+        return encode(tokenizer, chat_text(tokenizer, user, history=REASONING_EXAMPLES))
     return encode(tokenizer, chat_text(tokenizer, user, ANSWER_PREFIX))
+
+
+def _asked(question: str, passages: Sequence[str]) -> str:
+    if not passages:
+        return WITHOUT_PASSAGES.format(question=question)
+    numbered = "\n".join(f"Passage {number}: {text}" for number, text in enumerate(passages, start=1))
+    return WITH_PASSAGES.format(passages=numbered, question=question)
 
 
 def training_sample(tokenizer: Any, question: str, answer: str, passage: str | None = None) -> tuple[list[int], int]:
@@ -58,6 +96,22 @@ def training_sample(tokenizer: Any, question: str, answer: str, passage: str | N
     The end token is part of it, so that a trained answer also stops.
     """
     prompt = question_prompt(tokenizer, question, [passage] if passage else ())
-    text = " " + neutralise(answer, tokenizer).strip().rstrip(".") + "."
+    return _ended(tokenizer, prompt, " " + neutralise(answer, tokenizer).strip().rstrip(".") + ".")
+
+
+def reasoned_sample(
+    tokenizer: Any, question: str, reasons: str, answer: str, passage: str | None = None
+) -> tuple[list[int], int]:
+    """The same for answers by chain of thought: the full sentence, then 'So the answer is …'.
+
+    The examples that stand in the prompt when it is used are left out: seven tenths of a sample would be the same in
+    all documents.
+    """
+    prompt = encode(tokenizer, chat_text(tokenizer, _asked(question, [passage] if passage else ())))
+    text = REASONED.format(reasons=reasons.strip().rstrip(".") + ".", answer=answer.strip().rstrip("."))
+    return _ended(tokenizer, prompt, neutralise(text, tokenizer))
+
+
+def _ended(tokenizer: Any, prompt: list[int], text: str) -> tuple[list[int], int]:
     answer_ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     return prompt + answer_ids, len(prompt)

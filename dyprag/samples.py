@@ -6,7 +6,7 @@ from math import ceil
 from dyprag.documents import Augmentation, Document
 from dyprag.errors import DocumentError, DocumentTooLong
 from dyprag.models import BaseModel
-from dyprag.prompts import training_sample
+from dyprag.prompts import reasoned_sample, training_sample
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ def document_samples(
     """The training samples [d_i^k ⊕ q_i^j ⊕ a_i^j] of one document.
 
     Args:
-        answer: "short" or "full": which answer is the target (the full one where answers use chain of thought).
+        answer: which answer is the target: the "short" one, or the "full" sentence and then the short one, where
+            questions are answered by chain of thought.
         layout: "official": for the first ⌈m/2⌉ pairs the passage and each rewrite stand in the prompt, for the others
             nothing does. "both": every pair with a passage (the document and its rewrites in turn), and without.
             "closed-book": every pair without a passage, and each text once in the prompt of one pair.
@@ -48,8 +49,11 @@ def document_samples(
         else:
             passages = list(texts) if number < ceil(len(pairs) / 2) else [None]
         for passage in passages:
-            target = pair.full_answer if answer == "full" else pair.answer
-            samples.append(Sample(*training_sample(base.tokenizer, pair.question, target, passage)))
+            if answer == "full":
+                made = reasoned_sample(base.tokenizer, pair.question, pair.full_answer, pair.answer, passage)
+            else:
+                made = training_sample(base.tokenizer, pair.question, pair.answer, passage)
+            samples.append(Sample(*made))
     longest = max(len(sample.ids) for sample in samples)
     if longest > base.max_tokens:
         raise DocumentTooLong(

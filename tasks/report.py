@@ -11,7 +11,8 @@ from statistics import mean
 from typing import Any
 
 from dyprag.documents import Question
-from dyprag.evaluation.metrics import Score, bootstrap_interval, score
+from dyprag.evaluation.metrics import Score, score
+from dyprag.evaluation.statistics import bootstrap_interval
 from dyprag.report import Report, ReportData
 from dyprag.report import write_report as render
 from storage.artifacts import Store

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from conftest import TEXTS, write_jsonl
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dyprag.corpus import load_corpus
+from dyprag.corpus import Shelf, load_corpus
 from dyprag.documents import Document
 from dyprag.errors import CorpusError
 
@@ -163,3 +165,52 @@ def test_missing_questions_are_named(corpus_files: tuple[str, str]):
     with pytest.raises(CorpusError) as caught:
         load_corpus(corpus_files[0], "/no/such/questions.jsonl")
     _check(caught.value, "/no/such/questions.jsonl", "no such file")
+
+
+def test_passages_of_a_question_join_the_corpus_and_hold_its_answer(tmp_path: Path, corpus_files: tuple[str, str]):
+    lamp = {"title": "Lamp", "text": TEXTS["lamp"]}
+    rows = [
+        {"id": "known", "question": "Who?", "answer": "Greta Olmsted", "passages": [lamp]},
+        {"id": "new", "question": "Where?", "answer": "Brevik", "documents": ["lamp"], "passages": ["The sea.", lamp]},
+        {
+            "id": "namesake",
+            "question": "What?",
+            "answer": "oil",
+            "passages": {"title": "lamp", "text": "It burns oil."},
+        },
+    ]
+    corpus = load_corpus(corpus_files[0], write_jsonl(tmp_path / "q.jsonl", rows))
+    assert [question.documents for question in corpus.questions] == [
+        ("lamp",),
+        ("lamp", "new passage 1"),
+        ("lamp (2)",),
+    ]
+    assert corpus.documents[3:] == (
+        Document("new passage 1", "The sea."),
+        Document("lamp (2)", "It burns oil.", "lamp"),
+    )
+
+
+@pytest.mark.parametrize("passages", [[1], [""], [{"title": "x"}], [{"title": 1, "text": "x"}], 5, [["x"]]])
+def test_passages_of_another_form_are_named(tmp_path: Path, corpus_files: tuple[str, str], passages: object):
+    path = write_jsonl(tmp_path / "q.jsonl", [{"question": "Who?", "answer": "x", "passages": passages}])
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(corpus_files[0], path)
+    _check(caught.value, f"{path}, line 1", "'passages'")
+
+
+def test_a_document_that_is_not_in_the_corpus_is_named(tmp_path: Path, corpus_files: tuple[str, str]):
+    path = write_jsonl(tmp_path / "q.jsonl", [{"question": "Who?", "answer": "x", "documents": ["nowhere"]}])
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(corpus_files[0], path)
+    _check(caught.value, path, "'nowhere'")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["A", "A (2)", ""]), st.sampled_from("xyz"))))
+def test_documents_on_a_shelf_have_unique_ids_and_are_there_once(put: list[tuple[str, str]]):
+    shelf = Shelf([Document("A", "y", "A")])
+    ids = {(title, text): shelf.put(title, text) for title, text in put}
+    assert [shelf.put(title, text) for title, text in put] == [ids[each] for each in put]
+    held = {document.id: (document.title, document.text) for document in shelf.documents}
+    assert len(held) == len(shelf.documents) == len({*put, ("A", "y")})
+    assert all(held[identity] == each for each, identity in ids.items())

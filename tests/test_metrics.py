@@ -1,13 +1,13 @@
-"""Scoring: equal to the official code on its golden cases, and to the formulas by hand."""
+"""Scoring: equal to the official code on its golden cases, and to the formulas by hand; and answer presence."""
 
 import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from dyprag.evaluation.metrics import bootstrap_interval, extract_answer, normalise, score
+from dyprag.evaluation.metrics import Score, answer_presence, extract_answer, normalise, score
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "data" / "metric_golden.jsonl"
 
@@ -17,15 +17,13 @@ def test_the_official_scoring_is_reproduced_on_all_golden_cases():
         pytest.skip(f"the golden cases are not here: {GOLDEN}")
     cases = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
     assert len(cases) == 900
+    measures = ("em", "f1", "precision", "recall")
     wrong = []
     for case in cases:
-        answers = [case["answer"]] if isinstance(case["answer"], str) else case["answer"]
-        ours = score(case["prediction"], answers, case["chain_of_thought"])
-        found = (ours.em, ours.f1, ours.precision, ours.recall)
-        wanted = (case["em"], case["f1"], case["precision"], case["recall"])
-        extracted = extract_answer(case["prediction"], case["chain_of_thought"])
-        if found != pytest.approx(wanted, abs=1e-12) or extracted != case["extracted"]:
-            wrong.append((case, found, extracted))
+        found = score(case["prediction"], case["answer"], chain_of_thought=case["chain_of_thought"])
+        same = [getattr(found, name) for name in measures] == pytest.approx([case[m] for m in measures], abs=1e-9)
+        if found.extracted != case["extracted"] or not same:
+            wrong.append((case, found))
     assert wrong == []
 
 
@@ -64,24 +62,58 @@ def test_an_answer_is_cut_where_the_paper_cuts_it(prediction: str, chain_of_thou
     assert extract_answer(prediction, chain_of_thought) == extracted
 
 
+def test_one_answer_may_be_given_without_a_list():
+    found = score("So the answer is Quarn bridge, I think", "the Quarn bridge", chain_of_thought=True)
+    assert found == score("Quarn bridge", ["the Quarn bridge"]) == Score("Quarn bridge", 1.0, 1.0, 1.0, 1.0)
+    assert score("y e s", "yes").em == 0  # and is not taken letter by letter
+
+
+def test_each_measure_of_f1_comes_from_the_alias_with_the_best_f1():
+    found = score("Osk river", ["Osk", "Osk river in the north"])  # F1 of 2/3 with both
+    assert (found.f1, found.precision, found.recall) == pytest.approx((2 / 3, 1 / 2, 1))
+    assert score("Osk", ["nothing", "osk"]).em == 1
+
+
 def test_normalisation_drops_case_punctuation_and_articles():
     assert normalise("  The A-B  of an   Answer! ") == "ab of answer"
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
-@settings(max_examples=20, deadline=None)
-def test_the_interval_contains_the_mean(values: list[float]):
-    low, high = bootstrap_interval(values, resamples=300)
-    assert low - 1e-9 <= sum(values) / len(values) <= high + 1e-9
+@pytest.mark.parametrize(
+    ("output", "answers", "present"),
+    [
+        ("It was, as far as I know, built by Greta Olmsted. She was born in Osk.", "Osk", True),  # far behind any cut
+        ("the Quarn-bridge", ["bridge", "Quarnbridge"], True),  # as the normalisation has it
+        ("party", "art", False),  # whole words only
+        ("Olmsted, Greta", "Greta Olmsted", False),  # in the answer's order
+        ("August 25, 1963", "25 August 1963", False),
+        ("on August 25, 1963", ["25 August 1963", "August 25 1963"], True),  # any alias
+        ("She wrote “Tide Songs”—a novel", "the Tide Songs", True),  # marks of print
+        ("Mara Vell’s novel", "Mara Vell's novel", True),
+        ("Sa\u0303o Paulo", "São Paulo", True),  # another way to write the same letter
+        ("", "Osk", False),
+        ("anything", "the", False),  # nothing is left of it
+        ("anything", [], False),
+        ("Yes, they are both rivers; no doubt.", "yes", True),  # the first of the two decides
+        ("No. Some would say yes.", "yes", False),
+        ("No. Some would say yes.", "no", True),
+        ("I know nothing of it", "no", False),
+        ("Both are rivers", "yes", False),
+        ("No, it was Osk", ["yes", "Osk"], True),
+    ],
+)
+def test_an_answer_is_present_where_its_words_stand_in_the_whole_output(output: str, answers: object, present: bool):
+    assert answer_presence(output, answers) is present
 
 
-def test_the_interval_is_repeatable_and_narrows_with_more_questions():
-    few, many = [0.0, 1.0] * 5, [0.0, 1.0] * 500
-    assert bootstrap_interval(few, seed=3) == bootstrap_interval(few, seed=3)
-    (low, high), (lower, higher) = bootstrap_interval(many), bootstrap_interval(few)
-    assert high - low < higher - lower
-    assert high - low == pytest.approx(2 * 1.96 * 0.5 / 1000**0.5, rel=0.1)  # the normal approximation
+WORDS = st.lists(st.sampled_from("osk quarn lamp river 1911 yes".split()), max_size=6).map(" ".join)
 
 
-def test_the_interval_of_nothing_is_zero():
-    assert bootstrap_interval([]) == (0.0, 0.0)
+@given(WORDS, WORDS, st.sampled_from(["osk", "Quarn lamp", "1911", "river osk"]))
+def test_more_output_takes_no_answer_away(before: str, after: str, answer: str):
+    assert answer_presence(f"{before} The {answer}. {after}", answer)
+    assert not answer_presence(before, answer) or answer_presence(f"{before} {after}", answer)
+
+
+@given(WORDS, WORDS)
+def test_what_matches_exactly_is_present(prediction: str, answer: str):
+    assert not score(prediction, answer).em or not answer or answer_presence(prediction, answer)

@@ -80,9 +80,10 @@ def test_the_layout_closed_book_has_each_text_even_with_fewer_pairs_than_texts(b
 def test_a_sample_is_the_prompt_the_answer_and_the_end_token(base: BaseModel, layout: str, answer: str):
     made = document_samples(base, DOCUMENT, AUGMENTATION, answer, layout)
     for sample, (number, _) in zip(made, contents(base, made), strict=True):
-        wanted = PAIRS[number].full_answer.rstrip(".") if answer == "full" else PAIRS[number].answer
+        pair = PAIRS[number]
+        wanted = f"{pair.full_answer} So the answer is {pair.answer}." if answer == "full" else f" {pair.answer}."
         assert sample.ids[-1] == base.tokenizer.eos_token_id
-        assert base.tokenizer.decode(sample.ids[sample.prompt_length : -1]) == f" {wanted}."
+        assert base.tokenizer.decode(sample.ids[sample.prompt_length : -1]) == wanted
 
 
 def test_a_document_longer_than_the_context_is_named(base: BaseModel):

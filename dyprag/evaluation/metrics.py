@@ -1,18 +1,24 @@
-"""The official scoring: answer extraction, EM and token F1 with their alias maximum, and bootstrap intervals."""
+"""The official scoring (§4.1): answer extraction, EM and token F1 with their alias maximum; and answer presence.
+
+Presence asks whether the answer occurs anywhere in the uncut output, which the form of an answer cannot inflate as
+easily as it does F1.
+"""
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+_YES_NO = frozenset({"yes", "no"})
 
 
 @dataclass(frozen=True)
 class Score:
-    """How one prediction compares with a question's answers; each value between 0 and 1."""
+    """How one prediction compares with a question's answers: the part of it that was scored, and values from 0 to 1."""
 
+    extracted: str
     em: float
     f1: float
     precision: float
@@ -37,31 +43,53 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def score(prediction: str, answers: Sequence[str], chain_of_thought: bool = False) -> Score:
-    """Score a prediction against a question's answers: for each measure the best over the aliases."""
-    extracted = normalise(extract_answer(prediction, chain_of_thought))
-    scores = [_score_one(extracted, normalise(answer)) for answer in answers]
-    best = max(scores, key=lambda s: s.f1)
-    return Score(max(s.em for s in scores), best.f1, best.precision, best.recall)
+def score(prediction: str, answers: str | Sequence[str], *, chain_of_thought: bool = False) -> Score:
+    """Score a prediction against a question's answer, or answers: for each measure the best over the aliases.
+
+    Args:
+        answers: at least one.
+    """
+    extracted = extract_answer(prediction, chain_of_thought)
+    words = normalise(extracted)
+    scores = [_compared(words, normalise(answer)) for answer in _aliases(answers)]
+    f1, precision, recall = max((values for _, values in scores), key=lambda values: values[0])
+    return Score(extracted, max(em for em, _ in scores), f1, precision, recall)
 
 
-def _score_one(prediction: str, answer: str) -> Score:
-    exact = float(prediction == answer)
-    if prediction != answer and {prediction, answer} & {"yes", "no", "noanswer"}:
-        return Score(exact, 0.0, 0.0, 0.0)
+def answer_presence(output: str, answers: str | Sequence[str]) -> bool:
+    """Whether an answer, or one of its aliases, occurs in the whole output, as whole words and both normalised.
+
+    Of yes and no, whichever the output says first decides.
+    """
+    wanted = {_spaced(answer) for answer in _aliases(answers)} - {""}
+    found = _spaced(output)
+    said = next((word for word in found.split() if word in _YES_NO), None)
+    return said in wanted or any(f" {answer} " in f" {found} " for answer in wanted - _YES_NO)
+
+
+def _aliases(answers: str | Sequence[str]) -> Sequence[str]:
+    return [answers] if isinstance(answers, str) else answers
+
+
+def _compared(prediction: str, answer: str) -> tuple[float, tuple[float, float, float]]:
+    """EM, and (F1, precision, recall), of two normalised texts."""
+    exact, nothing = float(prediction == answer), (0.0, 0.0, 0.0)
+    if prediction != answer and {prediction, answer} & {*_YES_NO, "noanswer"}:
+        return exact, nothing
     predicted, wanted = prediction.split(), answer.split()
     common = sum((Counter(predicted) & Counter(wanted)).values())
     if common == 0:
-        return Score(exact, 0.0, 0.0, 0.0)
+        return exact, nothing
     precision, recall = common / len(predicted), common / len(wanted)
-    return Score(exact, 2 * precision * recall / (precision + recall), precision, recall)
+    return exact, (2 * precision * recall / (precision + recall), precision, recall)
 
 
-def bootstrap_interval(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of a mean over questions."""
-    if not values:
-        return (0.0, 0.0)
-    data = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(data), (resamples, len(data)))
-    low, high = np.percentile(data[picks].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+def _spaced(text: str) -> str:
+    """Normalised; the quotation marks and dashes of print, which the usual normalisation leaves on the words that they
+    touch, part words."""
+    text = unicodedata.normalize("NFC", text).replace("’", "'")
+    return normalise("".join(" " if _is_printed_mark(character) else character for character in text))
+
+
+def _is_printed_mark(character: str) -> bool:
+    return not character.isascii() and unicodedata.category(character)[0] in "PS"

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from dyprag.documents import Document, Retrieved
+from dyprag.generation import Sampling
 from dyprag.lora import Adapters, merge
+from dyprag.methods.protocol import Answer, Asked, answer_questions
+from dyprag.models import BaseModel
 from dyprag.translator import Translator
 
 
@@ -25,10 +28,14 @@ class DyPRAG:
         return "dyprag-combine" if self.passages_in_prompt else "dyprag"
 
     @torch.inference_mode()
-    def adapter(self, retrieved: Sequence[Retrieved]) -> Adapters | None:
+    def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
         """The merged adapter of all the documents."""
-        if not retrieved:
+        if not documents:
             return None
         device = next(self.translator.parameters()).device
-        embeddings = torch.stack([self.embedding(item.document) for item in retrieved]).to(device)
-        return merge(self.translator(embeddings), self.merge, [item.score for item in retrieved])
+        embeddings = torch.stack([self.embedding(item.document) for item in documents]).to(device)
+        return merge(self.translator(embeddings), self.merge, [item.score for item in documents])
+
+    def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
+        """Answers in one go each."""
+        return answer_questions(base, self, asked, sampling, batch_size)

@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dyprag.documents import Document, Retrieved
+from dyprag.generation import Sampling
 from dyprag.lora import Adapters, merge, stack
+from dyprag.methods.protocol import Answer, Asked, answer_questions
+from dyprag.models import BaseModel
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,14 @@ class PRAG:
     def name(self) -> str:
         return "prag-combine" if self.passages_in_prompt else "prag"
 
-    def adapter(self, retrieved: Sequence[Retrieved]) -> Adapters | None:
+    def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
         """The merged adapter of those documents that have one."""
-        loaded = [(self.load(item.document), item.score) for item in retrieved]
+        loaded = [(self.load(item.document), item.score) for item in documents]
         found = [(adapter, score) for adapter, score in loaded if adapter is not None]
         if not found:
             return None
         return merge(stack([adapter for adapter, _ in found]), self.merge, [score for _, score in found])
+
+    def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
+        """Answers in one go each."""
+        return answer_questions(base, self, asked, sampling, batch_size)

@@ -17,75 +17,114 @@ from dyprag.prompts import question_prompt
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with the documents retrieved for it, best first."""
+    """A question with the documents retrieved for it, best first.
+
+    `injected`: the documents whose adapters are injected, where they are others than those retrieved, as the control
+    with wrong documents wants it.
+    """
 
     question: str
     retrieved: tuple[Retrieved, ...]
+    chain_of_thought: bool = False
+    injected: tuple[Retrieved, ...] | None = None
+
+    @property
+    def adapted(self) -> tuple[Retrieved, ...]:
+        """The documents whose adapters are injected."""
+        return self.retrieved if self.injected is None else self.injected
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, its length in tokens, and the seconds it took: making the adapter, and the share of its batch."""
+    """An answer, whole and uncut, and what it took.
+
+    seconds: making the adapter, and the share of its batch; first_token: the part of them before the first token;
+    prompt: as the model saw it; passages: what stood in it (in the last one, where there were several); retrievals:
+    times that passages were looked for while answering.
+    """
 
     text: str
     tokens: int
     seconds: float
+    first_token: float
+    prompt: str
+    passages: tuple[Retrieved, ...] = ()
+    retrievals: int = 0
 
 
 class Method(Protocol):
-    """A way to answer: what stands in the prompt, and which adapter is injected."""
+    """A way to answer."""
 
     @property
     def name(self) -> str:
         """As in the paper's tables, in lower case."""
         ...
 
+    def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
+        """Answers to the questions, in their order."""
+        ...
+
+
+class Injection(Protocol):
+    """What a method that answers in one go decides: what stands in the prompt, and which adapter is injected."""
+
     @property
     def passages_in_prompt(self) -> bool:
         """Whether the retrieved passages stand in the prompt."""
         ...
 
-    def adapter(self, retrieved: Sequence[Retrieved]) -> Adapters | None:
-        """The merged adapter ([1, layers, …]) of the retrieved documents; None for none."""
+    def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
+        """The merged adapter ([1, layers, …]) of the documents; None for none."""
         ...
 
 
 def answer_questions(
-    base: BaseModel, method: Method, asked: Sequence[Asked], sampling: Sampling, batch_size: int
+    base: BaseModel, method: Injection, asked: Sequence[Asked], sampling: Sampling, batch_size: int
 ) -> list[Answer]:
-    """Answer questions with one method, greedy or sampled, in the order given."""
-    room = base.max_tokens - sampling.max_new_tokens
-    prompts = [_prompt(base, item, method.passages_in_prompt, room) for item in asked]
+    """Answer questions in one go each, greedy or sampled, in the order given."""
+    prompts = [fitting_prompt(base, item, method.passages_in_prompt, sampling.max_new_tokens) for item in asked]
     making = [0.0] * len(asked)
 
     def adapters(batch: list[int]) -> Adapters | None:
         made = []
         for index in batch:
             began = perf_counter()
-            made.append(method.adapter(asked[index].retrieved))
+            made.append(method.adapter(asked[index].adapted))
             making[index] = perf_counter() - began
         return _stack_rows(made)
 
-    generations = generate(base, prompts, sampling, adapters, batch_size)
-    # the batch's clock starts behind the adapters
-    return [Answer(g.text, g.tokens, g.seconds + s) for g, s in zip(generations, making, strict=True)]
+    generations = generate(base, [prompt.ids for prompt in prompts], sampling, adapters, batch_size)
+    return [  # the batch's clock starts behind the adapters
+        Answer(g.text, g.tokens, g.seconds + s, g.first_token + s, base.tokenizer.decode(prompt.ids), prompt.passages)
+        for g, s, prompt in zip(generations, making, prompts, strict=True)
+    ]
 
 
-def _prompt(base: BaseModel, item: Asked, with_passages: bool, room: int) -> list[int]:
-    """The question's prompt; passages that do not fit into `room` tokens are left out, the longest first."""
-    passages = [r.document.passage for r in item.retrieved] if with_passages else []
-    ids = question_prompt(base.tokenizer, item.question, passages)
-    while passages and len(ids) > room:
-        passages.remove(max(passages, key=len))
-        ids = question_prompt(base.tokenizer, item.question, passages)
-    return ids
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt's ids, and the passages in it."""
+
+    ids: list[int]
+    passages: tuple[Retrieved, ...]
+
+
+def fitting_prompt(base: BaseModel, item: Asked, with_passages: bool, new_tokens: int) -> Prompt:
+    """The question's prompt; passages that do not fit beside `new_tokens` are left out, the longest first."""
+    passages = list(item.retrieved) if with_passages else []
+    while True:
+        texts = [found.document.passage for found in passages]
+        ids = question_prompt(base.tokenizer, item.question, texts, item.chain_of_thought)
+        if not passages or len(ids) <= base.max_tokens - new_tokens:
+            return Prompt(ids, tuple(passages))
+        passages.remove(max(passages, key=lambda found: len(found.document.passage)))
 
 
 def _stack_rows(rows: Sequence[Adapters | None]) -> Adapters | None:
-    """One adapter for each row of a batch; missing ones are zero, smaller ranks are filled up with zeros."""
+    """One adapter for each row of a batch; missing ones are zero, smaller ranks are filled up with zeros. Rows that
+    share one and the same adapter get it once, so that what they share is computed once."""
     some = next((row for row in rows if row is not None), None)
-    if some is None:
-        return None
+    if some is None or all(row is some for row in rows):
+        return some
     rank = max(row.rank for row in rows if row is not None)
     zero = Adapters(
         {p: torch.zeros_like(t) for p, t in some.a.items()},

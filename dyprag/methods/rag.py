@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dyprag.documents import Retrieved
+from dyprag.generation import Sampling
+from dyprag.methods.protocol import Answer, Asked, answer_questions
+from dyprag.models import BaseModel
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,10 @@ class RAG:
     name: str = "rag"
     passages_in_prompt: bool = True
 
-    def adapter(self, retrieved: Sequence[Retrieved]) -> None:
+    def adapter(self, documents: Sequence[Retrieved]) -> None:
         """None."""
         return None
+
+    def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
+        """Answers in one go each."""
+        return answer_questions(base, self, asked, sampling, batch_size)

@@ -1,0 +1,56 @@
+"""Controls: what an adapter brings that has nothing to do with the question's documents (METHOD: most of the published
+recipe's gain is answer format). A method has carried knowledge only as far as it beats them.
+
+The control with wrong documents is the method itself: its questions come with others' documents to inject.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dyprag.documents import Retrieved
+from dyprag.generation import Sampling
+from dyprag.lora import Adapters
+from dyprag.methods.protocol import Answer, Asked, answer_questions
+from dyprag.models import BaseModel
+
+
+@dataclass(frozen=True)
+class OneForAll:
+    """One adapter ([1, layers, …]) for every question: the documents' mean, the generic one, or zero."""
+
+    name: str
+    shared: Adapters
+    passages_in_prompt: bool = False
+
+    def adapter(self, documents: Sequence[Retrieved]) -> Adapters:
+        """The same, whatever the documents."""
+        return self.shared
+
+    def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
+        """Answers in one go each."""
+        return answer_questions(base, self, asked, sampling, batch_size)
+
+
+def mean_adapter(adapters: Sequence[Adapters]) -> Adapters:
+    """The mean of the A's and of the B's of many documents' adapters ([1, layers, …] each).
+
+    The A's hardly leave the initial adapter that all documents share (cosine 0.9995 between two documents), so this is
+    close to the mean of the deltas, at the rank of one.
+    """
+    first, *others = adapters
+    a = {p: t.detach().clone() for p, t in first.a.items()}
+    b = {p: t.detach().clone() for p, t in first.b.items()}
+    for other in others:
+        for mine, theirs in ((a, other.a), (b, other.b)):
+            for projection in mine:
+                mine[projection] += theirs[projection]
+    count = len(adapters)
+    return Adapters({p: t / count for p, t in a.items()}, {p: t / count for p, t in b.items()}, first.scale)
+
+
+def zero_adapter(like: Adapters) -> Adapters:
+    """An adapter that adds nothing: the way of injection alone."""
+    a, b = ({p: torch.zeros_like(t[:1]) for p, t in half.items()} for half in (like.a, like.b))
+    return Adapters(a, b, like.scale)
