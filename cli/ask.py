@@ -17,30 +17,28 @@ def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]
         ConfigError: no such method.
         StoreError: its artifacts have not been made.
     """
-    from dyprag.batching import compute
-    from dyprag.generation import Sampling
-    from dyprag.methods import Asked, answer_questions
-    from dyprag.retrieval import BM25Retriever
-    from flows.evaluate import answer_sources
+    from dyprag.documents import Question
+    from flows.evaluate import LOOPING, Sources, linked
     from flows.stage import Stage
-    from tasks.evaluate import make_method
+    from tasks.evaluate import AnswerJob, passages_of, respond
+    from tasks.thresholds import PUBLISHED
     from tasks.work import base_model
 
     known = Method.__args__  # type: ignore[attr-defined]
     if method not in known:
         raise ConfigError(f"method {method!r}", "there is no such method", f"Choose one of {', '.join(known)}.")
-    chosen = config.evaluate.model_copy(update={"methods": (method,)})
+    chosen = config.evaluate.model_copy(update={"methods": (method,), "controls": ()})
     stage = Stage(config.model_copy(update={"evaluate": chosen}).resolved(), "ask")
-    stage.require_corpus()
-    sources = answer_sources(stage)
-    base = base_model(stage.config)
+    corpus_key, corpus = stage.require_corpus(), stage.plan.corpus
+    sources = Sources(stage)
+    base_model(stage.config)
     began = perf_counter()
-    settings = stage.config.evaluate
-    retrieved = BM25Retriever(stage.plan.documents).search(question, settings.passages)
-    asked = [Asked(question, tuple(retrieved))]
-    made = make_method(method, stage.store, sources, stage.config)
-    answers = compute(lambda: answer_questions(base, made, asked, Sampling(settings.max_new_tokens), 1))
+    hits = passages_of(config.store, corpus_key, corpus, "").search(question, chosen.passages)
+    found = tuple((hit.document.id, hit.score) for hit in hits)
+    threshold = getattr(chosen, f"{method}_threshold") if method in LOOPING else None
+    job = AnswerJob("ask", "", method, "", (), (found,), threshold=threshold or PUBLISHED.get(method, 0.0))
+    (given,) = respond(linked(stage.plan, sources, job), corpus_key, [Question("ask", question, ())], stage.config)
     return {
-        "question": question, "method": method, "answer": answers[0].text,
-        "retrieved": [item.document.id for item in retrieved], "seconds": perf_counter() - began,
+        "question": question, "method": method, "answer": given.text,
+        "retrieved": [identity for identity, _ in found], "seconds": perf_counter() - began,
     }  # fmt: skip

@@ -110,10 +110,22 @@ def train_translator(
 
 @app.command()
 def evaluate(
-    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
-) -> None:
-    """Answer the test questions with every method, score them and write the report."""
-    _run_flow("evaluate", config, set_, json_, verbose)
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    verbose: VerboseOption = False,
+    experiment: Annotated[
+        str | None,
+        typer.Option("--experiment", "-e", metavar="NAME", help="Run an experiment of the paper: main, "
+                     "out-of-distribution, width, alignment-size, losses, conflict, answer-length, cost, "
+                     "internalization. Its data sets are looked for in `experiment.data`."),
+    ] = None,
+) -> None:  # fmt: skip
+    """Answer the test questions with every method, score them and write the report; or run a whole experiment."""
+    named = [f"experiment.name={experiment}"] if experiment else []
+    with _errors():
+        chosen = read_config(config, [*(set_ or []), *named]).experiment.name
+    _run_flow("experiment" if chosen else "evaluate", config, [*(set_ or []), *named], json_, verbose)
 
 
 @app.command()
@@ -164,20 +176,46 @@ def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
 
 
 @app.command()
-def report(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
-    """The results of the last evaluation, and where its pages are."""
+def report(
+    run: Annotated[str | None, typer.Argument(help="A run's id, or its beginning. Empty: the last evaluation.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """The results of an evaluation or experiment, and where its pages are."""
     with _errors():
         from dyprag.report import terminal_table
 
         catalogue = _catalogue(read_config(config, set_))
-        rows = catalogue.last_results()
+        rows = catalogue.results(catalogue.run(run)["run_id"] if run else None)
         if not rows:
             raise DypragError(f"store {catalogue.store.root}", "nothing has been evaluated yet", "Run: dyprag run.")
         if json_:
             print(json.dumps({"rows": rows}))
             return
         print(terminal_table(rows))
-        print(f"\nReport: {catalogue.store.reports / 'latest' / 'report.html'}")
+        print(f"\nReport: {catalogue.store.reports / rows[0]['run_id'] / 'report.html'}")
+
+
+@app.command()
+def compare(
+    one: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's id, or its beginning.")],
+    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Another's.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """What changed between two evaluations or experiments, question by question, and whether it is more than noise."""
+    with _errors():
+        from dataclasses import asdict
+
+        from dyprag.evaluation.comparison import changes_in_words, compare_runs
+        from tasks.report import reported_answers
+
+        catalogue = _catalogue(read_config(config, set_))
+        sides = [reported_answers(catalogue.store, catalogue, run) for run in (one, other)]
+        changes = compare_runs(*sides)
+        print(json.dumps([asdict(change) for change in changes]) if json_ else changes_in_words(changes))
 
 
 @app.command("config")
@@ -291,14 +329,18 @@ def _check_before_work(name: str, config: PipelineConfig) -> None:
     from dyprag.models import check_model
     from storage.artifacts import Store
     from tasks.augment import endpoint_key
+    from tasks.experiment import check_experiment
     from tasks.plan import official_checksum
 
     corpus = config.corpus
-    load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
+    if name == "experiment":
+        check_experiment(config.resolved())
+    else:
+        load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
     Store(config.store)
     if name not in ("ingest", "augment") or (name == "augment" and config.augment.backend == "local"):
         check_model(config.model.name)
-    if name in ("pipeline", "augment") and config.augment.backend == "api":
+    if name in ("pipeline", "augment", "experiment") and config.augment.backend == "api":
         if not config.augment.api.key_block:
             endpoint_key(config.augment.api)
         for prompt in VARIABLES:
@@ -325,7 +367,7 @@ def _print_results(config: PipelineConfig) -> None:
     from dyprag.report import terminal_table
 
     catalogue = _catalogue(config)
-    rows = catalogue.last_results()
+    rows = catalogue.results()
     if rows:
         print(terminal_table(rows))
         latest = catalogue.store.reports / "latest"

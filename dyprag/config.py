@@ -8,7 +8,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Method = Literal["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine"]
+Method = Literal["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine", "flare", "dragin",
+                 "zero", "generic", "prag-mean", "prag-wrong", "dyprag-mean", "dyprag-wrong",
+                 "zero-combine", "generic-combine", "prag-combine-mean", "prag-combine-wrong", "dyprag-combine-mean",
+                 "dyprag-combine-wrong"]  # fmt: skip
+Control = Literal["wrong", "mean", "generic", "zero"]
+DataSetName = Literal["2wikimultihopqa", "hotpotqa", "popqa", "complexwebquestions", "strategyqa", "iirc", "ragtruth",
+                      "jsonl"]  # fmt: skip
+ExperimentName = Literal["main", "out-of-distribution", "width", "alignment-size", "losses", "conflict",
+                         "answer-length", "cost", "internalization"]  # fmt: skip
 Merge = Literal["sum", "mean", "matrices", "weighted"]
 MOST_TOGETHER = 64  # documents handed to the model at once: more fill no accelerator better
 
@@ -62,7 +70,7 @@ class CorpusSettings(Section):
     )
     questions: str | None = Field(
         default=None,
-        description="A JSONL file (question, answer, optional id, documents, type) or 'demo'. "
+        description="A JSONL file (question, answer, optional id, documents, passages, type) or 'demo'. "
         "Empty: the demo's own with the demo corpus, else none, and nothing is evaluated.",
     )
     max_documents: int | None = Field(default=None, ge=1, description="Take only the first so many documents.")
@@ -298,10 +306,89 @@ class EvaluateSettings(Section):
     )
     dyprag_merge: Merge = preset_field("How DyPRAG merges them.")
     max_new_tokens: int = preset_field("Longest answer, in tokens.", ge=1)
-    batch_size: int = Field(default=16, ge=1, description="Questions answered together.")
-    shard: int = Field(default=64, ge=1, description="Questions in one task.")
+    reasoning: bool = preset_field("Answer the multi-hop data sets by chain of thought (§4.1).")
+    reasoning_tokens: int = Field(default=128, ge=1, description="Longest answer by chain of thought, in tokens.")
+    batch_size: int = Field(
+        default=16, ge=1, description="Questions answered together, and kept together: a stopped run repeats no more."
+    )
+    controls: tuple[Control, ...] = Field(
+        default=("wrong", "zero"),
+        description="Controls of each method with adapters: those of wrong documents, the documents' mean, a generic "
+        "one trained on other documents' pairs, zero. An experiment uses all of them where this is left as it is.",
+    )
+    most_questions: dict[Method, int] = Field(
+        default={}, description="At most so many questions of each data set for a costly method, as {flare: 50}."
+    )
+    flare_threshold: float | None = Field(
+        default=None, ge=0, le=1, description="Probability below which FLARE retrieves. Empty: as half of the "
+        "alignment questions would; without any, 0.08."
+    )  # fmt: skip
+    dragin_threshold: float | None = Field(
+        default=None, ge=0, description="Weighted entropy above which DRAGIN retrieves. Empty: as half of the "
+        "alignment questions would; without any, 0.8."
+    )  # fmt: skip
 
-    immaterial: ClassVar[frozenset[str]] = frozenset({"methods", "batch_size", "shard", "prag_merge", "dyprag_merge"})
+    immaterial: ClassVar[frozenset[str]] = frozenset({
+        "methods", "batch_size", "prag_merge", "dyprag_merge", "reasoning", "reasoning_tokens", "controls",
+        "most_questions", "flare_threshold", "dragin_threshold",
+    })  # fmt: skip
+
+
+class DataSetSettings(Section):
+    """One data set of an experiment, and how its questions are parted."""
+
+    name: str = Field(description="Its name in tables.")
+    format: DataSetName | None = Field(default=None, description="Its file format. Empty: that of the set of its name.")
+    location: str | None = Field(
+        default=None, description="Its file or folder, within experiment.data. Empty: the folder of its name."
+    )
+    passages: str | None = Field(
+        default=None,
+        description="What is retrieved from, within experiment.data: a JSONL file, a folder of texts, or DPR's "
+        "psgs_w100.tsv. Empty: the set's own passages.",
+    )
+    questions: int = Field(default=300, ge=0, description="Test questions: the first so many (of each type).")
+    alignment_questions: int = Field(
+        default=200, ge=0, description="The next so many: their documents train the translator."
+    )
+    alignment_documents: int | None = Field(
+        default=None, ge=0, description="So many documents for the translator: those of the alignment questions, then "
+        "others that no test question needs. Empty: those of the alignment questions."
+    )  # fmt: skip
+    by_type: bool = Field(default=False, description="Count the questions for each of the set's types by itself.")
+    gold: bool = Field(default=False, description="Take the annotated gold passages rather than retrieve any.")
+    chain_of_thought: bool | None = Field(
+        default=None, description="Answer step by step. Empty: the multi-hop sets if evaluate.reasoning says so."
+    )
+    methods: tuple[Method, ...] | None = Field(
+        default=None, description="Of the experiment's methods only these, and their controls. Empty: all of them."
+    )
+    contradict: bool = Field(default=False, description="Alter the documents so that they contradict what is true.")
+
+
+class ExperimentSettings(Section):
+    """An experiment of the paper (§4), or one of these with other data sets: `dyprag evaluate --experiment NAME`."""
+
+    name: ExperimentName | None = Field(default=None, description="Which one. Empty: the corpus itself is evaluated.")
+    data: str = Field(default="data", description="The folder that holds the data sets' folders.")
+    sets: tuple[DataSetSettings, ...] = Field(default=(), description="Its data sets. Empty: the paper's.")
+    widths: tuple[int, ...] = Field(default=(2, 4, 8, 16, 32), description="Widths p of the experiment 'width'.")
+    sizes: tuple[int, ...] = Field(
+        default=(480, 1200, 2400, 4800), description="Alignment documents of the experiment 'alignment-size'."
+    )
+    alignment: int | None = Field(
+        default=None, ge=1, description="Train the translator on the first so many alignment documents. Empty: on all."
+    )
+
+
+class JudgeSettings(Section):
+    """An LLM that compares two methods' answers (§4, knowledge internalization)."""
+
+    api: ApiSettings = Field(default=ApiSettings(), description="Its endpoint; without a model's name nobody judges.")
+    pairs: tuple[tuple[Method, Method], ...] = Field(
+        default=(("dyprag-combine", "rag"),), description="Which methods are compared."
+    )
+    tries: int = Field(default=3, ge=1, description="Times that a malformed verdict is asked for.")
 
 
 class RunSettings(Section):
@@ -337,6 +424,8 @@ class PipelineConfig(Section):
     parametrize: ParametrizeSettings = Field(default=ParametrizeSettings(), description="Stage 1b: parametrization.")
     translator: TranslatorSettings = Field(default=TranslatorSettings(), description="Stage 2: the translator.")
     evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="Stage 3: answers and scores.")
+    experiment: ExperimentSettings = Field(default=ExperimentSettings(), description="Data sets and grids.")
+    judge: JudgeSettings = Field(default=JudgeSettings(), description="Comparison of answers by an LLM.")
     run: RunSettings = Field(default=RunSettings(), description="Retries and end states.")
 
     def resolved(self) -> "PipelineConfig":
@@ -357,7 +446,7 @@ PAPER: dict[str, dict[str, Any]] = {
         "residual": False, "scaling": "lora", "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_size": 1,
         "samples": "all",
     },
-    "evaluate": {"prag_merge": "sum", "dyprag_merge": "mean", "max_new_tokens": 128},
+    "evaluate": {"prag_merge": "sum", "dyprag_merge": "mean", "max_new_tokens": 128, "reasoning": True},
 }  # fmt: skip
 
 # The official code's choices, to study its results and its published translators: the delta added unscaled, the mean
@@ -377,7 +466,9 @@ SMOLLM2: dict[str, dict[str, Any]] = {
         "residual": True, "scaling": "lora", "init_std": 1e-3, "learning_rate": 2e-4, "epochs": 1, "batch_size": 2,
         "samples": "all",
     },
-    "evaluate": {"prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 16},
+    "evaluate": {
+        "prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 16, "reasoning": False,
+    },
 }  # fmt: skip
 
 PRESETS = {"paper": PAPER, "official": OFFICIAL, "smollm2-135m": SMOLLM2}

@@ -79,6 +79,7 @@ class Question:
     type: str = "single"
     dataset: str = ""
     chain_of_thought: bool = False  # whether it is answered step by step, as the paper answers the multi-hop sets
+    believed: tuple[str, ...] = ()  # the true answers, where its documents have been altered to contradict them
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,4 @@ class Corpus:
     alignment: frozenset[str] | None = None
     retrieved: Mapping[str, Found] | None = None
     passages: Mapping[str, str] = field(default_factory=dict)
+    alignment_questions: tuple[Question, ...] = ()

@@ -54,7 +54,7 @@ def augment_corpus(config: PipelineConfig) -> Summary:
 def jobs(run: Stage) -> list[AugmentJob]:
     """A job for each document."""
     plan = run.plan
-    return [AugmentJob(d.id, d.key, plan.augmentation_key(d), plan.product_keys(d)) for d in plan.documents]
+    return [AugmentJob(d.id, d.key, plan.augmentation_key(d), plan.product_keys(d)) for d in plan.parametrized]
 
 
 def _augment(run: Stage, everything: Sequence[AugmentJob], corpus_key: str) -> list[Work]:

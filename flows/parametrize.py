@@ -36,7 +36,7 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
 def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:
     """Jobs of the documents that are augmented, and the others as waiting."""
     jobs, waiting = [], []
-    for document in run.plan.documents:
+    for document in run.plan.parametrized:
         key, products = run.plan.adapter_key(document), run.plan.product_keys(document)
         if all(run.store.find(kind, product) for kind, product in products.items()):
             jobs.append(Job(document.id, document.key, key, tuple(products.values())))

@@ -5,13 +5,14 @@ from typing import Any
 from prefect import State, flow
 
 from dyprag.config import PipelineConfig
-from dyprag.corpus import load_corpus
 from flows.augment import augment
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.parametrize import parametrize
-from flows.stage import Summary, end_state
+from flows.stage import Summary, corpus_of, end_state
 from flows.train_translator import train_translator
+from storage.artifacts import Store
+from tasks.plan import Plan
 
 
 @flow(name="pipeline", flow_run_name="pipeline {config.corpus.documents}")
@@ -19,11 +20,16 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     """From documents to a results table. Whatever is made already is taken as it is.
 
     Each stage is a sub-flow. A document that fails a stage waits there; the others go on. Without questions the
-    evaluation is left out; without one augmented document all that follows.
+    evaluation is left out; without one augmented document all that follows; without a method that has adapters, an
+    experiment makes none.
     """
-    stages = [ingest, augment, parametrize, train_translator]
-    corpus = config.corpus
-    if load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions).questions:
+    plan = Plan(config.resolved(), corpus_of(config, Store(config.store)))
+    stages = [ingest]
+    if plan.parametrized:
+        stages += [augment, parametrize]
+    if plan.translated:
+        stages += [train_translator]
+    if plan.corpus.questions:
         stages.append(evaluate)
     summaries: list[Summary] = []
     for stage_flow in stages:

@@ -17,12 +17,15 @@ from prefect.states import Completed, Failed
 
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
+from dyprag.documents import Corpus
 from dyprag.errors import Stopped, StoreError
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
+from tasks.evaluate import stored_corpus
 from tasks.plan import Plan
 
 logger = logging.getLogger("dyprag.flows")
+PREPARED = "corpus:"  # before the key of a corpus in the store
 WINDOW = 256  # tasks submitted that have not ended
 
 
@@ -37,6 +40,7 @@ class Summary:
     waiting: int = 0
     partial: int = 0  # of those done
     reason: str = ""  # why nothing more was begun, where that is so
+    run_id: str = ""  # under which the catalogue knows it
 
     def __str__(self) -> str:
         parts = [f"{self.cached} cached", f"{self.done - self.cached} made"]
@@ -55,10 +59,7 @@ class Stage:
         self.catalogue = Catalogue(self.store)
         self.reason = ""
         self.run_id = str(flow_run.id or f"{name}-{time.time_ns()}")
-        corpus = config.corpus
-        self.plan = Plan(
-            config, load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
-        )
+        self.plan = Plan(config, corpus_of(config, self.store))
 
     def require_corpus(self) -> str:
         """The key of the ingested corpus.
@@ -86,7 +87,9 @@ class Stage:
         partial = states.count("partial")
         cached = states.count("cached") + sum(item.state == "partial" and item.attempts == 0 for item in work)
         done = states.count("done") + states.count("cached") + partial
-        summary = Summary(self.name, done, cached, len(failed), states.count("waiting"), partial, self.reason)
+        summary = Summary(
+            self.name, done, cached, len(failed), states.count("waiting"), partial, self.reason, self.run_id
+        )
         logger.info("%s", summary)
         return summary
 
@@ -155,6 +158,14 @@ class Stage:
             self.run_id, self.name, [work for work, _ in ended], [record for _, records in ended for record in records]
         )
         outcomes.update({work.document_id: work for work, _ in ended})
+
+
+def corpus_of(config: PipelineConfig, store: Store) -> Corpus:
+    """The corpus that a configuration names: files, or one that an experiment has put into the store."""
+    corpus = config.corpus
+    if corpus.documents.startswith(PREPARED):
+        return stored_corpus(config.store, corpus.documents.removeprefix(PREPARED))
+    return load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
 
 
 @contextmanager

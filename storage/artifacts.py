@@ -27,7 +27,18 @@ from dyprag.errors import ArtifactError, StoreError
 
 logger = logging.getLogger("dyprag.storage")
 
-KINDS = ("corpus", "rewrites", "qa_pairs", "embedding", "adapter", "translator", "prediction")
+KINDS = (
+    "corpus",
+    "passages",
+    "rewrites",
+    "qa_pairs",
+    "embedding",
+    "adapter",
+    "translator",
+    "threshold",
+    "prediction",
+    "judgement",
+)
 RECORD = "record.json"
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import duckdb
@@ -46,6 +47,23 @@ CREATE TABLE IF NOT EXISTS results (
     run_id VARCHAR, method VARCHAR, dataset VARCHAR, split VARCHAR, questions INTEGER, em DOUBLE, f1 DOUBLE,
     f1_low DOUBLE, f1_high DOUBLE, "precision" DOUBLE, recall DOUBLE, seconds_per_answer DOUBLE,
     bytes_per_document DOUBLE, created TIMESTAMPTZ);
+CREATE TABLE IF NOT EXISTS scores (
+    run_id VARCHAR, key VARCHAR, method VARCHAR, dataset VARCHAR, question_id VARCHAR, type VARCHAR, split VARCHAR,
+    em DOUBLE, f1 DOUBLE, "precision" DOUBLE, recall DOUBLE, present BOOLEAN, tokens INTEGER, seconds DOUBLE,
+    first_token DOUBLE);
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS versions JSON;
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS measures JSON;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS variant VARCHAR;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS "type" VARCHAR;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS presence DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS presence_low DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS presence_high DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS tokens DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS first_token DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS retrieval_recall DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS retrievals DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS unsupported DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS memory DOUBLE;
 CREATE OR REPLACE VIEW latest_work AS
     SELECT work.* FROM work
     JOIN (SELECT stage, arg_max(run_id, updated) AS run_id FROM work GROUP BY stage) USING (stage, run_id);
@@ -117,9 +135,27 @@ class Catalogue:
         """Note the start of a flow run with its full configuration. A retried run keeps its row."""
         with self._writing() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO runs VALUES (?, ?, now(), NULL, 'running', ?)",
-                [run_id, flow, json.dumps(config)],
+                "INSERT OR REPLACE INTO runs (run_id, flow, started, state, config, versions) "
+                "VALUES (?, ?, now(), 'running', ?, ?)",
+                [run_id, flow, json.dumps(config), json.dumps(versions())],
             )
+
+    def note_measures(self, run_id: str, measures: dict[str, Any]) -> None:
+        """Keep what a run found out beside its configuration."""
+        with self._writing() as connection:
+            connection.execute("UPDATE runs SET measures = ? WHERE run_id = ?", [json.dumps(measures), run_id])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """A run with its configuration, versions and measures; its id may be cut short.
+
+        Raises:
+            StoreError: there is none, or more than one begins so.
+        """
+        found = self.query("SELECT * FROM runs WHERE starts_with(run_id, ?) ORDER BY started", [run_id])
+        if len(found) != 1:
+            reason = "no run has this id" if not found else f"{len(found)} runs begin so"
+            raise StoreError(f"run {run_id!r}", reason, "See: SELECT run_id, flow, started FROM runs.")
+        return {**found[0], **{name: json.loads(found[0][name] or "{}") for name in ("config", "versions", "measures")}}
 
     def finish_run(self, run_id: str, state: str) -> None:
         """Note how a run ended."""
@@ -187,15 +223,29 @@ class Catalogue:
 
     def add_results(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Result rows of an evaluation; those of the same run are replaced."""
-        columns = ["method", "dataset", "split", "questions", "em", "f1", "f1_low", "f1_high", "precision", "recall",
-                   "seconds_per_answer", "bytes_per_document"]  # fmt: skip
+        self._replace("results", run_id, rows, {"created": "now()"})
+
+    def add_scores(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Scores of single answers; those of the same run are replaced."""
+        self._replace("scores", run_id, rows, {})
+
+    def scores(self, run_id: str) -> list[dict[str, Any]]:
+        """The scores of a run's answers, in the order in which they were added."""
+        return self.query("SELECT * EXCLUDE (run_id) FROM scores WHERE run_id = ? ORDER BY rowid", [run_id])
+
+    def _replace(self, table: str, run_id: str, rows: Sequence[dict[str, Any]], more: dict[str, str]) -> None:
         with self._writing() as connection:
-            connection.execute("DELETE FROM results WHERE run_id = ?", [run_id])
-            if rows:
-                connection.executemany(
-                    f"INSERT INTO results VALUES (?, {', '.join('?' * len(columns))}, now())",
-                    [[run_id, *(row[column] for column in columns)] for row in rows],
-                )
+            connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
+            if not rows:
+                return
+            known = [column[0] for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description or []]
+            names = [name for name in known if name in rows[0]]
+            connection.register("given", pa.table({name: [row[name] for row in rows] for name in names}))
+            quoted = ", ".join(f'"{name}"' for name in names)
+            columns, values = ["run_id", quoted, *more], ["?", quoted, *more.values()]
+            connection.execute(
+                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM given", [run_id]
+            )
 
     def progress(self) -> list[dict[str, Any]]:
         """Per stage of the newest runs, in their order: stage, done (partial ones too), failed, waiting, cached."""
@@ -204,12 +254,12 @@ class Catalogue:
         empty = {"done": 0, "partial": 0, "failed": 0, "waiting": 0, "cached": 0}
         return [rows.get(stage, {"stage": stage, **empty}) for stage in STAGES]
 
-    def last_results(self) -> list[dict[str, Any]]:
-        """The result rows of the newest evaluation, in the order in which they were added."""
+    def results(self, run_id: str | None = None) -> list[dict[str, Any]]:
+        """The result rows of a run, or of the newest evaluation, in the order in which they were added."""
         return self.query(
-            "SELECT * EXCLUDE (run_id, created) FROM results "
-            "WHERE run_id = (SELECT arg_max(run_id, created) FROM results) ORDER BY rowid"
-        )
+            "SELECT * EXCLUDE (created) FROM results WHERE run_id = "
+            "coalesce(?, (SELECT arg_max(run_id, created) FROM results)) ORDER BY rowid", [run_id],
+        )  # fmt: skip
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Read rows as dictionaries.
@@ -262,3 +312,20 @@ class Catalogue:
                     )
                     raise StoreError(f"catalogue {self.path}", reason, remedy) from error
                 time.sleep(0.05)
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that results hang on."""
+    names = (
+        "dyprag",
+        "torch",
+        "transformers",
+        "peft",
+        "prefect",
+        "duckdb",
+        "pyarrow",
+        "rank-bm25",
+        "tantivy",
+        "openai",
+    )
+    return {name: metadata.version(name) for name in names}

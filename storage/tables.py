@@ -16,10 +16,14 @@ from storage.artifacts import Store
 # Many threads write small files: Arrow's own pool would keep tens of megabytes for each of them.
 pa.set_memory_pool(pa.system_memory_pool())
 
-_DOCUMENTS = pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.string()), ("key", pa.string())])
+_DOCUMENTS = pa.schema([
+    ("id", pa.string()), ("title", pa.string()), ("text", pa.string()), ("key", pa.string()), ("alignment", pa.bool_()),
+])  # fmt: skip
 _QUESTIONS = pa.schema([
     ("id", pa.string()), ("question", pa.string()), ("answers", pa.list_(pa.string())),
-    ("documents", pa.list_(pa.string())), ("type", pa.string()),
+    ("documents", pa.list_(pa.string())), ("type", pa.string()), ("dataset", pa.string()),
+    ("chain_of_thought", pa.bool_()), ("believed", pa.list_(pa.string())), ("use", pa.string()),
+    ("passages", pa.string()), ("found", pa.list_(pa.string())), ("scores", pa.list_(pa.float64())),
 ])  # fmt: skip
 _PRODUCT = pa.schema([
     ("accepted", pa.bool_()), ("text", pa.string()), ("question", pa.string()), ("answer", pa.string()),
@@ -28,26 +32,62 @@ _PRODUCT = pa.schema([
 
 
 def write_corpus(folder: Path, corpus: Corpus) -> None:
-    """documents.parquet and questions.parquet."""
-    documents = [{"id": d.id, "title": d.title, "text": d.text, "key": d.key} for d in corpus.documents]
+    """documents.parquet and questions.parquet. Of an experiment they also hold the split: each question's use (test or
+    alignment) and what was retrieved for it, and which documents the translator is trained on (null: not set apart).
+    """
+    set_apart = corpus.alignment
+    documents = [
+        {"id": d.id, "title": d.title, "text": d.text, "key": d.key,
+         "alignment": None if set_apart is None else d.id in set_apart}
+        for d in corpus.documents
+    ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(documents, _DOCUMENTS), folder / "documents.parquet")
-    questions = [
-        {"id": q.id, "question": q.question, "answers": list(q.answers), "documents": list(q.documents), "type": q.type}
-        for q in corpus.questions
-    ]
+    questions = []
+    for use, some in (("test", corpus.questions), ("alignment", corpus.alignment_questions)):
+        for question in some:
+            found = None if corpus.retrieved is None else corpus.retrieved.get(question.id, ())
+            questions.append({
+                **asdict(question), "use": use, "passages": corpus.passages.get(question.dataset),
+                "found": None if found is None else [identity for identity, _ in found],
+                "scores": None if found is None else [score for _, score in found],
+            })  # fmt: skip
     pq.write_table(pa.Table.from_pylist(questions, _QUESTIONS), folder / "questions.parquet")
 
 
 def read_corpus(folder: Path) -> Corpus:
     """The corpus as it was ingested, in its order."""
     documents = pq.read_table(folder / "documents.parquet").to_pylist()
-    questions = pq.read_table(folder / "questions.parquet").to_pylist()
+    rows = pq.read_table(folder / "questions.parquet").to_pylist()
+    retrieved = {r["id"]: tuple(zip(r["found"], r["scores"], strict=True)) for r in rows if r["found"] is not None}
+    apart = [d["alignment"] for d in documents]
     return Corpus(
         tuple(Document(d["id"], d["text"], d["title"]) for d in documents),
-        tuple(
-            Question(q["id"], q["question"], tuple(q["answers"]), tuple(q["documents"]), q["type"]) for q in questions
-        ),
+        tuple(_question(row) for row in rows if row["use"] == "test"),
+        None if None in apart else frozenset(d["id"] for d in documents if d["alignment"]),
+        retrieved if retrieved or None not in apart else None,
+        {row["dataset"]: row["passages"] for row in rows if row["passages"]},
+        tuple(_question(row) for row in rows if row["use"] == "alignment"),
     )
+
+
+def _question(row: dict[str, Any]) -> Question:
+    return Question(
+        row["id"], row["question"], tuple(row["answers"]), tuple(row["documents"]), row["type"], row["dataset"],
+        row["chain_of_thought"], tuple(row["believed"]),
+    )  # fmt: skip
+
+
+def write_passages(folder: Path, documents: Sequence[Document]) -> None:
+    """passages.parquet: what is retrieved from."""
+    columns = {"id": [d.id for d in documents], "title": [d.title for d in documents],
+               "text": [d.text for d in documents]}  # fmt: skip
+    pq.write_table(pa.table(columns), folder / "passages.parquet")
+
+
+def read_passages(folder: Path) -> list[Document]:
+    """What `write_passages` wrote."""
+    rows = pq.read_table(folder / "passages.parquet").to_pylist()
+    return [Document(row["id"], row["text"], row["title"]) for row in rows]
 
 
 def write_product(folder: Path, product: Product) -> None:

@@ -1,120 +1,231 @@
-"""Stage 3, one task a method and a shard of questions: retrieve, inject, answer (§3.3)."""
+"""Stage 3, one task a method and a batch of questions: inject, answer, keep what was said (§3.3)."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psutil
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.batching import compute
-from dyprag.config import PipelineConfig
-from dyprag.documents import Document, Question
-from dyprag.retrieval import BM25Retriever
+from dyprag.config import ModelSettings, PipelineConfig
+from dyprag.documents import Corpus, Document, Found, Question, Retrieved
+from dyprag.retrieval import Retriever, retriever_for
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus, read_embedding, write_rows
-from tasks.plan import distinct
+from tasks.experiment import index_folder, open_passages
+from tasks.plan import distinct, family
 from tasks.work import base_model, is_passing, one_document, reused
 
 if TYPE_CHECKING:
-    from dyprag.methods import Method
+    from dyprag.lora import Adapters
+    from dyprag.methods import Answer, Method
 
 logger = logging.getLogger("dyprag.tasks")
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Keys of what the methods draw on: adapters and embeddings by document key, and the translator."""
-
-    adapters: dict[str, str]
-    embeddings: dict[str, str]
-    translator: str = ""
-
-
-@dataclass(frozen=True)
 class AnswerJob:
-    """A method on a shard of the questions, by their position in the corpus."""
+    """A method on a batch of the questions of one data set, with all that the answers draw on.
 
-    document_id: str  # the job's name in the catalogue: method and shard
+    questions: by their position in the corpus; found: the documents retrieved for each; injected: those whose adapters
+    are injected instead (the control with wrong documents); adapters, embeddings: keys by document key; control: the
+    key of the one adapter for all; threshold: FLARE's or DRAGIN's.
+    """
+
+    document_id: str  # the job's name in the catalogue: method and questions
     key: str
     method: str
+    dataset: str
     questions: tuple[int, ...]
+    found: tuple[Found, ...]
+    injected: tuple[Found, ...] | None = None
+    adapters: dict[str, str] = field(default_factory=dict)
+    embeddings: dict[str, str] = field(default_factory=dict)
+    translator: str = ""
+    control: str = ""
+    threshold: float = 0.0
     document_key: str = ""
+
+    @property
+    def inputs(self) -> list[str]:
+        """Keys of the artifacts that it draws on."""
+        return [*self.adapters.values(), *self.embeddings.values(), *filter(None, (self.translator, self.control))]
 
 
 @task(name="evaluate", task_run_name="evaluate {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
-def answer_shard(job: AnswerJob, corpus_key: str, sources: Sources, config: PipelineConfig) -> "Record | State[Record]":
-    """Answer a shard of questions with one method and store the predictions under the job's key."""
-    from dyprag.generation import Sampling
-    from dyprag.methods import Asked, answer_questions
-
+def answer_batch(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Record | State[Record]":
+    """Answer a batch of questions with one method and store the predictions under the job's key."""
     store = Store(config.store)
     if record := store.find("prediction", job.key):
         return reused(record)
     with one_document(job.document_id):
-        questions, retriever = _corpus(config.store, corpus_key)
-        asked = [
-            Asked(questions[i].question, tuple(retriever.search(questions[i].question, config.evaluate.passages)))
-            for i in job.questions
-        ]
-        base = base_model(config)
-        method = make_method(job.method, store, sources, config)
-        sampling = Sampling(config.evaluate.max_new_tokens)
-        answers = compute(lambda: answer_questions(base, method, asked, sampling, config.evaluate.batch_size))
-        rows = [
-            {"question_id": questions[i].id, "question": questions[i].question, "method": job.method, "answer": a.text,
-             "tokens": a.tokens, "seconds": a.seconds, "retrieved": [r.document.id for r in item.retrieved]}
-            for i, a, item in zip(job.questions, answers, asked, strict=True)
-        ]  # fmt: skip
-        record = Record(
-            "prediction", job.key, [sources.translator] if job.method.startswith("dyprag") else [],
-            config.evaluate.material(), measures={"method": job.method, "questions": len(rows)},
-        )  # fmt: skip
+        corpus = stored_corpus(config.store, corpus_key)
+        questions = [corpus.questions[place] for place in job.questions]
+        with _peak_memory() as peak:
+            answers = respond(job, corpus_key, questions, config)
+        rows = [_row(job, question, given) for question, given in zip(questions, answers, strict=True)]
+        measures = {"method": job.method, "dataset": job.dataset, "questions": len(rows), "peak_bytes": peak()}
+        record = Record("prediction", job.key, job.inputs, config.evaluate.material(), measures=measures)
         return store.write(record, lambda folder: write_rows(folder / "predictions.parquet", rows))
 
 
-def make_method(name: str, store: Store, sources: Sources, config: PipelineConfig) -> "Method":
-    """The method of this name, drawing on stored artifacts."""
+def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], config: PipelineConfig) -> "list[Answer]":
+    """The answers to a job's questions, in their order."""
+    from dyprag.generation import Sampling
+    from dyprag.methods import Asked
+
+    documents = _by_id(config.store, corpus_key)
+
+    def look_up(found: Found) -> tuple[Retrieved, ...]:
+        return tuple(Retrieved(documents[identity], score) for identity, score in found)
+
+    asked = [
+        Asked(q.question, look_up(found), q.chain_of_thought, None if injected is None else look_up(injected))
+        for q, found, injected in zip(questions, job.found, job.injected or [None] * len(questions), strict=True)
+    ]
+    method = make_method(job, corpus_key, config)
+    settings, base = config.evaluate, base_model(config)
+    sampling = Sampling(answer_length(questions[0], config))
+    answers = compute(lambda: method.answer(base, asked, sampling, settings.batch_size))
+    if not (job.adapters or job.embeddings):
+        return answers
+    # what was injected is what an answer without passages in its prompt was made from
+    return [replace(a, passages=a.passages or item.adapted) for a, item in zip(answers, asked, strict=True)]
+
+
+def answer_length(question: Question, config: PipelineConfig) -> int:
+    """The longest answer to a question, in tokens."""
+    return config.evaluate.reasoning_tokens if question.chain_of_thought else config.evaluate.max_new_tokens
+
+
+def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Method":
+    """The method of a job, drawing on stored artifacts."""
     from dyprag import methods
 
-    combine, settings = name.endswith("-combine"), config.evaluate
+    store, settings, name = Store(config.store), config.evaluate, job.method
+    combine = "-combine" in name
     if name == "vanilla":
         return methods.Vanilla()
     if name == "rag":
         return methods.RAG()
-    if name.startswith("prag"):
-        return methods.PRAG(_adapter_loader(store, sources), settings.prag_merge, combine)
-    import torch
-
-    from dyprag.translator import load_translator
-
-    base = base_model(config)
-    translator = compute(lambda: load_translator(store.open("translator", sources.translator)).to(base.device))
+    if name in ("flare", "dragin"):
+        corpus = stored_corpus(config.store, corpus_key)
+        retriever = passages_of(config.store, corpus_key, corpus, job.dataset)
+        make: Any = methods.FLARE if name == "flare" else methods.DRAGIN
+        return make(retriever, threshold=job.threshold, passages=settings.passages)
+    if job.control:
+        return methods.OneForAll(name, compute(lambda: _control(config.store, job.control)), combine)
+    if family(name).startswith("prag"):
+        return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine)
+    translator = _translator(config.store, config.model, job.translator)
 
     @lru_cache(maxsize=4096)
-    def embedding(document: Document) -> torch.Tensor:
-        return torch.tensor(read_embedding(store.open("embedding", sources.embeddings[document.key])))
+    def embedding(document: Document) -> Any:
+        return _embedding(config.store, job.embeddings[document.key])
 
-    return methods.DyPRAG(translator, embedding, settings.dyprag_merge, combine)
+    return methods.DyPRAG(translator, embedding, str(settings.dyprag_merge), combine)
 
 
-def _adapter_loader(store: Store, sources: Sources) -> Callable:  # type: ignore[type-arg]
+@lru_cache(maxsize=2)
+def stored_corpus(store_root: str, corpus_key: str) -> Corpus:
+    """An ingested corpus, read once per process."""
+    return read_corpus(Store(store_root).open("corpus", corpus_key))
+
+
+@lru_cache(maxsize=2)
+def _by_id(store_root: str, corpus_key: str) -> dict[str, Document]:
+    return {document.id: document for document in stored_corpus(store_root, corpus_key).documents}
+
+
+def passages_of(store_root: str, corpus_key: str, corpus: Corpus, dataset: str) -> Retriever:
+    """The retriever over a data set's passages; over the corpus' own documents where there are no others."""
+    if key := corpus.passages.get(dataset):
+        return open_passages(store_root, key)
+    return _own_passages(store_root, corpus_key)
+
+
+@lru_cache(maxsize=2)
+def _own_passages(store_root: str, corpus_key: str) -> Retriever:
+    corpus = stored_corpus(store_root, corpus_key)
+    return retriever_for(distinct(corpus), index_folder(Store(store_root), corpus_key))
+
+
+@lru_cache(maxsize=8)
+def _control(store_root: str, key: str) -> "Adapters":
     from dyprag.lora import load_peft
 
-    @lru_cache(maxsize=256)
-    def load(document: Document):  # type: ignore[no-untyped-def]
-        key = sources.adapters.get(document.key)
+    return load_peft(Store(store_root).open("adapter", key))
+
+
+@lru_cache(maxsize=2)
+def _translator(store_root: str, model: ModelSettings, key: str) -> Any:
+    from dyprag.translator import load_translator
+
+    base = base_model(PipelineConfig(model=model))
+    return compute(lambda: load_translator(Store(store_root).open("translator", key)).to(base.device))
+
+
+@lru_cache(maxsize=4096)
+def _embedding(store_root: str, key: str) -> Any:
+    import torch
+
+    return torch.tensor(read_embedding(Store(store_root).open("embedding", key)))
+
+
+def _adapter_loader(store: Store, adapters: dict[str, str]) -> "Callable[[Document], Adapters | None]":
+    from dyprag.lora import load_peft
+
+    def load(document: Document) -> "Adapters | None":
+        key = adapters.get(document.key)
         if key is None:
             logger.warning("document %r has no adapter; it is left out of the merge.", document.id)
             return None
         return load_peft(store.open("adapter", key))
 
-    return load
+    return lru_cache(maxsize=256)(load)
 
 
-@lru_cache(maxsize=2)
-def _corpus(store_root: str, corpus_key: str) -> tuple[Sequence[Question], BM25Retriever]:
-    corpus = read_corpus(Store(store_root).open("corpus", corpus_key))
-    return corpus.questions, BM25Retriever(distinct(corpus))
+def _row(job: AnswerJob, question: Question, given: "Answer") -> dict[str, Any]:
+    """A prediction that can be read by itself: question, answer, what the model saw, what it took."""
+    return {
+        "dataset": question.dataset, "question_id": question.id, "question": question.question,
+        "answers": list(question.answers), "type": question.type, "documents": list(question.documents),
+        "chain_of_thought": question.chain_of_thought, "believed": list(question.believed), "method": job.method,
+        "answer": given.text, "tokens": given.tokens, "seconds": given.seconds, "first_token": given.first_token,
+        "retrievals": given.retrievals, "prompt": given.prompt,
+        "passages": [
+            {"id": r.document.id, "title": r.document.title, "text": r.document.text, "score": r.score}
+            for r in given.passages
+        ],
+    }  # fmt: skip
+
+
+@contextmanager
+def _peak_memory(every: float = 0.02) -> Iterator[Callable[[], int]]:
+    """Gives a function that says, in the end, how many bytes the process held at most meanwhile: on the accelerator
+    where there is one, else in memory."""
+    import torch
+
+    process, over = psutil.Process(), threading.Event()
+    most = process.memory_info().rss
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+    def watch() -> None:
+        nonlocal most
+        while not over.wait(every):
+            most = max(most, process.memory_info().rss)
+
+    thread = threading.Thread(target=watch, daemon=True, name="dyprag-memory")
+    thread.start()
+    try:
+        yield lambda: int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else most
+    finally:
+        over.set()
+        thread.join()

@@ -1,8 +1,9 @@
 """What is to be made, under which key: the one place that says which settings and inputs an artifact depends on."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from dyprag.errors import ConfigError
 from dyprag.model_files import model_fingerprint
 from dyprag.prompts import PROMPTS_VERSION
 from storage.artifacts import file_checksum
+
+CORPUS_LAYOUT = 2  # of the corpus' tables: raise it with any change of their columns
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,13 @@ class Plan:
 
     @cached_property
     def corpus_key(self) -> str:
-        documents = [part for d in self.corpus.documents for part in (d.id, d.key)]
-        questions = [f"{q.id}\n{q.question}\n{q.answers}\n{q.documents}\n{q.type}" for q in self.corpus.questions]
-        return content_key("corpus", [*documents, *questions])
+        corpus = self.corpus
+        documents = [part for d in corpus.documents for part in (d.id, d.key)]
+        questions = [str(astuple(q)) for q in (*corpus.questions, *corpus.alignment_questions)]
+        apart = {"alignment": None if corpus.alignment is None else sorted(corpus.alignment),
+                 "retrieved": None if corpus.retrieved is None else dict(corpus.retrieved),
+                 "passages": dict(corpus.passages)}  # fmt: skip
+        return content_key("corpus", [*documents, *questions], {"layout": CORPUS_LAYOUT, **apart})
 
     @cached_property
     def documents(self) -> list[Document]:
@@ -99,11 +106,60 @@ class Plan:
         return content_key("translator", inputs, self.config.translator.material())
 
     @cached_property
+    def parametrized(self) -> list[Document]:
+        """The documents that get an adapter: all of them, but of an experiment only those that the translator is
+        trained on, if a method has one, and those found for the questions that a PRAG method answers."""
+        methods, corpus = self.methods, self.corpus
+        if corpus.retrieved is None:
+            return self.documents
+        wanted = set(corpus.alignment or ()) if any(map(needs_translator, methods)) else set[str]()
+        for method in filter(needs_adapters, methods):
+            wanted |= {i for q in self.questions(method) for i, _ in corpus.retrieved.get(q.id, ())}
+        keys = {d.key for d in corpus.documents if d.id in wanted}
+        return [document for document in self.documents if document.key in keys]
+
+    @property
+    def translated(self) -> bool:
+        """Whether a translator is trained: always, but of an experiment only if a method has need of it."""
+        return self.corpus.retrieved is None or any(map(needs_translator, self.methods))
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods asked for, each followed by its controls; in an experiment by all of them where none were
+        chosen."""
+        settings = self.config.evaluate
+        return list(
+            dict.fromkeys(m for method in settings.methods for m in (method, *controls(method, settings.controls)))
+        )
+
+    def questions(self, method: str) -> list[Question]:
+        """The test questions that a method answers: of each data set at most as many as are set for it, none where the
+        set is for other methods, and none that it has no passage for."""
+        most = self.config.evaluate.most_questions.get(family(method))  # type: ignore[call-overload]
+        only = {one.name: one.methods for one in self.config.experiment.sets}
+        taken: Counter[str] = Counter()
+        chosen = []
+        for question in self.corpus.questions:
+            allowed = only.get(question.dataset)
+            kinds = ("wrong", "mean", "generic", "zero")
+            if allowed is not None and method not in {m for one in allowed for m in (one, *controls(one, kinds))}:
+                continue
+            retrieved = self.corpus.retrieved
+            if retrieved is not None and needs_passages(method) and not retrieved.get(question.id):
+                continue
+            taken[question.dataset] += 1
+            if most is None or taken[question.dataset] <= most:
+                chosen.append(question)
+        return chosen
+
+    @cached_property
     def held_out(self) -> set[str]:
         """Ids of the documents that the translator is not trained on; chosen by content, whatever their order. At
         least one document is trained on, but if the translator comes from elsewhere."""
         if self.config.translator.official:
             return {d.id for d in self.corpus.documents}
+        if self.corpus.alignment is not None:
+            return {d.id for d in self.corpus.documents} - self.corpus.alignment
         count = min(math.ceil(len(self.documents) * self.config.corpus.held_out), max(0, len(self.documents) - 1))
         chosen = sorted(self.documents, key=lambda d: content_key("held-out", [d.key]))[:count]
         keys = {d.key for d in chosen}
@@ -112,10 +168,42 @@ class Plan:
     def split(self, question: Question) -> str:
         """Whether the translator saw the question's documents in training: seen, unseen, or mixed."""
         held_out = self.held_out
+        if self.corpus.alignment is not None:
+            return "unseen"
         unseen = [document in held_out for document in question.documents]
         if unseen and all(unseen):
             return "unseen"
         return "seen" if unseen and not any(unseen) else "mixed"
+
+
+def needs_translator(method: str) -> bool:
+    """Whether a method, or a control, draws on the translator's training documents: on the translator, or on their
+    adapters and pairs."""
+    return method.startswith(("dyprag", "generic")) or method.endswith("-mean")
+
+
+def needs_adapters(method: str) -> bool:
+    """Whether a method injects the trained adapters of a question's own documents, or of other questions'."""
+    return method.startswith("prag") and not method.endswith("-mean")
+
+
+def needs_passages(method: str) -> bool:
+    """Whether a method, or the one that it controls, cannot do without passages, in the prompt or as adapters."""
+    return method not in ("vanilla", "zero", "generic")
+
+
+def family(method: str) -> str:
+    """The method that a control of one method belongs to; itself for any other."""
+    return method.removesuffix("-wrong").removesuffix("-mean")
+
+
+def controls(method: str, kinds: Sequence[str]) -> list[str]:
+    """The controls of these kinds for a method with adapters; rag is what the zero adapter makes of a combined one."""
+    if not method.startswith(("prag", "dyprag")) or method != family(method):
+        return []
+    combined = "-combine" if method.endswith("-combine") else ""
+    names = {"wrong": f"{method}-wrong", "mean": f"{method}-mean", "generic": f"generic{combined}", "zero": "zero"}
+    return [names[kind] for kind in kinds if not (kind == "zero" and combined)]
 
 
 def official_checksum(config: PipelineConfig) -> str:

@@ -3,37 +3,26 @@
 import base64
 import re
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from dyprag.documents import Question
-from dyprag.evaluation.metrics import Score, score
-from dyprag.evaluation.statistics import bootstrap_interval
+from dyprag.config import PipelineConfig
+from dyprag.evaluation.grounding import unsupported
+from dyprag.evaluation.metrics import answer_presence, score
+from dyprag.evaluation.results import Judged, Shown, result_rows
 from dyprag.report import Report, ReportData
 from dyprag.report import write_report as render
-from storage.artifacts import Store
+from dyprag.retrieval import recall
+from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue
 from storage.tables import read_rows
-from tasks.evaluate import AnswerJob, Sources
-from tasks.plan import Plan
+from tasks.evaluate import AnswerJob
+from tasks.plan import Plan, family
 
 LATEST = "latest"
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One scored prediction."""
-
-    question: Question
-    method: str
-    split: str
-    answer: str
-    seconds: float
-    score: Score
+CURVES = 12  # adapters whose learning curves are shown
 
 
 @dataclass(frozen=True)
@@ -54,88 +43,171 @@ class WrittenReport:
         return re.sub(r"!\[([^\]]*)\]\(([\w.-]+\.png)\)", embed, self.report.markdown_text)
 
 
-def write_report(
-    store: Store, catalogue: Catalogue, plan: Plan, run_id: str, jobs: Sequence[AnswerJob], sources: Sources
-) -> WrittenReport:
-    """Score, record and report an evaluation. What failed to be answered is left out, and shows as fewer questions."""
-    evaluated = _evaluated(store, plan, jobs)
-    rows = result_rows(evaluated, _bytes_per_document(store, plan, sources), Path(plan.config.corpus.documents).stem)
-    catalogue.add_results(run_id, rows)
-    data = ReportData(
-        title=f"DyPRAG on {plan.config.corpus.documents}",
-        created=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        model=plan.config.model.name,
-        config=plan.config.model_dump(mode="json"),
-        rows=rows,
-        examples=_examples(evaluated),
-        translator_curve=_curve(store, "translator", sources.translator),
-        adapter_curves={
-            d.id: [step["loss"] for step in _curve(store, "adapter", sources.adapters[d.key])]
-            for d in plan.documents[:12]
-            if d.key in sources.adapters
-        },
-        stages=catalogue.progress(),
-        failures=catalogue.query("SELECT document_id, stage, error FROM failures"),
-        augmentations=catalogue.augmentations([k for d in plan.documents for k in plan.product_keys(d).values()]),
-    )
-    report = render(data, store.reports / run_id)
-    latest = store.reports / LATEST
-    latest.unlink(missing_ok=True)
-    latest.symlink_to(run_id)
-    return WrittenReport(report, rows)
-
-
-def result_rows(evaluated: Sequence[Evaluated], sizes: dict[str, float], dataset: str) -> list[dict[str, Any]]:
-    """A row for each method and split ("all", "seen", "unseen"); scores in per cent, with the F1's 95 % interval."""
-    groups: dict[tuple[str, str], list[Evaluated]] = defaultdict(list)
-    for item in evaluated:
-        groups[item.method, "all"].append(item)
-        if item.split in ("seen", "unseen"):
-            groups[item.method, item.split].append(item)
-    order = {"all": 0, "seen": 1, "unseen": 2}
-    methods = list(dict.fromkeys(item.method for item in evaluated))
+def score_run(
+    store: Store,
+    catalogue: Catalogue,
+    plan: Plan,
+    run_id: str,
+    jobs: Sequence[AnswerJob],
+    judgements: Sequence[Record] = (),
+) -> None:
+    """Score a run's answers, and keep the scores and what else its report tells in the catalogue. What failed to be
+    answered is left out, and shows as fewer questions."""
+    splits = {question.id: plan.split(question) for question in plan.corpus.questions}
     rows = []
-    for method, split in sorted(groups, key=lambda group: (methods.index(group[0]), order[group[1]])):
-        items = groups[method, split]
-        low, high = bootstrap_interval([item.score.f1 for item in items])
-        percent = {m: 100 * mean(getattr(item.score, m) for item in items) for m in ("em", "f1", "precision", "recall")}
-        rows.append({
-            "method": method, "dataset": dataset, "split": split, "questions": len(items), "em": percent["em"],
-            "f1": percent["f1"], "f1_low": 100 * low, "f1_high": 100 * high, "precision": percent["precision"],
-            "recall": percent["recall"], "seconds_per_answer": mean(item.seconds for item in items),
-            "bytes_per_document": sizes[method],
-        })  # fmt: skip
-    return rows
-
-
-def _evaluated(store: Store, plan: Plan, jobs: Sequence[AnswerJob]) -> list[Evaluated]:
-    questions = {question.id: question for question in plan.corpus.questions}
-    evaluated = []
     for job in jobs:
         if store.find("prediction", job.key) is None:
             continue
-        for row in read_rows(store.folder("prediction", job.key) / "predictions.parquet"):
-            question = questions[row["question_id"]]
-            judged = score(row["answer"], question.answers)
-            split = plan.split(question)
-            evaluated.append(Evaluated(question, job.method, split, row["answer"], row["seconds"], judged))
-    return evaluated
+        for answer in _answers(store, job.key):
+            judged = _judged(answer, "", splits[answer["question_id"]], None)
+            scored = vars(judged.score) if judged.score else dict.fromkeys(("em", "f1", "precision", "recall"))
+            rows.append({
+                "key": job.key, "method": job.method, "dataset": _dataset(plan, job.dataset),
+                "question_id": judged.question_id, "type": judged.type, "split": judged.split,
+                **{name: scored[name] for name in ("em", "f1", "precision", "recall")}, "present": judged.present,
+                "tokens": judged.tokens, "seconds": judged.seconds, "first_token": judged.first_token,
+            })  # fmt: skip
+    catalogue.add_scores(run_id, rows)
+    corpus = store.find("corpus", plan.corpus_key)
+    some = {d.id: plan.adapter_key(d) for d in plan.parametrized[:CURVES]}
+    catalogue.note_measures(run_id, {
+        "bytes": _bytes_per_document(store, plan, jobs), "memory": _memory(store, jobs),
+        "retrieved": {i: [d for d, _ in found] for i, found in _found(jobs, plan).items()},
+        "translator": next((job.translator for job in jobs if job.translator), ""),
+        "adapters": {name: key for name, key in some.items() if store.find("adapter", key)},
+        "products": [key for d in plan.parametrized for key in plan.product_keys(d).values()],
+        "notes": corpus.measures.get("notes", {}) if corpus else {},
+        "judgements": [record.measures for record in judgements],
+    })  # fmt: skip
 
 
-def _bytes_per_document(store: Store, plan: Plan, sources: Sources) -> dict[str, float]:
+def write_report(
+    store: Store, catalogue: Catalogue, report_id: str, config: PipelineConfig, runs: Mapping[str, str]
+) -> WrittenReport:
+    """The report of one run, or of an experiment's runs together.
+
+    Args:
+        report_id: the run whose results these are.
+        config: as given, for the page.
+        runs: run ids, each with the label of its configuration in the grid; "" for the only one.
+    """
+    told = {run_id: catalogue.run(run_id)["measures"] for run_id in runs}
+    judged = {run_id: judged_answers(store, catalogue, run_id, label) for run_id, label in runs.items()}
+    rows = [row for run_id, items in judged.items()
+            for row in result_rows(items, told[run_id]["bytes"], told[run_id]["memory"])]  # fmt: skip
+    catalogue.add_results(report_id, rows)
+    if report_id not in runs:
+        catalogue.note_measures(report_id, {"runs": dict(runs)})
+    last = told[list(runs)[-1]]
+    title = config.experiment.name or config.corpus.documents
+    data = ReportData(
+        title=f"DyPRAG on {title}" if config.experiment.name is None else f"Experiment {title}",
+        created=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        model=config.model.name,
+        config=config.model_dump(mode="json"),
+        versions=catalogue.run(report_id)["versions"],
+        judged=[item for items in judged.values() for item in items],
+        rows=rows,
+        translator_curve=_curve(store, "translator", last["translator"]),
+        adapter_curves={
+            name: [step["loss"] for step in _curve(store, "adapter", key)] for name, key in last["adapters"].items()
+        },
+        stages=catalogue.progress(),
+        failures=catalogue.query("SELECT document_id, stage, error FROM failures"),
+        augmentations=catalogue.augmentations(last["products"]),
+        judgements=[{"variant": runs[run_id], **one} for run_id in runs for one in told[run_id]["judgements"]],
+        notes=[f"{name}: {note}" for name, notes in last["notes"].items() for note in notes],
+    )
+    report = render(data, store.reports / report_id)
+    latest = store.reports / LATEST
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(report_id)
+    return WrittenReport(report, rows)
+
+
+def judged_answers(store: Store, catalogue: Catalogue, run_id: str, variant: str = "") -> list[Judged]:
+    """A run's answers, scored; those whose predictions are gone are left out."""
+    retrieved = catalogue.run(run_id)["measures"].get("retrieved", {})
+    answers: dict[str, dict[str, dict[str, Any]]] = {}
+    found = []
+    for row in catalogue.scores(run_id):
+        if row["key"] not in answers:
+            there = store.find("prediction", row["key"]) is not None
+            answers[row["key"]] = {a["question_id"]: a for a in _answers(store, row["key"])} if there else {}
+        answer = answers[row["key"]].get(row["question_id"])
+        if answer is not None:
+            judged = _judged({**answer, "dataset": row["dataset"]}, variant, row["split"], retrieved)
+            found.append(judged)
+    return found
+
+
+def reported_answers(store: Store, catalogue: Catalogue, report_id: str) -> list[Judged]:
+    """The answers behind a report: a run's own, or those of an experiment's runs."""
+    run = catalogue.run(report_id)
+    runs = run["measures"].get("runs", {run["run_id"]: ""})
+    return [item for run_id, label in runs.items() for item in judged_answers(store, catalogue, run_id, label)]
+
+
+def _dataset(plan: Plan, dataset: str) -> str:
+    """A data set's name; the corpus' own where its questions belong to none."""
+    return dataset or re.sub(r"\.\w+$", "", plan.config.corpus.documents.rstrip("/").rsplit("/", 1)[-1])
+
+
+def _judged(answer: dict[str, Any], variant: str, split: str, retrieved: Mapping[str, Sequence[str]] | None) -> Judged:
+    """A stored prediction, scored."""
+    gold, answers = set(answer["documents"]), tuple(answer["answers"])
+    passages = [Shown(p["id"], p["title"], p["text"], p["score"], p["id"] in gold) for p in answer["passages"]]
+    found = (retrieved or {}).get(answer["question_id"])
+    scored = score(answer["answer"], answers, chain_of_thought=answer["chain_of_thought"]) if answers else None
+    grounding = None
+    if not answers:
+        grounding = unsupported(answer["answer"], [p.text for p in passages], answer["question"]).token_share
+    return Judged(
+        answer["dataset"], variant, answer["method"], answer["question_id"], answer["question"], answers,
+        answer["type"], split, answer["answer"], answer["tokens"], answer["seconds"], answer["first_token"],
+        answer["retrievals"], answer["prompt"], passages,
+        None if found is None or answer["method"] == "vanilla" else recall(found, answer["documents"]), scored,
+        answer_presence(answer["answer"], answers) if answers else None, grounding, tuple(answer["believed"]),
+    )  # fmt: skip
+
+
+def _answers(store: Store, key: str) -> list[dict[str, Any]]:
+    return read_rows(store.folder("prediction", key) / "predictions.parquet")
+
+
+def _found(jobs: Sequence[AnswerJob], plan: Plan) -> dict[str, Any]:
+    return {plan.corpus.questions[place].id: found for job in jobs
+            for place, found in zip(job.questions, job.found, strict=True)}  # fmt: skip
+
+
+def _memory(store: Store, jobs: Sequence[AnswerJob]) -> dict[str, int]:
+    """Most bytes in use while a method answered."""
+    most: dict[str, int] = {}
+    for job in jobs:
+        if record := store.find("prediction", job.key):
+            most[job.method] = max(most.get(job.method, 0), record.measures["peak_bytes"])
+    return most
+
+
+def _bytes_per_document(store: Store, plan: Plan, jobs: Sequence[AnswerJob]) -> dict[str, float]:
     """What must be stored to answer from a document: its text, its adapter, or its embedding and a share of the
     translator."""
     count = max(1, len(plan.documents))
     text = sum(len(d.passage.encode()) for d in plan.documents) / count
-    adapters = [_file_bytes(store, "adapter", key, "adapter_model.safetensors") for key in sources.adapters.values()]
-    adapter = mean(adapters) if adapters else 0.0
-    embeddings = [_file_bytes(store, "embedding", key, "embedding.parquet") for key in sources.embeddings.values()]
-    translator = _file_bytes(store, "translator", sources.translator, "translator.safetensors")
-    dyprag = (mean(embeddings) if embeddings else 0.0) + translator / count
-    return {
-        "vanilla": 0.0, "rag": text, "prag": adapter, "prag-combine": adapter + text, "dyprag": dyprag,
-        "dyprag-combine": dyprag + text,
-    }  # fmt: skip
+    used = {kind: {key for job in jobs for key in getattr(job, kind).values()} for kind in ("adapters", "embeddings")}
+    files = (("adapters", "adapter", "adapter_model.safetensors"), ("embeddings", "embedding", "embedding.parquet"))
+    size = {}
+    for name, kind, file in files:
+        sizes = [_file_bytes(store, kind, key, file) for key in sorted(used[name])[:100]]
+        size[name] = mean(sizes) if sizes else 0.0
+    translator = next((job.translator for job in jobs if job.translator), "")
+    share = _file_bytes(store, "translator", translator, "translator.safetensors") / count if translator else 0.0
+    found = {}
+    for method in dict.fromkeys(job.method for job in jobs):
+        base = family(method).removesuffix("-combine")
+        own = {"prag": size["adapters"], "dyprag": size["embeddings"] + share}.get(base, 0.0)
+        found[method] = own + (text if method in ("rag", "flare", "dragin") or "-combine" in method else 0.0)
+    return found
 
 
 def _file_bytes(store: Store, kind: str, key: str, name: str) -> int:
@@ -145,18 +217,4 @@ def _file_bytes(store: Store, kind: str, key: str, name: str) -> int:
 
 def _curve(store: Store, kind: str, key: str) -> list[dict[str, Any]]:
     path = store.folder(kind, key) / "curve.parquet"
-    return read_rows(path) if path.exists() else []
-
-
-def _examples(evaluated: Sequence[Evaluated]) -> list[dict[str, Any]]:
-    examples: dict[str, dict[str, Any]] = {}
-    for item in evaluated:
-        question = item.question
-        example = examples.setdefault(question.id, {
-            "question": question.question, "answers": list(question.answers), "type": question.type,
-            "split": item.split, "by_method": {},
-        })  # fmt: skip
-        example["by_method"][item.method] = {"answer": item.answer, "f1": item.score.f1}
-    # a spread over the corpus says more than its beginning
-    step = max(1, len(examples) // 8)
-    return list(examples.values())[::step]
+    return read_rows(path) if key and path.exists() else []

@@ -4,7 +4,7 @@ recipe's gain is answer format). A method has carried knowledge only as far as i
 The control with wrong documents is the method itself: its questions come with others' documents to inject.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,20 +33,21 @@ class OneForAll:
         return answer_questions(base, self, asked, sampling, batch_size)
 
 
-def mean_adapter(adapters: Sequence[Adapters]) -> Adapters:
+def mean_adapter(adapters: Iterable[Adapters]) -> Adapters:
     """The mean of the A's and of the B's of many documents' adapters ([1, layers, …] each).
 
     The A's hardly leave the initial adapter that all documents share (cosine 0.9995 between two documents), so this is
     close to the mean of the deltas, at the rank of one.
     """
-    first, *others = adapters
+    others = iter(adapters)
+    first, count = next(others), 1
     a = {p: t.detach().clone() for p, t in first.a.items()}
     b = {p: t.detach().clone() for p, t in first.b.items()}
     for other in others:
+        count += 1
         for mine, theirs in ((a, other.a), (b, other.b)):
             for projection in mine:
                 mine[projection] += theirs[projection]
-    count = len(adapters)
     return Adapters({p: t / count for p, t in a.items()}, {p: t / count for p, t in b.items()}, first.scale)
 
 

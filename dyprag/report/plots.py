@@ -5,9 +5,12 @@ Matplotlib is imported when the first picture is drawn: it takes a second that o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dyprag.evaluation.gains import CONTROLS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,11 +18,14 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart too.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
+PALE = "#D0D0D0"  # of controls
+_LINES = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7", "#56B4E9", "black")
+_NUMBERED = re.compile(r"(|.*?[^\d.+-])([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 THIN_LINES = 12
 
 
 def f1_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Each row's F1 with its interval; methods with adapters, and those with a translator, in colours of their own."""
+    """Each row's F1 with its interval; PRAG's, DyPRAG's and the controls in colours of their own."""
     figure = _figure(0.42 * len(rows) + 1.0)
     axes = figure.add_subplot()
     values = [row["f1"] for row in rows]
@@ -35,26 +41,67 @@ def f1_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def cost_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """What an answer costs in time and a document in storage, side by side."""
+    """What an answer costs in time, how long it is, and what a document costs in storage, side by side."""
     figure = _figure(0.36 * len(rows) + 1.1)
-    time, space = figure.subplots(1, 2, sharey=True)
+    time, length, space = figure.subplots(1, 3, sharey=True)
     seconds = [float(row["seconds_per_answer"]) for row in rows]
-    stored = [float(row["bytes_per_document"]) for row in rows]
-    time.set_xlim(0, max(seconds) * 1.25 or 1)
+    tokens = [float(row["tokens"]) for row in rows]
+    stored = [float(row["bytes_per_document"] or 0) for row in rows]
+    time.set_xlim(0, max(seconds) * 1.35 or 1)
+    length.set_xlim(0, max(tokens) * 1.35 or 1)
     if positive := [value for value in stored if value > 0]:
         # Texts are a thousand times smaller than adapters, and vanilla stores nothing: its bar has no length.
         space.set_xscale("log")
-        space.set_xlim(min(positive) / 10, max(positive) * 30)
+        space.set_xlim(min(positive) / 10, max(positive) * 100)
     for axes, values, texts in (
         (time, seconds, [f"{value:.2f}" for value in seconds]),
-        (space, stored, [human_bytes(value) for value in stored]),
+        (length, tokens, [f"{value:.0f}" for value in tokens]),
+        (
+            space,
+            stored,
+            ["" if row["bytes_per_document"] is None else human_bytes(row["bytes_per_document"]) for row in rows],
+        ),
     ):
         axes.barh(range(len(rows)), values, color=_colours(rows), height=0.65)
         for place, (value, text) in enumerate(zip(values, texts, strict=True)):
             _write_at(axes, max(value, axes.get_xlim()[0]), place, text)
     _name_bars(time, rows)
     time.set_xlabel("seconds per answer")
+    length.set_xlabel("tokens per answer")
     space.set_xlabel("bytes per document" + (" (log axis)" if positive else ""))
+    _save(figure, path)
+
+
+def axis_of(variants: Sequence[str]) -> tuple[str, dict[str, float]] | None:
+    """The axis' name and each variant's place on it, if they differ in a number only (width=2, width=4)."""
+    parts = [_NUMBERED.fullmatch(variant) for variant in variants]
+    names = {part[1] if part else None for part in parts}
+    numbers = [float(part[2]) for part in parts if part]
+    if len(variants) < 2 or len(names) > 1 or len(set(numbers)) < len(variants):
+        return None
+    return (names.pop() or "").rstrip(" =:_") or "variant", dict(zip(variants, numbers, strict=True))
+
+
+def grid_chart(rows: Sequence[dict[str, Any]], name: str, place: Mapping[str, float], path: Path) -> None:
+    """F1 of each method over the variants, each at its place on the named axis; whiskers are 95 % intervals."""
+    figure = _figure(3.4)
+    axes = figure.add_subplot()
+    numbers = sorted(place.values())
+    for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
+        mine = sorted((row for row in rows if row["method"] == method), key=lambda row: place[row["variant"]])
+        spans = [[row["f1"] - row["f1_low"] for row in mine], [row["f1_high"] - row["f1"] for row in mine]]
+        axes.errorbar(
+            [place[row["variant"]] for row in mine], [row["f1"] for row in mine], yerr=spans, label=method, capsize=3,
+            marker="osv^Dx*"[number % 7], color=_LINES[number % len(_LINES)], linewidth=1.4,
+        )  # fmt: skip
+    if min(numbers) > 0 and max(numbers) >= 8 * min(numbers):  # sizes that double, rates that fall tenfold
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(numbers, [f"{value:g}" for value in numbers])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(name)
+    axes.set_ylabel("token F1, %")
+    axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     _save(figure, path)
 
 
@@ -151,11 +198,17 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _colours(rows: Sequence[dict[str, Any]]) -> list[str]:
     kinds = {"prag": BLUE, "dyprag": VERMILION}
-    return [kinds.get(row["method"].split("-")[0], GREY) for row in rows]
+    methods = [row["method"] for row in rows]
+    return [PALE if method in CONTROLS else kinds.get(method.split("-")[0], GREY) for method in methods]
 
 
 def _name_bars(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
-    names = [row["method"] + ("" if row["split"] == "all" else f", {row['split']}") for row in rows]
+    names = [
+        row["method"]
+        + (f" {row['variant']}" if row["variant"] else "")
+        + (f", {row['split']}" if row["split"] != "all" else "")
+        for row in rows
+    ]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, as in the table
 

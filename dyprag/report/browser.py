@@ -1,0 +1,88 @@
+"""The per-question browser of the HTML page: all answers as JSON within the page, and the script that shows them.
+
+Passages and prompts are stored once and referred to by their places. The script puts texts into the page as text only.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dyprag.evaluation.results import Judged
+
+MOST_PROMPTS = 8_000_000  # characters of all prompts, beyond which they are left out to keep the page quick
+SCRIPT = Path(__file__).with_name("browser.js").read_text(encoding="utf-8")
+
+
+class Numbered:
+    """Values numbered in the order in which they first came."""
+
+    def __init__(self) -> None:
+        self._places: dict[Any, int] = {}
+
+    def place(self, value: Any) -> int:
+        """The value's number, the next one if it is new."""
+        return self._places.setdefault(value, len(self._places))
+
+    @property
+    def values(self) -> list[Any]:
+        """The values, in the order of their numbers."""
+        return list(self._places)
+
+
+def browser(judged: Sequence[Judged]) -> str:
+    """The browser's HTML: a place to fill, the data, and the script; empty without answers."""
+    if not judged:
+        return ""
+    return (
+        '<h2 id="every-answer">Every answer</h2>\n'
+        "<noscript><p>The browser of all answers needs JavaScript.</p></noscript>\n"
+        f'<div id="browser"></div>\n<script type="application/json" id="data">{escaped(data(judged))}</script>\n'
+        f"<script>{SCRIPT}</script>"
+    )
+
+
+def escaped(value: Any) -> str:
+    """JSON that can stand in a script element: nothing in it can end the element or begin a comment."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def data(judged: Sequence[Judged]) -> dict[str, Any]:
+    """What the script shows. Names stand in lists, and everywhere else as places in them.
+
+    questions: [data set, question, answers, type, split, id,
+    believed answers]; passages: [id, title, text]; answers: [question, variant,
+    method, output, extracted part, F1 and EM in percent or null, present or null, tokens, seconds, seconds before the
+    first token, retrievals, [[passage, score, gold], …], prompt or null, share of unsupported words in percent or
+    null].
+    """
+    variants, methods, datasets, questions, passages, prompts = (Numbered() for _ in range(6))
+    keep = sum(map(len, {item.prompt for item in judged})) <= MOST_PROMPTS
+    answers = []
+    for item in judged:
+        question = (
+            datasets.place(item.dataset), item.question, item.answers, item.type, item.split, item.question_id,
+            item.believed,
+        )  # fmt: skip
+        scored = item.score
+        answers.append([
+            questions.place(question), variants.place(item.variant), methods.place(item.method), item.output,
+            scored.extracted if scored else "", _percent(scored.f1) if scored else None,
+            _percent(scored.em) if scored else None, item.present, item.tokens, round(item.seconds, 3),
+            round(item.first_token, 3), item.retrievals,
+            [[passages.place((p.id, p.title, p.text)), round(p.score, 3), p.gold] for p in item.passages],
+            prompts.place(item.prompt) if keep and item.prompt else None,
+            None if item.unsupported is None else _percent(item.unsupported),
+        ])  # fmt: skip
+    return {
+        "datasets": datasets.values, "variants": variants.values, "methods": methods.values,
+        "questions": questions.values, "passages": passages.values, "prompts": prompts.values if keep else None,
+        "answers": answers,
+    }  # fmt: skip
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 1)

@@ -1,0 +1,45 @@
+"""An experiment (§4): its data sets become one corpus, each configuration of its grid runs the pipeline on it as a
+sub-flow, and one report holds them all. Whatever two configurations share is made once."""
+
+from typing import Any
+
+from prefect import State, flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from dyprag.config import PipelineConfig
+from dyprag.errors import ConfigError
+from dyprag.experiments import variants
+from flows.pipeline import pipeline
+from flows.stage import PREPARED, Summary, end_state, stage
+from storage.artifacts import Store
+from tasks.experiment import store_experiment
+from tasks.report import write_report
+
+
+@flow(name="experiment", flow_run_name="experiment {config.experiment.name}")
+def experiment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+    """Run a named experiment: augmentation, adapters and translator for what its methods need, answers, report."""
+    if config.experiment.name is None:
+        raise ConfigError("setting 'experiment.name'", "it is empty", "Name an experiment, such as main.")
+    summaries: list[Summary] = []
+    runs: dict[str, str] = {}
+    for variant in variants(config.resolved()):
+        record = store_experiment(Store(variant.config.store), variant.config)
+        corpus = variant.config.corpus.model_copy(update={"documents": PREPARED + record.key, "questions": None})
+        prepared = variant.config.model_copy(update={"corpus": corpus})
+        state = pipeline(_completing(prepared), return_state=True)
+        found: Any = state.result()
+        summaries += [Summary(**summary) for summary in found]
+        runs |= {summary.run_id: variant.label for summary in summaries[-1:] if summary.stage == "evaluate"}
+    if runs:
+        with stage(prepared, "report") as run:
+            report = write_report(run.store, run.catalogue, run.run_id, prepared, runs)
+        description = "Results of the experiment"
+        create_markdown_artifact(report.markdown_with_pictures, key="report", description=description)
+        create_table_artifact(report.rows, key="results", description="Scores by data set, method and type")
+    return end_state(config, summaries)
+
+
+def _completing(config: PipelineConfig) -> PipelineConfig:
+    """The same, with failures of documents left for the experiment's own state to tell."""
+    return config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})})

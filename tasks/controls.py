@@ -1,0 +1,101 @@
+"""The adapters that controls inject for every question alike: the documents' mean, a generic one, and zero."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from dyprag.batching import compute
+from dyprag.config import PipelineConfig
+from dyprag.errors import DocumentError
+from storage.artifacts import Record, Store
+from storage.tables import read_augmentation, read_embedding
+from tasks.plan import Job
+from tasks.work import base_model, ingested, is_passing, one_document
+
+if TYPE_CHECKING:
+    from dyprag.lora import Adapters
+    from dyprag.samples import Sample
+
+MOST_SAMPLES = 64  # of the generic adapter: one of each document, four to ten times what a document is trained on
+TRANSLATED = 64  # documents translated at once
+
+
+@dataclass(frozen=True)
+class ControlJob:
+    """A control's adapter: which, and the documents that it is made of, by their (adapter, embedding) jobs."""
+
+    document_id: str
+    key: str
+    pairs: tuple[tuple[Job, Job], ...] = ()
+    translator: str = ""
+    document_key: str = ""
+
+
+@task(name="control", task_run_name="control {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+def make_control(job: ControlJob, corpus_key: str, config: PipelineConfig) -> Record:
+    """Make a control's adapter and store it as any other."""
+    from dyprag.lora import initial_adapters, save_peft
+    from dyprag.methods import zero_adapter
+
+    store, base, lora = Store(config.store), base_model(config), config.lora
+
+    def made() -> "Adapters":
+        if job.document_id == "zero":
+            return zero_adapter(initial_adapters(base, lora.rank, lora.alpha, lora.seed))
+        if job.document_id == "generic":
+            return _generic(job, corpus_key, config)
+        return _mean(job, config)
+
+    with one_document(job.document_id):
+        adapter = compute(made)
+        inputs = [part.key for pair in job.pairs for part in pair]
+        record = Record("adapter", job.key, inputs, {"control": job.document_id, "lora": lora.material()})
+        return store.write(record, lambda folder: save_peft(base, adapter, folder, config.model.name))
+
+
+def _mean(job: ControlJob, config: PipelineConfig) -> "Adapters":
+    """Of the trained adapters, or of the translated ones."""
+    import torch
+
+    from dyprag.lora import load_peft
+    from dyprag.methods import mean_adapter
+    from dyprag.translator import load_translator
+
+    store = Store(config.store)
+    if not job.translator:
+        return mean_adapter(load_peft(store.open("adapter", adapter.key)) for adapter, _ in job.pairs)
+    translator = load_translator(store.open("translator", job.translator))
+
+    @torch.inference_mode()
+    def translated() -> "Iterator[Adapters]":
+        for _, embedding in job.pairs:
+            yield translator(torch.tensor([read_embedding(store.open("embedding", embedding.key))]))
+
+    return mean_adapter(translated())
+
+
+def _generic(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters":
+    """One adapter trained on many documents' question-answer pairs, in one pass: what the pairs' form teaches, without
+    any document of its own."""
+    from dyprag.parametrize import parametrize
+    from dyprag.samples import document_samples
+
+    store, base, documents = Store(config.store), base_model(config), ingested(config.store, corpus_key)
+    settings = config.parametrize.model_copy(update={"epochs": 1, "shuffle": True})
+    samples: list[Sample] = []
+    for place, (adapter, _) in enumerate(job.pairs[:MOST_SAMPLES]):
+        augmentation = read_augmentation(store, adapter.upstream)
+        mine = document_samples(base, documents[adapter.document_id], augmentation, settings.answer, settings.samples)
+        samples.append(mine[place % len(mine)])
+    ((_, trained),) = parametrize(base, [samples], config.lora, settings)
+    if isinstance(trained, Exception):
+        raise trained
+    if trained.diverged:
+        raise DocumentError(
+            "control 'generic'", "its training diverged: the loss is no number any more",
+            "Lower parametrize.learning_rate.",
+        )  # fmt: skip
+    return trained.adapter

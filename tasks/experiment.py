@@ -1,0 +1,133 @@
+"""An experiment's data sets become one stored corpus: read, parted, retrieved for (§4.1)."""
+
+import logging
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from dyprag.config import DataSetSettings, PipelineConfig
+from dyprag.datasets import MULTI_HOP, DataSet, load_dataset
+from dyprag.datasets.conflict import contradict
+from dyprag.documents import content_key
+from dyprag.errors import ConfigError, CorpusError
+from dyprag.evaluation.splits import Part, assemble
+from dyprag.experiments import variants
+from dyprag.retrieval import (
+    LARGE,
+    BM25Retriever,
+    IndexedBM25,
+    Retriever,
+    build_index,
+    recall,
+    retriever_for,
+)
+from dyprag.retrieval import read_passages as stream_passages
+from storage.artifacts import Record, Store, file_checksum
+from storage.tables import read_passages, write_corpus, write_passages
+from tasks.plan import Plan
+
+logger = logging.getLogger("dyprag.tasks")
+
+
+def store_experiment(store: Store, config: PipelineConfig) -> Record:
+    """Read an experiment's data sets, part and retrieve, and store it all as a corpus.
+
+    Raises:
+        CorpusError: a data set's file is missing or malformed.
+    """
+    settings = config.experiment
+    notes: dict[str, list[str]] = {}
+    parts = []
+    for one in settings.sets:
+        dataset, part = _part(store, config, one)
+        notes[one.name] = list(dataset.notes)
+        parts.append(part)
+    corpus = assemble(parts, config.evaluate.passages, settings.alignment)
+    if not corpus.questions:
+        raise ConfigError("setting 'experiment.sets'", "no set has a test question", "Raise its 'questions'.")
+    key = Plan(config, corpus).corpus_key
+    if record := store.find("corpus", key):
+        return record
+    recalls: dict[str, list[float]] = {}
+    for question in corpus.questions:
+        found = [identity for identity, _ in (corpus.retrieved or {}).get(question.id, ())]
+        if (share := recall(found, question.documents)) is not None:
+            recalls.setdefault(question.dataset, []).append(share)
+    measures = {
+        "documents": len(corpus.documents), "questions": len(corpus.questions), "notes": notes,
+        "alignment": len(corpus.alignment or ()),
+        "recall": {name: sum(shares) / len(shares) for name, shares in recalls.items()},
+    }  # fmt: skip
+    record = Record(
+        "corpus", key, sorted(corpus.passages.values()), settings.model_dump(mode="json"), measures=measures
+    )
+    return store.write(record, lambda folder: write_corpus(folder, corpus))
+
+
+def check_experiment(config: PipelineConfig) -> None:
+    """Find what would stop an experiment before anything is begun.
+
+    Raises:
+        CorpusError: a data set's file is missing or malformed.
+    """
+    for one in variants(config)[0].config.experiment.sets:
+        _read(config, one)
+
+
+def _read(config: PipelineConfig, settings: DataSetSettings) -> tuple[DataSet, Path | None]:
+    """A data set, and the file of passages that are to be streamed rather than read."""
+    root = Path(config.experiment.data).expanduser()
+    location = root / settings.location if settings.location else root
+    passages = root / settings.passages if settings.passages else None
+    streamed = passages is not None and passages.suffix in (".tsv", ".gz")
+    if streamed and not passages.is_file():  # type: ignore[union-attr]
+        raise CorpusError(f"passages {passages}", "there is no such file", f"Mend the passages of {settings.name}.")
+    dataset = load_dataset(settings.format or settings.name, location, None if streamed else passages)
+    return dataset, passages if streamed else None
+
+
+def _part(store: Store, config: PipelineConfig, settings: DataSetSettings) -> tuple[DataSet, Part]:
+    dataset, streamed = _read(config, settings)
+    believed: dict[str, tuple[str, ...]] = {}
+    if settings.contradict:
+        conflict = contradict(dataset, seed=0)
+        dataset, believed = conflict.dataset, conflict.believed
+    reasons = settings.chain_of_thought
+    if reasons is None:
+        reasons = bool(config.evaluate.reasoning) and bool({settings.format, settings.name} & MULTI_HOP)
+    questions = tuple(
+        replace(question, chain_of_thought=reasons, believed=believed.get(question.id, ()))
+        for question in dataset.questions
+    )
+    if streamed is not None:
+        key = content_key("passages", [file_checksum(streamed)])
+        folder = index_folder(store, key)
+        if not folder.exists():
+            logger.info("%s: indexing %s", settings.name, streamed)
+            build_index(folder, stream_passages(streamed))
+        return dataset, Part(settings, questions, (), IndexedBM25(folder), key)
+    documents = tuple(document for document in dataset.documents if document.text)
+    if not documents:
+        return dataset, Part(settings, questions, (), None)
+    key = content_key("passages", [part for document in documents for part in (document.id, document.key)])
+    if store.find("passages", key) is None:
+        measures = {"documents": len(documents)}
+        record = Record("passages", key, [], {"dataset": settings.name}, measures=measures)
+        store.write(record, lambda folder: write_passages(folder, documents))
+    retriever = None if settings.gold else retriever_for(documents, index_folder(store, key))
+    return dataset, Part(settings, questions, documents, retriever, key)
+
+
+def index_folder(store: Store, key: str) -> Path:
+    """Where the index over the passages of this key is, or would be."""
+    return store.root / "indexes" / key
+
+
+@lru_cache(maxsize=4)
+def open_passages(store_root: str, key: str) -> Retriever:
+    """The retriever over stored passages, opened once per process."""
+    store = Store(store_root)
+    if index_folder(store, key).exists():
+        return IndexedBM25(index_folder(store, key))
+    documents = read_passages(store.open("passages", key))
+    return retriever_for(documents, index_folder(store, key)) if len(documents) >= LARGE else BM25Retriever(documents)

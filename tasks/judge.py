@@ -1,0 +1,91 @@
+"""An LLM compares two methods' answers to the questions that have no true answer of their own (§4, RAGTruth)."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from dyprag.augmentation.endpoint import Endpoint
+from dyprag.augmentation.limits import cost
+from dyprag.augmentation.products import Request, Response
+from dyprag.config import AugmentSettings, PipelineConfig
+from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, summarise
+from storage.artifacts import Record, Store
+from storage.journal import Journal
+from storage.tables import read_rows, write_rows
+from tasks.augment import endpoint_key
+from tasks.work import is_passing
+
+
+@task(name="judge", task_run_name="judge {one} against {other}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+def judge_methods(one: str, other: str, key: str, predictions: tuple[list[str], list[str]],
+                  config: PipelineConfig) -> Record:  # fmt: skip
+    """Compare two methods' answers and store the judgements.
+
+    Args:
+        predictions: keys of the first method's predictions, and of the other's.
+
+    Raises:
+        Stopped: the endpoint is down, refuses the key or the model, or the budget is spent. What it answered is kept.
+    """
+    store = Store(config.store)
+    pairs = _pairs(store, *predictions)
+    judgements = asyncio.run(_judge(store, pairs, config))
+    rows = [
+        {"question_id": j.pair.id, "question": j.pair.question, "one": j.pair.one, "other": j.pair.other,
+         "outcome": j.outcome, "given": j.given.outcome, "swapped": j.swapped.outcome, "reason": j.given.reason,
+         "reason_swapped": j.swapped.reason}
+        for j in judgements
+    ]  # fmt: skip
+    measures = {"one": one, "other": other, "judge": config.judge.api.model, **asdict(summarise(judgements))}
+    record = Record("judgement", key, [*predictions[0], *predictions[1]], {"tries": config.judge.tries},
+                    measures=measures)  # fmt: skip
+    return store.write(record, lambda folder: write_rows(folder / "judgements.parquet", rows))
+
+
+async def _judge(store: Store, pairs: list[Pair], config: PipelineConfig) -> list[Judgement]:
+    api, journal = config.judge.api, Journal(store)
+    money = sum(cost(api.prices.get(model), *used) or 0.0 for model, used in journal.tokens.items())
+    spent = (sum(sum(used) for used in journal.tokens.values()), money)
+    endpoint = Endpoint(judge_settings(api, config.judge.tries), endpoint_key(api), spent)
+    try:
+        return await judge_pairs(_Remembering(endpoint, journal), pairs)
+    finally:
+        await endpoint.client.close()
+
+
+class _Remembering:
+    """An endpoint whose answers are kept from the moment they come: a stopped run asks for none again."""
+
+    def __init__(self, endpoint: Endpoint, journal: Journal) -> None:
+        self._endpoint, self._journal = endpoint, journal
+        self.settings: AugmentSettings = endpoint.settings
+
+    async def complete(self, request: Request) -> Response:
+        """The answer that is kept, or the endpoint's."""
+        kept = self._journal.find(request.product_key, request.key)
+        if kept is not None:
+            return kept
+        response = await self._endpoint.complete(request)
+        self._journal.add(response)
+        return response
+
+
+def _pairs(store: Store, one: list[str], other: list[str]) -> list[Pair]:
+    """The questions without answers of their own that both methods answered."""
+    first, second = ({row["question_id"]: row for row in _rows(store, keys)} for keys in (one, other))
+    return [
+        Pair(
+            name, row["question"],
+            tuple({p["text"]: None for side in (row, second[name]) for p in side["passages"]}),
+            row["answer"], second[name]["answer"],
+        )
+        for name, row in first.items()
+        if name in second and not row["answers"]
+    ]  # fmt: skip
+
+
+def _rows(store: Store, keys: list[str]) -> list[dict[str, Any]]:
+    return [row for key in keys for row in read_rows(store.open("prediction", key) / "predictions.parquet")]
