@@ -19,7 +19,7 @@ from dyprag.generation import Sampling, generate
 from dyprag.methods import RAG, Answer, Asked, Method, Vanilla
 from dyprag.methods.dragin import DRAGIN, Look, _look, content_words, question_place
 from dyprag.methods.flare import FLARE
-from dyprag.methods.rounds import Draft, choose_threshold, sentence_starts, spell
+from dyprag.methods.rounds import Doubt, Draft, choose_threshold, sentence_starts, spell
 from dyprag.models import BaseModel, load_model
 from dyprag.prompts import question_prompt
 from dyprag.retrieval import BM25Retriever
@@ -252,6 +252,18 @@ def places_of(base: BaseModel, ids: Sequence[int], word: str, end: int) -> list[
             if base.tokenizer.decode(ids[first:last]).strip() == word:
                 return list(range(first, last))
     raise AssertionError(word)
+
+
+def test_dragin_cuts_before_the_whole_word_whose_token_triggered(base: BaseModel, watched: Watched):
+    ids = base.tokenizer("The xylophone Osk")["input_ids"]
+    (word,) = [word for word in content_words(base, ids) if word.text == "xylophone"]
+    assert len(word.places) > 2
+    prompt = question_prompt(base.tokenizer, "Which river?")
+    later = torch.zeros(len(ids))
+    later[word.places[-1]] = 1
+    look = Look(torch.ones(len(ids)), later, torch.ones(len(ids), len(prompt) + len(ids)))
+    doubt = DRAGIN(watched)._examine(base, Draft("Which river?", prompt, [], ids, ()), look)
+    assert doubt == Doubt(word.places.start, "river")
 
 
 def test_stop_words_and_punctuation_never_trigger(base: BaseModel, watched: Watched):

@@ -167,7 +167,7 @@ def _draft(base: BaseModel, writing: _Writing, written: Generation, limit: int) 
     )
     if not writing.retrievals:
         return draft
-    later = [start for start in sentence_starts(base, draft.text) if start >= len(draft.kept)]
+    later = [start for start in sentence_starts(base, draft.text) if start > len(draft.kept)]
     return replace(draft, free=min(later, default=len(draft.text)))
 
 
