@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from prefect import State, flow
@@ -187,19 +188,19 @@ def answer_jobs(
 
 
 def wrong_documents(questions: Sequence[Question], found: dict[str, Found]) -> dict[str, Found]:
-    """For each question the documents found for another one, none of which is its own or among its gold ones; with its
-    own scores, so that a merge by scores weighs them alike. None where every other question shares a document."""
+    """For each question as many documents as were found for it, all of them found for others of its data set and none
+    its own or among its gold ones; with its own scores, so that a merge by scores weighs them alike."""
     wrong: dict[str, Found] = {}
     for dataset in dict.fromkeys(question.dataset for question in questions):
         mine = [question for question in questions if question.dataset == dataset]
         # in an order of its own: neighbours in a file are often about the same thing
         order = sorted(mine, key=lambda question: content_key("wrong", [question.id]))
         for place, question in enumerate(order):
-            own = {identity for identity, _ in found.get(question.id, ())} | set(question.documents)
-            turned = [*order[place + 1 :], *order[:place]]
-            other = next((f for q in turned if (f := found.get(q.id, ())) and not own & {i for i, _ in f}), ())
-            scores = [score for _, score in found.get(question.id, ())]
-            wrong[question.id] = tuple((identity, score) for (identity, _), score in zip(other, scores, strict=False))
+            its = found.get(question.id, ())
+            own = {identity for identity, _ in its} | set(question.documents)
+            turned = (identity for q in [*order[place + 1 :], *order[:place]] for identity, _ in found.get(q.id, ()))
+            others = islice(dict.fromkeys(identity for identity in turned if identity not in own), len(its))
+            wrong[question.id] = tuple((other, score) for other, (_, score) in zip(others, its, strict=False))
     return wrong
 
 
