@@ -185,7 +185,7 @@ def settings(tmp_path: Path, tiny_model: str, corpus_files: tuple[str, str]) -> 
         "augment": {"qa_pairs": 2, "rewrites": 1, "max_new_tokens": 8},
         "parametrize": {"epochs": 1},
         "translator": {"width": 4},
-        "evaluate": {"max_new_tokens": 4},
+        "evaluate": {"max_new_tokens": 4, "controls": []},
         "run": {"retries": 0},
     }
 

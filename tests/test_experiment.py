@@ -9,10 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import llm_server
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_jsonl
+from llm_server import Behaviour, LLMServer
+from typer.testing import CliRunner
 
+from cli.main import app
 from dyprag.config import PipelineConfig
 from storage.artifacts import Store
 from storage.catalogue import Catalogue
@@ -92,7 +96,7 @@ HOTPOT = {"name": "hotpotqa", "questions": 2, "by_type": True, "alignment_questi
 def configured(settings: dict[str, Any], data: Path, name: str, sets: list[dict] | None = None, **more: Any) -> dict:
     """The settings for an experiment on those data sets."""
     experiment = {"name": name, "data": str(data), "sets": sets or [HOTPOT, POPQA], **more.pop("experiment", {})}
-    evaluate = {**settings["evaluate"], "reasoning_tokens": 6, "reasoning": True, **more.pop("evaluate", {})}
+    evaluate = {"max_new_tokens": 4, "reasoning_tokens": 6, "reasoning": True, **more.pop("evaluate", {})}
     return {**settings, "corpus": {}, "experiment": experiment, "evaluate": evaluate, **more}
 
 
@@ -262,3 +266,64 @@ def test_internalization_measures_what_the_passages_do_not_support(settings: dic
     rows = [row for row in rows_of(config) if row["method"] == "rag"]
     assert [(row["f1"], row["presence"]) for row in rows] == [(None, None)] * len(rows)
     assert all(0 <= row["unsupported"] <= 100 for row in rows)
+
+
+def test_a_judge_compares_what_has_no_true_answer_and_is_paid_once(
+    settings: dict, data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[dict] = []
+    spoiled = llm_server.completion
+
+    def completion(name: str, about: Any, body: dict) -> dict:
+        whole = spoiled("empty" if name == "good" else name, about, body)
+        if name == "good":
+            asked.append(body)
+            whole["choices"][0]["message"]["content"] = json.dumps({"reason": "It is first.", "better": "1"})
+        return whole
+
+    monkeypatch.setattr(llm_server, "completion", completion)
+    sets = [{**POPQA, "questions": 0}, {"name": "ragtruth", "questions": 3, "alignment_questions": 0, "gold": True}]
+    with LLMServer() as server:
+        server.behaviour = Behaviour(not_json=0.3, seed=1)
+        api = {"model": "judge", "base_url": server.url, "retries": 2, "give_up_after": 20}
+        judge = {"api": api, "pairs": [["dyprag-combine", "rag"]], "tries": 5}
+        methods = ["rag", "dyprag-combine"]
+        config = configured(settings, data, "internalization", sets, evaluate={"methods": methods, "controls": []},
+                            judge=judge)  # fmt: skip
+        run(config)
+        paid = len(asked)
+        assert paid == 6  # three pairs in both orders
+        run(config)
+        store = Store(config["store"])
+        (record,) = [record for record in store.records() if record.kind == "judgement"]
+        for path in store.folder("judgement", record.key).iterdir():
+            path.unlink()  # a stop before it was stored: the answers themselves are kept
+        run(config)
+        assert len(asked) == paid
+    # whoever is shown first wins, so the orders never agree: three ties
+    assert (record.measures["ties"], record.measures["agreement"]["value"]) == (3, 0.0)
+    assert "Judged by an LLM" in (store.reports / "latest" / "report.md").read_text(encoding="utf-8")
+
+
+def test_two_runs_are_compared_and_an_older_report_is_found_again(settings: dict, data: Path, tmp_path: Path):
+    reports = []
+    for length in (4, 1):
+        config = configured(settings, data, "main", [POPQA], evaluate={"methods": ["vanilla", "rag"],
+                                                                       "max_new_tokens": length})  # fmt: skip
+        run(config)
+        reports.append(rows_of(config)[0]["run_id"])
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    command = CliRunner()
+    same = command.invoke(app, ["compare", reports[0], reports[0][:20], "--json", "-c", str(file)])
+    changed = command.invoke(app, ["compare", *reports, "--json", "-c", str(file)])
+    assert (same.exit_code, changed.exit_code) == (0, 0), same.output + changed.output
+    for change in json.loads(same.stdout):
+        assert (change["right"], change["wrong"]) == (0, 0)
+    assert {(c["dataset"], c["method"]) for c in json.loads(changed.stdout)} == {("popqa", "vanilla"), ("popqa", "rag")}
+    text = command.invoke(app, ["compare", *reports, "-c", str(file)])
+    assert "popqa" in text.stdout
+    older = command.invoke(app, ["report", reports[0], "-c", str(file)])
+    assert reports[0] in older.stdout
+    unknown = command.invoke(app, ["report", "nothing", "-c", str(file)])
+    assert unknown.exit_code == 1

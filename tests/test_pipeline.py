@@ -108,7 +108,7 @@ def test_an_official_translator_is_taken_instead_of_training_one(tmp_path: Path,
     (record,) = (r for r in store.records() if r.kind == "translator")
     stored = load_translator(store.folder("translator", record.key))
     assert torch.equal(stored.up["gate_proj_a"][1], networks["gate_proj_1"].projector.post_A_linear.weight)
-    rows = {(row["method"], row["split"]): row["questions"] for row in Catalogue(store).last_results()}
+    rows = {(row["method"], row["split"]): row["questions"] for row in Catalogue(store).results()}
     assert rows == {("vanilla", "all"): 3, ("vanilla", "unseen"): 3, ("dyprag", "all"): 3, ("dyprag", "unseen"): 3}
     again = train_translator(config, return_state=True).result()
     assert [summary["cached"] for summary in again] == [3, 1]
