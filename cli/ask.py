@@ -21,12 +21,14 @@ def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]
     from flows.evaluate import LOOPING, Sources, linked
     from flows.stage import Stage
     from tasks.evaluate import AnswerJob, passages_of, respond
+    from tasks.plan import is_control
     from tasks.thresholds import PUBLISHED
     from tasks.work import base_model
 
-    known = Method.__args__  # type: ignore[attr-defined]
+    known = [m for m in Method.__args__ if not is_control(m)]  # type: ignore[attr-defined]
     if method not in known:
-        raise ConfigError(f"method {method!r}", "there is no such method", f"Choose one of {', '.join(known)}.")
+        reason = "it is a control, which only an evaluation has" if is_control(method) else "there is no such method"
+        raise ConfigError(f"method {method!r}", reason, f"Choose one of {', '.join(known)}.")
     chosen = config.evaluate.model_copy(update={"methods": (method,), "controls": ()})
     stage = Stage(config.model_copy(update={"evaluate": chosen}).resolved(), "ask")
     corpus_key, corpus = stage.require_corpus(), stage.plan.corpus
@@ -36,7 +38,9 @@ def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]
     hits = passages_of(config.store, corpus_key, corpus, "").search(question, chosen.passages)
     found = tuple((hit.document.id, hit.score) for hit in hits)
     threshold = getattr(chosen, f"{method}_threshold") if method in LOOPING else None
-    job = AnswerJob("ask", "", method, "", (), (found,), threshold=threshold or PUBLISHED.get(method, 0.0))
+    published = method in LOOPING and threshold is None
+    value = PUBLISHED[method] if published else threshold or 0.0
+    job = AnswerJob("ask", "", method, "", (), (found,), threshold=value, published=published)
     (given,) = respond(linked(stage.plan, sources, job), corpus_key, [Question("ask", question, ())], stage.config)
     return {
         "question": question, "method": method, "answer": given.text,

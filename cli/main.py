@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -123,9 +123,7 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Answer the test questions with every method, score them and write the report; or run a whole experiment."""
     named = [f"experiment.name={experiment}"] if experiment else []
-    with _errors():
-        chosen = read_config(config, [*(set_ or []), *named]).experiment.name
-    _run_flow("experiment" if chosen else "evaluate", config, [*(set_ or []), *named], json_, verbose)
+    _run_flow("evaluate", config, [*(set_ or []), *named], json_, verbose)
 
 
 @app.command()
@@ -187,9 +185,12 @@ def report(
         from dyprag.report import terminal_table
 
         catalogue = _catalogue(read_config(config, set_))
+        if catalogue.path.exists():
+            catalogue.prepare()  # one of an older version lacks columns
         rows = catalogue.results(catalogue.run(run)["run_id"] if run else None)
         if not rows:
-            raise DypragError(f"store {catalogue.store.root}", "nothing has been evaluated yet", "Run: dyprag run.")
+            reason = f"run {run} has no results" if run else "nothing has been evaluated yet"
+            raise DypragError(f"store {catalogue.store.root}", reason, "Run: dyprag run.")
         if json_:
             print(json.dumps({"rows": rows}))
             return
@@ -213,6 +214,8 @@ def compare(
         from tasks.report import reported_answers
 
         catalogue = _catalogue(read_config(config, set_))
+        if catalogue.path.exists():
+            catalogue.prepare()
         sides = [reported_answers(catalogue.store, catalogue, run) for run in (one, other)]
         changes = compare_runs(*sides)
         print(json.dumps([asdict(change) for change in changes]) if json_ else changes_in_words(changes))
@@ -281,7 +284,9 @@ def _nearest(location: tuple[int | str, ...]) -> str:
 
     section: Any = PipelineConfig()
     for part in location[:-1]:
-        section = getattr(section, str(part))
+        section = getattr(section, str(part), None)
+    if not isinstance(section, BaseModel):  # an item of a list, which has no value yet
+        return "See: dyprag config."
     known = list(type(section).model_fields)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"Did you mean {close[0]!r}? See: dyprag config." if close else f"Known here: {', '.join(known)}."
@@ -290,6 +295,8 @@ def _nearest(location: tuple[int | str, ...]) -> str:
 def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json: bool, verbose: bool) -> None:
     with _errors():
         config = read_config(path, overrides)
+        if config.experiment.name is not None and name in ("pipeline", "evaluate"):
+            name = "experiment"
         _prepare_logging(verbose)
         _check_before_work(name, config)
         # what failed shows in the exit code here, whatever a deployment's run makes of it
@@ -340,6 +347,8 @@ def _check_before_work(name: str, config: PipelineConfig) -> None:
     Store(config.store)
     if name not in ("ingest", "augment") or (name == "augment" and config.augment.backend == "local"):
         check_model(config.model.name)
+    if name in ("evaluate", "experiment") and config.judge.api.model and not config.judge.api.key_block:
+        endpoint_key(config.judge.api)
     if name in ("pipeline", "augment", "experiment") and config.augment.backend == "api":
         if not config.augment.api.key_block:
             endpoint_key(config.augment.api)

@@ -6,7 +6,7 @@ those in. Each section says which of its settings matter to the artifact that it
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 Method = Literal["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine", "flare", "dragin",
                  "zero", "generic", "prag-mean", "prag-wrong", "dyprag-mean", "dyprag-wrong",
@@ -316,16 +316,16 @@ class EvaluateSettings(Section):
         description="Controls of each method with adapters: those of wrong documents, the documents' mean, a generic "
         "one trained on other documents' pairs, zero. An experiment uses all of them where this is left as it is.",
     )
-    most_questions: dict[Method, int] = Field(
+    most_questions: dict[Method, PositiveInt] = Field(
         default={}, description="At most so many questions of each data set for a costly method, as {flare: 50}."
     )
     flare_threshold: float | None = Field(
-        default=None, ge=0, le=1, description="Probability below which FLARE retrieves. Empty: as half of the "
-        "alignment questions would; without any, 0.08."
+        default=None, ge=0, le=1, description="Probability of a token below which FLARE retrieves. Empty: as half of "
+        "the alignment questions would; without any, its authors' rule for a sentence's mean."
     )  # fmt: skip
     dragin_threshold: float | None = Field(
         default=None, ge=0, description="Weighted entropy above which DRAGIN retrieves. Empty: as half of the "
-        "alignment questions would; without any, 0.8."
+        "alignment questions would; without any, its authors' 0.8."
     )  # fmt: skip
 
     immaterial: ClassVar[frozenset[str]] = frozenset({
@@ -337,7 +337,7 @@ class EvaluateSettings(Section):
 class DataSetSettings(Section):
     """One data set of an experiment, and how its questions are parted."""
 
-    name: str = Field(description="Its name in tables.")
+    name: str = Field(description="Its name in tables.", pattern=r"^[^/]+$")
     format: DataSetName | None = Field(default=None, description="Its file format. Empty: that of the set of its name.")
     location: str | None = Field(
         default=None, description="Its file or folder, within experiment.data. Empty: the folder of its name."
@@ -348,6 +348,7 @@ class DataSetSettings(Section):
         "psgs_w100.tsv. Empty: the set's own passages.",
     )
     questions: int = Field(default=300, ge=0, description="Test questions: the first so many (of each type).")
+    tested: bool = Field(default=True, description="Ask the test questions; else they are only kept out of training.")
     alignment_questions: int = Field(
         default=200, ge=0, description="The next so many: their documents train the translator."
     )
@@ -379,6 +380,16 @@ class ExperimentSettings(Section):
     alignment: int | None = Field(
         default=None, ge=1, description="Train the translator on the first so many alignment documents. Empty: on all."
     )
+
+    @field_validator("sets")
+    @classmethod
+    def _unlike_names(cls, sets: tuple[DataSetSettings, ...]) -> tuple[DataSetSettings, ...]:
+        names = [one.name for one in sets]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two data sets are named {twice.pop()!r} (give each a name of its own, and its format)")
+        if "all" in names:
+            raise ValueError("a data set is named 'all' (which stands for all of them; give it another name)")
+        return sets
 
 
 class JudgeSettings(Section):

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 FORMAT_VERSION = 1  # raise it when the bytes of an artifact would change for the same settings
 
@@ -37,7 +38,7 @@ class Document:
     text: str
     title: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         return content_key("document", [self.title, self.text])
 

@@ -92,21 +92,22 @@ EXPERIMENTS: dict[str, _Experiment] = {
     "main": _Experiment(PAPER, SIX, _one, {}),
     # the translator of the main experiment's alignment documents, on data sets that it has seen nothing of
     "out-of-distribution": _Experiment(
-        (*(s.model_copy(update={"questions": 0}) for s in PAPER), *OUT_OF_DISTRIBUTION), TRANSLATED, _one, {}
+        (*(s.model_copy(update={"tested": False}) for s in PAPER), *OUT_OF_DISTRIBUTION), TRANSLATED, _one, {}
     ),
     "width": _Experiment(PAPER, TRANSLATED, _widths, {}),
     "alignment-size": _Experiment(PAPER, TRANSLATED, _sizes, {}),
     "losses": _Experiment(PAPER, TRANSLATED, _losses, {}),
     # documents that say something else than the truth: which methods follow them?
     "conflict": _Experiment(
-        (DataSetSettings(name="popqa", passages="popqa/passages.jsonl", contradict=True),), SIX, _one, {}
+        (DataSetSettings(name="popqa-altered", format="popqa", passages="popqa/passages.jsonl", contradict=True),),
+        SIX, _one, {},
     ),
     "answer-length": _Experiment(PAPER, ("vanilla", "rag", "dyprag", "dyprag-combine"), _one,
                                  {"max_new_tokens": 512, "reasoning_tokens": 512}),
     # one question at a time, as a user waits for it
     "cost": _Experiment(PAPER, SIX, _one, {"batch_size": 1}),
     "internalization": _Experiment(
-        (*(s.model_copy(update={"questions": 0}) for s in PAPER),
+        (*(s.model_copy(update={"tested": False}) for s in PAPER),
          DataSetSettings(name="ragtruth", questions=100, alignment_questions=0, gold=True)),
         ("rag", "dyprag", "dyprag-combine"), _one, {"max_new_tokens": 256},
     ),

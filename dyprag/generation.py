@@ -28,8 +28,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer: its text, its length in tokens, its share of the batch's wall time in seconds (all of it, and up to
-    the first token), and its token ids with the probability that the model gave to each."""
+    """One answer: its text, its length in tokens, its share of the batch's wall time in seconds, the seconds from the
+    batch's beginning to its first token, and its token ids with the probability that the model gave to each."""
 
     text: str
     tokens: int
@@ -77,7 +77,7 @@ def generate(
             text = base.tokenizer.decode(ids, skip_special_tokens=True)
             if stop_at_newline:
                 text = text.lstrip("\n").split("\n", 1)[0]
-            first = (written.first - began) / len(batch)
+            first = written.first - began
             results[index] = Generation(text.strip(), len(ids), seconds, first, tuple(ids), tuple(chances))
     return [result for result in results if result is not None]
 
@@ -121,8 +121,9 @@ def _generate_batch(
             while any(running) and 4 * sum(running[index] for index in live.tolist()) > 3 * len(live):
                 tokens = choose(state.logits, state.tokens, live)
                 chances = (state.logits.gather(1, tokens[:, None])[:, 0] - state.logits.logsumexp(-1)).exp()
-                written.first = written.first or perf_counter()
-                for index, token, chance in zip(live.tolist(), tokens.tolist(), chances.tolist(), strict=True):
+                said, likely = tokens.tolist(), chances.tolist()
+                written.first = written.first or perf_counter()  # now they are there, on an accelerator too
+                for index, token, chance in zip(live.tolist(), said, likely, strict=True):
                     running[index] = running[index] and token not in ends.tokens
                     if running[index]:
                         ids = written.rows[index]

@@ -1,8 +1,8 @@
 """Stage 3: every method answers the test questions; the answers are scored and reported (§3.3, §4)."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from prefect import State, flow
@@ -10,19 +10,24 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
-from dyprag.documents import Found, Question, content_key
+from dyprag.documents import Document, Found, Question, content_key
 from dyprag.errors import CorpusError, StoreError
+from dyprag.evaluation.metrics import answer_presence
+from dyprag.methods import ANSWERS_VERSION
 from dyprag.prompts import PROMPTS_VERSION, REASONING_VERSION
-from flows.stage import Stage, Summary, end_state, stage, with_retries
+from flows.parametrize import adapter_jobs
+from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from flows.train_translator import translator_jobs, translator_key
 from storage.artifacts import Record
-from tasks.controls import ControlJob, make_control
+from storage.catalogue import Work
+from tasks.controls import CONTROLS_VERSION, ControlJob, make_control
 from tasks.evaluate import AnswerJob, answer_batch, answer_length, passages_of
-from tasks.judge import judge_methods
-from tasks.plan import Plan, family, needs_adapters, needs_translator
+from tasks.judge import judge_digest, judge_methods
+from tasks.plan import Job, Plan, family, needs_adapters, needs_training_pairs
 from tasks.report import score_run, write_report
-from tasks.thresholds import Threshold, choose_threshold
+from tasks.thresholds import PUBLISHED, Threshold, choose_threshold
 
+logger = logging.getLogger("dyprag.flows")
 LOOPING = ("flare", "dragin")  # methods that retrieve while they answer
 
 
@@ -45,16 +50,19 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
                 "Give a file of questions: --set corpus.questions=FILE.",
             )  # fmt: skip
         sources = Sources(run)
-        _make_controls(run, sources, corpus_key)
-        jobs = answer_jobs(run.plan, sources, retrieve(run, corpus_key), _thresholds(run, corpus_key))
+        lost = _make_controls(run, sources, corpus_key)
+        found = retrieve(run, corpus_key)
+        jobs = answer_jobs(run.plan, sources, found, _thresholds(run, corpus_key))
         task = with_retries(answer_batch, run.config)
         work = run.fan_out(
             jobs, run.stored("prediction"), lambda some: task.submit(some[0], corpus_key, run.config)
         )  # fmt: skip
-        summary = run.summary(work)
-        judgements = _judge(run, jobs)
-        score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, judgements)
+        score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, found)
         report = write_report(run.store, run.catalogue, run.run_id, run.config, {run.run_id: ""})
+        if judgements := _judge(run, jobs):  # what comes last loses nothing where it fails
+            score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, found, judgements)
+            report = write_report(run.store, run.catalogue, run.run_id, run.config, {run.run_id: ""})
+        summary = run.summary([*work, *lost])
         create_markdown_artifact(report.markdown_with_pictures, key="report", description="Results of the evaluation")
         create_table_artifact(report.rows, key="results", description="Scores by method and split")
         return summary
@@ -73,19 +81,23 @@ class Sources:
         self.embeddings = {d.key: key for d in plan.documents if store.find("embedding", key := plan.embedding_key(d))}
         if not self.adapters and any(map(needs_adapters, methods)):
             raise StoreError(f"store {store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
-        self.pairs = tuple(translator_jobs(run)) if any(map(needs_translator, methods)) else ()
+        self.pairs = _training_pairs(run) if any(map(needs_training_pairs, methods)) else ()
         self.translator = translator_key(run, list(self.pairs))
-        trained = store.find("translator", self.translator) is not None and len(self.embeddings) == len(plan.documents)
-        if not trained and any(method.startswith("dyprag") for method in methods):
-            raise StoreError(
-                f"store {store.root}", "the translator is not trained yet", "Run: dyprag train-translator."
-            )
+        if any(method.startswith("dyprag") for method in methods):
+            if store.find("translator", self.translator) is None:
+                raise StoreError(
+                    f"store {store.root}", "the translator is not trained yet", "Run: dyprag train-translator."
+                )
+            if len(self.embeddings) < len(plan.documents):
+                raise StoreError(
+                    f"store {store.root}", "not every document is embedded yet", "Run: dyprag train-translator."
+                )
         self.controls = {job.document_id: job for job in self._controls(plan, methods)}
 
     def _controls(self, plan: Plan, methods: Sequence[str]) -> list[ControlJob]:
         """What the controls asked for inject."""
         config, pairs = plan.config, self.pairs
-        lora = {"lora": config.lora.material(), **plan.model}
+        lora = {"lora": config.lora.material(), "recipe": CONTROLS_VERSION, **plan.model}
         jobs = [ControlJob("zero", content_key("adapter", ["zero"], lora))]
         if pairs:
             adapters, embeddings = [a.key for a, _ in pairs], [e.key for _, e in pairs]
@@ -102,29 +114,56 @@ class Sources:
         return [job for job in jobs if job.document_id in wanted]
 
 
+def _training_pairs(run: Stage) -> tuple[tuple[Job, Job], ...]:
+    """The documents that the translator was trained on; with one from elsewhere, those that would have been."""
+    if not run.config.translator.official:
+        return tuple(translator_jobs(run))
+    documents = {document.id: document for document in run.plan.documents}
+    aligned = run.plan.corpus.alignment or frozenset()
+    return tuple(
+        (job, Job(job.document_id, job.document_key, run.plan.embedding_key(documents[job.document_id])))
+        for job in adapter_jobs(run)[0]
+        if job.document_id in aligned and run.store.find("adapter", job.key)
+    )
+
+
 def control_of(method: str) -> str:
     """Which one adapter for all questions a method injects; empty for none."""
     name = method.replace("-combine", "")
     return name if name in ("zero", "generic", "prag-mean", "dyprag-mean") else ""
 
 
-def _make_controls(run: Stage, sources: Sources, corpus_key: str) -> None:
+def _make_controls(run: Stage, sources: Sources, corpus_key: str) -> list[Work]:
+    """Make what the controls inject. One that fails takes its own methods out, and nothing else; gives the failures."""
     task = with_retries(make_control, run.config)
-    for job in sources.controls.values():
+    failed = []
+    for job in list(sources.controls.values()):
         if run.store.find("adapter", job.key) is None:
-            task.submit(job, corpus_key, run.config).result()
+            result: Any = task.submit(job, corpus_key, run.config).result(raise_on_failure=False)
+            if isinstance(result, BaseException):
+                failed.append(failed_work(job, result))
+                del sources.controls[job.document_id]
+    run.catalogue.record_work(run.run_id, run.name, failed)
+    return failed
 
 
-def _thresholds(run: Stage, corpus_key: str) -> dict[tuple[str, str], float]:
-    """FLARE's and DRAGIN's thresholds by method and data set: as set, or as the alignment questions tell."""
-    chosen: dict[tuple[str, str], float] = {}
+def _thresholds(run: Stage, corpus_key: str) -> dict[tuple[str, str], tuple[float, bool]]:
+    """FLARE's and DRAGIN's thresholds by method and data set, and whether they are the published ones: as set, or as
+    alignment questions tell."""
+    chosen: dict[tuple[str, str], tuple[float, bool]] = {}
     for method in LOOPING:
         if method not in run.plan.methods:
             continue
         given = getattr(run.config.evaluate, f"{method}_threshold")
-        for dataset in dict.fromkeys(q.dataset for q in run.plan.corpus.questions):
+        for dataset in dict.fromkeys(q.dataset for q in run.plan.questions(method)):
             threshold = Threshold.of(run.plan, method, dataset)
-            chosen[method, dataset] = choose_threshold(threshold, corpus_key, run.config) if given is None else given
+            if given is not None:
+                chosen[method, dataset] = given, False
+            elif not threshold.questions:
+                chosen[method, dataset] = PUBLISHED[method], True
+            else:
+                chosen[method, dataset] = choose_threshold(threshold, corpus_key, run.config), False
+            logger.info("%s on %s: threshold %.3g", method, dataset or "the corpus", chosen[method, dataset][0])
     return chosen
 
 
@@ -143,9 +182,14 @@ def _judge(run: Stage, jobs: Sequence[AnswerJob]) -> list[Record]:
         if not all(keys):
             continue
         material = {"model": settings.api.model, "extra_body": settings.api.extra_body, "tries": settings.tries}
-        key = content_key("judgement", [*keys[0], "against", *keys[1]], material)
-        record = run.store.find("judgement", key)
-        records.append(record or task.submit(one, other, key, keys, run.config).result())
+        key = content_key("judgement", [judge_digest(), *keys[0], "against", *keys[1]], material)
+        record: Any = run.store.find("judgement", key)
+        record = record or task.submit(one, other, key, keys, run.config).result(raise_on_failure=False)
+        if isinstance(record, BaseException):
+            logger.warning("%s against %s is not judged: %s", one, other, record)
+            run.reason = str(record)
+        else:
+            records.append(record)
     return records
 
 
@@ -163,33 +207,41 @@ def retrieve(run: Stage, corpus_key: str) -> dict[str, Found]:
 
 
 def answer_jobs(
-    plan: Plan, sources: Sources, found: dict[str, Found], thresholds: dict[tuple[str, str], float]
+    plan: Plan, sources: Sources, found: dict[str, Found], thresholds: dict[tuple[str, str], tuple[float, bool]]
 ) -> list[AnswerJob]:
     """A job for each method and batch of the questions; its key holds all that the answers depend on."""
     places = {question.id: place for place, question in enumerate(plan.corpus.questions)}
     size = plan.config.evaluate.batch_size
     jobs = []
     for method in plan.methods:
+        if (name := control_of(method)) and name not in sources.controls:
+            logger.warning("%s is left out: there are no training documents to make it of.", method)
+            continue
         questions = plan.questions(method)
-        others = wrong_documents(questions, found) if method.endswith("-wrong") else None
+        others = wrong_documents(plan, questions, found) if method.endswith("-wrong") else None
+        if others is not None:
+            questions = [question for question in questions if others[question.id]]
         for dataset in dict.fromkeys(question.dataset for question in questions):
             mine = [question for question in questions if question.dataset == dataset]
             for start in range(0, len(mine), size):
                 batch = mine[start : start + size]
                 injected = None if others is None else tuple(others[question.id] for question in batch)
                 name = f"{method}, {f'{dataset}, ' if dataset else ''}questions {start + 1} to {start + len(batch)}"
+                threshold, published = thresholds.get((method, dataset), (0.0, False))
                 job = AnswerJob(
                     name, "", method, dataset, tuple(places[question.id] for question in batch),
-                    tuple(found.get(question.id, ()) for question in batch), injected,
-                    threshold=thresholds.get((method, dataset), 0.0),
+                    tuple(found.get(question.id, ()) for question in batch), injected, threshold=threshold,
+                    published=published,
                 )  # fmt: skip
                 jobs.append(_keyed(plan, linked(plan, sources, job), batch))
     return jobs
 
 
-def wrong_documents(questions: Sequence[Question], found: dict[str, Found]) -> dict[str, Found]:
-    """For each question as many documents as were found for it, all of them found for others of its data set and none
-    its own or among its gold ones; with its own scores, so that a merge by scores weighs them alike."""
+def wrong_documents(plan: Plan, questions: Sequence[Question], found: dict[str, Found]) -> dict[str, Found]:
+    """For each question as many documents as were found for it, all of them found for others of its data set: none its
+    own, of the same title, or with an answer to it in them. They get its own scores, so that a merge by scores weighs
+    them alike. A question that no such document is left for gets none, and is left out of the control."""
+    documents = {document.id: document for document in plan.corpus.documents}
     wrong: dict[str, Found] = {}
     for dataset in dict.fromkeys(question.dataset for question in questions):
         mine = [question for question in questions if question.dataset == dataset]
@@ -197,19 +249,29 @@ def wrong_documents(questions: Sequence[Question], found: dict[str, Found]) -> d
         order = sorted(mine, key=lambda question: content_key("wrong", [question.id]))
         for place, question in enumerate(order):
             its = found.get(question.id, ())
-            own = {identity for identity, _ in its} | set(question.documents)
-            turned = (identity for q in [*order[place + 1 :], *order[:place]] for identity, _ in found.get(q.id, ()))
-            others = islice(dict.fromkeys(identity for identity in turned if identity not in own), len(its))
+            own = [documents[i] for i in (*(i for i, _ in its), *question.documents) if i in documents]
+            keys, titles = {d.key for d in own}, {d.title for d in own if d.title}
+            turned = (documents[i] for q in [*order[place + 1 :], *order[:place]] for i, _ in found.get(q.id, ()))
+            others = (
+                d.id for d in dict.fromkeys(turned)
+                if d.key not in keys and d.title not in titles and not _answers(d, question)
+            )  # fmt: skip
             wrong[question.id] = tuple((other, score) for other, (_, score) in zip(others, its, strict=False))
     return wrong
+
+
+def _answers(document: Document, question: Question) -> bool:
+    """Whether a document holds an answer; a yes or no is in none of them."""
+    names = [answer for answer in question.answers if answer.lower() not in ("yes", "no")]
+    return bool(names) and answer_presence(document.passage, names)
 
 
 def linked(plan: Plan, sources: Sources, job: AnswerJob) -> AnswerJob:
     """The job with the keys of the artifacts that it draws on."""
     if name := control_of(job.method):
-        return replace(job, control=sources.controls[name].key)
-    documents = {d.id: d.key for d in plan.corpus.documents}
-    used = [documents[identity] for found in job.injected or job.found for identity, _ in found]
+        summed = family(job.method).startswith("prag") and plan.config.evaluate.prag_merge == "sum"
+        return replace(job, control=sources.controls[name].key, summed=summed)
+    used = [plan.keys[identity] for found in job.injected or job.found for identity, _ in found]
     if family(job.method).startswith("prag"):
         return replace(job, adapters={key: sources.adapters[key] for key in used if key in sources.adapters})
     if family(job.method).startswith("dyprag"):
@@ -223,23 +285,29 @@ def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
     settings, method = plan.config.evaluate, family(job.method)
     parametric = bool(job.adapters or job.embeddings)
     merge = (settings.prag_merge if method.startswith("prag") else settings.dyprag_merge) if parametric else ""
-    documents = {d.id: d.key for d in plan.corpus.documents}
 
     def seen(found: Found) -> list[Any]:
-        return [(documents[i], round(score, 4) if merge == "weighted" else 0) for i, score in found]
+        return [(plan.keys[i], round(score, 4) if merge == "weighted" else 0) for i, score in found]
 
     in_prompt = job.method == "rag" or "-combine" in job.method
     parts = [
         str((q.id, q.dataset, q.question, q.answers, q.type, q.documents, q.chain_of_thought, q.believed,
-             seen(job.found[place]) if in_prompt or parametric else [],
+             seen(job.found[place]) if in_prompt or (parametric and not job.injected) else [],
              seen(job.injected[place]) if job.injected else []))
         for place, q in enumerate(batch)
     ]  # fmt: skip
     used = {
-        **settings.material(), "max_new_tokens": answer_length(batch[0], plan.config), "merge": merge,
+        "max_new_tokens": answer_length(batch[0], plan.config), "merge": merge, "answers": ANSWERS_VERSION,
         "prompts": PROMPTS_VERSION, "reasoning": REASONING_VERSION if batch[0].chain_of_thought else 0, **plan.model,
     }  # fmt: skip
+    if job.summed:
+        used |= {"times": [len(found) for found in job.found]}
     if job.method in LOOPING:
-        used |= {"threshold": job.threshold, "passages_key": plan.corpus.passages.get(job.dataset, plan.corpus_key)}
+        used |= {
+            "threshold": job.threshold,
+            "published": job.published,
+            "passages": settings.passages,
+            "pool": plan.corpus.passages.get(job.dataset, plan.corpus_key),
+        }
     key = content_key("prediction", [job.method, *sorted(job.inputs), *parts], used)
     return replace(job, key=key)

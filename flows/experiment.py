@@ -11,7 +11,7 @@ from dyprag.errors import ConfigError
 from dyprag.experiments import variants
 from flows.pipeline import pipeline
 from flows.stage import PREPARED, Summary, end_state, stage
-from storage.artifacts import Store
+from storage.artifacts import Record, Store
 from tasks.experiment import store_experiment
 from tasks.report import write_report
 
@@ -23,8 +23,10 @@ def experiment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
         raise ConfigError("setting 'experiment.name'", "it is empty", "Name an experiment, such as main.")
     summaries: list[Summary] = []
     runs: dict[str, str] = {}
+    stored: dict[str, Record] = {}
     for variant in variants(config.resolved()):
-        record = store_experiment(Store(variant.config.store), variant.config)
+        same = variant.config.experiment.model_dump_json()
+        record = stored[same] = stored.get(same) or store_experiment(Store(variant.config.store), variant.config)
         corpus = variant.config.corpus.model_copy(update={"documents": PREPARED + record.key, "questions": None})
         prepared = variant.config.model_copy(update={"corpus": corpus})
         state = pipeline(_completing(prepared), return_state=True)

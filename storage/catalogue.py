@@ -1,7 +1,7 @@
 """The DuckDB catalogue: which documents there are, what was made of each, what failed and why, and every result.
 
-One process writes, in short connections; others read. Everything but `work`, `runs` and `results` can be rebuilt from
-the artifacts' records and the journal, and is when the file is missing.
+One process writes, in short connections; others read. Everything but `work`, `runs`, `scores` and `results` can be
+rebuilt from the artifacts' records and the journal, and is when the file is missing.
 
     SELECT * FROM failures;      -- which documents failed, where and why
     SELECT * FROM progress;      -- per stage: done, partial, failed, waiting, cached
@@ -53,8 +53,8 @@ CREATE TABLE IF NOT EXISTS scores (
     first_token DOUBLE);
 ALTER TABLE runs ADD COLUMN IF NOT EXISTS versions JSON;
 ALTER TABLE runs ADD COLUMN IF NOT EXISTS measures JSON;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS variant VARCHAR;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS "type" VARCHAR;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS variant VARCHAR DEFAULT '';
+ALTER TABLE results ADD COLUMN IF NOT EXISTS "type" VARCHAR DEFAULT 'all';
 ALTER TABLE results ADD COLUMN IF NOT EXISTS presence DOUBLE;
 ALTER TABLE results ADD COLUMN IF NOT EXISTS presence_low DOUBLE;
 ALTER TABLE results ADD COLUMN IF NOT EXISTS presence_high DOUBLE;
@@ -64,6 +64,7 @@ ALTER TABLE results ADD COLUMN IF NOT EXISTS retrieval_recall DOUBLE;
 ALTER TABLE results ADD COLUMN IF NOT EXISTS retrievals DOUBLE;
 ALTER TABLE results ADD COLUMN IF NOT EXISTS unsupported DOUBLE;
 ALTER TABLE results ADD COLUMN IF NOT EXISTS memory DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS believed DOUBLE;
 CREATE OR REPLACE VIEW latest_work AS
     SELECT work.* FROM work
     JOIN (SELECT stage, arg_max(run_id, updated) AS run_id FROM work GROUP BY stage) USING (stage, run_id);

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dyprag.lora import Adapters
     from dyprag.samples import Sample
 
+CONTROLS_VERSION = 1  # part of their keys: raise it where one is made otherwise
 MOST_SAMPLES = 64  # of the generic adapter: one of each document, four to ten times what a document is trained on
 TRANSLATED = 64  # documents translated at once
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -35,7 +36,8 @@ class AnswerJob:
 
     questions: by their position in the corpus; found: the documents retrieved for each; injected: those whose adapters
     are injected instead (the control with wrong documents); adapters, embeddings: keys by document key; control: the
-    key of the one adapter for all; threshold: FLARE's or DRAGIN's.
+    key of the one adapter for all, and `summed` whether it is added once for each document; threshold: FLARE's or
+    DRAGIN's, and `published` whether it is their authors'.
     """
 
     document_id: str  # the job's name in the catalogue: method and questions
@@ -49,7 +51,9 @@ class AnswerJob:
     embeddings: dict[str, str] = field(default_factory=dict)
     translator: str = ""
     control: str = ""
+    summed: bool = False
     threshold: float = 0.0
+    published: bool = False
     document_key: str = ""
 
     @property
@@ -117,10 +121,13 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
     if name in ("flare", "dragin"):
         corpus = stored_corpus(config.store, corpus_key)
         retriever = passages_of(config.store, corpus_key, corpus, job.dataset)
-        make: Any = methods.FLARE if name == "flare" else methods.DRAGIN
-        return make(retriever, threshold=job.threshold, passages=settings.passages)
+        if name == "dragin":
+            return methods.DRAGIN(retriever, job.threshold, passages=settings.passages, relative=True)
+        if job.published:
+            return methods.FLARE(retriever, 1 - job.threshold, settings.passages, confidence=fmean)
+        return methods.FLARE(retriever, job.threshold, settings.passages)
     if job.control:
-        return methods.OneForAll(name, compute(lambda: _control(config.store, job.control)), combine)
+        return methods.OneForAll(name, compute(lambda: _control(config.store, job.control)), combine, job.summed)
     if family(name).startswith("prag"):
         return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine)
     translator = _translator(config.store, config.model, job.translator)

@@ -44,7 +44,13 @@ def store_experiment(store: Store, config: PipelineConfig) -> Record:
         parts.append(part)
     corpus = assemble(parts, config.evaluate.passages, settings.alignment)
     if not corpus.questions:
-        raise ConfigError("setting 'experiment.sets'", "no set has a test question", "Raise its 'questions'.")
+        raise ConfigError(
+            "setting 'experiment.sets'", "no set has a test question that can be asked",
+            "Raise its 'questions', or mend its 'gold' or 'passages'.",
+        )  # fmt: skip
+    wanted, there = settings.alignment, len(corpus.alignment or ())
+    if wanted is not None and there < wanted:
+        logger.warning("experiment: %d alignment documents are asked for and the data sets give %d.", wanted, there)
     key = Plan(config, corpus).corpus_key
     if record := store.find("corpus", key):
         return record
@@ -82,7 +88,14 @@ def _read(config: PipelineConfig, settings: DataSetSettings) -> tuple[DataSet, P
     streamed = passages is not None and passages.suffix in (".tsv", ".gz")
     if streamed and not passages.is_file():  # type: ignore[union-attr]
         raise CorpusError(f"passages {passages}", "there is no such file", f"Mend the passages of {settings.name}.")
+    if streamed and settings.gold:
+        raise ConfigError(
+            f"data set {settings.name}", "gold passages cannot be told among streamed ones", "Leave one of the two out."
+        )
     dataset = load_dataset(settings.format or settings.name, location, None if streamed else passages)
+    if streamed:  # its gold documents are its own paragraphs, which are not among these
+        questions = tuple(replace(question, documents=()) for question in dataset.questions)
+        dataset = replace(dataset, questions=questions)
     return dataset, passages if streamed else None
 
 

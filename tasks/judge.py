@@ -11,7 +11,7 @@ from dyprag.augmentation.endpoint import Endpoint
 from dyprag.augmentation.limits import cost
 from dyprag.augmentation.products import Request, Response
 from dyprag.config import AugmentSettings, PipelineConfig
-from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, summarise
+from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, prompt, summarise
 from storage.artifacts import Record, Store
 from storage.journal import Journal
 from storage.tables import read_rows, write_rows
@@ -71,6 +71,11 @@ class _Remembering:
         response = await self._endpoint.complete(request)
         self._journal.add(response)
         return response
+
+
+def judge_digest() -> str:
+    """Of the prompt: another wording is another judge."""
+    return prompt().digest
 
 
 def _pairs(store: Store, one: list[str], other: list[str]) -> list[Pair]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,7 +112,7 @@ class Plan:
         methods, corpus = self.methods, self.corpus
         if corpus.retrieved is None:
             return self.documents
-        wanted = set(corpus.alignment or ()) if any(map(needs_translator, methods)) else set[str]()
+        wanted = set(corpus.alignment or ()) if any(map(needs_training_pairs, methods)) else set[str]()
         for method in filter(needs_adapters, methods):
             wanted |= {i for q in self.questions(method) for i, _ in corpus.retrieved.get(q.id, ())}
         keys = {d.key for d in corpus.documents if d.id in wanted}
@@ -121,21 +121,25 @@ class Plan:
     @property
     def translated(self) -> bool:
         """Whether a translator is trained: always, but of an experiment only if a method has need of it."""
-        return self.corpus.retrieved is None or any(map(needs_translator, self.methods))
+        return self.corpus.retrieved is None or any(method.startswith("dyprag") for method in self.methods)
 
-    @property
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Each document's key by its id."""
+        return {document.id: document.key for document in self.corpus.documents}
+
+    @cached_property
     def methods(self) -> list[str]:
-        """The methods asked for, each followed by its controls; in an experiment by all of them where none were
-        chosen."""
+        """The methods asked for, each followed by its controls; those that have no question to answer are left out."""
         settings = self.config.evaluate
-        return list(
-            dict.fromkeys(m for method in settings.methods for m in (method, *controls(method, settings.controls)))
-        )
+        named = [name for method in settings.methods for name in (method, *controls(method, settings.controls))]
+        return [method for method in dict.fromkeys(named) if self.questions(method) or not self.corpus.questions]
 
     def questions(self, method: str) -> list[Question]:
         """The test questions that a method answers: of each data set at most as many as are set for it, none where the
         set is for other methods, and none that it has no passage for."""
-        most = self.config.evaluate.most_questions.get(family(method))  # type: ignore[call-overload]
+        limits: Mapping[str, int] = self.config.evaluate.most_questions  # type: ignore[assignment]
+        most = limits.get(method, limits.get(family(method)))
         only = {one.name: one.methods for one in self.config.experiment.sets}
         taken: Counter[str] = Counter()
         chosen = []
@@ -176,15 +180,20 @@ class Plan:
         return "seen" if unseen and not any(unseen) else "mixed"
 
 
-def needs_translator(method: str) -> bool:
-    """Whether a method, or a control, draws on the translator's training documents: on the translator, or on their
-    adapters and pairs."""
+def needs_training_pairs(method: str) -> bool:
+    """Whether a method, or a control, draws on the translator's training documents: by the translator, or on their
+    adapters and pairs themselves."""
     return method.startswith(("dyprag", "generic")) or method.endswith("-mean")
 
 
 def needs_adapters(method: str) -> bool:
     """Whether a method injects the trained adapters of a question's own documents, or of other questions'."""
     return method.startswith("prag") and not method.endswith("-mean")
+
+
+def is_control(method: str) -> bool:
+    """Whether a method is there only to be beaten."""
+    return method != family(method) or method.startswith(("zero", "generic"))
 
 
 def needs_passages(method: str) -> bool:

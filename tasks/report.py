@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 from dyprag.config import PipelineConfig
+from dyprag.documents import Found
 from dyprag.evaluation.grounding import unsupported
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.results import Judged, Shown, result_rows
@@ -19,7 +20,7 @@ from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue
 from storage.tables import read_rows
 from tasks.evaluate import AnswerJob
-from tasks.plan import Plan, family
+from tasks.plan import Plan, family, is_control
 
 LATEST = "latest"
 CURVES = 12  # adapters whose learning curves are shown
@@ -49,6 +50,7 @@ def score_run(
     plan: Plan,
     run_id: str,
     jobs: Sequence[AnswerJob],
+    found: Mapping[str, Found],
     judgements: Sequence[Record] = (),
 ) -> None:
     """Score a run's answers, and keep the scores and what else its report tells in the catalogue. What failed to be
@@ -59,7 +61,7 @@ def score_run(
         if store.find("prediction", job.key) is None:
             continue
         for answer in _answers(store, job.key):
-            judged = _judged(answer, "", splits[answer["question_id"]], None)
+            judged = _judged(answer, "", splits[answer["question_id"]], {}, ())
             scored = vars(judged.score) if judged.score else dict.fromkeys(("em", "f1", "precision", "recall"))
             rows.append({
                 "key": job.key, "method": job.method, "dataset": _dataset(plan, job.dataset),
@@ -72,7 +74,7 @@ def score_run(
     some = {d.id: plan.adapter_key(d) for d in plan.parametrized[:CURVES]}
     catalogue.note_measures(run_id, {
         "bytes": _bytes_per_document(store, plan, jobs), "memory": _memory(store, jobs),
-        "retrieved": {i: [d for d, _ in found] for i, found in _found(jobs, plan).items()},
+        "retrieved": {question: [identity for identity, _ in its] for question, its in found.items()},
         "translator": next((job.translator for job in jobs if job.translator), ""),
         "adapters": {name: key for name, key in some.items() if store.find("adapter", key)},
         "products": [key for d in plan.parametrized for key in plan.product_keys(d).values()],
@@ -128,17 +130,19 @@ def write_report(
 def judged_answers(store: Store, catalogue: Catalogue, run_id: str, variant: str = "") -> list[Judged]:
     """A run's answers, scored; those whose predictions are gone are left out."""
     retrieved = catalogue.run(run_id)["measures"].get("retrieved", {})
-    answers: dict[str, dict[str, dict[str, Any]]] = {}
-    found = []
-    for row in catalogue.scores(run_id):
-        if row["key"] not in answers:
-            there = store.find("prediction", row["key"]) is not None
-            answers[row["key"]] = {a["question_id"]: a for a in _answers(store, row["key"])} if there else {}
-        answer = answers[row["key"]].get(row["question_id"])
-        if answer is not None:
-            judged = _judged({**answer, "dataset": row["dataset"]}, variant, row["split"], retrieved)
-            found.append(judged)
-    return found
+    scores = catalogue.scores(run_id)
+    stored = {key: {answer["question_id"]: answer for answer in _answers(store, key)}
+              for key in dict.fromkeys(row["key"] for row in scores) if store.find("prediction", key)}  # fmt: skip
+    rows = [(row, stored[row["key"]][row["question_id"]]) for row in scores if row["key"] in stored]
+    evidence: dict[str, dict[str, None]] = {}  # of each question what any method was given to answer it from
+    for _, answer in rows:
+        if not answer["method"].endswith("-wrong"):
+            evidence.setdefault(answer["question_id"], {}).update({p["text"]: None for p in answer["passages"]})
+    return [
+        _judged({**answer, "dataset": row["dataset"]}, variant, row["split"], retrieved,
+                list(evidence.get(row["question_id"], ())))
+        for row, answer in rows
+    ]  # fmt: skip
 
 
 def reported_answers(store: Store, catalogue: Catalogue, report_id: str) -> list[Judged]:
@@ -153,31 +157,36 @@ def _dataset(plan: Plan, dataset: str) -> str:
     return dataset or re.sub(r"\.\w+$", "", plan.config.corpus.documents.rstrip("/").rsplit("/", 1)[-1])
 
 
-def _judged(answer: dict[str, Any], variant: str, split: str, retrieved: Mapping[str, Sequence[str]] | None) -> Judged:
-    """A stored prediction, scored."""
+def _judged(
+    answer: dict[str, Any], variant: str, split: str, retrieved: Mapping[str, Sequence[str]], evidence: Sequence[str]
+) -> Judged:
+    """A stored prediction, scored; `evidence` is what an answer to its question can be supported by."""
     gold, answers = set(answer["documents"]), tuple(answer["answers"])
     passages = [Shown(p["id"], p["title"], p["text"], p["score"], p["id"] in gold) for p in answer["passages"]]
-    found = (retrieved or {}).get(answer["question_id"])
     scored = score(answer["answer"], answers, chain_of_thought=answer["chain_of_thought"]) if answers else None
-    grounding = None
-    if not answers:
-        grounding = unsupported(answer["answer"], [p.text for p in passages], answer["question"]).token_share
     return Judged(
         answer["dataset"], variant, answer["method"], answer["question_id"], answer["question"], answers,
         answer["type"], split, answer["answer"], answer["tokens"], answer["seconds"], answer["first_token"],
-        answer["retrievals"], answer["prompt"], passages,
-        None if found is None or answer["method"] == "vanilla" else recall(found, answer["documents"]), scored,
-        answer_presence(answer["answer"], answers) if answers else None, grounding, tuple(answer["believed"]),
+        answer["retrievals"], answer["prompt"], passages, _recall(answer, retrieved), scored,
+        answer_presence(answer["answer"], answers) if answers else None,
+        None if answers else unsupported(answer["answer"], evidence, answer["question"]).token_share,
+        tuple(answer["believed"]),
     )  # fmt: skip
+
+
+def _recall(answer: dict[str, Any], retrieved: Mapping[str, Sequence[str]]) -> float | None:
+    """The share of the gold documents among those that a method had; None for one that has nothing to do with them."""
+    method = answer["method"]
+    if method in ("flare", "dragin"):  # they look for their own, under their data set's names
+        own = [name for p in answer["passages"] for name in (p["id"], f"{answer['dataset']}/{p['id']}")]
+        return recall(own, answer["documents"]) if own else None
+    if method == "vanilla" or is_control(method):
+        return None
+    return recall(retrieved.get(answer["question_id"], ()), answer["documents"])
 
 
 def _answers(store: Store, key: str) -> list[dict[str, Any]]:
     return read_rows(store.folder("prediction", key) / "predictions.parquet")
-
-
-def _found(jobs: Sequence[AnswerJob], plan: Plan) -> dict[str, Any]:
-    return {plan.corpus.questions[place].id: found for job in jobs
-            for place, found in zip(job.questions, job.found, strict=True)}  # fmt: skip
 
 
 def _memory(store: Store, jobs: Sequence[AnswerJob]) -> dict[str, int]:

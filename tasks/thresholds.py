@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import content_key
+from dyprag.methods import ANSWERS_VERSION
 from dyprag.prompts import PROMPTS_VERSION, REASONING_VERSION
 from storage.artifacts import Record, Store
 from tasks.evaluate import AnswerJob, answer_length, make_method, stored_corpus
@@ -16,12 +17,14 @@ from tasks.plan import Plan
 from tasks.work import base_model
 
 MOST_QUESTIONS = 32
-PUBLISHED = {"flare": 0.08, "dragin": 0.8}  # the authors' for most data sets (LLaMA-2-7B)
+# The authors' for most data sets (LLaMA-2-7B). FLARE's is for one less the mean probability of a sentence.
+PUBLISHED = {"flare": 0.08, "dragin": 0.8}
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A method's threshold on a data set, and the alignment questions that tell it."""
+    """A method's threshold on a data set, and the alignment questions that tell it: its own, or where it has none those
+    of the other data sets."""
 
     key: str
     method: str
@@ -31,16 +34,18 @@ class Threshold:
     @staticmethod
     def of(plan: Plan, method: str, dataset: str) -> "Threshold":
         """The threshold that a plan needs."""
-        asked = [q for q in plan.corpus.alignment_questions if q.dataset == dataset][:MOST_QUESTIONS]
-        settings = {"prompts": PROMPTS_VERSION, "reasoning": REASONING_VERSION, **plan.model}
+        every = plan.corpus.alignment_questions
+        asked = ([q for q in every if q.dataset == dataset] or list(every))[:MOST_QUESTIONS]
+        asked = [q for q in asked if q.chain_of_thought == asked[0].chain_of_thought]
+        settings = {
+            "prompts": PROMPTS_VERSION, "reasoning": REASONING_VERSION, "answers": ANSWERS_VERSION, **plan.model
+        }  # fmt: skip
         parts = [method, *(str((q.question, q.chain_of_thought, answer_length(q, plan.config))) for q in asked)]
         return Threshold(content_key("threshold", parts, settings), method, dataset, tuple(q.id for q in asked))
 
 
 def choose_threshold(threshold: Threshold, corpus_key: str, config: PipelineConfig) -> float:
-    """The value at which half of the alignment questions would have retrieved; the published one without any."""
-    if not threshold.questions:
-        return PUBLISHED[threshold.method]
+    """The value at which half of the alignment questions would have retrieved."""
     store = Store(config.store)
     record = store.find("threshold", threshold.key) or _measure(threshold, corpus_key, config)
     return float(record.measures["threshold"])

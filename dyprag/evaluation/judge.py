@@ -188,7 +188,7 @@ def judge_messages(pair: Pair, order: Order) -> tuple[Message, ...]:
     first, second = (pair.one, pair.other) if order == "given" else (pair.other, pair.one)
     passages = "\n\n".join(f"Passage {number}: {text}" for number, text in enumerate(pair.passages, start=1))
     texts = {"question": pair.question, "passages": passages, "answer_1": first, "answer_2": second}
-    return _prompt().messages(**{name: _OURS.sub("‹", text) for name, text in texts.items()})
+    return prompt().messages(**{name: _OURS.sub("‹", text) for name, text in texts.items()})
 
 
 def read_verdict(text: str) -> tuple[str, str, str]:
@@ -220,11 +220,12 @@ def _key(pair: Pair, settings: AugmentSettings) -> str:
     """Names what is asked about a pair, for whoever keeps the answers."""
     material = settings.model_dump(mode="json", include={"temperature", "max_new_tokens", "seed"})
     material |= {"model": settings.api.model, "extra_body": settings.api.extra_body}
-    return content_key("judgement", [_prompt().digest, pair.question, pair.one, pair.other, *pair.passages], material)
+    return content_key("judgement", [prompt().digest, pair.question, pair.one, pair.other, *pair.passages], material)
 
 
 @lru_cache
-def _prompt() -> PromptFile:
+def prompt() -> PromptFile:
+    """What a judge is asked."""
     path = Path(__file__).parent / "prompts" / "judge.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     version, system, user = int(values["version"]), str(values["system"]), str(values["user"])

@@ -66,8 +66,11 @@ def assemble(parts: Sequence[Part], count: int, most_alignment: int | None = Non
             retrieved = shelf.found(question)
             found[question.id] = tuple((document.id, score) for document, score in retrieved)
             mine = {document.id: document for document, _ in retrieved}
-            documents |= mine
             needed |= {d.key for d in (*mine.values(), *(shelf.gold(question)))}
+            if shelf.part.settings.tested:
+                documents |= mine
+            else:
+                del found[question.id]
     queues = [list(shelf.alignment_documents(needed, found)) for shelf in shelves]
     # in turn, so that the first so many are of all data sets
     longest = max(map(len, queues), default=0)
@@ -75,10 +78,10 @@ def assemble(parts: Sequence[Part], count: int, most_alignment: int | None = Non
     alignment = {document.id: document for document in turns[:most_alignment]}
     return Corpus(
         tuple((alignment | documents).values()),
-        tuple(question for shelf in shelves for question in shelf.test),
+        tuple(question for shelf in shelves if shelf.part.settings.tested for question in shelf.test),
         frozenset(alignment),
         found,
-        {shelf.name: shelf.part.passages for shelf in shelves if shelf.part.passages},
+        {shelf.name: shelf.part.passages for shelf in shelves if shelf.part.passages and shelf.asked},
         tuple(question for shelf in shelves for question in shelf.alignment),
     )
 
@@ -89,7 +92,8 @@ class _Shelf:
     def __init__(self, part: Part, count: int) -> None:
         self.part, self.name, self._count = part, part.settings.name, count
         self._documents = {d.id: self._named(d) for d in part.documents}
-        usable = [q for q in part.questions if self.gold(q)] if part.settings.gold else part.questions
+        gold = [q for q in part.questions if any(name in self._documents for name in q.documents)]
+        usable = gold if part.settings.gold else part.questions
         split = split_questions(usable, part.settings)
         self.test, self.alignment = (tuple(map(self._question, some)) for some in (split.test, split.alignment))
 
@@ -99,6 +103,11 @@ class _Shelf:
     def _question(self, question: Question) -> Question:
         documents = tuple(f"{self.name}/{document}" for document in question.documents)
         return replace(question, id=f"{self.name}/{question.id}", documents=documents, dataset=self.name)
+
+    @property
+    def asked(self) -> bool:
+        """Whether the whole has questions of it."""
+        return bool(self.alignment or (self.test and self.part.settings.tested))
 
     def gold(self, question: Question) -> list[Document]:
         """Its gold documents that are at hand."""

@@ -18,15 +18,23 @@ from dyprag.models import BaseModel
 
 @dataclass(frozen=True)
 class OneForAll:
-    """One adapter ([1, layers, …]) for every question: the documents' mean, the generic one, or zero."""
+    """One adapter ([1, layers, …]) for every question: the documents' mean, the generic one, or zero.
+
+    `per_document`: add it once for each of the question's documents, where the method adds up their adapters ("sum"):
+    one alone would be weaker than what it controls.
+    """
 
     name: str
     shared: Adapters
     passages_in_prompt: bool = False
+    per_document: bool = False
 
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters:
         """The same, whatever the documents."""
-        return self.shared
+        if not self.per_document:
+            return self.shared
+        times = max(1, len(documents))
+        return Adapters(self.shared.a, {p: times * t for p, t in self.shared.b.items()}, self.shared.scale)
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
         """Answers in one go each."""

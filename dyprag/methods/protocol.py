@@ -38,7 +38,8 @@ class Asked:
 class Answer:
     """An answer, whole and uncut, and what it took.
 
-    seconds: making the adapter, and the share of its batch; first_token: the part of them before the first token;
+    seconds: making the adapter, and the share of its batch; first_token: from the batch's beginning, the making of the
+    adapter included, to its first token: what one waits for in a batch of that size;
     prompt: as the model saw it; passages: what stood in it (in the last one, where there were several); retrievals:
     times that passages were looked for while answering.
     """
