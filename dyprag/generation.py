@@ -65,9 +65,7 @@ def generate(
     """
     results: list[Generation | None] = [None] * len(prompts)
     ends = _Ends({base.tokenizer.eos_token_id, *(base.newline_ids if stop_at_newline else ())}, stop)
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    for batch in alike([len(prompt) for prompt in prompts], batch_size):
         with base.lock:
             injected = adapters(batch) if adapters else None
             began = perf_counter()
@@ -80,6 +78,26 @@ def generate(
             first = written.first - began
             results[index] = Generation(text.strip(), len(ids), seconds, first, tuple(ids), tuple(chances))
     return [result for result in results if result is not None]
+
+
+MOST_PADDING = 0.25  # share of a batch's tokens that may be padding
+LITTLE_PADDING = 512  # tokens of it that cost less than another batch would
+
+
+def alike(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches of like length, the shortest first: a long prompt would make all those beside it as long."""
+    batches: list[list[int]] = []
+    tokens = 0
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        area = lengths[index] * (len(batches[-1]) + 1) if batches else 0
+        padding = area - tokens - lengths[index]
+        if batches and len(batches[-1]) < batch_size and padding <= max(LITTLE_PADDING, MOST_PADDING * area):
+            batches[-1].append(index)
+            tokens += lengths[index]
+        else:
+            batches.append([index])
+            tokens = lengths[index]
+    return batches
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TEXTS, random_adapters
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dyprag import generation
-from dyprag.generation import Sampling, common_prefix, embed, generate, likelihoods
+from dyprag.generation import Sampling, alike, common_prefix, embed, generate, likelihoods
 from dyprag.injection import inject
 from dyprag.models import BaseModel, load_model
 from dyprag.prompts import question_prompt
@@ -198,3 +200,18 @@ def test_an_embedding_is_the_last_hidden_state_at_the_last_token(base: BaseModel
         with torch.no_grad():
             states = base.model(input_ids=ids, output_hidden_states=True).hidden_states
         torch.testing.assert_close(vector, states[-1][0, -1], atol=1e-5, rtol=0)
+
+
+@given(lengths=st.lists(st.integers(1, 3000), max_size=60), size=st.integers(1, 20))
+def test_batches_hold_every_prompt_once_and_little_padding(lengths: list[int], size: int):
+    batches = alike(lengths, size)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert 1 <= len(batch) <= size
+        longest, tokens = max(lengths[i] for i in batch), sum(lengths[i] for i in batch)
+        assert longest * len(batch) - tokens <= max(512, 0.25 * longest * len(batch))
+
+
+def test_prompts_of_like_length_fill_their_batches():
+    assert [len(batch) for batch in alike([100] * 40, 16)] == [16, 16, 8]
+    assert alike([2000, 10, 12], 16) == [[1, 2], [0]]
