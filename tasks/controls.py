@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 
 from prefect import task
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from dyprag.lora import Adapters
     from dyprag.samples import Sample
 
-CONTROLS_VERSION = 1  # part of their keys: raise it where one is made otherwise
-MOST_SAMPLES = 64  # of the generic adapter: one of each document, four to ten times what a document is trained on
+CONTROLS_VERSION = 2  # part of their keys: raise it where one is made otherwise
+MOST_SAMPLES = 64  # of the generic adapter: one of each document
 TRANSLATED = 64  # documents translated at once
 
 
@@ -79,18 +80,21 @@ def _mean(job: ControlJob, config: PipelineConfig) -> "Adapters":
 
 
 def _generic(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters":
-    """One adapter trained on many documents' question-answer pairs, in one pass: what the pairs' form teaches, without
-    any document of its own."""
+    """One adapter trained on many documents' question-answer pairs: what their form teaches, without any document of
+    its own. It takes as many steps as a document does, each on samples of several: more steps at a document's rate
+    leave nothing of the model."""
     from dyprag.parametrize import parametrize
     from dyprag.samples import document_samples
 
     store, base, documents = Store(config.store), base_model(config), ingested(config.store, corpus_key)
-    settings = config.parametrize.model_copy(update={"epochs": 1, "shuffle": True})
+    settings, steps = config.parametrize, 1
     samples: list[Sample] = []
     for place, (adapter, _) in enumerate(job.pairs[:MOST_SAMPLES]):
         augmentation = read_augmentation(store, adapter.upstream)
         mine = document_samples(base, documents[adapter.document_id], augmentation, settings.answer, settings.samples)
         samples.append(mine[place % len(mine)])
+        steps = max(steps, settings.epochs * ceil(len(mine) / settings.batch_size))
+    settings = settings.model_copy(update={"epochs": 1, "shuffle": True, "batch_size": ceil(len(samples) / steps)})
     ((_, trained),) = parametrize(base, [samples], config.lora, settings)
     if isinstance(trained, Exception):
         raise trained
