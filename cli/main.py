@@ -184,9 +184,7 @@ def report(
     with _errors():
         from dyprag.report import terminal_table
 
-        catalogue = _catalogue(read_config(config, set_))
-        if catalogue.path.exists():
-            catalogue.prepare()  # one of an older version lacks columns
+        catalogue = _catalogue(read_config(config, set_), with_results=True)
         rows = catalogue.results(catalogue.run(run)["run_id"] if run else None)
         if not rows:
             reason = f"run {run} has no results" if run else "nothing has been evaluated yet"
@@ -213,9 +211,7 @@ def compare(
         from dyprag.evaluation.comparison import changes_in_words, compare_runs
         from tasks.report import reported_answers
 
-        catalogue = _catalogue(read_config(config, set_))
-        if catalogue.path.exists():
-            catalogue.prepare()
+        catalogue = _catalogue(read_config(config, set_), with_results=True)
         sides = [reported_answers(catalogue.store, catalogue, run) for run in (one, other)]
         changes = compare_runs(*sides)
         print(json.dumps([asdict(change) for change in changes]) if json_ else changes_in_words(changes))
@@ -383,11 +379,15 @@ def _print_results(config: PipelineConfig) -> None:
         print(f"\nReport:    {latest / 'report.html'}\nCatalogue: {catalogue.path}")
 
 
-def _catalogue(config: PipelineConfig) -> Any:
+def _catalogue(config: PipelineConfig, with_results: bool = False) -> Any:
+    """The store's catalogue; with the columns of results that one of an older version lacks."""
     from storage.artifacts import Store
     from storage.catalogue import Catalogue
 
-    return Catalogue(Store(config.store))
+    catalogue = Catalogue(Store(config.store))
+    if with_results and catalogue.path.exists():
+        catalogue.prepare()
+    return catalogue
 
 
 def _print_table(columns: list[str], rows: list[list[str]]) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,19 @@ def base(tiny_model: str) -> "BaseModel":
     from dyprag.models import load_model
 
     return load_model(tiny_model, "float32", "cpu")
+
+
+@pytest.fixture(scope="module")
+def lively(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> "BaseModel":
+    """The tiny model with larger weights: fresh ones are so small that what stands before the last token is lost."""
+    from dyprag.models import load_model
+
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("lively") / "tiny")
+    base = load_model(str(folder), "float32", "cpu")
+    for name, parameter in base.model.model.layers.named_parameters():
+        if name.endswith("proj.weight"):
+            parameter.mul_(8)
+    return base
 
 
 IDS = torch.tensor([[5, 9, 33, 70, 12, 8], [7, 7, 21, 90, 3, 40], [250, 14, 60, 61, 62, 100]])

@@ -53,14 +53,8 @@ def watched() -> Watched:
 
 
 @pytest.fixture(scope="module")
-def base(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    """The tiny model with larger weights, so that what stands before the last token matters."""
-    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("lively") / "tiny")
-    base = load_model(str(folder), "float32", "cpu")
-    for name, parameter in base.model.model.layers.named_parameters():
-        if name.endswith("proj.weight"):
-            parameter.mul_(8)
-    return base
+def base(lively: BaseModel) -> BaseModel:
+    return lively
 
 
 SENTENCES = ([" Greta", " Olmsted", " built", " lamp", "."], [" Reil", " designed", " bridge", "!"], [" Vell", "?"])
