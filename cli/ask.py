@@ -18,16 +18,17 @@ def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]
         StoreError: its artifacts have not been made.
     """
     from dyprag.documents import Question
-    from flows.evaluate import LOOPING, Sources, linked
+    from dyprag.evaluation.gains import CONTROLS
+    from flows.evaluate import Sources, linked
     from flows.stage import Stage
     from tasks.evaluate import AnswerJob, passages_of, respond
-    from tasks.plan import is_control
+    from tasks.plan import LOOPING
     from tasks.thresholds import PUBLISHED
     from tasks.work import base_model
 
-    known = [m for m in Method.__args__ if not is_control(m)]  # type: ignore[attr-defined]
+    known = [m for m in Method.__args__ if m not in CONTROLS]  # type: ignore[attr-defined]
     if method not in known:
-        reason = "it is a control, which only an evaluation has" if is_control(method) else "there is no such method"
+        reason = "it is a control, which only an evaluation has" if method in CONTROLS else "there is no such method"
         raise ConfigError(f"method {method!r}", reason, f"Choose one of {', '.join(known)}.")
     chosen = config.evaluate.model_copy(update={"methods": (method,), "controls": ()})
     stage = Stage(config.model_copy(update={"evaluate": chosen}).resolved(), "ask")

@@ -12,23 +12,22 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document, Found, Question, content_key
 from dyprag.errors import CorpusError, StoreError
+from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.metrics import answer_presence
 from dyprag.methods import ANSWERS_VERSION
 from dyprag.prompts import PROMPTS_VERSION, REASONING_VERSION
-from flows.parametrize import adapter_jobs
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from flows.train_translator import translator_jobs, translator_key
 from storage.artifacts import Record
 from storage.catalogue import Work
 from tasks.controls import CONTROLS_VERSION, ControlJob, make_control
 from tasks.evaluate import AnswerJob, answer_batch, answer_length, passages_of
-from tasks.judge import judge_digest, judge_methods
-from tasks.plan import Job, Plan, family, needs_adapters, needs_training_pairs
+from tasks.judge import judge_methods
+from tasks.plan import LOOPING, Plan, family, needs_adapters, needs_training_pairs
 from tasks.report import score_run, write_report
 from tasks.thresholds import PUBLISHED, Threshold, choose_threshold
 
 logger = logging.getLogger("dyprag.flows")
-LOOPING = ("flare", "dragin")  # methods that retrieve while they answer
 
 
 @flow(
@@ -81,7 +80,8 @@ class Sources:
         self.embeddings = {d.key: key for d in plan.documents if store.find("embedding", key := plan.embedding_key(d))}
         if not self.adapters and any(map(needs_adapters, methods)):
             raise StoreError(f"store {store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
-        self.pairs = _training_pairs(run) if any(map(needs_training_pairs, methods)) else ()
+        official = run.config.translator.official is not None
+        self.pairs = tuple(translator_jobs(run, official)) if any(map(needs_training_pairs, methods)) else ()
         self.translator = translator_key(run, list(self.pairs))
         if any(method.startswith("dyprag") for method in methods):
             if store.find("translator", self.translator) is None:
@@ -112,19 +112,6 @@ class Sources:
             ]
         wanted = {control_of(method) for method in methods}
         return [job for job in jobs if job.document_id in wanted]
-
-
-def _training_pairs(run: Stage) -> tuple[tuple[Job, Job], ...]:
-    """The documents that the translator was trained on; with one from elsewhere, those that would have been."""
-    if not run.config.translator.official:
-        return tuple(translator_jobs(run))
-    documents = {document.id: document for document in run.plan.documents}
-    aligned = run.plan.corpus.alignment or frozenset()
-    return tuple(
-        (job, Job(job.document_id, job.document_key, run.plan.embedding_key(documents[job.document_id])))
-        for job in adapter_jobs(run)[0]
-        if job.document_id in aligned and run.store.find("adapter", job.key)
-    )
 
 
 def control_of(method: str) -> str:
@@ -182,7 +169,7 @@ def _judge(run: Stage, jobs: Sequence[AnswerJob]) -> list[Record]:
         if not all(keys):
             continue
         material = {"model": settings.api.model, "extra_body": settings.api.extra_body, "tries": settings.tries}
-        key = content_key("judgement", [judge_digest(), *keys[0], "against", *keys[1]], material)
+        key = content_key("judgement", [prompt().digest, *keys[0], "against", *keys[1]], material)
         record: Any = run.store.find("judgement", key)
         record = record or task.submit(one, other, key, keys, run.config).result(raise_on_failure=False)
         if isinstance(record, BaseException):

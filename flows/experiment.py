@@ -10,7 +10,7 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.experiments import variants
 from flows.pipeline import pipeline
-from flows.stage import PREPARED, Summary, end_state, stage
+from flows.stage import PREPARED, Summary, completing, end_state, stage
 from storage.artifacts import Record, Store
 from tasks.experiment import store_experiment
 from tasks.report import write_report
@@ -29,7 +29,7 @@ def experiment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
         record = stored[same] = stored.get(same) or store_experiment(Store(variant.config.store), variant.config)
         corpus = variant.config.corpus.model_copy(update={"documents": PREPARED + record.key, "questions": None})
         prepared = variant.config.model_copy(update={"corpus": corpus})
-        state = pipeline(_completing(prepared), return_state=True)
+        state = pipeline(completing(prepared), return_state=True)
         found: Any = state.result()
         summaries += [Summary(**summary) for summary in found]
         runs |= {summary.run_id: variant.label for summary in summaries[-1:] if summary.stage == "evaluate"}
@@ -40,8 +40,3 @@ def experiment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
         create_markdown_artifact(report.markdown_with_pictures, key="report", description=description)
         create_table_artifact(report.rows, key="results", description="Scores by data set, method and type")
     return end_state(config, summaries)
-
-
-def _completing(config: PipelineConfig) -> PipelineConfig:
-    """The same, with failures of documents left for the experiment's own state to tell."""
-    return config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})})

@@ -9,7 +9,7 @@ from flows.augment import augment
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.parametrize import parametrize
-from flows.stage import Summary, corpus_of, end_state
+from flows.stage import Summary, completing, corpus_of, end_state
 from flows.train_translator import train_translator
 from storage.artifacts import Store
 from tasks.plan import Plan
@@ -33,10 +33,7 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
         stages.append(evaluate)
     summaries: list[Summary] = []
     for stage_flow in stages:
-        state = stage_flow(
-            config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})}),
-            return_state=True,
-        )
+        state = stage_flow(completing(config), return_state=True)
         results: Any = state.result()
         summaries += [Summary(**summary) for summary in results]
         if stage_flow is augment and summaries[-1].done == 0:  # all failed, or wait for an endpoint

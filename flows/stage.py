@@ -195,6 +195,11 @@ def end_state(config: PipelineConfig, summaries: Sequence[Summary]) -> State[lis
     return Completed(name=name, message=message, data=[asdict(summary) for summary in summaries])
 
 
+def completing(config: PipelineConfig) -> PipelineConfig:
+    """The same for what is run inside another flow: failures of documents are left for that one's state to tell."""
+    return config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})})
+
+
 def retry_options(config: PipelineConfig) -> dict[str, Any]:
     """Options for a task: how often and how long after a passing fault it is tried again."""
     run = config.run

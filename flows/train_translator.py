@@ -60,13 +60,17 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
         return [embedded, run.summary([work])]
 
 
-def translator_jobs(run: Stage) -> list[tuple[Job, Job]]:
-    """(adapter, embedding) jobs of the documents that the translator is trained on: adapter at hand, not held out."""
-    held_out = run.plan.held_out
-    pairs = []
+def translator_jobs(run: Stage, official: bool = False) -> list[tuple[Job, Job]]:
+    """(adapter, embedding) jobs of the documents that the translator is trained on: adapter at hand, not held out.
+
+    Args:
+        official: with a translator from elsewhere, those of the alignment documents, which controls are made of.
+    """
     documents = {document.id: document for document in run.plan.documents}
+    taken = (run.plan.corpus.alignment or frozenset()) if official else documents.keys() - run.plan.held_out
+    pairs = []
     for job in adapter_jobs(run)[0]:
-        if job.document_id not in held_out and run.store.find("adapter", job.key):
+        if job.document_id in taken and run.store.find("adapter", job.key):
             embedding = run.plan.embedding_key(documents[job.document_id])
             pairs.append((job, Job(job.document_id, job.document_key, embedding)))
     return pairs

@@ -20,7 +20,7 @@ from dyprag.retrieval import Retriever, retriever_for
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus, read_embedding, write_rows
 from tasks.experiment import index_folder, open_passages
-from tasks.plan import distinct, family
+from tasks.plan import LOOPING, distinct, family
 from tasks.work import base_model, is_passing, one_document, reused
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
         return methods.Vanilla()
     if name == "rag":
         return methods.RAG()
-    if name in ("flare", "dragin"):
+    if name in LOOPING:
         corpus = stored_corpus(config.store, corpus_key)
         retriever = passages_of(config.store, corpus_key, corpus, job.dataset)
         if name == "dragin":
@@ -132,7 +132,6 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
         return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine)
     translator = _translator(config.store, config.model, job.translator)
 
-    @lru_cache(maxsize=4096)
     def embedding(document: Document) -> Any:
         return _embedding(config.store, job.embeddings[document.key])
 

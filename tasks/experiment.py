@@ -13,8 +13,6 @@ from dyprag.errors import ConfigError, CorpusError
 from dyprag.evaluation.splits import Part, assemble
 from dyprag.experiments import variants
 from dyprag.retrieval import (
-    LARGE,
-    BM25Retriever,
     IndexedBM25,
     Retriever,
     build_index,
@@ -142,5 +140,4 @@ def open_passages(store_root: str, key: str) -> Retriever:
     store = Store(store_root)
     if index_folder(store, key).exists():
         return IndexedBM25(index_folder(store, key))
-    documents = read_passages(store.open("passages", key))
-    return retriever_for(documents, index_folder(store, key)) if len(documents) >= LARGE else BM25Retriever(documents)
+    return retriever_for(read_passages(store.open("passages", key)), index_folder(store, key))

@@ -8,10 +8,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.augmentation.endpoint import Endpoint
-from dyprag.augmentation.limits import cost
+from dyprag.augmentation.limits import spent_before
 from dyprag.augmentation.products import Request, Response
 from dyprag.config import AugmentSettings, PipelineConfig
-from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, prompt, summarise
+from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, summarise
 from storage.artifacts import Record, Store
 from storage.journal import Journal
 from storage.tables import read_rows, write_rows
@@ -47,8 +47,7 @@ def judge_methods(one: str, other: str, key: str, predictions: tuple[list[str], 
 
 async def _judge(store: Store, pairs: list[Pair], config: PipelineConfig) -> list[Judgement]:
     api, journal = config.judge.api, Journal(store)
-    money = sum(cost(api.prices.get(model), *used) or 0.0 for model, used in journal.tokens.items())
-    spent = (sum(sum(used) for used in journal.tokens.values()), money)
+    spent = spent_before(api, journal.tokens)
     endpoint = Endpoint(judge_settings(api, config.judge.tries), endpoint_key(api), spent)
     try:
         return await judge_pairs(_Remembering(endpoint, journal), pairs)
@@ -71,11 +70,6 @@ class _Remembering:
         response = await self._endpoint.complete(request)
         self._journal.add(response)
         return response
-
-
-def judge_digest() -> str:
-    """Of the prompt: another wording is another judge."""
-    return prompt().digest
 
 
 def _pairs(store: Store, one: list[str], other: list[str]) -> list[Pair]:

@@ -18,6 +18,7 @@ from dyprag.model_files import model_fingerprint
 from dyprag.prompts import PROMPTS_VERSION
 from storage.artifacts import file_checksum
 
+LOOPING = ("flare", "dragin")  # methods that retrieve while they answer
 CORPUS_LAYOUT = 2  # of the corpus' tables: raise it with any change of their columns
 
 
@@ -189,11 +190,6 @@ def needs_training_pairs(method: str) -> bool:
 def needs_adapters(method: str) -> bool:
     """Whether a method injects the trained adapters of a question's own documents, or of other questions'."""
     return method.startswith("prag") and not method.endswith("-mean")
-
-
-def is_control(method: str) -> bool:
-    """Whether a method is there only to be beaten."""
-    return method != family(method) or method.startswith(("zero", "generic"))
 
 
 def needs_passages(method: str) -> bool:

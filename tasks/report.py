@@ -10,6 +10,7 @@ from typing import Any
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import Found
+from dyprag.evaluation.gains import CONTROLS
 from dyprag.evaluation.grounding import unsupported
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.results import Judged, Shown, result_rows
@@ -20,7 +21,7 @@ from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue
 from storage.tables import read_rows
 from tasks.evaluate import AnswerJob
-from tasks.plan import Plan, family, is_control
+from tasks.plan import LOOPING, Plan, family
 
 LATEST = "latest"
 CURVES = 12  # adapters whose learning curves are shown
@@ -177,10 +178,10 @@ def _judged(
 def _recall(answer: dict[str, Any], retrieved: Mapping[str, Sequence[str]]) -> float | None:
     """The share of the gold documents among those that a method had; None for one that has nothing to do with them."""
     method = answer["method"]
-    if method in ("flare", "dragin"):  # they look for their own, under their data set's names
+    if method in LOOPING:  # they look for their own, under their data set's names
         own = [name for p in answer["passages"] for name in (p["id"], f"{answer['dataset']}/{p['id']}")]
         return recall(own, answer["documents"]) if own else None
-    if method == "vanilla" or is_control(method):
+    if method == "vanilla" or method in CONTROLS:
         return None
     return recall(retrieved.get(answer["question_id"], ()), answer["documents"])
 
@@ -215,7 +216,7 @@ def _bytes_per_document(store: Store, plan: Plan, jobs: Sequence[AnswerJob]) -> 
     for method in dict.fromkeys(job.method for job in jobs):
         base = family(method).removesuffix("-combine")
         own = {"prag": size["adapters"], "dyprag": size["embeddings"] + share}.get(base, 0.0)
-        found[method] = own + (text if method in ("rag", "flare", "dragin") or "-combine" in method else 0.0)
+        found[method] = own + (text if method in ("rag", *LOOPING) or "-combine" in method else 0.0)
     return found
 
 

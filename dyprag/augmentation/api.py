@@ -14,7 +14,7 @@ from dyprag.augmentation.answers import read_items, schema
 from dyprag.augmentation.batches import Batches, Fetched
 from dyprag.augmentation.checks import UNSUPPORTED, check_item, same_answer
 from dyprag.augmentation.endpoint import Endpoint
-from dyprag.augmentation.limits import cost
+from dyprag.augmentation.limits import spent_before
 from dyprag.augmentation.products import (
     Accepted,
     Dropped,
@@ -54,9 +54,7 @@ class ApiAugmenter:
         self._closed = False
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="dyprag-requests").start()
-        before = tokens or {}
-        money = sum(cost(settings.api.prices.get(model), *used) or 0.0 for model, used in before.items())
-        spent = (sum(sum(used) for used in before.values()), money)
+        spent = spent_before(settings.api, tokens or {})
 
         async def made_there() -> Endpoint:
             return Endpoint(settings, key, spent)

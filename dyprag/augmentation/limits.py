@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from aiolimiter import AsyncLimiter
@@ -160,3 +160,9 @@ class Breaker:
 def cost(price: Price | None, tokens_in: int, tokens_out: int) -> float | None:
     """What tokens cost; None without a price."""
     return None if price is None else (tokens_in * price.input + tokens_out * price.output) / 1e6
+
+
+def spent_before(api: ApiSettings, tokens: Mapping[str, tuple[int, int]]) -> tuple[int, float]:
+    """Tokens, and money, that were spent, from each model's tokens in and out; one without a price costs nothing."""
+    money = sum(cost(api.prices.get(model), *used) or 0.0 for model, used in tokens.items())
+    return sum(sum(used) for used in tokens.values()), money

@@ -64,13 +64,10 @@ def assemble(parts: Sequence[Part], count: int, most_alignment: int | None = Non
     for shelf in shelves:
         for question in shelf.test:
             retrieved = shelf.found(question)
-            found[question.id] = tuple((document.id, score) for document, score in retrieved)
-            mine = {document.id: document for document, _ in retrieved}
-            needed |= {d.key for d in (*mine.values(), *(shelf.gold(question)))}
+            needed |= {d.key for d in (*(d for d, _ in retrieved), *shelf.gold(question))}
             if shelf.part.settings.tested:
-                documents |= mine
-            else:
-                del found[question.id]
+                found[question.id] = tuple((document.id, score) for document, score in retrieved)
+                documents |= {document.id: document for document, _ in retrieved}
     queues = [list(shelf.alignment_documents(needed, found)) for shelf in shelves]
     # in turn, so that the first so many are of all data sets
     longest = max(map(len, queues), default=0)
