@@ -3,24 +3,19 @@
 L_align = λ_pred · L_pred + λ_mse · L_mse + λ_kl · L_kl
 """
 
-import contextlib
 import hashlib
-import json
 import logging
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from dyprag.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
 from dyprag.config import TranslatorSettings
 from dyprag.documents import content_key
 from dyprag.errors import DypragError
@@ -31,7 +26,6 @@ from dyprag.samples import Sample
 from dyprag.translator import Translator
 
 logger = logging.getLogger("dyprag.alignment")
-CHECKPOINT_SECONDS = 60.0
 Step = list[tuple[int, int]]  # (pair, sample) of each row
 
 
@@ -154,52 +148,18 @@ class _Training:
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on, at once or not at all."""
-        tensors = {f"weights.{name}": tensor for name, tensor in self.translator.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-        tensors["random"] = torch.get_rng_state()
         curve = [asdict(losses) for losses in self.curve]
-        state = {"name": self.name, "curve": curve, "best_loss": self.best_loss, "worse": self.worse}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-        save_file(
-            {n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary, {"state": json.dumps(state)}
-        )
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        state = {"curve": curve, "best_loss": self.best_loss, "worse": self.worse}
+        save_checkpoint(path, self.name, self.translator, self.optimizer, state, self.best)
 
     def resume(self, path: Path) -> None:
         """Take up the state in a checkpoint; one of another training, or a damaged one, is passed over."""
-        if not path.is_file():
-            return
-        try:
-            with safe_open(path, "pt", device="cpu") as file:
-                state = json.loads(file.metadata()["state"])
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except Exception as error:  # safetensors raises its own kind for a truncated file
-            logger.warning("The checkpoint %s cannot be read (%s); the training begins anew.", path, error)
-            return
-        if state["name"] != self.name:
-            logger.warning("The checkpoint %s belongs to another training; this one begins anew.", path)
-            return
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-
-        self.translator.load_state_dict(part("weights."))
-        moments: dict[int, dict[str, Any]] = {}
-        for name, tensor in part("optimizer.").items():
-            index, _, kind = name.partition(".")
-            moments.setdefault(int(index), {})[kind] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        with contextlib.suppress(RuntimeError):  # a state of another torch release
-            torch.set_rng_state(tensors["random"])
-        self.curve = [Losses(**losses) for losses in state["curve"]]
-        self.best = {name: tensor.to(self.base.device) for name, tensor in part("best.").items()}
-        self.best_loss, self.worse = state["best_loss"], state["worse"]
-        logger.info("The training goes on from step %d.", len(self.curve))
+        if found := load_checkpoint(path, self.name, self.translator, self.optimizer):
+            state, best = found
+            self.curve = [Losses(**losses) for losses in state["curve"]]
+            self.best = {name: tensor.to(self.base.device) for name, tensor in best.items()}
+            self.best_loss, self.worse = state["best_loss"], state["worse"]
+            logger.info("The training goes on from step %d.", len(self.curve))
 
 
 def _name(
