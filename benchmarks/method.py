@@ -177,7 +177,8 @@ def answering() -> Figures:
     stored = dict(zip((d.key for d in texts), embed(base, [d.passage for d in texts]), strict=True))
     settings = PipelineConfig().resolved()
     made = Translator.for_model(base, settings.translator, LORA.rank, LORA.alpha, LORA.seed)
-    dyprag = DyPRAG(made, lambda document: stored[document.key], settings.evaluate.dyprag_merge)
+    merging = settings.evaluate.dyprag_merge
+    dyprag = DyPRAG(lambda documents: made.translate([stored[d.key] for d in documents]), merging)
     asked = [
         Asked(f"Who was the first to write about {texts[n % len(texts)].title}?",
               tuple(Retrieved(texts[(n + i) % len(texts)], 3.0 - i) for i in range(3)))

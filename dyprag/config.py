@@ -251,6 +251,11 @@ class TranslatorSettings(Section):
         description="A translator that the official code saved (epoch_N.pt), taken instead of training one. Its "
         "adapters' rank is lora.rank; preset=official merges and answers as that code does.",
     )
+    learned: str | None = Field(
+        default=None,
+        description="A translator learned by `dyprag learn`, taken instead of training one: the folder that "
+        "learn.output named, or 'packaged' for the one that comes with smollm2-135m.",
+    )
     width: int = Field(default=32, ge=1, description="Intermediate width p.")
     layers: Literal["own", "shared"] = Field(
         default="own", description="own: each layer has its own weights; shared: one set, told the layer by its index."
@@ -284,13 +289,84 @@ class TranslatorSettings(Section):
         default=None, ge=1, description="Stop after so many looks without a better loss. Empty: never."
     )
 
-    immaterial: ClassVar[frozenset[str]] = frozenset({"official"})  # its bytes stand for its place
+    immaterial: ClassVar[frozenset[str]] = frozenset({"official", "learned"})  # its bytes stand for its place
+
+    @property
+    def given(self) -> bool:
+        """Whether the translator comes from elsewhere and is not trained here."""
+        return self.official is not None or self.learned is not None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TranslatorSettings":
+        if self.official is not None and self.learned is not None:
+            raise ValueError("there can be one translator only (set official or learned, not both)")
+        return self
 
     @model_validator(mode="after")
     def _documents_to_look_at(self) -> "TranslatorSettings":
         if self.patience is not None and not self.validation:
             raise ValueError("patience needs documents kept aside (set validation, too, to 0.1 for example)")
         return self
+
+
+class LearnSettings(Section):
+    """A translator learned from documents and what is asked about them, with no trained adapter as its target."""
+
+    kind: Literal["attentive", "hypernetwork"] = Field(
+        default="attentive",
+        description="attentive: reads all tokens of a document; hypernetwork: the paper's, from the last one's state.",
+    )
+    rank: int = Field(default=8, ge=1, description="Rank of the adapters that it makes.")
+    first_layer: int = Field(default=10, ge=0, description="attentive: the layers before it are not adapted.")
+    sources: int = Field(default=4, ge=1, description="attentive: of how many layers the states are read.")
+    width: int = Field(default=288, ge=1, description="attentive: width of a slot; hypernetwork: its p.")
+    heads: int = Field(default=8, ge=1, description="attentive: heads of its attention.")
+    blocks: int = Field(default=2, ge=1, description="attentive: blocks of attention.")
+    copy_tokens: bool = Field(default=True, description="attentive: slots also point at tokens and copy them.")
+    normalize: bool = Field(default=True, description="hypernetwork: layer norm on the document's embedding.")
+    init_std: float = Field(default=1e-3, gt=0, description="hypernetwork: of the initial up-projection.")
+    residual: bool = Field(default=True, description="hypernetwork: predict the difference from one initial adapter.")
+    alpha: float = Field(default=8.0, gt=0, description="LoRA's alpha of the adapters that it makes.")
+    closed: int = Field(default=8000, ge=0, description="Invented documents with facts of closed vocabularies.")
+    open: int = Field(default=8000, ge=0, description="Invented documents with new names, dates and numbers.")
+    real: int | None = Field(
+        default=None, ge=0, description="Real passages with questions made by rules, from `data`. Empty: all there are."
+    )
+    data: str | None = Field(default=None, description="The data sets' folder. Empty: invented documents only.")
+    steps: int = Field(default=1500, ge=1, description="Optimizer steps.")
+    documents: int = Field(default=8, ge=1, description="Documents in a step.")
+    questions: int = Field(default=4, ge=1, description="At most so many questions about each of them.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="AdamW's learning rate after the warm-up.")
+    warmup: int = Field(default=50, ge=0, description="Steps in which it rises.")
+    decay: float = Field(default=0.3, ge=0, le=1, description="Share of the steps, at the end, in which it falls to 0.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay.")
+    clip: float = Field(default=1.0, gt=0, description="Largest norm of a step's gradient.")
+    lambda_pred: float = Field(default=1.0, ge=0, description="Weight of the right answers' loss.")
+    lambda_teacher: float = Field(
+        default=0.0, ge=0, description="Weight of the KL towards the base model with the passage in its prompt."
+    )
+    lambda_unrelated: float = Field(
+        default=1.0, ge=0, description="Weight of the KL towards the plain base model on other documents' questions."
+    )
+    unrelated: float = Field(default=0.25, ge=0, le=1, description="Share of documents asked such a question too.")
+    seed: int = Field(default=0, description="Seed of the initial weights, the documents and their order.")
+    output: str | None = Field(
+        default=None, description="A folder that takes the translator, in bfloat16, and its model card. Empty: none."
+    )
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"data", "output"})  # the lessons stand for where they are from
+
+
+class RecallSettings(Section):
+    """The fact-recall benchmark: documents that no translator has seen, asked about without the passage."""
+
+    closed: int = Field(default=80, ge=0, description="Invented documents with facts of closed vocabularies.")
+    open: int = Field(default=80, ge=0, description="Invented documents with new names, dates and numbers.")
+    popqa: int = Field(default=250, ge=0, description="PopQA's paragraphs, where learn.data holds them.")
+    questions: int = Field(default=4, ge=1, description="At most so many questions about each document.")
+    parametrized: int = Field(
+        default=8, ge=0, description="Documents of each band that get an adapter of their own, trained: PRAG's ceiling."
+    )
 
 
 class EvaluateSettings(Section):
@@ -434,6 +510,8 @@ class PipelineConfig(Section):
     lora: LoraSettings = Field(default=LoraSettings(), description="The adapters' shape.")
     parametrize: ParametrizeSettings = Field(default=ParametrizeSettings(), description="Stage 1b: parametrization.")
     translator: TranslatorSettings = Field(default=TranslatorSettings(), description="Stage 2: the translator.")
+    learn: LearnSettings = Field(default=LearnSettings(), description="A translator learned without adapters.")
+    recall: RecallSettings = Field(default=RecallSettings(), description="The fact-recall benchmark.")
     evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="Stage 3: answers and scores.")
     experiment: ExperimentSettings = Field(default=ExperimentSettings(), description="Data sets and grids.")
     judge: JudgeSettings = Field(default=JudgeSettings(), description="Comparison of answers by an LLM.")

@@ -18,13 +18,14 @@ from dyprag.models import PROJECTIONS, BaseModel
 
 
 @contextmanager
-def inject(base: BaseModel, adapters: Adapters | None) -> Iterator[None]:
+def inject(base: BaseModel, adapters: Adapters | None, first_layer: int = 0) -> Iterator[None]:
     """Let the base model compute with adapters while the context is open.
 
     Args:
         base: the frozen model.
         adapters: [docs, layers, …]. The rows of a batch are shared out evenly and in order: one adapter for all rows,
             one for each row, or one for every so many rows. None leaves the model as it is.
+        first_layer: the layers before it are left as they are, whatever the adapters hold for them.
 
     Raises:
         RuntimeError: in the model's forward pass, where the rows cannot be shared out evenly.
@@ -40,7 +41,7 @@ def inject(base: BaseModel, adapters: Adapters | None) -> Iterator[None]:
     forwards = [_forward(block, matrices) for block, *matrices in zip(base.blocks, *layers, strict=True)]
     before = [block.__dict__.get("forward") for block in base.blocks]  # none, or an outer context's
     try:
-        for block, forward in zip(base.blocks, forwards, strict=True):
+        for block, forward in zip(base.blocks[first_layer:], forwards[first_layer:], strict=True):
             block.forward = forward
         yield
     finally:

@@ -148,3 +148,8 @@ def _converted(name: str) -> Path:
 
 def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def learned_folder(name: str, model: str) -> Path:
+    """The folder of a learned translator; 'packaged' stands for the one that comes with the package for a model."""
+    return Path(__file__).parent / "translators" / model.replace("/", "_") if name == "packaged" else Path(name)

@@ -1,16 +1,17 @@
 """Stage 2's hypernetwork: a document's embedding becomes its LoRA adapter in one forward pass (§3.2)."""
 
-import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 from dyprag.config import TranslatorSettings
 from dyprag.errors import ArtifactError
+from dyprag.generation import embed
 from dyprag.lora import Adapters, initial_adapters
 from dyprag.models import PROJECTIONS, BaseModel
 
@@ -28,6 +29,7 @@ class TranslatorShape:
     shared: bool
     residual: bool
     features: dict[str, tuple[int, int]]  # projection -> (in_features, out_features)
+    normalize: bool = False  # layer norm on the embedding: its entries are of very unlike size
 
 
 class Translator(nn.Module):
@@ -78,25 +80,25 @@ class Translator(nn.Module):
                 getattr(translator, f"start_{projection}").copy_(a[0])
         return translator.to(base.device)
 
-    def require_model(self, base: BaseModel, name: str) -> None:
-        """Make sure that the adapters fit a base model.
+    @property
+    def first_layer(self) -> int:
+        """The first layer that its adapters change."""
+        return 0
 
-        Raises:
-            ArtifactError: it was trained for a model of other sizes.
-        """
-        made = self.shape.hidden, self.shape.layers, self.shape.features["gate_proj"]
-        wanted = base.hidden, base.layers, base.features("gate_proj")
-        if made != wanted:
-            raise ArtifactError(
-                f"translator {name}",
-                f"its model has {made[1]} layers of {made[2][0]} and {made[2][1]} features, this one {wanted[1]} of "
-                f"{wanted[2][0]} and {wanted[2][1]}",
-                "Choose the model that it was trained for (--set model.name=…).",
-            )
+    def read(self, base: BaseModel, passages: Sequence[str]) -> list[Tensor]:
+        """What `translate` needs of each passage: its embedding, [hidden]."""
+        return list(embed(base, passages))
+
+    def translate(self, readings: Sequence[Tensor]) -> Adapters:
+        """Adapters, [docs, layers, …] float32, of documents that were read."""
+        made: Adapters = self(torch.stack(list(readings)).to(next(self.parameters()).device))
+        return made
 
     def forward(self, embeddings: Tensor) -> Adapters:
         """Translate document embeddings, [docs, hidden] float32, into adapters, [docs, layers, …] float32."""
         shape = self.shape
+        if shape.normalize:
+            embeddings = layer_norm(embeddings, (shape.hidden,))
         docs = embeddings.shape[0]
         index = torch.arange(shape.layers, device=embeddings.device, dtype=embeddings.dtype)
         inputs = torch.cat(
@@ -180,26 +182,4 @@ def _from_official(found: dict[str, dict[int, Tensor]], rank: int) -> Translator
         raise _WrongRank
     translator = Translator(TranslatorShape(inputs - 1, layers, rank, 1.0, width, False, False, features))
     translator.load_state_dict(weights)
-    return translator.eval()
-
-
-def save_translator(translator: Translator, folder: Path) -> None:
-    """translator.safetensors (weights) and translator.json (shape)."""
-    save_file({k: t.contiguous().cpu() for k, t in translator.state_dict().items()}, folder / "translator.safetensors")
-    (folder / "translator.json").write_text(json.dumps(asdict(translator.shape), indent=1))
-
-
-def load_translator(folder: Path) -> Translator:
-    """Read what `save_translator` wrote.
-
-    Raises:
-        ArtifactError: files that do not fit together.
-    """
-    try:
-        raw = json.loads((folder / "translator.json").read_text())
-        raw["features"] = {projection: tuple(sizes) for projection, sizes in raw["features"].items()}
-        translator = Translator(TranslatorShape(**raw))
-        translator.load_state_dict(load_file(folder / "translator.safetensors"))
-    except Exception as error:  # safetensors raises its own kind for a truncated file
-        raise ArtifactError(f"translator {folder}", f"it cannot be read ({error})", "Train it again.") from error
     return translator.eval()

@@ -41,12 +41,16 @@ def translator(base: BaseModel) -> Translator:
     return Translator.for_model(base, TranslatorSettings(width=4, residual=False, init_std=0.05), 2, 32, 0)
 
 
+def translating(translator: Translator, embeddings: dict[str, torch.Tensor]):
+    return lambda documents: translator.translate([embeddings[document.id] for document in documents])
+
+
 @pytest.fixture
 def methods(trained: dict, embeddings: dict, translator: Translator) -> dict[str, Method]:
     every: list[Method] = [Vanilla(), RAG()]
     for combine in (False, True):
         every.append(PRAG(lambda document: trained[document.id], "mean", combine))
-        every.append(DyPRAG(translator, lambda document: embeddings[document.id], "mean", combine))
+        every.append(DyPRAG(translating(translator, embeddings), "mean", combine))
     return {method.name: method for method in every}
 
 
@@ -103,7 +107,7 @@ def test_prag_leaves_out_documents_without_an_adapter(trained: dict[str, Adapter
 
 @pytest.mark.parametrize("how", ["sum", "mean", "matrices", "weighted"])
 def test_dyprag_merges_what_the_translator_gives(translator: Translator, embeddings: dict, how: str):
-    method = DyPRAG(translator, lambda document: embeddings[document.id], how)
+    method = DyPRAG(translating(translator, embeddings), how)
     with torch.no_grad():
         each = stack([translator(embeddings[document.id][None]) for document in DOCUMENTS])
     made = method.adapter(RETRIEVED)

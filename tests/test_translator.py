@@ -14,7 +14,8 @@ from dyprag.config import TranslatorSettings
 from dyprag.errors import ArtifactError
 from dyprag.lora import initial_adapters
 from dyprag.models import PROJECTIONS, BaseModel, load_model
-from dyprag.translator import Translator, TranslatorShape, convert_official, load_translator, save_translator
+from dyprag.translation import load_translator, require_model, save_translator
+from dyprag.translator import Translator, TranslatorShape, convert_official
 
 RANK, ALPHA, SEED = 2, 32, 7
 
@@ -120,7 +121,7 @@ def test_the_same_seed_gives_the_same_translator(base: BaseModel):
 def test_a_saved_translator_gives_the_same_adapters(base: BaseModel, tmp_path: Path, layers: str, residual: bool):
     translator, vectors = make(base, layers, residual), embeddings(base)
     save_translator(translator, tmp_path)
-    loaded = load_translator(tmp_path)
+    loaded = load_translator(tmp_path, base)
     assert loaded.shape == translator.shape
     before, after = translator(vectors).tensors(), loaded(vectors).tensors()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -133,7 +134,7 @@ def test_a_truncated_file_is_an_error_of_the_artifact(base: BaseModel, tmp_path:
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ArtifactError) as caught:
-        load_translator(tmp_path)
+        load_translator(tmp_path, base)
     assert str(tmp_path) in str(caught.value)
 
 
@@ -142,7 +143,7 @@ def test_a_missing_file_is_an_error_of_the_artifact(base: BaseModel, tmp_path: P
     save_translator(make(base), tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(ArtifactError):
-        load_translator(tmp_path)
+        load_translator(tmp_path, base)
 
 
 def test_files_that_do_not_fit_together_are_an_error_of_the_artifact(base: BaseModel, tmp_path: Path):
@@ -151,10 +152,10 @@ def test_files_that_do_not_fit_together_are_an_error_of_the_artifact(base: BaseM
     save_translator(make(base, "own"), tmp_path)
     (tmp_path / "translator.json").write_text(shape)
     with pytest.raises(ArtifactError):
-        load_translator(tmp_path)
+        load_translator(tmp_path, base)
     (tmp_path / "translator.json").write_text("{}")
     with pytest.raises(ArtifactError):
-        load_translator(tmp_path)
+        load_translator(tmp_path, base)
 
 
 @pytest.mark.parametrize("layers", ["own", "shared"])
@@ -238,10 +239,10 @@ def test_a_translator_of_another_model_is_refused(
     base: BaseModel, official: tuple[Path, torch.nn.ModuleDict], tmp_path: Path
 ):
     translator = convert_official(official[0], RANK)
-    translator.require_model(base, "mine")
+    require_model(translator.shape, base, "mine")
     other = load_model(str(make_tiny_model(tmp_path / "other", layers=3)), "float32", "cpu")
     with pytest.raises(ArtifactError, match="2 layers of 32 and 64 features, this one 3 of 32 and 64"):
-        translator.require_model(other, "mine")
+        require_model(translator.shape, other, "mine")
 
 
 def test_scaling_and_initial_values_are_as_asked_for(base: BaseModel, tmp_path: Path):
@@ -251,6 +252,6 @@ def test_scaling_and_initial_values_are_as_asked_for(base: BaseModel, tmp_path: 
     for parameter in made.parameters():
         assert parameter.std().item() == pytest.approx(1e-7, rel=0.2)
     save_translator(made, tmp_path)
-    assert load_translator(tmp_path)(embeddings(base)).scale == 1
+    assert load_translator(tmp_path, base)(embeddings(base)).scale == 1
     for parameter in make(base).down.values():
         assert parameter.std().item() == pytest.approx((base.hidden + 1) ** -0.5, rel=0.2)

@@ -1,25 +1,22 @@
-"""DyPRAG: the retrieved documents' embeddings become adapters at test time (§3.3); Combine adds the passages."""
+"""DyPRAG: the retrieved documents become adapters at test time (§3.3); Combine adds the passages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from dyprag.documents import Document, Retrieved
 from dyprag.generation import Sampling
 from dyprag.lora import Adapters, merge
 from dyprag.methods.protocol import Answer, Asked, answer_questions
 from dyprag.models import BaseModel
-from dyprag.translator import Translator
 
 
 @dataclass(frozen=True)
 class DyPRAG:
-    """Translated adapters, injected. `embedding` gives a document's stored embedding, [hidden]."""
+    """Translated adapters, injected. `translate` gives documents' adapters, [docs, layers, …]."""
 
-    translator: Translator
-    embedding: Callable[[Document], Tensor]
+    translate: Callable[[Sequence[Document]], Adapters]
     merge: str
     passages_in_prompt: bool = False
 
@@ -32,9 +29,8 @@ class DyPRAG:
         """The merged adapter of all the documents."""
         if not documents:
             return None
-        device = next(self.translator.parameters()).device
-        embeddings = torch.stack([self.embedding(item.document) for item in documents]).to(device)
-        return merge(self.translator(embeddings), self.merge, [item.score for item in documents])
+        adapters = self.translate([item.document for item in documents])
+        return merge(adapters, self.merge, [item.score for item in documents])
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
         """Answers in one go each."""

@@ -1,0 +1,298 @@
+"""Training a translator on documents and what is asked about them, with no trained adapter as its target (§3.2's L_pred
+alone, and context distillation in L_kl's place).
+
+With a translated adapter and *no* passage the base model is to answer what is known to be right, or as the same model
+answers with the passage in its prompt; asked about another document, it is to answer as it does without an adapter.
+All questions of a document stand in one row, behind the part of the prompt that they share, blind to each other.
+"""
+
+import hashlib
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dyprag.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
+from dyprag.config import LearnSettings
+from dyprag.documents import QAPair, content_key
+from dyprag.errors import DypragError
+from dyprag.forward import token_losses
+from dyprag.injection import inject
+from dyprag.lora import Adapters
+from dyprag.models import BaseModel
+from dyprag.prompts import training_sample
+from dyprag.recall.lessons import Lesson
+from dyprag.samples import Sample
+
+logger = logging.getLogger("dyprag.distillation")
+MOST_READ = 30_000  # readings kept in memory
+MOST_ROW = 115  # tokens of a document's questions in a step, unless its first one is longer
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Rows of samples, those of a row behind their common beginning.
+
+    ids, positions: [rows, tokens]; mask: [rows, 1, tokens, tokens], added to attention scores; places: [answer tokens],
+    flat positions of what predicts them; targets: [answer tokens]; samples: [answer tokens], the number of each one's
+    sample, counted over all rows.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor
+    places: Tensor
+    targets: Tensor
+    samples: Tensor
+
+
+def grow(base: BaseModel, rows: Sequence[Sequence[Sample]]) -> Tree:
+    """Put each row's samples behind what all of them begin with; each sees that and itself."""
+    shared = [_shared(row) for row in rows]
+    longest = max(k + sum(len(sample.ids) - k for sample in row) for k, row in zip(shared, rows, strict=True))
+    ids = torch.full((len(rows), longest), base.tokenizer.pad_token_id, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    part = torch.full_like(ids, -1)  # 0: the common beginning, then the row's samples; -1: padding
+    places: list[int] = []
+    targets: list[int] = []
+    numbers: list[int] = []
+    for index, (row, at) in enumerate(zip(rows, shared, strict=True)):
+        begin = at
+        ids[index, :at], positions[index, :at], part[index, :at] = torch.tensor(row[0].ids[:at]), torch.arange(at), 0
+        for count, sample in enumerate(row, start=1):
+            here = slice(at, at + len(sample.ids) - begin)
+            ids[index, here] = torch.tensor(sample.ids[begin:])
+            positions[index, here] = torch.arange(begin, len(sample.ids))
+            part[index, here] = count
+            first = index * longest + at + sample.prompt_length - begin - 1
+            answer = sample.ids[sample.prompt_length :]
+            places += range(first, first + len(answer))
+            targets += answer
+            numbers += [numbers[-1] + 1 if numbers else 0] * len(answer)
+            at = here.stop
+    causal = torch.ones(longest, longest, dtype=torch.bool).tril()
+    seen = causal & ((part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0))
+    mask = torch.where(seen, 0.0, torch.finfo(base.dtype).min).to(base.dtype)[:, None]
+    flat = (torch.tensor(x, dtype=torch.long) for x in (places, targets, numbers))
+    return Tree(*(t.to(base.device) for t in (ids, positions, mask, *flat)))
+
+
+def _shared(row: Sequence[Sample]) -> int:
+    """How many ids all samples of a row begin with, short of each one's last prompt token."""
+    low, high = min(sample.ids for sample in row), max(sample.ids for sample in row)
+    alike = next((i for i, (x, y) in enumerate(zip(low, high, strict=False)) if x != y), len(low))
+    return min(alike, *(sample.prompt_length - 1 for sample in row))
+
+
+def answer_states(base: BaseModel, tree: Tree, adapters: Adapters | None, first_layer: int = 0) -> Tensor:
+    """Last hidden states where answer tokens are predicted, [answer tokens, hidden]."""
+    with inject(base, adapters, first_layer):
+        states = base.model.get_decoder()(
+            input_ids=tree.ids, position_ids=tree.positions, attention_mask=tree.mask, use_cache=False
+        ).last_hidden_state
+    return states.flatten(0, 1).index_select(0, tree.places)
+
+
+@torch.no_grad()
+def recited(base: BaseModel, tree: Tree, adapters: Adapters | None, first_layer: int = 0) -> list[tuple[bool, float]]:
+    """For each sample, whether greedy decoding gives its answer token by token, and the mean loss of its tokens."""
+    states = answer_states(base, tree, adapters, first_layer)
+    logits = base.head(states).float()
+    right = logits.argmax(-1) == tree.targets
+    losses = nn.functional.cross_entropy(logits, tree.targets, reduction="none")
+    count = int(tree.samples.max()) + 1
+    return [(bool(right[tree.samples == i].all()), float(losses[tree.samples == i].mean())) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The losses of one step: of the right answers, towards the teacher with the passage, and towards the base model
+    on questions about other documents; `total` as weighted."""
+
+    pred: float
+    teacher: float
+    unrelated: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One row of a step: a lesson, which of its pairs, and a pair (lesson, pair) of another one or none."""
+
+    lesson: int
+    pairs: tuple[int, ...]
+    other: tuple[int, int] | None
+
+
+def draws(lessons: Sequence[Lesson], settings: LearnSettings, step: int) -> list[Draw]:
+    """The rows of a step, which depend on the seed and the step's number only."""
+    order = random.Random(f"{settings.seed}/{step}")
+    rows = []
+    for _ in range(settings.documents):
+        index = order.randrange(len(lessons))
+        pairs = order.sample(range(len(lessons[index].pairs)), min(settings.questions, len(lessons[index].pairs)))
+        other = None
+        if order.random() < settings.unrelated and len(lessons) > 1:
+            stranger = (index + order.randrange(1, len(lessons))) % len(lessons)
+            other = stranger, order.randrange(len(lessons[stranger].pairs))
+        rows.append(Draw(index, tuple(pairs), other))
+    return rows
+
+
+def rate(settings: LearnSettings, step: int) -> float:
+    """The learning rate of a step (from 1): warm-up, constant, then linear to zero."""
+    left = (settings.steps - step + 1) / max(1.0, settings.decay * settings.steps)
+    return settings.learning_rate * min(1.0, step / max(1, settings.warmup), left)
+
+
+def learn(
+    base: BaseModel,
+    translator: nn.Module,
+    lessons: Sequence[Lesson],
+    settings: LearnSettings,
+    on_step: Callable[[int, Learned], None] | None = None,
+    checkpoint: Path | None = None,
+) -> list[Learned]:
+    """Train a translator in place.
+
+    Args:
+        translator: one that `dyprag.translation.fresh_translator` made.
+        lessons: documents with pairs; one with none is passed over.
+        on_step: called with (step, losses) after every step.
+        checkpoint: a file that takes the state once a minute; a training that was stopped goes on from it and ends with
+            the same weights.
+
+    Returns:
+        The losses of every step.
+
+    Raises:
+        DypragError: no lesson has a pair, or the loss is no number any more.
+    """
+    lessons = [lesson for lesson in lessons if lesson.pairs]
+    if not lessons:
+        raise DypragError("learning", "there is no document with questions", "Raise learn.closed, or set learn.data.")
+    optimizer = torch.optim.AdamW(
+        translator.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
+    name = _name(base, translator, lessons, settings)
+    curve: list[Learned] = []
+    if checkpoint and (found := load_checkpoint(checkpoint, name, translator, optimizer)):
+        curve = [Learned(**losses) for losses in found[0]["curve"]]
+        logger.info("The training goes on from step %d.", len(curve))
+    library = _Library(base, translator, lessons)
+    saved = time.monotonic()
+    translator.train()
+    while len(curve) < settings.steps:
+        step = len(curve) + 1
+        for group in optimizer.param_groups:
+            group["lr"] = rate(settings, step)
+        with base.lock:
+            losses, total = lesson_loss(base, translator, lessons, draws(lessons, settings, step), settings, library)
+            optimizer.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(translator.parameters(), settings.clip)
+            optimizer.step()
+        if not math.isfinite(losses.total) or not math.isfinite(float(norm)):
+            if checkpoint:
+                checkpoint.unlink(missing_ok=True)
+            raise DypragError(
+                "translator", f"its training diverged: at step {step} the loss is {losses.total}",
+                "Lower learn.learning_rate.",
+            )  # fmt: skip
+        curve.append(losses)
+        if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            save_checkpoint(checkpoint, name, translator, optimizer, {"curve": [asdict(x) for x in curve]}, {})
+            saved = time.monotonic()
+        if on_step:
+            on_step(step, losses)
+    translator.eval()
+    return curve
+
+
+class _Library:
+    """Readings and samples of lessons, each made once; at most so many readings are kept."""
+
+    def __init__(self, base: BaseModel, translator: Any, lessons: Sequence[Lesson]) -> None:
+        self.base, self.translator, self.lessons = base, translator, lessons
+        self.read: dict[int, Any] = {}
+
+    def readings(self, wanted: Sequence[int]) -> list[Any]:
+        for index in dict.fromkeys(wanted):
+            if index in self.read:
+                continue
+            if len(self.read) > MOST_READ:
+                self.read.clear()
+            # each by itself: in other company it would be padded, and differ in its last bits after a resumption
+            (self.read[index],) = self.translator.read(self.base, [self.lessons[index].document.passage])
+        return [self.read[index] for index in wanted]
+
+    def sample(self, pair: QAPair, passage: str | None = None) -> Sample:
+        return Sample(*training_sample(self.base.tokenizer, pair.question, pair.answer, passage))
+
+
+def lesson_loss(
+    base: BaseModel, translator: Any, lessons: Sequence[Lesson], rows: Sequence[Draw], settings: LearnSettings,
+    library: _Library,
+) -> tuple[Learned, Tensor]:  # fmt: skip
+    """The losses of one step.
+
+    L_pred: mean cross-entropy of the right answers' tokens. Teacher: mean over the same tokens of KL(base model with
+    the passage in its prompt ‖ base model with the adapter). Unrelated: mean over the answer tokens of questions about
+    other documents of KL(base model ‖ base model with the adapter).
+    """
+    own = [_that_fit([library.sample(lessons[row.lesson].pairs[i]) for i in row.pairs]) for row in rows]
+    other = [[library.sample(lessons[row.other[0]].pairs[row.other[1]])] if row.other else [] for row in rows]
+    tree = grow(base, [mine + theirs for mine, theirs in zip(own, other, strict=True)])
+    foreign = torch.tensor(
+        [flag for mine, theirs in zip(own, other, strict=True) for flag in [False] * len(mine) + [True] * len(theirs)],
+        device=base.device,
+    )[tree.samples]
+    teacher = None
+    if settings.lambda_teacher or foreign.any():
+        teacher = torch.zeros(len(tree.targets), base.hidden, device=base.device, dtype=base.dtype)
+        with torch.no_grad():
+            if settings.lambda_teacher:
+                passages = [lessons[row.lesson].document.passage for row in rows]
+                shown = [[library.sample(lessons[row.lesson].pairs[i], text) for i in row.pairs[: len(mine)]]
+                         for row, text, mine in zip(rows, passages, own, strict=True)]  # fmt: skip
+                teacher[~foreign] = answer_states(base, grow(base, shown), None)
+            if foreign.any():
+                teacher[foreign] = answer_states(base, grow(base, [theirs for theirs in other if theirs]), None)
+    adapters = translator.translate(library.readings([row.lesson for row in rows]))
+    states = answer_states(base, tree, adapters, translator.first_layer)
+    mine, theirs = (~foreign).float(), foreign.float()
+    counts = mine.sum(), theirs.sum().clamp(min=1)
+    towards = settings.lambda_teacher * mine / counts[0] + settings.lambda_unrelated * theirs / counts[1]
+    found = token_losses(base, states, tree.targets, settings.lambda_pred * mine / counts[0], teacher, towards)
+    pred, near, away = (
+        (found.nll * mine).sum() / counts[0],
+        (found.kl * mine).sum() / counts[0],
+        (found.kl * theirs).sum() / counts[1],
+    )
+    return Learned(pred.item(), near.item(), away.item(), found.total.item()), found.total
+
+
+def _that_fit(samples: Sequence[Sample]) -> list[Sample]:
+    """The first of a row's samples, and those after it until the row gets long: all rows wait for the longest."""
+    count = 1
+    while count < len(samples):
+        row = samples[: count + 1]
+        shared = _shared(row)
+        if shared + sum(len(sample.ids) - shared for sample in row) > MOST_ROW:
+            break
+        count += 1
+    return list(samples[:count])
+
+
+def _name(base: BaseModel, translator: Any, lessons: Sequence[Lesson], settings: LearnSettings) -> str:
+    """A name for the whole training: what it computes with, on, and in which order."""
+    texts = [hashlib.blake2b(repr((x.document.passage, x.pairs)).encode(), digest_size=16).hexdigest() for x in lessons]
+    model = {"model": base.fingerprint, "dtype": str(base.dtype), "shape": asdict(translator.shape)}
+    return content_key("learning", texts, {**settings.material(), **model})

@@ -1,0 +1,130 @@
+"""Translators of either kind: what they have in common, how they are made, and their files.
+
+The paper's (`dyprag.translator`) sees a document's last hidden state, the attentive one (`dyprag.attentive`) all
+tokens.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dyprag.attentive import AttentiveShape, AttentiveTranslator
+from dyprag.config import LearnSettings
+from dyprag.errors import ArtifactError, ConfigError
+from dyprag.lora import Adapters, initial_adapters
+from dyprag.models import PROJECTIONS, BaseModel
+from dyprag.translator import Translator, TranslatorShape
+
+
+class Translating(Protocol):
+    """A translator: it reads passages once, with the base model, and makes adapters of what it read."""
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer that its adapters change."""
+        ...
+
+    def read(self, base: BaseModel, passages: Sequence[str]) -> list[Any]:
+        """What `translate` needs of each passage."""
+        ...
+
+    def translate(self, readings: Sequence[Any]) -> Adapters:
+        """Adapters, [docs, layers, …] float32, of documents that were read."""
+        ...
+
+
+def fresh_translator(base: BaseModel, settings: LearnSettings, prompts: Sequence[Sequence[int]]) -> nn.Module:
+    """A translator to be trained, of the kind set.
+
+    Args:
+        prompts: token ids of some documents and questions, on which the attentive kind is calibrated.
+
+    Raises:
+        ConfigError: sizes that do not fit the base model.
+    """
+    features = {projection: base.features(projection) for projection in PROJECTIONS}
+    scale = settings.alpha / settings.rank
+    if settings.kind == "hypernetwork":
+        shape = TranslatorShape(base.hidden, base.layers, settings.rank, scale, settings.width, False,
+                                settings.residual, features, settings.normalize)  # fmt: skip
+        made = Translator(shape, settings.init_std, settings.seed)
+        if settings.residual:
+            for projection, a in initial_adapters(base, settings.rank, settings.alpha, settings.seed).a.items():
+                getattr(made, f"start_{projection}").copy_(a[0])
+        return made.to(base.device)
+    adapted = base.layers - settings.first_layer
+    if adapted < settings.sources or adapted % settings.sources:
+        raise ConfigError(
+            "setting 'learn.sources'",
+            f"the {adapted} layers from {settings.first_layer} on cannot be shared out evenly among {settings.sources}",
+            "Choose learn.first_layer and learn.sources so that they can.",
+        )
+    if settings.width % settings.heads:
+        raise ConfigError("setting 'learn.width'", "it is no multiple of learn.heads", "Choose one that is.")
+    step = adapted // settings.sources
+    sources = tuple(settings.first_layer + step * place + step // 2 for place in range(settings.sources))
+    return AttentiveTranslator.for_model(
+        base,
+        AttentiveShape(base.hidden, base.layers, settings.first_layer, settings.rank, scale, sources, settings.width,
+                       settings.heads, settings.blocks, settings.copy_tokens, features),
+        settings.seed, prompts,
+    )  # fmt: skip
+
+
+def save_translator(translator: nn.Module, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """translator.safetensors (weights, in the dtype given) and translator.json (kind and shape)."""
+    weights = {name: tensor.to(dtype).contiguous().cpu() for name, tensor in translator.state_dict().items()}
+    save_file(weights, folder / "translator.safetensors")
+    kind = "attentive" if isinstance(translator, AttentiveTranslator) else "hypernetwork"
+    shape = asdict(cast(Any, translator).shape)
+    (folder / "translator.json").write_text(json.dumps({"kind": kind, **shape}, indent=1))
+
+
+def load_translator(folder: Path, base: BaseModel) -> "Translator | AttentiveTranslator":
+    """Read what `save_translator` wrote, for the base model that it was trained with.
+
+    Raises:
+        ArtifactError: files that do not fit together, or another model's.
+    """
+    try:
+        raw = json.loads((folder / "translator.json").read_text())
+        raw["features"] = {projection: tuple(sizes) for projection, sizes in raw["features"].items()}
+        weights = load_file(folder / "translator.safetensors")
+        kind = raw.pop("kind", "hypernetwork")  # the only one there was before it was written down
+        shape: AttentiveShape | TranslatorShape
+        if kind == "attentive":
+            shape = AttentiveShape(**{**raw, "sources": tuple(raw["sources"])})
+        else:
+            shape = TranslatorShape(**raw)
+    except Exception as error:  # safetensors raises its own kind for a truncated file
+        raise ArtifactError(f"translator {folder}", f"it cannot be read ({error})", "Train it again.") from error
+    require_model(shape, base, str(folder))
+    made = AttentiveTranslator(base, shape) if isinstance(shape, AttentiveShape) else Translator(shape)
+    try:
+        made.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ArtifactError(f"translator {folder}", f"it cannot be read ({error})", "Train it again.") from error
+    return made.to(base.device).eval()
+
+
+def require_model(shape: TranslatorShape | AttentiveShape, base: BaseModel, name: str) -> None:
+    """Make sure that a translator's adapters fit a base model.
+
+    Raises:
+        ArtifactError: it was trained for a model of other sizes.
+    """
+    made = shape.hidden, shape.layers, tuple(shape.features["gate_proj"])
+    wanted = base.hidden, base.layers, base.features("gate_proj")
+    if made != wanted:
+        raise ArtifactError(
+            f"translator {name}",
+            f"its model has {made[1]} layers of {made[2][0]} and {made[2][1]} features, this one {wanted[1]} of "
+            f"{wanted[2][0]} and {wanted[2][1]}",
+            "Choose the model that it was trained for (--set model.name=…).",
+        )
