@@ -109,6 +109,14 @@ def train_translator(
 
 
 @app.command()
+def learn(
+    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Learn a translator from documents and questions, and measure what it makes recalled."""
+    _run_flow("learn", config, set_, json_, verbose)
+
+
+@app.command()
 def evaluate(
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -333,7 +341,7 @@ def _check_before_work(name: str, config: PipelineConfig) -> None:
     from storage.artifacts import Store
     from tasks.augment import endpoint_key
     from tasks.experiment import check_experiment
-    from tasks.plan import official_checksum
+    from tasks.plan import given_checksum
 
     corpus = config.corpus
     if name == "experiment":
@@ -350,7 +358,7 @@ def _check_before_work(name: str, config: PipelineConfig) -> None:
             endpoint_key(config.augment.api)
         for prompt in VARIABLES:
             prompt_file(prompt, config.augment.prompts)
-    official_checksum(config)
+    given_checksum(config)
 
 
 def _prepare_logging(verbose: bool) -> None:

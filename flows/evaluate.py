@@ -80,8 +80,8 @@ class Sources:
         self.embeddings = {d.key: key for d in plan.documents if store.find("embedding", key := plan.embedding_key(d))}
         if not self.adapters and any(map(needs_adapters, methods)):
             raise StoreError(f"store {store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
-        official = run.config.translator.official is not None
-        self.pairs = tuple(translator_jobs(run, official)) if any(map(needs_training_pairs, methods)) else ()
+        given = run.config.translator.given
+        self.pairs = tuple(translator_jobs(run, given)) if any(map(needs_training_pairs, methods)) else ()
         self.translator = translator_key(run, list(self.pairs))
         if any(method.startswith("dyprag") for method in methods):
             if store.find("translator", self.translator) is None:

@@ -12,7 +12,7 @@ from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retr
 from storage.catalogue import Work
 from tasks.embed import embed_documents
 from tasks.plan import Job
-from tasks.train_translator import take_official_translator, train_translator_on
+from tasks.train_translator import take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
 
@@ -32,9 +32,9 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
         corpus_key = run.require_corpus()
         embedded = run.summary(_embed(run, corpus_key))
     with stage(config, "train-translator") as run:
-        official = run.config.translator.official is not None
-        jobs = [] if official else translator_jobs(run)
-        if not jobs and not official:
+        given = run.config.translator.given
+        jobs = [] if given else translator_jobs(run)
+        if not jobs and not given:
             raise StoreError(
                 f"store {run.store.root}",
                 "no document that is not held out has an adapter",
@@ -46,8 +46,8 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
             run.catalogue.record_work(run.run_id, run.name, [work], [record])
         else:
             run.catalogue.record_work(run.run_id, run.name, [Work("translator", key, "waiting")])
-            if official:
-                future = take_official_translator.submit(key, run.config)
+            if given:
+                future = take_given_translator.submit(key, run.config)
             else:
                 future = with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
             result: Any = future.result(raise_on_failure=False)
@@ -60,14 +60,14 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
         return [embedded, run.summary([work])]
 
 
-def translator_jobs(run: Stage, official: bool = False) -> list[tuple[Job, Job]]:
+def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
     """(adapter, embedding) jobs of the documents that the translator is trained on: adapter at hand, not held out.
 
     Args:
-        official: with a translator from elsewhere, those of the alignment documents, which controls are made of.
+        given: with a translator from elsewhere, those of the alignment documents, which controls are made of.
     """
     documents = {document.id: document for document in run.plan.documents}
-    taken = (run.plan.corpus.alignment or frozenset()) if official else documents.keys() - run.plan.held_out
+    taken = (run.plan.corpus.alignment or frozenset()) if given else documents.keys() - run.plan.held_out
     pairs = []
     for job in adapter_jobs(run)[0]:
         if job.document_id in taken and run.store.find("adapter", job.key):

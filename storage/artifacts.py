@@ -38,6 +38,7 @@ KINDS = (
     "threshold",
     "prediction",
     "judgement",
+    "recall",
 )
 RECORD = "record.json"
 

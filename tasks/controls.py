@@ -1,6 +1,5 @@
 """The adapters that controls inject for every question alike: the documents' mean, a generic one, and zero."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 CONTROLS_VERSION = 2  # part of their keys: raise it where one is made otherwise
 MOST_SAMPLES = 64  # of the generic adapter: one of each document
-TRANSLATED = 64  # documents translated at once
+MOST_AVERAGED = 16  # documents in the mean of an attentive translator's adapters: each adds its rank
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def make_control(job: ControlJob, corpus_key: str, config: PipelineConfig) -> Re
             return zero_adapter(initial_adapters(base, lora.rank, lora.alpha, lora.seed))
         if job.document_id == "generic":
             return _generic(job, corpus_key, config)
-        return _mean(job, config)
+        return _mean(job, corpus_key, config)
 
     with one_document(job.document_id):
         adapter = compute(made)
@@ -58,25 +57,26 @@ def make_control(job: ControlJob, corpus_key: str, config: PipelineConfig) -> Re
         return store.write(record, lambda folder: save_peft(base, adapter, folder, config.model.name))
 
 
-def _mean(job: ControlJob, config: PipelineConfig) -> "Adapters":
+def _mean(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters":
     """Of the trained adapters, or of the translated ones."""
     import torch
 
-    from dyprag.lora import load_peft
+    from dyprag.attentive import AttentiveTranslator
+    from dyprag.lora import load_peft, merge
     from dyprag.methods import mean_adapter
-    from dyprag.translator import load_translator
+    from dyprag.translation import load_translator
 
-    store = Store(config.store)
+    store, base = Store(config.store), base_model(config)
     if not job.translator:
         return mean_adapter(load_peft(store.open("adapter", adapter.key)) for adapter, _ in job.pairs)
-    translator = load_translator(store.open("translator", job.translator))
-
-    @torch.inference_mode()
-    def translated() -> "Iterator[Adapters]":
-        for _, embedding in job.pairs:
-            yield translator(torch.tensor([read_embedding(store.open("embedding", embedding.key))]))
-
-    return mean_adapter(translated())
+    translator = load_translator(store.open("translator", job.translator), base)
+    with torch.inference_mode():
+        if isinstance(translator, AttentiveTranslator):  # its A's have nothing in common: the mean of the deltas
+            documents = ingested(config.store, corpus_key)
+            passages = [documents[adapter.document_id].passage for adapter, _ in job.pairs[:MOST_AVERAGED]]
+            return merge(translator.translate(translator.read(base, passages)), "mean")
+        embeddings = [read_embedding(store.open("embedding", embedding.key)) for _, embedding in job.pairs]
+        return mean_adapter(translator.translate([torch.tensor(embedding)]) for embedding in embeddings)
 
 
 def _generic(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters":

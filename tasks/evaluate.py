@@ -111,6 +111,7 @@ def answer_length(question: Question, config: PipelineConfig) -> int:
 def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Method":
     """The method of a job, drawing on stored artifacts."""
     from dyprag import methods
+    from dyprag.attentive import AttentiveTranslator
 
     store, settings, name = Store(config.store), config.evaluate, job.method
     combine = "-combine" in name
@@ -132,10 +133,13 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
         return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine)
     translator = _translator(config.store, config.model, job.translator)
 
-    def embedding(document: Document) -> Any:
-        return _embedding(config.store, job.embeddings[document.key])
+    def translate(documents: Sequence[Document]) -> "Adapters":
+        """From all of a document's tokens, or from its stored embedding, as the translator wants it."""
+        if isinstance(translator, AttentiveTranslator):
+            return translator.translate(translator.read(base_model(config), [d.passage for d in documents]))
+        return translator.translate([_embedding(config.store, job.embeddings[d.key]) for d in documents])
 
-    return methods.DyPRAG(translator, embedding, str(settings.dyprag_merge), combine)
+    return methods.DyPRAG(translate, str(settings.dyprag_merge), combine)
 
 
 @lru_cache(maxsize=2)
@@ -171,10 +175,10 @@ def _control(store_root: str, key: str) -> "Adapters":
 
 @lru_cache(maxsize=2)
 def _translator(store_root: str, model: ModelSettings, key: str) -> Any:
-    from dyprag.translator import load_translator
+    from dyprag.translation import load_translator
 
     base = base_model(PipelineConfig(model=model))
-    return compute(lambda: load_translator(Store(store_root).open("translator", key)).to(base.device))
+    return compute(lambda: load_translator(Store(store_root).open("translator", key), base))
 
 
 @lru_cache(maxsize=4096)

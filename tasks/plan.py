@@ -14,7 +14,7 @@ from dyprag.augmentation.prompt_files import prompt_file
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus, Document, Question, content_key
 from dyprag.errors import ConfigError
-from dyprag.model_files import model_fingerprint
+from dyprag.model_files import learned_folder, model_fingerprint
 from dyprag.prompts import PROMPTS_VERSION
 from storage.artifacts import file_checksum
 
@@ -99,10 +99,12 @@ class Plan:
         return content_key("embedding", [document.key], self.model)
 
     def translator_key(self, documents: Sequence[Document]) -> str:
-        """The translator trained on these documents' adapters and embeddings, or the official one that is given."""
+        """The translator trained on these documents' adapters and embeddings, or the one that is given."""
         if self.config.translator.official:
             settings = {"rank": self.config.lora.rank, **self.model}
-            return content_key("translator", ["official", official_checksum(self.config)], settings)
+            return content_key("translator", ["official", given_checksum(self.config)], settings)
+        if self.config.translator.learned:
+            return content_key("translator", ["learned", given_checksum(self.config)], self.model)
         inputs = [key for d in documents for key in (self.adapter_key(d), self.embedding_key(d))]
         return content_key("translator", inputs, self.config.translator.material())
 
@@ -161,7 +163,7 @@ class Plan:
     def held_out(self) -> set[str]:
         """Ids of the documents that the translator is not trained on; chosen by content, whatever their order. At
         least one document is trained on, but if the translator comes from elsewhere."""
-        if self.config.translator.official:
+        if self.config.translator.given:
             return {d.id for d in self.corpus.documents}
         if self.corpus.alignment is not None:
             return {d.id for d in self.corpus.documents} - self.corpus.alignment
@@ -211,19 +213,28 @@ def controls(method: str, kinds: Sequence[str]) -> list[str]:
     return [names[kind] for kind in kinds if not (kind == "zero" and combined)]
 
 
-def official_checksum(config: PipelineConfig) -> str:
-    """Of the official translator that is to be taken; empty for none.
+def given_checksum(config: PipelineConfig) -> str:
+    """Of the translator from elsewhere that is to be taken; empty for none.
 
     Raises:
         ConfigError: it cannot be read.
     """
-    file = config.translator.official
+    official, learned = config.translator.official, config.translator.learned
     try:
-        return file_checksum(Path(file)) if file else ""
+        if official:
+            return file_checksum(Path(official))
+        if learned:
+            folder = learned_folder(learned, config.model.name)
+            return "".join(file_checksum(folder / f"translator.{kind}") for kind in ("json", "safetensors"))
+        return ""
     except OSError as error:
+        name, remedy = (
+            ("official", "a translator of the official code (epoch_N.pt)") if official
+            else ("learned", "the folder that learn.output named, or 'packaged'")
+        )  # fmt: skip
         raise ConfigError(
-            "setting 'translator.official'", f"{file} cannot be read ({error.strerror})",
-            "Give a translator of the official code (epoch_N.pt).",
+            f"setting 'translator.{name}'", f"{official or learned} cannot be read ({error.strerror})",
+            f"Give {remedy}.",
         ) from error  # fmt: skip
 
 

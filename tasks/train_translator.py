@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from dyprag.errors import OutOfMemory, is_out_of_memory
+from dyprag.model_files import learned_folder
 from storage.artifacts import Record, Store
 from storage.tables import read_augmentation, read_embedding, write_rows
 from tasks.plan import Job
@@ -35,7 +36,8 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
     from dyprag.alignment import Losses, Pair, train_translator
     from dyprag.lora import load_peft
     from dyprag.samples import document_samples
-    from dyprag.translator import Translator, save_translator
+    from dyprag.translation import save_translator
+    from dyprag.translator import Translator
 
     store, base = Store(config.store), base_model(config)
     settings, documents = config.parametrize, ingested(config.store, corpus_key)
@@ -93,15 +95,21 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
     return record
 
 
-@task(name="take official translator", cache_policy=NO_CACHE)
-def take_official_translator(key: str, config: PipelineConfig) -> Record:
-    """Store a translator that the official code saved, if it is one for this model."""
-    from dyprag.translator import convert_official, save_translator
+@task(name="take translator", cache_policy=NO_CACHE)
+def take_given_translator(key: str, config: PipelineConfig) -> Record:
+    """Store a translator that the official code saved, or one that was learned, if it is one for this model."""
+    from dyprag.translation import load_translator, require_model, save_translator
+    from dyprag.translator import convert_official
 
-    source, base = str(config.translator.official), base_model(config)
-    translator = compute(lambda: convert_official(Path(source), config.lora.rank))
-    translator.require_model(base, source)
-    settings = {"official": source, "lora": config.lora.material()}
+    base, given = base_model(config), config.translator
+    if given.official:
+        translator: Any = compute(lambda: convert_official(Path(str(given.official)), config.lora.rank))
+        require_model(translator.shape, base, given.official)
+        settings: dict[str, Any] = {"official": given.official, "lora": config.lora.material()}
+    else:
+        folder = learned_folder(str(given.learned), config.model.name)
+        translator = compute(lambda: load_translator(folder, base))
+        settings = {"learned": given.learned}
     parameters = sum(parameter.numel() for parameter in translator.parameters())
     record = Record("translator", key, [], settings, measures={"parameters": parameters})
     return Store(config.store).write(record, lambda folder: save_translator(translator, folder))

@@ -15,7 +15,7 @@ from conftest import TEXTS, save_official_translator, write_jsonl
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.models import load_model
-from dyprag.translator import load_translator
+from dyprag.translation import load_translator
 from storage.artifacts import Store
 from storage.catalogue import Catalogue
 from tasks import work
@@ -106,7 +106,7 @@ def test_an_official_translator_is_taken_instead_of_training_one(tmp_path: Path,
         assert flow(config, return_state=True).is_completed()
     store = Store(settings["store"])
     (record,) = (r for r in store.records() if r.kind == "translator")
-    stored = load_translator(store.folder("translator", record.key))
+    stored = load_translator(store.folder("translator", record.key), base)
     assert torch.equal(stored.up["gate_proj_a"][1], networks["gate_proj_1"].projector.post_A_linear.weight)
     rows = {(row["method"], row["split"]): row["questions"] for row in Catalogue(store).results()}
     assert rows == {("vanilla", "all"): 3, ("dyprag", "all"): 3}

@@ -1,0 +1,85 @@
+"""Learn a translator from documents and questions, measure what it makes recalled, and write its model card."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from prefect import State, flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from dyprag.config import PipelineConfig
+from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
+from storage.artifacts import Record
+from storage.catalogue import Work
+from tasks.learn import RecallJob, learn_translator, learned_key, measure_recall, recall_jobs, recalled
+from tasks.plan import Job
+
+
+@flow(
+    name="learn", flow_run_name="learn {config.learn.kind} translator",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
+)  # fmt: skip
+def learn(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+    """Train a translator without trained adapters, and measure fact recall on documents that it has not seen."""
+    return end_state(config, learn_and_measure(config))
+
+
+def learn_and_measure(config: PipelineConfig) -> list[Summary]:
+    """The work of the flow; gives the summaries of learning and of measuring."""
+    with stage(config, "learn") as run:
+        record = _learned(run)
+        learned = run.summary([record[0]])
+    with stage(config, "recall") as run:
+        jobs = recall_jobs(run.config, run.plan.model, record[1].key)
+        task = with_retries(measure_recall, run.config)
+        work = run.fan_out(jobs, run.stored("recall"), lambda group: task.submit(group[0], run.config))
+        measured = run.summary(work)
+        if not measured.failed:
+            _report(run, record[1], jobs)
+        return [learned, measured]
+
+
+def _learned(run: Stage) -> tuple[Work, Record]:
+    """The translator: found in the store, or trained."""
+    key = learned_key(run.config, run.plan.model)
+    if record := run.store.find("translator", key):
+        work = Work("translator", key, "cached")
+        run.catalogue.record_work(run.run_id, run.name, [work], [record])
+        return work, record
+    run.catalogue.record_work(run.run_id, run.name, [Work("translator", key, "waiting")])
+    result: Any = with_retries(learn_translator, run.config).submit(key, run.config).result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        run.catalogue.record_work(run.run_id, run.name, [failed_work(Job("translator", "", key), result)])
+        raise result
+    work = Work("translator", key, "done", attempts=1, seconds=result.seconds)
+    run.catalogue.record_work(run.run_id, run.name, [work], [result])
+    return work, result
+
+
+def _report(run: Stage, record: Record, jobs: list[RecallJob]) -> None:
+    """The model card, among the reports, and with the translator in the folder asked for."""
+    import torch
+
+    from dyprag.recall.benchmark import summarise
+    from dyprag.recall.card import model_card
+    from dyprag.translation import load_translator, save_translator
+    from tasks.work import base_model
+
+    summaries = summarise(row for job in jobs for row in recalled(run.store, job))
+    specific = {s.band: round(s.specific.difference, 1) for s in summaries if s.specific}
+    run.catalogue.note_measures(run.run_id, {"translator": record.key, "document_specific_recall": specific})
+    card = model_card(run.config, record.measures, record.seconds, summaries)
+    folder = run.store.root / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"translator-{record.key[:8]}.md").write_text(card, encoding="utf-8")
+    if run.config.learn.output is None:
+        return
+    output = Path(run.config.learn.output)
+    output.mkdir(parents=True, exist_ok=True)
+    translator = load_translator(run.store.open("translator", record.key), base_model(run.config))
+    with tempfile.TemporaryDirectory(dir=output.parent) as made:
+        save_translator(translator, Path(made), torch.bfloat16)
+        (Path(made) / "README.md").write_text(card, encoding="utf-8")
+        for file in Path(made).iterdir():
+            shutil.move(file, output / file.name)

@@ -1,0 +1,204 @@
+"""A translator learned from documents and questions, and how much of unseen documents it makes recalled."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from prefect import State, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+
+from dyprag.batching import compute
+from dyprag.config import LearnSettings, ModelSettings, PipelineConfig
+from dyprag.documents import content_key
+from dyprag.errors import OutOfMemory, is_out_of_memory
+from dyprag.prompts import PROMPTS_VERSION
+from dyprag.recall.lessons import Lesson
+from storage.artifacts import Record, Store
+from storage.tables import read_rows, write_rows
+from tasks.work import base_model, is_passing, one_document, reused
+
+if TYPE_CHECKING:
+    from dyprag.distillation import Learned
+    from dyprag.recall.benchmark import Condition, Recalled
+
+logger = logging.getLogger("dyprag.tasks")
+RECALL_VERSION = 1  # part of the keys of recall: raise it where it is measured otherwise
+LEARNING_VERSION = 1  # of learned translators: raise it where the same settings would give other weights
+CALIBRATED = 24  # training documents, and questions, that a fresh translator is calibrated on
+
+
+@dataclass(frozen=True)
+class RecallJob:
+    """One band of the benchmark under one condition. translator: its key, empty where the condition has none."""
+
+    document_id: str  # the job's name in the catalogue
+    key: str
+    band: str
+    condition: "Condition"
+    translator: str = ""
+    document_key: str = ""
+
+
+def lessons_key(lessons: Sequence[Lesson]) -> str:
+    """A name for lessons, by their texts and pairs."""
+    digests = [hashlib.blake2b(repr((x.document.passage, x.pairs)).encode(), digest_size=16) for x in lessons]
+    return content_key("lessons", [digest.hexdigest() for digest in digests])
+
+
+@lru_cache(maxsize=1)
+def lessons_of(settings: LearnSettings) -> tuple[Lesson, ...]:
+    """The training lessons, made once per process."""
+    from dyprag.recall.benchmark import training_lessons
+
+    return tuple(training_lessons(settings))
+
+
+@task(name="learn translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+def learn_translator(key: str, config: PipelineConfig) -> Record:
+    """Train a translator on lessons and store it with its learning curve; a training that was killed goes on from its
+    last checkpoint."""
+    from torch import nn
+
+    from dyprag.distillation import learn
+    from dyprag.prompts import question_prompt
+    from dyprag.translation import fresh_translator, save_translator
+
+    store, base, settings = Store(config.store), base_model(config), config.learn
+    lessons = lessons_of(settings)
+    progress: Any = create_progress_artifact(0, description="Learning a translator")
+    began = reported = perf_counter()
+
+    def on_step(step: int, losses: "Learned") -> None:
+        nonlocal reported
+        if perf_counter() - reported > 10 or step == settings.steps:
+            reported = perf_counter()
+            update_progress_artifact(progress, 100 * step / settings.steps)
+            logger.info("translator: step %d of %d, loss %.3f", step, settings.steps, losses.total)
+
+    def train() -> "tuple[nn.Module, list[Learned]]":
+        some = lessons[:: max(1, len(lessons) // CALIBRATED)][:CALIBRATED]
+        prompts = [base.tokenizer(lesson.document.passage)["input_ids"] for lesson in some]
+        prompts += [question_prompt(base.tokenizer, lesson.pairs[0].question) for lesson in some]
+        made = fresh_translator(base, settings, prompts)
+        return made, learn(base, made, lessons, settings, on_step, checkpoint)
+
+    checkpoint = store.checkpoint("translator", key)
+    try:
+        translator, curve = compute(train)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            "translator", f"the memory did not suffice for steps of {settings.documents} documents",
+            "Lower learn.documents, or use a machine with more memory.",
+        ) from None  # fmt: skip
+    last = curve[-100:]
+    measures = {
+        "steps": len(curve), "documents": len(lessons), "loss": sum(x.pred for x in last) / len(last),
+        "parameters": sum(parameter.numel() for parameter in translator.parameters()), "dtype": str(base.dtype),
+    }  # fmt: skip
+    record = Record("translator", key, [], settings.material(), seconds=perf_counter() - began, measures=measures)
+
+    def fill(folder: Path) -> None:
+        save_translator(translator, folder)
+        write_rows(folder / "curve.parquet", [{"step": i, **asdict(x)} for i, x in enumerate(curve, start=1)])
+
+    record = store.write(record, fill)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+@task(name="recall", task_run_name="recall {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Record]":
+    """Answer a band's questions under a condition and store what came back."""
+    from dyprag.recall.benchmark import Measurer, recall_bands
+
+    store = Store(config.store)
+    if record := store.find("recall", job.key):
+        return reused(record)
+    with one_document(job.document_id):
+        base, data = base_model(config), Path(config.learn.data) if config.learn.data else None
+        lessons = recall_bands(config.recall, data)[job.band]
+        translator = _translator(config.store, config.model, job.translator) if job.translator else None
+        measurer = Measurer(
+            base, translator, lessons_of(config.learn), config.lora, config.parametrize, config.recall, data
+        )
+        began = perf_counter()
+        found = compute(lambda: measurer.measure(job.band, lessons, job.condition))
+        rows = [_row(recalled, lessons) for recalled in found]
+        record = Record(
+            "recall", job.key, [job.translator] if job.translator else [], config.recall.material(),
+            seconds=perf_counter() - began,
+            measures={"band": job.band, "condition": job.condition, "questions": len(rows),
+                      "presence": sum(r.present for r in found) / max(1, len(found))},
+        )  # fmt: skip
+        return store.write(record, lambda folder: write_rows(folder / "answers.parquet", rows))
+
+
+@lru_cache(maxsize=1)
+def _translator(store_root: str, model: ModelSettings, key: str) -> Any:
+    from dyprag.translation import load_translator
+
+    base = base_model(PipelineConfig(model=model))
+    return compute(lambda: load_translator(Store(store_root).open("translator", key), base))
+
+
+def _row(recalled: "Recalled", lessons: Sequence[Lesson]) -> dict[str, Any]:
+    asked = recalled.asked
+    return {
+        "band": asked.band, "lesson": asked.lesson, "document": lessons[asked.lesson].document.passage,
+        "question": asked.question, "answers": list(asked.answers), "condition": recalled.condition,
+        "answer": recalled.answer, "present": recalled.present, "f1": recalled.f1,
+    }  # fmt: skip
+
+
+def recalled(store: Store, job: RecallJob) -> "list[Recalled]":
+    """What a job stored."""
+    from dyprag.recall.benchmark import Asked, Recalled
+
+    rows = read_rows(store.open("recall", job.key) / "answers.parquet")
+    return [
+        Recalled(Asked(r["band"], r["lesson"], r["question"], tuple(r["answers"])), r["condition"], r["answer"],
+                 r["present"], r["f1"])
+        for r in rows
+    ]  # fmt: skip
+
+
+def learned_key(config: PipelineConfig, model: dict[str, object]) -> str:
+    """The key of the translator that these settings give."""
+    settings = {"learn": config.learn.material(), "version": LEARNING_VERSION, "prompts": PROMPTS_VERSION, **model}
+    return content_key("translator", [lessons_key(lessons_of(config.learn))], settings)
+
+
+def recall_jobs(config: PipelineConfig, model: dict[str, object], translator: str) -> list[RecallJob]:
+    """All bands under all conditions."""
+    from dyprag.recall.benchmark import CONDITIONS, recall_bands
+
+    data = Path(config.learn.data) if config.learn.data else None
+    trained = {"lora": config.lora.material(), "parametrize": config.parametrize.material()}
+    jobs = []
+    for band, lessons in recall_bands(config.recall, data).items():
+        for condition in CONDITIONS:
+            if condition == "parametrized" and not config.recall.parametrized:
+                continue
+            uses = translator if condition in ("own", "wrong", "mean") else ""
+            settings: dict[str, object] = {
+                "condition": condition, "questions": config.recall.questions, "version": RECALL_VERSION,
+                "prompts": PROMPTS_VERSION, **model,
+            }  # fmt: skip
+            inputs = [lessons_key(lessons), uses]
+            if condition in ("generic", "parametrized"):
+                settings |= trained
+            if condition == "parametrized":
+                settings["documents"] = config.recall.parametrized
+            if condition in ("generic", "mean"):
+                inputs.append(lessons_key(lessons_of(config.learn)))
+            key = content_key("recall", inputs, settings)
+            jobs.append(RecallJob(f"{band} {condition}", key, band, condition, uses))
+    return jobs
