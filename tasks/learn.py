@@ -14,7 +14,14 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.batching import compute
-from dyprag.config import LearnSettings, ModelSettings, PipelineConfig
+from dyprag.config import (
+    LearnSettings,
+    LoraSettings,
+    ModelSettings,
+    ParametrizeSettings,
+    PipelineConfig,
+    RecallSettings,
+)
 from dyprag.documents import content_key
 from dyprag.errors import OutOfMemory, is_out_of_memory
 from dyprag.prompts import PROMPTS_VERSION
@@ -25,7 +32,7 @@ from tasks.work import base_model, is_passing, one_document, reused
 
 if TYPE_CHECKING:
     from dyprag.distillation import Learned
-    from dyprag.recall.benchmark import Condition, Recalled
+    from dyprag.recall.benchmark import Condition, Measurer, Recalled
 
 logger = logging.getLogger("dyprag.tasks")
 RECALL_VERSION = 1  # part of the keys of recall: raise it where it is measured otherwise
@@ -117,17 +124,16 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
 @task(name="recall", task_run_name="recall {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a band's questions under a condition and store what came back."""
-    from dyprag.recall.benchmark import Measurer, recall_bands
+    from dyprag.recall.benchmark import recall_bands
 
     store = Store(config.store)
     if record := store.find("recall", job.key):
         return reused(record)
     with one_document(job.document_id):
-        base, data = base_model(config), Path(config.learn.data) if config.learn.data else None
+        data = Path(config.learn.data) if config.learn.data else None
         lessons = recall_bands(config.recall, data)[job.band]
-        translator = _translator(config.store, config.model, job.translator) if job.translator else None
-        measurer = Measurer(
-            base, translator, lessons_of(config.learn), config.lora, config.parametrize, config.recall, data
+        measurer = _measurer(
+            config.store, config.model, config.learn, config.lora, config.parametrize, config.recall, job.translator
         )
         began = perf_counter()
         found = compute(lambda: measurer.measure(job.band, lessons, job.condition))
@@ -147,6 +153,21 @@ def _translator(store_root: str, model: ModelSettings, key: str) -> Any:
 
     base = base_model(PipelineConfig(model=model))
     return compute(lambda: load_translator(Store(store_root).open("translator", key), base))
+
+
+@lru_cache(maxsize=2)
+def _measurer(
+    store_root: str, model: ModelSettings, learn: LearnSettings, lora: LoraSettings, parametrize: ParametrizeSettings,
+    recall: RecallSettings, translator: str,
+) -> "Measurer":  # fmt: skip
+    """Kept, with the adapters of the controls that all bands share."""
+    from dyprag.recall.benchmark import Measurer
+
+    return Measurer(
+        base_model(PipelineConfig(model=model)),
+        _translator(store_root, model, translator) if translator else None,
+        lessons_of(learn), lora, parametrize, recall, Path(learn.data) if learn.data else None,
+    )  # fmt: skip
 
 
 def _row(recalled: "Recalled", lessons: Sequence[Lesson]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ with a wrong document's. What an adapter teaches of answers in general counts in
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, get_args
@@ -149,7 +150,7 @@ class Measurer:
             trained = self._trained([self._samples(lesson) for lesson in lessons[: self.settings.parametrized]])
             return lambda rows: trained.select([asked[row].lesson for row in rows])
         if condition in ("mean", "generic"):
-            one = self._mean() if condition == "mean" else self._generic()
+            one = self._mean if condition == "mean" else self._generic
             return lambda rows: one
         places = wrong_lessons(lessons, asked) if condition == "wrong" else [one.lesson for one in asked]
 
@@ -167,6 +168,7 @@ class Measurer:
         )
         return made
 
+    @cached_property
     def _mean(self) -> Adapters:
         """The mean of training documents' deltas."""
         return merge(self._translate(self.training[:AVERAGED]), "mean")
@@ -175,6 +177,7 @@ class Measurer:
         augmentation = Augmentation((lesson.document.text,), lesson.pairs)
         return document_samples(self.base, lesson.document, augmentation, "short", "closed-book")
 
+    @cached_property
     def _generic(self) -> Adapters:
         """One adapter trained on pairs of many training documents, in as many steps as one of a document takes."""
         lessons = [lesson for lesson in self.training if lesson.pairs][:64]
