@@ -9,14 +9,25 @@ from dyprag.errors import CorpusError
 from dyprag.recall.real import extracted_lessons, popqa_answers, popqa_lessons
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-COLUMNS = ("id subj prop obj subj_id prop_id obj_id s_aliases o_aliases s_uri o_uri s_wiki_title o_wiki_title s_pop o_pop "
-           "question possible_answers").split()  # fmt: skip
-RANKIN = ("George Rankin", "George James Rankin (1 May 1887 – 28 December 1957) was an Australian soldier and politician. "
-          "He served in both the House of Representatives and the Senate.")  # fmt: skip
-WALTON = ("Ada Walton", "Ada Walton (born 4 May 1931 in Leeds, England) is a British chemist and politician. She studied at "
-          "the University of Leeds and has lived in Edinburgh since 1970.")  # fmt: skip
-FILM = ("The Outlaw Express", "The Outlaw Express is a 1926 American silent western film directed by Leo D. Maloney and "
-        "starring Joan Renee and Melbourne MacDowell, and was shown in many towns.")  # fmt: skip
+COLUMNS = (
+    "id subj prop obj subj_id prop_id obj_id s_aliases o_aliases s_uri o_uri s_wiki_title o_wiki_title s_pop o_pop "
+    "question possible_answers"
+).split()
+RANKIN = (
+    "George Rankin",
+    "George James Rankin (1 May 1887 – 28 December 1957) was an Australian soldier and politician. He served in both "
+    "the House of Representatives and the Senate, representing the Country Party.",
+)
+WALTON = (
+    "Ada Walton",
+    "Ada Walton (born 4 May 1931 in Leeds, England) is a British chemist and politician. She studied at the University "
+    "of Leeds and has lived in Edinburgh since the year 1970.",
+)
+FILM = (
+    "The Outlaw Express",
+    "The Outlaw Express is a 1926 American silent western film directed by Leo D. Maloney and starring Joan Renee and "
+    "Melbourne MacDowell, and was shown in many towns.",
+)
 
 
 @pytest.fixture
