@@ -59,3 +59,52 @@ def test_a_document_s_adapter_answers_questions_about_it_that_the_bare_model_can
         return 100 * sum(scores) / len(scores)
 
     assert f1(PRAG(lambda _: trained.adapter, "sum")) >= f1(Vanilla()) + 20
+
+
+BIOGRAPHIES = tuple(
+    (name, f"{name} (born {day} in {place}) is {article} {nation} {work}. {rest}", work)
+    for name, day, place, article, nation, work, rest in (
+        (
+            "Ilse Marbrook",
+            "4 May 1931",
+            "Graz",
+            "an",
+            "Austrian",
+            "painter",
+            "Her work was shown in Linz and Salzburg.",
+        ),
+        ("Tomas Veldrin", "12 June 1950", "Lund", "a", "Swedish", "politician", "He has sat in parliament since 1988."),
+        ("Paula Krentz", "9 March 1944", "Bonn", "a", "German", "chemist", "She taught at two universities."),
+        ("Ewan Talbrook", "1 July 1962", "Leith", "a", "Scottish", "journalist", "He writes for a paper in Glasgow."),
+        ("Mirela Dantos", "30 August 1971", "Iasi", "a", "Romanian", "actress", "She is best known for two films."),
+        ("Hugo Pellarin", "2 April 1938", "Dijon", "a", "French", "composer", "He wrote four operas and a mass."),
+        ("Anders Lokke", "17 May 1980", "Bergen", "a", "Norwegian", "footballer", "He plays as a midfielder."),
+        ("Kaori Nishida", "8 October 1959", "Nara", "a", "Japanese", "novelist", "Her books have been translated."),
+    )
+)
+
+
+def test_the_packaged_translator_carries_a_document_into_an_adapter_and_another_one_s_does_not(base: BaseModel):
+    """Asked without the passage: the answer comes from the document's own adapter, not from a wrong document's."""
+    from dyprag.evaluation.metrics import answer_presence
+    from dyprag.generation import generate
+    from dyprag.model_files import learned_folder
+    from dyprag.prompts import question_prompt
+    from dyprag.translation import load_translator
+
+    folder = learned_folder("packaged", "smollm2-135m")
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 12e6
+    translator = load_translator(folder, base)
+    adapters = translator.translate(
+        translator.read(base, [f"{name}\n{text}" for name, text, _ in BIOGRAPHIES])
+    ).detach()
+    prompts = [question_prompt(base.tokenizer, f"What is {name}'s occupation?") for name, _, _ in BIOGRAPHIES]
+
+    def present(shift: int) -> int:
+        """Answers that come back with the adapter of the document so many places on."""
+        count = len(BIOGRAPHIES)
+        made = generate(base, prompts, Sampling(16), lambda rows: adapters.select([(r + shift) % count for r in rows]))
+        return sum(answer_presence(one.text, work) for one, (_, _, work) in zip(made, BIOGRAPHIES, strict=True))
+
+    assert present(0) >= 4
+    assert present(3) <= 1
