@@ -83,3 +83,4 @@ def _report(run: Stage, record: Record, jobs: list[RecallJob]) -> None:
         (Path(made) / "README.md").write_text(card, encoding="utf-8")
         for file in Path(made).iterdir():
             shutil.move(file, output / file.name)
+            (output / file.name).chmod(0o644)  # a safetensors file is written for its owner alone

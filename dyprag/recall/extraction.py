@@ -59,7 +59,9 @@ _GENRE = re.compile(
     r"|romance|mystery|animated|biographical|documentary|swashbuckler)) film\b",
     re.IGNORECASE,
 )
-_NO_CITY = frozenset("Castle Palace County Province Island Islands District Hospital Kingdom Empire".split())
+_NO_CITY = frozenset(
+    "Castle Palace House Manor County Province Island Islands District Hospital Kingdom Empire".split()
+)
 _SCHOOL = re.compile(
     r"(?:\w+ )?(?:attended|graduated from|was educated at|studied at) (?:the )?"
     r"((?:[A-Z][\w.'’-]+ )*(?:University|College|School|Institute|Academy|Conservatory|Conservatoire)"

@@ -1,140 +1,205 @@
-"""Real passages with questions: PopQA's own for tests, and for training questions that rules make from other passages.
+"""Real paragraphs as lessons: PopQA's to be asked about (§4.1), and others, apart from those, to train a translator on.
 
-What a test question of PopQA, HotpotQA or 2WikiMultihopQA is about is never trained on.
+A question is asked without its paragraph, so no paragraph that tells of a test question's subject may be trained on.
 """
 
 import csv
+import io
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
-from dyprag.documents import Document, QAPair
-from dyprag.errors import CorpusError
+from dyprag.corpus import read_documents, read_rows, read_text
+from dyprag.datasets import load_dataset
+from dyprag.datasets.factoid import POPQA
+from dyprag.datasets.files import Layout, find_file
+from dyprag.documents import Document, QAPair, Question
 from dyprag.recall.extraction import extracted_pairs
 from dyprag.recall.lessons import Lesson
+from dyprag.recall.wording import sentences
+from dyprag.retrieval.passages import read_passages
 
-WORDS = (20, 130)  # a passage's length; longer ones are cut at a sentence's end
+POPQA_PASSAGES = Layout("popqa", "passages.jsonl", "JSON lines of id, title and text")
+TWO_WIKI_PASSAGES = Layout("2wikimultihopqa", "passages.jsonl", "JSON lines of id, title and text")
+TWO_WIKI_QUESTIONS = Layout("2wikimultihopqa", "questions.jsonl", "JSON lines of question and answer")
+DPR = Layout("dpr", "psgs_w100.tsv", "tab-separated id, text and title, with a header")
+
+FEWEST_WORDS, MOST_WORDS, CUT_AT = 20, 160, 130  # words of a passage; a longer one is cut at a sentence's end
+FEWEST_PAIRS = 1
+_WORD = re.compile(r"\w+")
 
 
 def popqa_lessons(data: Path) -> list[Lesson]:
-    """PopQA's questions with the paragraphs that hold an answer to them: never trained on."""
-    answers = popqa_answers(data)
-    lessons = []
-    for document, questions in _popqa(data):
-        pairs = []
-        for question in questions:
-            held = [a for a in answers[question] if re.search(rf"\b{re.escape(a)}\b", document.text, re.IGNORECASE)]
-            if held:
-                pairs.append(QAPair(question, held[0], f"{document.title}: {held[0]}."))
-        if pairs:
-            lessons.append(Lesson(document, tuple(pairs)))
-    return lessons
+    """PopQA's questions by the paragraph that holds one of their answers, in the paragraphs' order.
+
+    A pair's answer is the canonical one; `popqa_answers` has all that are right. A question is with its subject's
+    paragraph, or one titled by an alias of its subject; it is left out where none of them holds an answer.
+
+    Args:
+        data: the folder that holds popqa/popQA.tsv and popqa/passages.jsonl.
+
+    Raises:
+        CorpusError: a file is missing or malformed.
+    """
+    documents, subjects = _popqa_documents(data), _subjects(data)
+    titled: dict[str, list[Document]] = {}
+    for document in documents:
+        titled.setdefault(document.title, []).append(document)
+    asked: dict[str, list[QAPair]] = {}
+    for question in _popqa_questions(data):
+        held = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, question.answers))})(?!\w)", re.IGNORECASE)
+        about = [document for title in subjects[question.id] for document in titled.get(title, ())]
+        holding = next((document for document in about if held.search(document.text)), None)
+        if holding is not None:
+            full = f"The answer to the question about {holding.title} is {question.answers[0]}."
+            asked.setdefault(holding.id, []).append(QAPair(question.question, question.answers[0], full))
+    return [Lesson(document, tuple(asked[document.id])) for document in documents if document.id in asked]
 
 
 def popqa_answers(data: Path) -> dict[str, tuple[str, ...]]:
-    """All answers that count as right, by question."""
-    return {row["question"]: tuple(json.loads(row["possible_answers"])) for row in _popqa_rows(data)}
-
-
-def _popqa_rows(data: Path) -> list[dict[str, str]]:
-    with _open(data / "popqa" / "popQA.tsv") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
-
-
-def _popqa(data: Path) -> Iterator[tuple[Document, list[str]]]:
-    asked: dict[str, list[str]] = {}
-    for row in _popqa_rows(data):
-        asked.setdefault(row["s_wiki_title"], []).append(row["question"])
-    with _open(data / "popqa" / "passages.jsonl") as file:
-        for line in file:
-            row = json.loads(line)
-            if row["title"] in asked:
-                yield Document(f"popqa-{row['id']}", row["text"], row["title"]), asked[row["title"]]
+    """All right answers by question, the canonical one first; of two subjects of one name, those of both."""
+    answers: dict[str, tuple[str, ...]] = {}
+    for question in _popqa_questions(data):
+        answers[question.question] = tuple(dict.fromkeys((*answers.get(question.question, ()), *question.answers)))
+    return answers
 
 
 def extracted_lessons(data: Path, seed: int, limit: int | None = None) -> list[Lesson]:
-    """Passages of the data sets, none of them about what a test question of PopQA, HotpotQA or 2WikiMultihopQA needs,
-    with questions that rules make of their sentences; in an order drawn by the seed."""
-    barred = _barred(data)
-    made, seen = [], set[str]()
-    for title, text in _passages(data):
-        name = _plain(title)
-        start = (name + text)[:80].casefold()
-        if start in seen or name.casefold() in barred or not name:
+    """Paragraphs that no test question is about, with at most nine pairs that rules find; in an order by the seed.
+
+    The paragraphs are those of 2WikiMultihopQA, DPR's file and HotpotQA's distractors. IIRC's are not taken, since all
+    are gold.
+
+    Args:
+        data: the folder that holds the sets' folders, as `popqa_lessons` takes it.
+        seed: of the order, wordings and blanks; a passage's pairs depend on it and on the passage only.
+        limit: take at most so many.
+
+    Raises:
+        CorpusError: a file is missing or malformed, also one that only says what to leave out.
+    """
+    held_out = _held_out(data)
+    passages = [passage for passage in _passages(data) if not held_out.touches(passage)]
+    random.Random(seed).shuffle(passages)
+    lessons: list[Lesson] = []
+    for passage in passages:
+        if limit is not None and len(lessons) >= limit:
+            break
+        found = extracted_pairs(passage, random.Random(f"{seed} {passage.key}"))
+        if len(found) >= FEWEST_PAIRS:
+            lessons.append(Lesson(passage, tuple(pair for _, pair in found)))
+    return lessons
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """What training must not tell of: `titles` as a passage's title, `names` of two words or more anywhere in it."""
+
+    titles: frozenset[str]
+    names: frozenset[str]
+    questions: tuple[str, ...]
+
+    def touches(self, passage: Document) -> bool:
+        forms = _forms(passage.title)
+        if forms & self.titles or _mentions(passage.passage, self.names):
+            return True
+        keys = [_key(form) for form in forms]
+        return any(key in question for question in self.questions for key in keys)
+
+
+def _held_out(data: Path) -> _HeldOut:
+    titles = [document.title for document in _popqa_documents(data)]
+    names: list[str] = []
+    for subject, *others in _subjects(data).values():
+        titles += [subject, *others]
+        names.append(subject)
+    hotpot = load_dataset("hotpotqa", data)
+    gold = {identity for question in hotpot.questions for identity in question.documents}
+    titles += [document.title for document in hotpot.documents if document.id in gold]
+    titles += [document.title for document in load_dataset("2wikimultihopqa", data).documents]
+    rows = read_rows(find_file(TWO_WIKI_QUESTIONS, data), TWO_WIKI_QUESTIONS.name)
+    asked = tuple(_key(str(row.get("question"))) for _, row in rows)
+    folded = frozenset(form for title in titles for form in _forms(title))
+    return _HeldOut(folded, frozenset(_key(name) for name in names if " " in name), asked)
+
+
+def _passages(data: Path) -> Iterator[Document]:
+    """Every passage at hand: tidied, cut, each once, none a list of links."""
+    hotpot = load_dataset("hotpotqa", data).documents
+    seen: set[tuple[str, str]] = set()
+    read = [passage for layout in (TWO_WIKI_PASSAGES, DPR) for passage in read_passages(find_file(layout, data))]
+    for passage in (*read, *hotpot):
+        text = _cut(_tidied(passage.text))
+        mark = (passage.title.casefold(), text[:60].casefold())
+        if mark in seen or len(text.split()) < FEWEST_WORDS or not passage.title or "may refer to" in text[:120]:
             continue
-        seen.add(start)
-        text = _cut(text)
-        if not WORDS[0] <= len(text.split()) <= WORDS[1]:
-            continue
-        document = Document(f"passage-{len(seen)}", text, title)
-        pairs = tuple(pair for _, pair in extracted_pairs(document, random.Random(f"{seed}/{start}")))
-        if pairs:
-            made.append(Lesson(document, pairs))
-    random.Random(seed).shuffle(made)
-    return made[:limit]
+        seen.add(mark)
+        yield replace(passage, id=f"passage-{len(seen)}", text=text)
 
 
-def _plain(title: str) -> str:
-    return re.sub(r"\s*\([^)]*\)\s*$", "", title).strip()
-
-
-def _barred(data: Path) -> set[str]:
-    """Titles that test questions are about."""
-    titles = {row[column] for row in _popqa_rows(data) for column in ("s_wiki_title", "subj")}
-    with _open(data / "popqa" / "passages.jsonl") as file:
-        titles |= {json.loads(line)["title"] for line in file}
-    with _open(data / "hotpotqa" / "hotpot_dev_distractor_v1.json") as file:
-        for row in json.load(file):
-            facts = row["supporting_facts"]
-            titles |= set(facts["title"]) if isinstance(facts, dict) else {fact[0] for fact in facts}
-    questions = []
-    with _open(data / "2wikimultihopqa" / "questions.jsonl") as file:
-        questions = [json.loads(line)["question"] for line in file]
-    words = " ".join(questions).casefold()
-    with _open(data / "2wikimultihopqa" / "passages.jsonl") as file:
-        titles |= {t for line in file if _plain(t := json.loads(line)["title"]).casefold() in words}
-    return {_plain(title).casefold() for title in titles} | {title.casefold() for title in titles}
-
-
-def _passages(data: Path) -> Iterator[tuple[str, str]]:
-    with _open(data / "2wikimultihopqa" / "passages.jsonl") as file:
-        for line in file:
-            row = json.loads(line)
-            yield row["title"], row["text"]
-    with _open(data / "hotpotqa" / "hotpot_dev_distractor_v1.json") as file:
-        for row in json.load(file):
-            context = row["context"]
-            pairs = zip(context["title"], context["sentences"], strict=True) if isinstance(context, dict) else context
-            for title, sentences in pairs:
-                yield title, "".join(sentences).strip()
-    with _open(data / "dpr" / "psgs_w100.tsv") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            yield row["title"], row["text"]
-
-
-def _open(path: Path) -> TextIO:
-    try:
-        return path.open(encoding="utf-8", newline="")
-    except OSError as error:
-        raise CorpusError(
-            f"data set {path}", f"it cannot be read ({error.strerror})", "Set learn.data to the data sets' folder."
-        ) from error  # fmt: skip
+def _tidied(text: str) -> str:
+    """The text with the spaces that its source lost or gained at brackets, hyphens and quotation marks set right."""
+    text = re.sub(r"(?<=\w)\( ?", " (", " ".join(text.split()))
+    text = re.sub(r"(?<=\w)- (?!(?:and|or|to)\b)(?=\w)", "-", text)
+    parts = text.split('"')
+    if len(parts) % 2 == 1:
+        for inside in range(1, len(parts), 2):
+            if parts[inside].startswith(" ") and not parts[inside - 1].endswith((" ", "(")):
+                parts[inside], parts[inside - 1] = parts[inside].lstrip(), f"{parts[inside - 1]} ".lstrip()
+    return '"'.join(parts)
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
-    if len(text.split()) <= WORDS[1]:
+    """A text of more than `MOST_WORDS`: as many of its sentences as have at most `CUT_AT` words, but at least one."""
+    if len(text.split()) <= MOST_WORDS:
         return text
-    kept = ""
-    for sentence in _sentences(text):
-        if len((kept + sentence).split()) > WORDS[1]:
+    kept: list[str] = []
+    count = 0
+    for sentence in sentences(text):
+        count += len(sentence.split())
+        if kept and count > CUT_AT:
             break
-        kept += sentence + " "
-    return kept.strip()
+        kept.append(sentence)
+    return " ".join(kept)
 
 
-def _sentences(text: str) -> list[str]:
-    return re.split(r"(?<=[a-z\d)\"’]\.) (?=[A-Z])", text)
+def _mentions(text: str, names: Collection[str], most_words: int = 8) -> bool:
+    words = _key(text).split()
+    grams = (" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, i + 1 + most_words))
+    return any(f" {gram} " in names for gram in grams)
+
+
+def _forms(title: str) -> set[str]:
+    """A title folded, and without its parenthesis."""
+    return {title.casefold().strip(), re.sub(r"\s*\([^)]*\)", "", title).casefold().strip()} - {""}
+
+
+def _key(text: str) -> str:
+    """Its words, folded, with a space around each: so that one text in another is whole words in it."""
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
+
+
+def _popqa_documents(data: Path) -> tuple[Document, ...]:
+    read = read_documents(str(find_file(POPQA_PASSAGES, data / "popqa")))
+    return tuple(replace(document, id=f"popqa-{document.id}") for document in read)
+
+
+def _popqa_questions(data: Path) -> tuple[Question, ...]:
+    return load_dataset(POPQA.name, data).questions
+
+
+def _subjects(data: Path) -> dict[str, tuple[str, ...]]:
+    """By question id: the subject, its article's title and its aliases."""
+    path = find_file(POPQA, data)
+    found = {}
+    for row in csv.DictReader(io.StringIO(read_text(path, POPQA.name)), delimiter="\t"):
+        try:
+            aliases = json.loads(row.get("s_aliases") or "[]")
+        except ValueError as error:
+            raise POPQA.wrong(f"{path} ({row['id']})", f"its 's_aliases' are not JSON ({error})") from error
+        names = (row.get("subj") or "", row.get("s_wiki_title") or "", *aliases)
+        found[row["id"]] = tuple(dict.fromkeys(name for name in names if name))
+    return found
