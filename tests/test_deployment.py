@@ -107,7 +107,7 @@ def test_every_flow_is_a_deployment_whose_form_has_descriptions_and_defaults(ser
     entrypoints = {deployment["entrypoint"] for deployment in deployments}
     declared = {d["entrypoint"] for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
     assert entrypoints == declared
-    assert len(declared) == 7
+    assert len(declared) == 8
     schema = deployments[0]["parameter_openapi_schema"]
     definitions = schema["definitions"]
     settings = definitions["PipelineConfig"]["properties"]
