@@ -227,7 +227,7 @@ def test_instructions_in_a_document_do_not_change_what_comes_out(made: Made, tex
         ({"response_format"}, 3),  # neither schema nor object
         ({"max_tokens"}, 2),
         ({"temperature"}, 2),
-        ({"seed", "temperature"}, 3),
+        pytest.param({"seed", "temperature"}, 3, id="seed and temperature"),
     ],
     ids=str,
 )
