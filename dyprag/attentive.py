@@ -162,30 +162,28 @@ class AttentiveTranslator(nn.Module):
     def calibrate(self, prompts: Sequence[Sequence[int]]) -> None:
         """Mean and spread of each layer's activations, so that keys ignore what all tokens have in common."""
         base, first = self.base, self.shape.first
-        read = [
-            base.model.get_decoder()(
-                input_ids=torch.tensor([list(prompt)], device=base.device), use_cache=False, output_hidden_states=True
-            ).hidden_states
-            for prompt in prompts
-        ]
-        for place, source in enumerate(self.shape.sources):
-            self.states_mean[place] = torch.cat([states[source][0, 1:].float() for states in read]).mean(0)
         seen: list[list[Tensor]] = [[] for _ in base.blocks]
         hooks = [
             block.register_forward_pre_hook(lambda _, args, at=at: at.append(args[0]))
             for block, at in zip(base.blocks, seen, strict=True)
         ]
         try:
-            for prompt in prompts:
-                base.model.get_decoder()(input_ids=torch.tensor([list(prompt)], device=base.device), use_cache=False)
+            read = [
+                base.model.get_decoder()(
+                    input_ids=torch.tensor([list(prompt)], device=base.device),
+                    use_cache=False, output_hidden_states=True,
+                ).hidden_states
+                for prompt in prompts
+            ]  # fmt: skip
         finally:
             for hook in hooks:
                 hook.remove()
+        # the first token is an attention sink, far from all others
+        for place, source in enumerate(self.shape.sources):
+            self.states_mean[place] = torch.cat([states[source][0, 1:].float() for states in read]).mean(0)
         for layer in range(first, self.shape.layers):
-            block: Any
-            # the first token is an attention sink, far from all others
             x = torch.cat([part[0, 1:] for part in seen[layer]])
-            block = base.blocks[layer]
+            block: Any = base.blocks[layer]
             gate, up = block.gate_proj(x), block.up_proj(x)
             inner = block.act_fn(gate) * up
             out = block.down_proj(inner)

@@ -6,7 +6,6 @@ answers with the passage in its prompt; asked about another document, it is to a
 All questions of a document stand in one row, behind the part of the prompt that they share, blind to each other.
 """
 
-import hashlib
 import logging
 import math
 import random
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +29,7 @@ from dyprag.models import BaseModel
 from dyprag.prompts import training_sample
 from dyprag.recall.lessons import Lesson
 from dyprag.samples import Sample
+from dyprag.translation import Translating
 
 logger = logging.getLogger("dyprag.distillation")
 MOST_READ = 30_000  # readings kept in memory
@@ -186,7 +186,8 @@ def learn(
     if checkpoint and (found := load_checkpoint(checkpoint, name, translator, optimizer)):
         curve = [Learned(**losses) for losses in found[0]["curve"]]
         logger.info("The training goes on from step %d.", len(curve))
-    library = _Library(base, translator, lessons)
+    reader = cast(Translating, translator)
+    library = _Library(base, reader, lessons)
     saved = time.monotonic()
     translator.train()
     while len(curve) < settings.steps:
@@ -194,7 +195,7 @@ def learn(
         for group in optimizer.param_groups:
             group["lr"] = rate(settings, step)
         with base.lock:
-            losses, total = lesson_loss(base, translator, lessons, draws(lessons, settings, step), settings, library)
+            losses, total = lesson_loss(base, reader, lessons, draws(lessons, settings, step), settings, library)
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(translator.parameters(), settings.clip)
@@ -219,7 +220,7 @@ def learn(
 class _Library:
     """Readings and samples of lessons, each made once; at most so many readings are kept."""
 
-    def __init__(self, base: BaseModel, translator: Any, lessons: Sequence[Lesson]) -> None:
+    def __init__(self, base: BaseModel, translator: Translating, lessons: Sequence[Lesson]) -> None:
         self.base, self.translator, self.lessons = base, translator, lessons
         self.read: dict[int, Any] = {}
 
@@ -238,8 +239,8 @@ class _Library:
 
 
 def lesson_loss(
-    base: BaseModel, translator: Any, lessons: Sequence[Lesson], rows: Sequence[Draw], settings: LearnSettings,
-    library: _Library,
+    base: BaseModel, translator: Translating, lessons: Sequence[Lesson], rows: Sequence[Draw],
+    settings: LearnSettings, library: _Library,
 ) -> tuple[Learned, Tensor]:  # fmt: skip
     """The losses of one step.
 
@@ -271,12 +272,11 @@ def lesson_loss(
     counts = mine.sum(), theirs.sum().clamp(min=1)
     towards = settings.lambda_teacher * mine / counts[0] + settings.lambda_unrelated * theirs / counts[1]
     found = token_losses(base, states, tree.targets, settings.lambda_pred * mine / counts[0], teacher, towards)
-    pred, near, away = (
-        (found.nll * mine).sum() / counts[0],
-        (found.kl * mine).sum() / counts[0],
-        (found.kl * theirs).sum() / counts[1],
-    )
-    return Learned(pred.item(), near.item(), away.item(), found.total.item()), found.total
+    pred, near, away = (found.nll * mine).sum(), (found.kl * mine).sum(), (found.kl * theirs).sum()
+    near *= settings.lambda_teacher > 0  # there was none to be near to
+    return Learned(
+        *(x.item() for x in (pred / counts[0], near / counts[0], away / counts[1], found.total))
+    ), found.total
 
 
 def _that_fit(samples: Sequence[Sample]) -> list[Sample]:
@@ -293,6 +293,5 @@ def _that_fit(samples: Sequence[Sample]) -> list[Sample]:
 
 def _name(base: BaseModel, translator: Any, lessons: Sequence[Lesson], settings: LearnSettings) -> str:
     """A name for the whole training: what it computes with, on, and in which order."""
-    texts = [hashlib.blake2b(repr((x.document.passage, x.pairs)).encode(), digest_size=16).hexdigest() for x in lessons]
     model = {"model": base.fingerprint, "dtype": str(base.dtype), "shape": asdict(translator.shape)}
-    return content_key("learning", texts, {**settings.material(), **model})
+    return content_key("learning", [lesson.key for lesson in lessons], {**settings.material(), **model})

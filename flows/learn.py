@@ -9,11 +9,9 @@ from prefect import State, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
-from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
+from flows.stage import Stage, Summary, end_state, stage, with_retries
 from storage.artifacts import Record
-from storage.catalogue import Work
 from tasks.learn import RecallJob, learn_translator, learned_key, measure_recall, recall_jobs, recalled
-from tasks.plan import Job
 
 
 @flow(
@@ -28,33 +26,18 @@ def learn(config: PipelineConfig = PipelineConfig()) -> State[Any]:
 def learn_and_measure(config: PipelineConfig) -> list[Summary]:
     """The work of the flow; gives the summaries of learning and of measuring."""
     with stage(config, "learn") as run:
-        record = _learned(run)
-        learned = run.summary([record[0]])
+        key = learned_key(run.config, run.plan.model)
+        task = with_retries(learn_translator, run.config)
+        work, record = run.make_one("translator", key, lambda: task.submit(key, run.config))
+        learned = run.summary([work])
     with stage(config, "recall") as run:
-        jobs = recall_jobs(run.config, run.plan.model, record[1].key)
-        task = with_retries(measure_recall, run.config)
-        work = run.fan_out(jobs, run.stored("recall"), lambda group: task.submit(group[0], run.config))
-        measured = run.summary(work)
+        jobs = recall_jobs(run.config, run.plan.model, record.key)
+        measure = with_retries(measure_recall, run.config)
+        asked = run.fan_out(jobs, run.stored("recall"), lambda group: measure.submit(group[0], run.config))
+        measured = run.summary(asked)
         if not measured.failed:
-            _report(run, record[1], jobs)
+            _report(run, record, jobs)
         return [learned, measured]
-
-
-def _learned(run: Stage) -> tuple[Work, Record]:
-    """The translator: found in the store, or trained."""
-    key = learned_key(run.config, run.plan.model)
-    if record := run.store.find("translator", key):
-        work = Work("translator", key, "cached")
-        run.catalogue.record_work(run.run_id, run.name, [work], [record])
-        return work, record
-    run.catalogue.record_work(run.run_id, run.name, [Work("translator", key, "waiting")])
-    result: Any = with_retries(learn_translator, run.config).submit(key, run.config).result(raise_on_failure=False)
-    if isinstance(result, BaseException):
-        run.catalogue.record_work(run.run_id, run.name, [failed_work(Job("translator", "", key), result)])
-        raise result
-    work = Work("translator", key, "done", attempts=1, seconds=result.seconds)
-    run.catalogue.record_work(run.run_id, run.name, [work], [result])
-    return work, result
 
 
 def _report(run: Stage, record: Record, jobs: list[RecallJob]) -> None:

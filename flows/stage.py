@@ -22,7 +22,7 @@ from dyprag.errors import Stopped, StoreError
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
 from tasks.evaluate import stored_corpus
-from tasks.plan import Plan
+from tasks.plan import Job, Plan
 
 logger = logging.getLogger("dyprag.flows")
 PREPARED = "corpus:"  # before the key of a corpus in the store
@@ -102,6 +102,22 @@ class Stage:
             return Work(job.document_id, job.key, "cached", job.document_key), [record]
 
         return find
+
+    def make_one(self, kind: str, key: str, submit: Callable[[], PrefectFuture[Any]]) -> tuple[Work, Record]:
+        """The one artifact of a stage: found in the store, or made by the task that `submit` submits; its error is
+        recorded and raised."""
+        if record := self.store.find(kind, key):
+            work = Work(kind, key, "cached")
+            self.catalogue.record_work(self.run_id, self.name, [work], [record])
+            return work, record
+        self.catalogue.record_work(self.run_id, self.name, [Work(kind, key, "waiting")])
+        result: Any = submit().result(raise_on_failure=False)
+        if isinstance(result, BaseException):
+            self.catalogue.record_work(self.run_id, self.name, [failed_work(Job(kind, "", key), result)])
+            raise result
+        work = Work(kind, key, "done", attempts=1, seconds=result.seconds)
+        self.catalogue.record_work(self.run_id, self.name, [work], [result])
+        return work, result
 
     def fan_out(
         self,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from prefect import State, flow
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
@@ -41,22 +42,13 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
                 "Run: dyprag parametrize, or --set corpus.held_out=0.",
             )
         key = translator_key(run, jobs)
-        work = Work("translator", key, "cached")
-        if record := run.store.find("translator", key):
-            run.catalogue.record_work(run.run_id, run.name, [work], [record])
-        else:
-            run.catalogue.record_work(run.run_id, run.name, [Work("translator", key, "waiting")])
+
+        def submit() -> PrefectFuture[Any]:
             if given:
-                future = take_given_translator.submit(key, run.config)
-            else:
-                future = with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
-            result: Any = future.result(raise_on_failure=False)
-            if isinstance(result, BaseException):
-                run.catalogue.record_work(run.run_id, run.name, [failed_work(Job("translator", "", key), result)])
-                raise result
-            record = result
-            work = Work("translator", key, "done", attempts=1, seconds=record.seconds)
-            run.catalogue.record_work(run.run_id, run.name, [work], [record])
+                return take_given_translator.submit(key, run.config)
+            return with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
+
+        work, _ = run.make_one("translator", key, submit)
         return [embedded, run.summary([work])]
 
 

@@ -13,7 +13,7 @@ from dyprag.errors import DocumentError
 from storage.artifacts import Record, Store
 from storage.tables import read_augmentation, read_embedding
 from tasks.plan import Job
-from tasks.work import base_model, ingested, is_passing, one_document
+from tasks.work import base_model, ingested, is_passing, one_document, stored_translator
 
 if TYPE_CHECKING:
     from dyprag.lora import Adapters
@@ -64,12 +64,11 @@ def _mean(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters
     from dyprag.attentive import AttentiveTranslator
     from dyprag.lora import load_peft, merge
     from dyprag.methods import mean_adapter
-    from dyprag.translation import load_translator
 
     store, base = Store(config.store), base_model(config)
     if not job.translator:
         return mean_adapter(load_peft(store.open("adapter", adapter.key)) for adapter, _ in job.pairs)
-    translator = load_translator(store.open("translator", job.translator), base)
+    translator = stored_translator(config.store, config.model, job.translator)
     with torch.inference_mode():
         if isinstance(translator, AttentiveTranslator):  # its A's have nothing in common: the mean of the deltas
             documents = ingested(config.store, corpus_key)

@@ -14,14 +14,14 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.batching import compute
-from dyprag.config import ModelSettings, PipelineConfig
+from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus, Document, Found, Question, Retrieved
 from dyprag.retrieval import Retriever, retriever_for
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus, read_embedding, write_rows
 from tasks.experiment import index_folder, open_passages
 from tasks.plan import LOOPING, distinct, family
-from tasks.work import base_model, is_passing, one_document, reused
+from tasks.work import base_model, is_passing, one_document, reused, stored_translator
 
 if TYPE_CHECKING:
     from dyprag.lora import Adapters
@@ -131,7 +131,7 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
         return methods.OneForAll(name, compute(lambda: _control(config.store, job.control)), combine, job.summed)
     if family(name).startswith("prag"):
         return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine)
-    translator = _translator(config.store, config.model, job.translator)
+    translator = stored_translator(config.store, config.model, job.translator)
 
     def translate(documents: Sequence[Document]) -> "Adapters":
         """From all of a document's tokens, or from its stored embedding, as the translator wants it."""
@@ -171,14 +171,6 @@ def _control(store_root: str, key: str) -> "Adapters":
     from dyprag.lora import load_peft
 
     return load_peft(Store(store_root).open("adapter", key))
-
-
-@lru_cache(maxsize=2)
-def _translator(store_root: str, model: ModelSettings, key: str) -> Any:
-    from dyprag.translation import load_translator
-
-    base = base_model(PipelineConfig(model=model))
-    return compute(lambda: load_translator(Store(store_root).open("translator", key), base))
 
 
 @lru_cache(maxsize=4096)

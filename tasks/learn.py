@@ -1,7 +1,5 @@
 """A translator learned from documents and questions, and how much of unseen documents it makes recalled."""
 
-import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -10,7 +8,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from prefect import State, task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.batching import compute
@@ -23,18 +20,24 @@ from dyprag.config import (
     RecallSettings,
 )
 from dyprag.documents import content_key
-from dyprag.errors import OutOfMemory, is_out_of_memory
 from dyprag.prompts import PROMPTS_VERSION
 from dyprag.recall.lessons import Lesson
 from storage.artifacts import Record, Store
 from storage.tables import read_rows, write_rows
-from tasks.work import base_model, is_passing, one_document, reused
+from tasks.work import (
+    base_model,
+    is_passing,
+    one_document,
+    reused,
+    stored_translator,
+    training_progress,
+    translator_memory,
+)
 
 if TYPE_CHECKING:
     from dyprag.distillation import Learned
     from dyprag.recall.benchmark import Condition, Measurer, Recalled
 
-logger = logging.getLogger("dyprag.tasks")
 RECALL_VERSION = 1  # part of the keys of recall: raise it where it is measured otherwise
 LEARNING_VERSION = 1  # of learned translators: raise it where the same settings would give other weights
 CALIBRATED = 24  # training documents, and questions, that a fresh translator is calibrated on
@@ -54,8 +57,7 @@ class RecallJob:
 
 def lessons_key(lessons: Sequence[Lesson]) -> str:
     """A name for lessons, by their texts and pairs."""
-    digests = [hashlib.blake2b(repr((x.document.passage, x.pairs)).encode(), digest_size=16) for x in lessons]
-    return content_key("lessons", [digest.hexdigest() for digest in digests])
+    return content_key("lessons", [lesson.key for lesson in lessons])
 
 
 @lru_cache(maxsize=1)
@@ -64,6 +66,14 @@ def lessons_of(settings: LearnSettings) -> tuple[Lesson, ...]:
     from dyprag.recall.benchmark import training_lessons
 
     return tuple(training_lessons(settings))
+
+
+@lru_cache(maxsize=1)
+def bands_of(settings: RecallSettings, data: str | None) -> dict[str, list[Lesson]]:
+    """The benchmark's documents by band, made once per process."""
+    from dyprag.recall.benchmark import recall_bands
+
+    return recall_bands(settings, Path(data) if data else None)
 
 
 @task(name="learn translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
@@ -78,33 +88,21 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
 
     store, base, settings = Store(config.store), base_model(config), config.learn
     lessons = lessons_of(settings)
-    progress: Any = create_progress_artifact(0, description="Learning a translator")
-    began = reported = perf_counter()
-
-    def on_step(step: int, losses: "Learned") -> None:
-        nonlocal reported
-        if perf_counter() - reported > 10 or step == settings.steps:
-            reported = perf_counter()
-            update_progress_artifact(progress, 100 * step / settings.steps)
-            logger.info("translator: step %d of %d, loss %.3f", step, settings.steps, losses.total)
+    tell = training_progress("Learning a translator", "loss")
+    began = perf_counter()
 
     def train() -> "tuple[nn.Module, list[Learned]]":
         some = lessons[:: max(1, len(lessons) // CALIBRATED)][:CALIBRATED]
         prompts = [base.tokenizer(lesson.document.passage)["input_ids"] for lesson in some]
         prompts += [question_prompt(base.tokenizer, lesson.pairs[0].question) for lesson in some]
         made = fresh_translator(base, settings, prompts)
-        return made, learn(base, made, lessons, settings, on_step, checkpoint)
+        return made, learn(
+            base, made, lessons, settings, lambda at, losses: tell(at, settings.steps, losses.total), checkpoint
+        )
 
     checkpoint = store.checkpoint("translator", key)
-    try:
+    with translator_memory(f"{settings.documents} documents", "Lower learn.documents"):
         translator, curve = compute(train)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            "translator", f"the memory did not suffice for steps of {settings.documents} documents",
-            "Lower learn.documents, or use a machine with more memory.",
-        ) from None  # fmt: skip
     last = curve[-100:]
     measures = {
         "steps": len(curve), "documents": len(lessons), "loss": sum(x.pred for x in last) / len(last),
@@ -124,14 +122,11 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
 @task(name="recall", task_run_name="recall {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a band's questions under a condition and store what came back."""
-    from dyprag.recall.benchmark import recall_bands
-
     store = Store(config.store)
     if record := store.find("recall", job.key):
         return reused(record)
     with one_document(job.document_id):
-        data = Path(config.learn.data) if config.learn.data else None
-        lessons = recall_bands(config.recall, data)[job.band]
+        lessons = bands_of(config.recall, config.learn.data)[job.band]
         measurer = _measurer(
             config.store, config.model, config.learn, config.lora, config.parametrize, config.recall, job.translator
         )
@@ -147,14 +142,6 @@ def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Re
         return store.write(record, lambda folder: write_rows(folder / "answers.parquet", rows))
 
 
-@lru_cache(maxsize=1)
-def _translator(store_root: str, model: ModelSettings, key: str) -> Any:
-    from dyprag.translation import load_translator
-
-    base = base_model(PipelineConfig(model=model))
-    return compute(lambda: load_translator(Store(store_root).open("translator", key), base))
-
-
 @lru_cache(maxsize=2)
 def _measurer(
     store_root: str, model: ModelSettings, learn: LearnSettings, lora: LoraSettings, parametrize: ParametrizeSettings,
@@ -165,7 +152,7 @@ def _measurer(
 
     return Measurer(
         base_model(PipelineConfig(model=model)),
-        _translator(store_root, model, translator) if translator else None,
+        stored_translator(store_root, model, translator) if translator else None,
         lessons_of(learn), lora, parametrize, recall, Path(learn.data) if learn.data else None,
     )  # fmt: skip
 
@@ -199,12 +186,11 @@ def learned_key(config: PipelineConfig, model: dict[str, object]) -> str:
 
 def recall_jobs(config: PipelineConfig, model: dict[str, object], translator: str) -> list[RecallJob]:
     """All bands under all conditions."""
-    from dyprag.recall.benchmark import CONDITIONS, recall_bands
+    from dyprag.recall.benchmark import CONDITIONS
 
-    data = Path(config.learn.data) if config.learn.data else None
     trained = {"lora": config.lora.material(), "parametrize": config.parametrize.material()}
     jobs = []
-    for band, lessons in recall_bands(config.recall, data).items():
+    for band, lessons in bands_of(config.recall, config.learn.data).items():
         for condition in CONDITIONS:
             if condition == "parametrized" and not config.recall.parametrized:
                 continue

@@ -1,24 +1,19 @@
 """Stage 2: the translator, trained on the doc-param pairs (§3.2)."""
 
-import logging
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.batching import compute
 from dyprag.config import PipelineConfig
-from dyprag.errors import OutOfMemory, is_out_of_memory
 from dyprag.model_files import learned_folder
 from storage.artifacts import Record, Store
 from storage.tables import read_augmentation, read_embedding, write_rows
 from tasks.plan import Job
-from tasks.work import base_model, ingested, is_passing
-
-logger = logging.getLogger("dyprag.tasks")
+from tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
 
 
 @task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
@@ -55,28 +50,15 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
     def train() -> tuple[Translator, list[Losses]]:
         data = [read(*jobs) for jobs in pairs]
         made = Translator.for_model(base, config.translator, lora.rank, lora.alpha, lora.seed)
-        return made, train_translator(base, made, data, config.translator, on_step, checkpoint)
+        return made, train_translator(
+            base, made, data, config.translator, lambda at, of, losses: tell(at, of, losses.total), checkpoint
+        )
 
     checkpoint = store.checkpoint("translator", key)
-    progress: Any = create_progress_artifact(0, description="Translator training")
-    began = reported = perf_counter()
-
-    def on_step(step: int, steps: int, losses: Losses) -> None:
-        nonlocal reported
-        if perf_counter() - reported > 10 or step == steps:
-            reported = perf_counter()
-            update_progress_artifact(progress, 100 * step / steps)
-            logger.info("translator: step %d of %d, L_align %.3f", step, steps, losses.total)
-
-    try:
+    tell = training_progress("Translator training", "L_align")
+    began = perf_counter()
+    with translator_memory(f"{config.translator.batch_size} samples", "Lower translator.batch_size"):
         translator, curve = compute(train)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            "translator", f"the memory did not suffice for steps of {config.translator.batch_size} samples",
-            "Lower translator.batch_size, or use a machine with more memory.",
-        ) from None  # fmt: skip
     parameters = sum(parameter.numel() for parameter in translator.parameters())
     looks = [losses.validation for losses in curve if losses.validation is not None]
     record = Record(

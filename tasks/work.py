@@ -1,12 +1,15 @@
 """What every task shares: its store, its corpus, its model, and how a document's error leaves it."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, wraps
+from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import State
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import task_run
 from prefect.states import Completed
 
@@ -18,6 +21,7 @@ from dyprag.models import BaseModel, load_model
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus
 
+logger = logging.getLogger("dyprag.tasks")
 P = ParamSpec("P")
 Made = TypeVar("Made")
 
@@ -44,6 +48,46 @@ def base_model(config: PipelineConfig) -> BaseModel:
 def _loaded(settings: ModelSettings) -> BaseModel:
     """Kept here as well as by `load_model`, so that whoever wants it does not wait for the model's busy thread."""
     return compute(lambda: load_model(settings.name, settings.dtype, settings.device))
+
+
+@once
+@lru_cache(maxsize=2)
+def stored_translator(store_root: str, model: ModelSettings, key: str) -> Any:
+    """A translator of the store on the model's device, loaded once per process."""
+    from dyprag.translation import load_translator
+
+    base = base_model(PipelineConfig(model=model))
+    return compute(lambda: load_translator(Store(store_root).open("translator", key), base))
+
+
+@contextmanager
+def translator_memory(steps: str, remedy: str) -> Iterator[None]:
+    """Let a translator's training that runs out of memory say what its steps were of, and the remedy."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            "translator", f"the memory did not suffice for steps of {steps}",
+            f"{remedy}, or use a machine with more memory.",
+        ) from None  # fmt: skip
+
+
+def training_progress(description: str, loss: str) -> Callable[[int, int, float], None]:
+    """A progress artifact of a translator's training, moved on and logged every ten seconds: call it with (step, steps,
+    loss)."""
+    progress: Any = create_progress_artifact(0, description=description)
+    reported = perf_counter()
+
+    def on_step(step: int, steps: int, value: float) -> None:
+        nonlocal reported
+        if perf_counter() - reported > 10 or step == steps:
+            reported = perf_counter()
+            update_progress_artifact(progress, 100 * step / steps)
+            logger.info("translator: step %d of %d, %s %.3f", step, steps, loss, value)
+
+    return on_step
 
 
 @lru_cache(maxsize=4)

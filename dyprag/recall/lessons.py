@@ -1,6 +1,8 @@
 """What a translator is trained on and asked about: documents with question-answer pairs."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from dyprag.documents import Document, QAPair
 
@@ -11,3 +13,9 @@ class Lesson:
 
     document: Document
     pairs: tuple[QAPair, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """A name for it by passage and pairs, whatever the document's id."""
+        content = repr((self.document.passage, self.pairs))
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
