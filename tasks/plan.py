@@ -110,11 +110,12 @@ class Plan:
 
     @cached_property
     def parametrized(self) -> list[Document]:
-        """The documents that get an adapter: all of them, but of an experiment only those that the translator is
-        trained on, if a method has one, and those found for the questions that a PRAG method answers."""
+        """The documents that get an adapter trained: all of them, but none where the translator comes from elsewhere
+        and no method is PRAG's, and of an experiment only those that the translator is trained on, if a method has one,
+        and those found for the questions that a PRAG method answers."""
         methods, corpus = self.methods, self.corpus
         if corpus.retrieved is None:
-            return self.documents
+            return self.documents if not self.config.translator.given or any(map(needs_adapters, methods)) else []
         wanted = set(corpus.alignment or ()) if any(map(needs_training_pairs, methods)) else set[str]()
         for method in filter(needs_adapters, methods):
             wanted |= {i for q in self.questions(method) for i, _ in corpus.retrieved.get(q.id, ())}
