@@ -150,6 +150,15 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
+def reads_tokens(folder: Path) -> bool:
+    """Whether a learned translator reads all tokens of a document, and so has no use for a stored embedding. What
+    cannot be parsed does not: whoever loads it says what is wrong with it."""
+    try:
+        return bool(json.loads((folder / "translator.json").read_text())["kind"] == "attentive")
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
 def learned_folder(name: str, model: str) -> Path:
     """The folder of a learned translator; 'packaged' stands for the one that comes with the package for a model."""
     return Path(__file__).parent / "translators" / model.replace("/", "_") if name == "packaged" else Path(name)

@@ -77,7 +77,8 @@ class Sources:
     def __init__(self, run: Stage) -> None:
         plan, store, methods = run.plan, run.store, run.plan.methods
         self.adapters = {d.key: key for d in plan.parametrized if store.find("adapter", key := plan.adapter_key(d))}
-        self.embeddings = {d.key: key for d in plan.documents if store.find("embedding", key := plan.embedding_key(d))}
+        embedded = plan.documents if plan.embedded else []
+        self.embeddings = {d.key: key for d in embedded if store.find("embedding", key := plan.embedding_key(d))}
         if not self.adapters and any(map(needs_adapters, methods)):
             raise StoreError(f"store {store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
         given = run.config.translator.given
@@ -88,7 +89,7 @@ class Sources:
                 raise StoreError(
                     f"store {store.root}", "the translator is not trained yet", "Run: dyprag train-translator."
                 )
-            if len(self.embeddings) < len(plan.documents):
+            if len(self.embeddings) < len(embedded):
                 raise StoreError(
                     f"store {store.root}", "not every document is embedded yet", "Run: dyprag train-translator."
                 )
@@ -262,7 +263,7 @@ def linked(plan: Plan, sources: Sources, job: AnswerJob) -> AnswerJob:
     if family(job.method).startswith("prag"):
         return replace(job, adapters={key: sources.adapters[key] for key in used if key in sources.adapters})
     if family(job.method).startswith("dyprag"):
-        embeddings = {key: sources.embeddings[key] for key in used}
+        embeddings = {key: sources.embeddings[key] for key in used} if plan.embedded else {}
         return replace(job, embeddings=embeddings, translator=sources.translator)
     return job
 
@@ -270,8 +271,7 @@ def linked(plan: Plan, sources: Sources, job: AnswerJob) -> AnswerJob:
 def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
     """The job under the key of its predictions."""
     settings, method = plan.config.evaluate, family(job.method)
-    parametric = bool(job.adapters or job.embeddings)
-    merge = (settings.prag_merge if method.startswith("prag") else settings.dyprag_merge) if parametric else ""
+    merge = (settings.prag_merge if method.startswith("prag") else settings.dyprag_merge) if job.parametric else ""
 
     def seen(found: Found) -> list[Any]:
         return [(plan.keys[i], round(score, 4) if merge == "weighted" else 0) for i, score in found]
@@ -279,7 +279,7 @@ def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
     in_prompt = job.method == "rag" or "-combine" in job.method
     parts = [
         str((q.id, q.dataset, q.question, q.answers, q.type, q.documents, q.chain_of_thought, q.believed,
-             seen(job.found[place]) if in_prompt or (parametric and not job.injected) else [],
+             seen(job.found[place]) if in_prompt or (job.parametric and not job.injected) else [],
              seen(job.injected[place]) if job.injected else []))
         for place, q in enumerate(batch)
     ]  # fmt: skip

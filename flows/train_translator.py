@@ -12,7 +12,7 @@ from flows.parametrize import adapter_jobs
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from storage.catalogue import Work
 from tasks.embed import embed_documents
-from tasks.plan import Job
+from tasks.plan import Job, draws_on_embeddings
 from tasks.train_translator import take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
@@ -28,12 +28,13 @@ def train_translator(config: PipelineConfig = PipelineConfig()) -> State[Any]:
 
 
 def train_on_corpus(config: PipelineConfig) -> list[Summary]:
-    """The work of the flow; gives the summaries of embedding and of training."""
-    with stage(config, "embed") as run:
-        corpus_key = run.require_corpus()
-        embedded = run.summary(_embed(run, corpus_key))
+    """The work of the flow; gives the summaries of embedding, where the translator draws on it, and of training."""
+    summaries = []
+    if draws_on_embeddings(config):
+        with stage(config, "embed") as run:
+            summaries.append(run.summary(_embed(run, run.require_corpus())))
     with stage(config, "train-translator") as run:
-        given = run.config.translator.given
+        corpus_key, given = run.require_corpus(), run.config.translator.given
         jobs = [] if given else translator_jobs(run)
         if not jobs and not given:
             raise StoreError(
@@ -49,7 +50,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
             return with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
 
         work, _ = run.make_one("translator", key, submit)
-        return [embedded, run.summary([work])]
+        return [*summaries, run.summary([work])]
 
 
 def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:

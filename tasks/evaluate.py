@@ -14,7 +14,7 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.batching import compute
-from dyprag.config import PipelineConfig
+from dyprag.config import ModelSettings, PipelineConfig
 from dyprag.documents import Corpus, Document, Found, Question, Retrieved
 from dyprag.retrieval import Retriever, retriever_for
 from storage.artifacts import Record, Store
@@ -57,6 +57,11 @@ class AnswerJob:
     document_key: str = ""
 
     @property
+    def parametric(self) -> bool:
+        """Whether it injects adapters of a question's documents."""
+        return bool(self.adapters or self.translator)
+
+    @property
     def inputs(self) -> list[str]:
         """Keys of the artifacts that it draws on."""
         return [*self.adapters.values(), *self.embeddings.values(), *filter(None, (self.translator, self.control))]
@@ -97,7 +102,7 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
     settings, base = config.evaluate, base_model(config)
     sampling = Sampling(answer_length(questions[0], config))
     answers = compute(lambda: method.answer(base, asked, sampling, settings.batch_size))
-    if not (job.adapters or job.embeddings):
+    if not job.parametric:
         return answers
     # what was injected is what an answer without passages in its prompt was made from
     return [replace(a, passages=a.passages or item.adapted) for a, item in zip(answers, asked, strict=True)]
@@ -136,10 +141,20 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
     def translate(documents: Sequence[Document]) -> "Adapters":
         """From all of a document's tokens, or from its stored embedding, as the translator wants it."""
         if isinstance(translator, AttentiveTranslator):
-            return translator.translate(translator.read(base_model(config), [d.passage for d in documents]))
+            readings = [_reading(config.store, config.model, job.translator, d.passage) for d in documents]
+            return translator.translate(readings)
         return translator.translate([_embedding(config.store, job.embeddings[d.key]) for d in documents])
 
     return methods.DyPRAG(translate, str(settings.dyprag_merge), combine)
+
+
+@lru_cache(maxsize=256)  # some 100 MB for SmolLM2-135M: documents are found for one question after the other
+def _reading(store_root: str, model: ModelSettings, translator: str, passage: str) -> Any:
+    """What an attentive translator needs of a document. Each is read by itself: in other company it would be padded,
+    and differ in its last bits from what a run that was stopped made of it."""
+    found = stored_translator(store_root, model, translator)
+    (reading,) = found.read(base_model(PipelineConfig(model=model)), [passage])
+    return reading
 
 
 @lru_cache(maxsize=2)

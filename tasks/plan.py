@@ -14,7 +14,7 @@ from dyprag.augmentation.prompt_files import prompt_file
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus, Document, Question, content_key
 from dyprag.errors import ConfigError
-from dyprag.model_files import learned_folder, model_fingerprint
+from dyprag.model_files import learned_folder, model_fingerprint, reads_tokens
 from dyprag.prompts import PROMPTS_VERSION
 from storage.artifacts import file_checksum
 
@@ -128,6 +128,11 @@ class Plan:
         return self.corpus.retrieved is None or any(method.startswith("dyprag") for method in self.methods)
 
     @cached_property
+    def embedded(self) -> bool:
+        """See `draws_on_embeddings`."""
+        return draws_on_embeddings(self.config)
+
+    @cached_property
     def keys(self) -> dict[str, str]:
         """Each document's key by its id."""
         return {document.id: document.key for document in self.corpus.documents}
@@ -212,6 +217,19 @@ def controls(method: str, kinds: Sequence[str]) -> list[str]:
     combined = "-combine" if method.endswith("-combine") else ""
     names = {"wrong": f"{method}-wrong", "mean": f"{method}-mean", "generic": f"generic{combined}", "zero": "zero"}
     return [names[kind] for kind in kinds if not (kind == "zero" and combined)]
+
+
+def draws_on_embeddings(config: PipelineConfig) -> bool:
+    """Whether DyPRAG does. With a translator that reads all tokens of a document it does not.
+
+    Raises:
+        ConfigError: the translator cannot be read.
+    """
+    learned = config.translator.learned
+    if learned is None:
+        return True
+    given_checksum(config)
+    return not reads_tokens(learned_folder(learned, config.model.name))
 
 
 def given_checksum(config: PipelineConfig) -> str:

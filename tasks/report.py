@@ -200,8 +200,8 @@ def _memory(store: Store, jobs: Sequence[AnswerJob]) -> dict[str, int]:
 
 
 def _bytes_per_document(store: Store, plan: Plan, jobs: Sequence[AnswerJob]) -> dict[str, float]:
-    """What must be stored to answer from a document: its text, its adapter, or its embedding and a share of the
-    translator."""
+    """What must be stored to answer from a document: its text, its adapter, or its embedding (its text, where the
+    translator reads that) and a share of the translator."""
     count = max(1, len(plan.documents))
     text = sum(len(d.passage.encode()) for d in plan.documents) / count
     used = {kind: {key for job in jobs for key in getattr(job, kind).values()} for kind in ("adapters", "embeddings")}
@@ -216,7 +216,8 @@ def _bytes_per_document(store: Store, plan: Plan, jobs: Sequence[AnswerJob]) -> 
     for method in dict.fromkeys(job.method for job in jobs):
         base = family(method).removesuffix("-combine")
         own = {"prag": size["adapters"], "dyprag": size["embeddings"] + share}.get(base, 0.0)
-        found[method] = own + (text if method in ("rag", *LOOPING) or "-combine" in method else 0.0)
+        reads = method in ("rag", *LOOPING) or "-combine" in method or (base == "dyprag" and not plan.embedded)
+        found[method] = own + (text if reads else 0.0)
     return found
 
 

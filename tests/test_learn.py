@@ -88,7 +88,8 @@ class TestFlow:
                          "controls": ["wrong"]},
         })  # fmt: skip
         assert pipeline(config, return_state=True).is_completed()
-        assert not {"augmentation", "adapter"} & {record.kind for record in Store(settings["store"]).records()}
+        kinds = {record.kind for record in Store(settings["store"]).records()}
+        assert not {"rewrites", "qa_pairs", "adapter", "embedding"} & kinds
         methods = {row["method"] for row in Catalogue(Store(settings["store"])).results()}
         assert {"vanilla", "dyprag", "dyprag-combine", "dyprag-wrong"} <= methods
 
