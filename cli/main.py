@@ -182,6 +182,26 @@ def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
 
 
 @app.command()
+def verify(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
+    """Check the bytes of every artifact, and that all the catalogue knows of are there. Changes nothing."""
+    with _errors():
+        from dataclasses import asdict
+
+        sound, faults = _catalogue(read_config(config, set_)).verify()
+        if json_:
+            print(json.dumps({"sound": sound, "faults": [asdict(fault) for fault in faults]}))
+        else:
+            print("Sound: " + (", ".join(f"{count} {kind}" for kind, count in sound.items()) or "none"))
+            if faults:
+                print()
+                rows = [[fault.kind, fault.key, fault.document_id, fault.reason] for fault in faults]
+                _print_table(["artifact", "key", "document", "fault"], rows)
+                print("\nRun the same command that made them again: these are made anew, and nothing else.")
+        if faults:
+            raise typer.Exit(1)
+
+
+@app.command()
 def report(
     run: Annotated[str | None, typer.Argument(help="A run's id, or its beginning. Empty: the last evaluation.")] = None,
     config: ConfigOption = None,

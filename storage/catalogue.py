@@ -11,6 +11,7 @@ rebuilt from the artifacts' records and the journal, and is when the file is mis
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,6 +114,16 @@ class Work:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """An artifact that is damaged or not there, and the document it is of, if it is of one."""
+
+    kind: str
+    key: str
+    document_id: str
+    reason: str
+
+
 Ended = tuple[Work, list[Record]]  # what became of a unit of work, and the artifacts it made or found
 
 
@@ -184,6 +195,25 @@ class Catalogue:
                 connection.executemany(
                     "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?, to_timestamp(?), ?, ?, ?)", rows
                 )
+
+    def verify(self) -> tuple[dict[str, int], list[Fault]]:
+        """How many artifacts of each kind are sound, and which are damaged, or known here and not on disk. Changes
+        nothing: a run makes again what it needs and does not find.
+
+        Raises:
+            StoreError: there is no catalogue.
+        """
+        known = {row["key"]: row for row in self.query("SELECT key, kind, document_id FROM artifacts ORDER BY created")}
+        sound: Counter[str] = Counter()
+        faults = []
+        for kind, key, reason in self.store.verify():
+            row = known.pop(key, {"document_id": ""})
+            if reason:
+                faults.append(Fault(kind, key, row["document_id"], reason))
+            else:
+                sound[kind] += 1
+        faults += [Fault(row["kind"], key, row["document_id"], "it is not there") for key, row in known.items()]
+        return dict(sound), faults
 
     def add_requests(self) -> None:
         """Rows for the answers of endpoints, from the journal, which is where they are for good."""

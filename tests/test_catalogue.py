@@ -1,6 +1,7 @@
 """The catalogue: what people ask it, one writer at a time, and rebuilt when it is gone."""
 
 import multiprocessing
+import shutil
 import subprocess
 import sys
 import time
@@ -52,6 +53,27 @@ def test_progress_counts_the_newest_run_of_each_stage(catalogue: Catalogue):
     partial = catalogue.query("SELECT document_id, reason FROM partial")
     assert partial == [{"document_id": "d", "reason": "1 of 3 qa pairs"}, {"document_id": "e", "reason": "0 of 1"}]
     assert catalogue.query("SELECT * FROM failures") == []
+
+
+def test_what_is_damaged_or_gone_is_told_and_left_as_it_is(catalogue: Catalogue, store: Store):
+    def fill(folder: Path) -> None:
+        (folder / "text").write_text("hello")
+
+    records = [store.write(Record("rewrites", f"{i:032x}", [], {}, "dk", f"doc{i}"), fill) for i in range(5)]
+    catalogue.add_artifacts(records)
+    assert catalogue.verify() == ({"rewrites": 5}, [])
+    folders = [store.folder(record.kind, record.key) for record in records]
+    (folders[0] / "text").write_text("jello")
+    (folders[1] / "text").write_text("hell")
+    (folders[2] / "record.json").unlink()
+    shutil.rmtree(folders[3])
+    sound, faults = catalogue.verify()
+    assert sound == {"rewrites": 1}
+    assert [(fault.document_id, fault.reason) for fault in faults] == [
+        ("doc0", "text has a wrong checksum"), ("doc1", "text is missing or truncated"),
+        ("doc2", "its record cannot be read"), ("doc3", "it is not there"),
+    ]  # fmt: skip
+    assert catalogue.verify() == (sound, faults)
 
 
 def test_a_later_outcome_replaces_an_earlier_one_of_the_same_run(catalogue: Catalogue):

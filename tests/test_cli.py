@@ -13,6 +13,9 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app, read_config
 from dyprag.errors import ConfigError
+from storage.artifacts import Record, Store
+from storage.catalogue import Catalogue
+from storage.tables import write_embedding
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +54,7 @@ def test_help_teaches_every_command():
         "evaluate",
         "ask",
         "status",
+        "verify",
         "report",
     ):
         assert command in text
@@ -125,6 +129,25 @@ def test_a_configuration_that_cannot_be_read_is_refused(tmp_path: Path):
 def test_status_and_report_before_a_run_say_what_to_do(config_file: Path):
     assert "Run the pipeline first: dyprag run." in one_error(dyprag("status", "-c", config_file))
     assert "dyprag run." in one_error(dyprag("report", "-c", config_file))
+
+
+def test_verify_names_the_documents_whose_artifacts_are_damaged(config_file: Path, settings: dict):
+    assert "Run the pipeline first: dyprag run." in one_error(dyprag("verify", "-c", config_file))
+    store = Store(settings["store"])
+    record = store.write(
+        Record("adapter", "ab" * 16, [], {}, "dk", "the lamp"), lambda folder: write_embedding(folder, [1])
+    )
+    catalogue = Catalogue(store)
+    catalogue.prepare()
+    whole = dyprag("verify", "-c", config_file)
+    assert (whole.exit_code, whole.output) == (0, "Sound: 1 adapter\n")
+    os.truncate(store.folder("adapter", record.key) / "embedding.parquet", 9)
+    damaged = dyprag("verify", "-c", config_file)
+    assert damaged.exit_code == 1
+    assert "the lamp" in damaged.output
+    assert "embedding.parquet is missing or truncated" in damaged.output
+    (fault,) = json.loads(dyprag("verify", "-c", config_file, "--json").output)["faults"]
+    assert (fault["key"], fault["document_id"]) == (record.key, "the lamp")
 
 
 def test_ask_before_a_run_and_with_an_unknown_method(config_file: Path):
