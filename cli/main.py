@@ -201,6 +201,23 @@ def verify(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
             raise typer.Exit(1)
 
 
+catalogue_app = typer.Typer(no_args_is_help=True, help="The DuckDB catalogue of the store.")
+app.add_typer(catalogue_app, name="catalogue")
+
+
+@catalogue_app.command()
+def rebuild(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
+    """Make it again from the artifacts on disk, and say what could not be made again."""
+    with _errors():
+        made = _catalogue(read_config(config, set_)).rebuild()
+        if json_:
+            print(json.dumps({"rows": made.rows, "lost": made.lost}))
+            return
+        _print_table(["table", "rows"], [[table, str(rows)] for table, rows in made.rows.items()])
+        for what in made.lost:
+            print(f"\nNot made again: {what}.")
+
+
 @app.command()
 def report(
     run: Annotated[str | None, typer.Argument(help="A run's id, or its beginning. Empty: the last evaluation.")] = None,

@@ -164,7 +164,7 @@ class Store:
             return self._checked(folder)
         except ArtifactError as error:
             logger.warning("%s It is moved to %s and made again.", error, self.root / "damaged")
-            self._set_aside(folder)
+            self.set_aside(folder)
             return None
 
     def open(self, kind: str, key: str) -> Path:
@@ -187,6 +187,10 @@ class Store:
                     yield Record(**json.loads(path.read_text()))
                 except (OSError, ValueError, TypeError):
                     logger.warning("%s cannot be read and is left out.", path)
+
+    def count(self) -> int:
+        """Of artifacts on disk, readable or not."""
+        return sum(1 for kind in KINDS for folder in (self.root / kind).glob("*/*") if folder.name[0] != ".")
 
     def verify(self) -> Iterator[tuple[str, str, str]]:
         """(kind, key, what is wrong with it) of every artifact, its bytes checked; nothing is wrong with most. Changes
@@ -226,11 +230,13 @@ class Store:
                 raise ArtifactError(f"artifact {folder}", f"{name} has a wrong checksum", "It needs no action.")
         return record
 
-    def _set_aside(self, folder: Path) -> None:
-        target = self.root / "damaged" / f"{folder.name}-{time.time_ns()}"
+    def set_aside(self, path: Path) -> Path:
+        """Move what is damaged out of the way; gives where it is then."""
+        target = self.root / "damaged" / f"{path.name}-{time.time_ns()}"
         target.parent.mkdir(exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # another process did it
-            os.rename(folder, target)
+            os.rename(path, target)
+        return target
 
 
 def file_checksum(path: Path) -> str:

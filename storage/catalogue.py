@@ -1,7 +1,7 @@
 """The DuckDB catalogue: which documents there are, what was made of each, what failed and why, and every result.
 
 One process writes, in short connections; others read. Everything but `work`, `runs`, `scores` and `results` can be
-rebuilt from the artifacts' records and the journal, and is when the file is missing.
+rebuilt from the artifacts' records and the journal, and is when the file is missing or `rebuild` is called.
 
     SELECT * FROM failures;      -- which documents failed, where and why
     SELECT * FROM progress;      -- per stage: done, partial, failed, waiting, cached
@@ -21,10 +21,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from dyprag.errors import StoreError
+from dyprag.errors import ArtifactError, StoreError
 from storage.artifacts import Record, Store
 from storage.journal import responses
+from storage.tables import read_corpus
 
+FROM_DISK = ("artifacts", "documents", "requests")
+TABLES = (*FROM_DISK, "runs", "work", "results", "scores")
 STAGES = ("ingest", "augment", "parametrize", "embed", "train-translator", "evaluate")
 
 SCHEMA = """
@@ -115,6 +118,14 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Rebuilt:
+    """Rows of each table after a rebuilding, and what could not be made again, in words."""
+
+    rows: dict[str, int]
+    lost: list[str]
+
+
+@dataclass(frozen=True)
 class Fault:
     """An artifact that is damaged or not there, and the document it is of, if it is of one."""
 
@@ -140,8 +151,54 @@ class Catalogue:
             connection.execute(SCHEMA)
             known = connection.execute("SELECT count(*) FROM artifacts").fetchone()
         if known == (0,):
-            self.add_artifacts(self.store.records())
-            self.add_requests()
+            self._fill()
+
+    def rebuild(self) -> Rebuilt:
+        """Make `artifacts`, `documents` and `requests` again from what is on disk, and keep the other tables. A file
+        that cannot be opened is moved to STORE/damaged, and its other tables are lost with it.
+
+        Raises:
+            StoreError: another process holds the file for too long.
+        """
+        lost = []
+        try:
+            with self._writing() as connection:
+                connection.execute("".join(f"DROP TABLE IF EXISTS {table} CASCADE;" for table in FROM_DISK) + SCHEMA)
+        except StoreError as error:
+            if "another process" in error.reason:
+                raise
+            aside = self.store.set_aside(self.path)
+            log = self.path.with_name(self.path.name + ".wal")
+            if log.exists():
+                self.store.set_aside(log)
+            reason = "the old file could not be opened and is now"
+            lost.append(
+                f"work, runs, scores and results: {reason} {aside}; `dyprag evaluate` scores the stored answers again"
+            )
+            with self._writing() as connection:
+                connection.execute(SCHEMA)
+        lost += self._fill()
+        counts = self.query(" UNION ALL ".join(f"SELECT '{t}' AS name, count(*) AS rows FROM {t}" for t in TABLES))
+        return Rebuilt({row["name"]: row["rows"] for row in counts}, lost)
+
+    def _fill(self) -> list[str]:
+        """Fill the tables that come from disk; gives what could not be read there."""
+        records = list(self.store.records())
+        self.add_artifacts(records)
+        self.add_requests()
+        lost = []
+        for record in records:
+            if record.kind == "corpus":
+                try:
+                    documents = read_corpus(self.store.open("corpus", record.key)).documents
+                except ArtifactError as error:
+                    lost.append(f"the documents of a corpus: {error}")
+                    continue
+                self.add_documents(record.key, [(d.key, d.id, d.title, len(d.text.split())) for d in documents])
+        unread = self.store.count() - len(records)
+        if unread:
+            lost.append(f"{unread} artifacts whose records cannot be read: see `dyprag verify`")
+        return lost
 
     def begin_run(self, run_id: str, flow: str, config: dict[str, Any]) -> None:
         """Note the start of a flow run with its full configuration. A retried run keeps its row."""
@@ -339,7 +396,7 @@ class Catalogue:
                     remedy = (
                         "Wait for that run to end, or stop it."
                         if busy
-                        else "Delete the file: the next run rebuilds it from the artifacts."
+                        else "Run: dyprag catalogue rebuild, which makes it again from the artifacts."
                     )
                     raise StoreError(f"catalogue {self.path}", reason, remedy) from error
                 time.sleep(0.05)

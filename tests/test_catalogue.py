@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from dyprag.documents import Corpus, Document
 from dyprag.errors import StoreError
 from storage.artifacts import Record, Store
 from storage.catalogue import STAGES, Catalogue, Work
+from storage.tables import write_corpus
 
 
 @pytest.fixture
@@ -92,6 +94,30 @@ def test_a_deleted_catalogue_is_rebuilt_from_the_artifacts(store: Store, catalog
     assert before[0]["document_id"] == "doc"
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_rebuilding_takes_what_is_on_disk_and_says_what_it_lost(store: Store, catalogue: Catalogue, damaged: bool):
+    corpus = Corpus((Document("a", "Two words", "T"), Document("b", "One more text")), ())
+    store.write(Record("corpus", "cc" * 16, [], {}), lambda folder: write_corpus(folder, corpus))
+    store.write(Record("adapter", "ab" * 16, [], {}, "dk", "a"), _write)
+    unread = store.write(Record("adapter", "cd" * 16, [], {}, "dk", "b"), _write)
+    (store.folder("adapter", unread.key) / "record.json").write_text("{")
+    catalogue.record_work("r1", "augment", [Work("a", "k", "done")], [Record("adapter", "ef" * 16, [], {})])
+    if damaged:
+        catalogue.path.write_bytes(b"not a database" * 1000)
+    made = catalogue.rebuild()
+    assert made.rows == {
+        "artifacts": 2, "documents": 2, "requests": 0, "runs": 0, "work": int(not damaged), "results": 0, "scores": 0,
+    }  # fmt: skip
+    assert catalogue.query("SELECT document_id, title, words FROM documents ORDER BY document_id") == [
+        {"document_id": "a", "title": "T", "words": 2}, {"document_id": "b", "title": "", "words": 3},
+    ]  # fmt: skip
+    assert made.lost[-1].startswith("1 artifacts whose records cannot be read")
+    assert [what.startswith("work, runs, scores and results") for what in made.lost] == [True] * damaged + [False]
+    assert len(list(store.root.glob("damaged/catalogue*"))) == damaged
+    assert catalogue.rebuild().rows == made.rows
+    catalogue.record_work("r2", "augment", [Work("b", "k", "done")])
+
+
 def _write(folder: Path) -> None:
     (folder / "x").write_bytes(b"12345")
 
@@ -103,7 +129,7 @@ def test_no_catalogue_yet_is_one_clear_error(store: Store):
 
 def test_a_damaged_catalogue_names_the_remedy(store: Store):
     store.catalogue_path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreError, match="Delete the file: the next run rebuilds it"):
+    with pytest.raises(StoreError, match="Run: dyprag catalogue rebuild"):
         Catalogue(store).query("SELECT 1")
 
 

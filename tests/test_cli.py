@@ -146,6 +146,9 @@ def test_verify_names_the_documents_whose_artifacts_are_damaged(config_file: Pat
     assert damaged.exit_code == 1
     assert "the lamp" in damaged.output
     assert "embedding.parquet is missing or truncated" in damaged.output
+    rebuilt = dyprag("catalogue", "rebuild", "-c", config_file)
+    assert rebuilt.exit_code == 0
+    assert "artifacts" in rebuilt.output
     (fault,) = json.loads(dyprag("verify", "-c", config_file, "--json").output)["faults"]
     assert (fault["key"], fault["document_id"]) == (record.key, "the lamp")
 
