@@ -148,7 +148,7 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
     return methods.DyPRAG(translate, str(settings.dyprag_merge), combine)
 
 
-@lru_cache(maxsize=256)  # some 100 MB for SmolLM2-135M: documents are found for one question after the other
+@lru_cache(maxsize=512)  # some 350 MB for SmolLM2-135M; methods and controls ask about the same documents
 def _reading(store_root: str, model: ModelSettings, translator: str, passage: str) -> Any:
     """What an attentive translator needs of a document. Each is read by itself: in other company it would be padded,
     and differ in its last bits from what a run that was stopped made of it."""
