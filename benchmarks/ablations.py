@@ -1,6 +1,6 @@
 """What a translator's parts are worth: variants trained alike for a few steps, asked as they learn.
 
-    python benchmarks/ablations.py DATA [VARIANT ...]     some 15 minutes a variant on two cores; all of them by default
+    python benchmarks/ablations.py DATA [VARIANT ...]     trains them (all by default): 15 to 45 minutes each
     python benchmarks/ablations.py                        draws the table and the picture of what is there
 
 DATA is the data sets' folder (see docs/translator.md). Trained on real passages alone; every 25 steps a slice of
@@ -28,7 +28,7 @@ from dyprag.translation import fresh_translator
 
 LOOK, ASKED, TOGETHER = 25, 80, 16
 COMMON: dict[str, Any] = {
-    "closed": 0, "open": 0, "real": 1200, "steps": 100, "documents": 8, "questions": 3, "learning_rate": 2e-3,
+    "closed": 0, "open": 0, "real": 1200, "steps": 250, "documents": 8, "questions": 3, "learning_rate": 2e-3,
     "warmup": 20, "decay": 0.5, "unrelated": 0.1,
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
