@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from dyprag.config import LearnSettings, RecallSettings
-from dyprag.distillation import Learned, grow, learn, recited
+from dyprag.distillation import Learned, calibration_prompts, grow, learn, recited
 from dyprag.models import BaseModel, load_model
-from dyprag.prompts import question_prompt, training_sample
+from dyprag.prompts import training_sample
 from dyprag.recall.benchmark import questions_of, recall_bands, training_lessons, wrong_lessons
 from dyprag.recall.lessons import Lesson
 from dyprag.samples import Sample
@@ -76,10 +76,7 @@ def train(base: BaseModel, name: str, data: Path) -> None:
     """Train one variant and note each look at it."""
     settings = LearnSettings.model_validate({**COMMON, **VARIANTS[name], "data": str(data)})
     lessons, test = training_lessons(settings), Test(base, data)
-    some = lessons[:: max(1, len(lessons) // 24)][:24]
-    prompts = [base.tokenizer(lesson.document.passage)["input_ids"] for lesson in some]
-    prompts += [question_prompt(base.tokenizer, lesson.pairs[0].question) for lesson in some]
-    translator = fresh_translator(base, settings, prompts)
+    translator = fresh_translator(base, settings, calibration_prompts(base, lessons))
     began, losses = perf_counter(), list[float]()
 
     def on_step(step: int, learned: Learned) -> None:

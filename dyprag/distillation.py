@@ -26,14 +26,23 @@ from dyprag.forward import token_losses
 from dyprag.injection import inject
 from dyprag.lora import Adapters
 from dyprag.models import BaseModel
-from dyprag.prompts import training_sample
+from dyprag.prompts import question_prompt, training_sample
 from dyprag.recall.lessons import Lesson
 from dyprag.samples import Sample
 from dyprag.translation import Translating
 
 logger = logging.getLogger("dyprag.distillation")
+CALIBRATED = 24  # documents, and questions, that a fresh translator is calibrated on
 MOST_READ = 30_000  # readings kept in memory
 MOST_ROW = 115  # tokens of a document's questions in a step, unless its first one is longer
+
+
+def calibration_prompts(base: BaseModel, lessons: Sequence[Lesson]) -> list[list[int]]:
+    """Token ids of some of the documents and of questions about them, spread over all: what a fresh translator is
+    calibrated on."""
+    some = lessons[:: max(1, len(lessons) // CALIBRATED)][:CALIBRATED]
+    prompts = [base.tokenizer(lesson.document.passage)["input_ids"] for lesson in some]
+    return prompts + [question_prompt(base.tokenizer, lesson.pairs[0].question) for lesson in some]
 
 
 @dataclass(frozen=True)

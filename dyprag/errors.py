@@ -58,6 +58,10 @@ class StoreError(DypragError):
     """A store folder or catalogue that cannot be read or written."""
 
 
+class CatalogueHeld(StoreError):
+    """The catalogue is sound, for all that is known, and another process holds it."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out: Python's, CUDA's or the CPU allocator's own wording."""
     return isinstance(error, MemoryError) or (

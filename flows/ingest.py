@@ -27,7 +27,7 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
             measures = {"documents": len(corpus.documents), "questions": len(corpus.questions)}
             record = Record("corpus", key, [], {"location": config.corpus.documents}, measures=measures)
             run.catalogue.add_artifacts([run.store.write(record, lambda folder: write_corpus(folder, corpus))])
-        run.catalogue.add_documents(key, [(d.key, d.id, d.title, len(d.text.split())) for d in corpus.documents])
+        run.catalogue.add_documents(key, corpus.documents)
         work = []
         for document in corpus.documents:
             if document.text:

@@ -190,20 +190,22 @@ class Store:
 
     def count(self) -> int:
         """Of artifacts on disk, readable or not."""
-        return sum(1 for kind in KINDS for folder in (self.root / kind).glob("*/*") if folder.name[0] != ".")
+        return sum(1 for _ in self._folders())
 
     def verify(self) -> Iterator[tuple[str, str, str]]:
         """(kind, key, what is wrong with it) of every artifact, its bytes checked; nothing is wrong with most. Changes
         nothing."""
+        for kind, folder in self._folders():
+            try:
+                self._checked(folder)
+                yield kind, folder.name, ""
+            except ArtifactError as error:
+                yield kind, folder.name, error.reason
+
+    def _folders(self) -> Iterator[tuple[str, Path]]:
+        """(kind, folder) of every artifact that is not being written just now."""
         for kind in KINDS:
-            for folder in sorted((self.root / kind).glob("*/*")):
-                if folder.name.startswith("."):  # being written
-                    continue
-                try:
-                    self._checked(folder)
-                    yield kind, folder.name, ""
-                except ArtifactError as error:
-                    yield kind, folder.name, error.reason
+            yield from ((kind, folder) for folder in sorted((self.root / kind).glob("*/*")) if folder.name[0] != ".")
 
     def sweep(self, older_than: float = 3600.0, checkpoints_older_than: float = 30 * 86400.0) -> None:
         """Remove what killed writers left behind, once it is an hour old and surely nobody's, and checkpoints that

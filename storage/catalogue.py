@@ -21,7 +21,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from dyprag.errors import ArtifactError, StoreError
+from dyprag.documents import Document
+from dyprag.errors import ArtifactError, CatalogueHeld, StoreError
 from storage.artifacts import Record, Store
 from storage.journal import responses
 from storage.tables import read_corpus
@@ -158,15 +159,15 @@ class Catalogue:
         that cannot be opened is moved to STORE/damaged, and its other tables are lost with it.
 
         Raises:
-            StoreError: another process holds the file for too long.
+            CatalogueHeld: another process holds the file for too long.
         """
         lost = []
         try:
             with self._writing() as connection:
                 connection.execute("".join(f"DROP TABLE IF EXISTS {table} CASCADE;" for table in FROM_DISK) + SCHEMA)
-        except StoreError as error:
-            if "another process" in error.reason:
-                raise
+        except CatalogueHeld:
+            raise
+        except StoreError:
             aside = self.store.set_aside(self.path)
             log = self.path.with_name(self.path.name + ".wal")
             if log.exists():
@@ -194,7 +195,7 @@ class Catalogue:
                 except ArtifactError as error:
                     lost.append(f"the documents of a corpus: {error}")
                     continue
-                self.add_documents(record.key, [(d.key, d.id, d.title, len(d.text.split())) for d in documents])
+                self.add_documents(record.key, documents)
         unread = self.store.count() - len(records)
         if unread:
             lost.append(f"{unread} artifacts whose records cannot be read: see `dyprag verify`")
@@ -231,13 +232,13 @@ class Catalogue:
         with self._writing() as connection:
             connection.execute("UPDATE runs SET finished = now(), state = ? WHERE run_id = ?", [state, run_id])
 
-    def add_documents(self, corpus_key: str, rows: Sequence[tuple[str, str, str, int]]) -> None:
-        """Rows of (document_key, document_id, title, words)."""
+    def add_documents(self, corpus_key: str, documents: Sequence[Document]) -> None:
+        """Rows for a corpus' documents."""
         with self._writing() as connection:
-            if rows:
+            if documents:
                 connection.executemany(
                     "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)",
-                    [[key, identity, corpus_key, title, words] for key, identity, title, words in rows],
+                    [[d.key, d.id, corpus_key, d.title, len(d.text.split())] for d in documents],
                 )
 
     def add_artifacts(self, records: Iterable[Record]) -> None:
@@ -391,14 +392,15 @@ class Catalogue:
                 return duckdb.connect(str(self.path), read_only=read_only)
             except duckdb.Error as error:
                 busy = "lock" in str(error).lower() or "different configuration" in str(error)
-                if not busy or time.monotonic() > deadline:
-                    reason = "another process holds it" if busy else f"it cannot be opened ({error})"
-                    remedy = (
-                        "Wait for that run to end, or stop it."
-                        if busy
-                        else "Run: dyprag catalogue rebuild, which makes it again from the artifacts."
-                    )
-                    raise StoreError(f"catalogue {self.path}", reason, remedy) from error
+                if not busy:
+                    raise StoreError(
+                        f"catalogue {self.path}", f"it cannot be opened ({error})",
+                        "Run: dyprag catalogue rebuild, which makes it again from the artifacts.",
+                    ) from error  # fmt: skip
+                if time.monotonic() > deadline:
+                    raise CatalogueHeld(
+                        f"catalogue {self.path}", "another process holds it", "Wait for that run to end, or stop it."
+                    ) from error
                 time.sleep(0.05)
 
 

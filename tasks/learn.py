@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 RECALL_VERSION = 1  # part of the keys of recall: raise it where it is measured otherwise
 LEARNING_VERSION = 1  # of learned translators: raise it where the same settings would give other weights
-CALIBRATED = 24  # training documents, and questions, that a fresh translator is calibrated on
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     last checkpoint."""
     from torch import nn
 
-    from dyprag.distillation import learn
-    from dyprag.prompts import question_prompt
+    from dyprag.distillation import calibration_prompts, learn
     from dyprag.translation import fresh_translator, save_translator
 
     store, base, settings = Store(config.store), base_model(config), config.learn
@@ -92,10 +90,7 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     began = perf_counter()
 
     def train() -> "tuple[nn.Module, list[Learned]]":
-        some = lessons[:: max(1, len(lessons) // CALIBRATED)][:CALIBRATED]
-        prompts = [base.tokenizer(lesson.document.passage)["input_ids"] for lesson in some]
-        prompts += [question_prompt(base.tokenizer, lesson.pairs[0].question) for lesson in some]
-        made = fresh_translator(base, settings, prompts)
+        made = fresh_translator(base, settings, calibration_prompts(base, lessons))
         return made, learn(
             base, made, lessons, settings, lambda at, losses: tell(at, settings.steps, losses.total), checkpoint
         )

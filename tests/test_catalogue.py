@@ -153,6 +153,9 @@ def test_a_catalogue_held_for_too_long_is_one_clear_error(catalogue: Catalogue):
         holder.stdout.readline()
         with pytest.raises(StoreError, match="another process holds it"):
             Catalogue(catalogue.store, wait_seconds=0.3).query("SELECT 1")
+        with pytest.raises(StoreError, match="another process holds it"):
+            Catalogue(catalogue.store, wait_seconds=0.3).rebuild()
+        assert not (catalogue.store.root / "damaged").exists()
         holder.kill()
 
 
