@@ -17,6 +17,7 @@ from flows.stage import Stage, Summary, end_state, stage, with_retries
 from storage.catalogue import Ended, Work
 from tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
 from tasks.plan import AugmentJob
+from tasks.telling import told
 
 MOST_TASKS = 2000  # of one run that a server takes in easily
 MOST_AHEAD = 512
@@ -47,7 +48,8 @@ def augment_corpus(config: PipelineConfig) -> Summary:
                 run.catalogue.add_requests()
         if rows := run.catalogue.augmentations([key for job in everything for key in job.products.values()]):
             table = augmentation_table(rows)
-            create_markdown_artifact(table, key="augmentation", description="What augmentation brought and took")
+            description = "What augmentation brought and took"
+            told(create_markdown_artifact, table, key="augmentation", description=description)
         return run.summary(work)
 
 

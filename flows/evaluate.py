@@ -25,6 +25,7 @@ from tasks.evaluate import AnswerJob, answer_batch, answer_length, passages_of
 from tasks.judge import judge_methods
 from tasks.plan import LOOPING, Plan, family, needs_adapters, needs_training_pairs
 from tasks.report import score_run, write_report
+from tasks.telling import told
 from tasks.thresholds import PUBLISHED, Threshold, choose_threshold
 
 logger = logging.getLogger("dyprag.flows")
@@ -62,8 +63,9 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
             score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, found, judgements)
             report = write_report(run.store, run.catalogue, run.run_id, run.config, {run.run_id: ""})
         summary = run.summary([*work, *lost])
-        create_markdown_artifact(report.markdown_with_pictures, key="report", description="Results of the evaluation")
-        create_table_artifact(report.rows, key="results", description="Scores by method and split")
+        description = "Results of the evaluation"
+        told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
+        told(create_table_artifact, report.rows, key="results", description="Scores by method and split")
         return summary
 
 

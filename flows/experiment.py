@@ -14,6 +14,7 @@ from flows.stage import PREPARED, Summary, completing, end_state, stage
 from storage.artifacts import Record, Store
 from tasks.experiment import store_experiment
 from tasks.report import write_report
+from tasks.telling import told
 
 
 @flow(name="experiment", flow_run_name="experiment {config.experiment.name}")
@@ -37,6 +38,6 @@ def experiment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
         with stage(prepared, "report") as run:
             report = write_report(run.store, run.catalogue, run.run_id, prepared, runs)
         description = "Results of the experiment"
-        create_markdown_artifact(report.markdown_with_pictures, key="report", description=description)
-        create_table_artifact(report.rows, key="results", description="Scores by data set, method and type")
+        told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
+        told(create_table_artifact, report.rows, key="results", description="Scores by data set, method and type")
     return end_state(config, summaries)

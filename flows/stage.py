@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prefect import State, Task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import create_table_artifact
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -23,6 +23,7 @@ from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
 from tasks.evaluate import stored_corpus
 from tasks.plan import Job, Plan
+from tasks.telling import progress, told
 
 logger = logging.getLogger("dyprag.flows")
 PREPARED = "corpus:"  # before the key of a corpus in the store
@@ -79,9 +80,10 @@ class Stage:
         failed = [item for item in work if item.state == "failed"]
         if failed:
             table = [{"document": w.document_id, "error": w.error_type, "message": w.error} for w in failed]
-            create_table_artifact(
-                table, key=f"{self.name}-failures", description="Failed; the next run tries them again"
-            )
+            told(
+                create_table_artifact, table, key=f"{self.name}-failures",
+                description="Failed; the next run tries them again",
+            )  # fmt: skip
             for item in failed:
                 logger.warning("%s: %s", self.name, item.error)
         partial = states.count("partial")
@@ -286,7 +288,7 @@ def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    artifact: Any = create_progress_artifact(0, description=name)
+    move = progress(name)
     done = 0
     shown = time.monotonic()
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
@@ -298,6 +300,6 @@ def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
             bar.advance(row, count)
             if done == total or time.monotonic() - shown > 5:
                 shown = time.monotonic()
-                update_progress_artifact(artifact, 100 * done / total)
+                move(100 * done / total)
 
         yield advance

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import State
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import task_run
 from prefect.states import Completed
 
@@ -20,6 +19,7 @@ from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, i
 from dyprag.models import BaseModel, load_model
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus
+from tasks.telling import progress
 
 logger = logging.getLogger("dyprag.tasks")
 P = ParamSpec("P")
@@ -77,14 +77,14 @@ def translator_memory(steps: str, remedy: str) -> Iterator[None]:
 def training_progress(description: str, loss: str) -> Callable[[int, int, float], None]:
     """A progress artifact of a translator's training, moved on and logged every ten seconds: call it with (step, steps,
     loss)."""
-    progress: Any = create_progress_artifact(0, description=description)
+    move = progress(description)
     reported = perf_counter()
 
     def on_step(step: int, steps: int, value: float) -> None:
         nonlocal reported
         if perf_counter() - reported > 10 or step == steps:
             reported = perf_counter()
-            update_progress_artifact(progress, 100 * step / steps)
+            move(100 * step / steps)
             logger.info("translator: step %d of %d, %s %.3f", step, steps, loss, value)
 
     return on_step

@@ -1,0 +1,55 @@
+"""Calls to the Prefect server that are only for people: artifacts, progress, names. None of them may fail the work."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import httpx
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+logger = logging.getLogger("dyprag.tasks")
+P = ParamSpec("P")
+Told = TypeVar("Told")
+AWAY = (httpx.HTTPError, PrefectException, OSError)  # a server that is not there, too busy, or in no state to answer
+QUIET = 60.0  # seconds for which a server that did not answer is left alone: each try holds the work up
+
+_asked_again_from = 0.0
+
+
+def told(call: Callable[P, Told], *arguments: P.args, **named: P.kwargs) -> Told | None:
+    """Make a call to the server that people alone have use for; None where the server is away.
+
+    The first such failure is logged; for a minute no other call is made then.
+    """
+    global _asked_again_from
+    if time.monotonic() < _asked_again_from:
+        return None
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):  # five of them wait for a minute
+            result = call(*arguments, **named)
+    except AWAY as error:
+        if not _asked_again_from:
+            logger.warning(
+                "The Prefect server does not answer (%s). The work goes on; what the UI shows of it will have gaps.",
+                type(error).__name__,
+            )
+        _asked_again_from = time.monotonic() + QUIET
+        return None
+    _asked_again_from = 0.0
+    return result
+
+
+def progress(description: str) -> Callable[[float], None]:
+    """A progress artifact in the UI; gives what moves it, called with a percentage."""
+    made: list[Any] = [told(create_progress_artifact, 0, description=description)]
+
+    def move(percent: float) -> None:
+        if made[0] is None:  # the server was away
+            made[0] = told(create_progress_artifact, percent, description=description)
+        else:
+            told(update_progress_artifact, made[0], percent)
+
+    return move
