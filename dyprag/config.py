@@ -363,6 +363,9 @@ class RecallSettings(Section):
     closed: int = Field(default=80, ge=0, description="Invented documents with facts of closed vocabularies.")
     open: int = Field(default=80, ge=0, description="Invented documents with new names, dates and numbers.")
     popqa: int = Field(default=250, ge=0, description="PopQA's paragraphs, where learn.data holds them.")
+    multihop: int = Field(
+        default=40, ge=0, description="Paragraphs of HotpotQA and of 2WikiMultihopQA each, where learn.data holds them."
+    )
     questions: int = Field(default=4, ge=1, description="At most so many questions about each document.")
     parametrized: int = Field(
         default=8, ge=0, description="Documents of each band that get an adapter of their own, trained: PRAG's ceiling."

@@ -12,7 +12,7 @@ from dyprag.documents import Document, QAPair
 from dyprag.errors import CorpusError
 from dyprag.recall.extraction import extracted_pairs
 from dyprag.recall.lessons import Lesson
-from dyprag.recall.real import extracted_lessons, popqa_answers, popqa_lessons
+from dyprag.recall.real import extracted_lessons, multihop_lessons, popqa_answers, popqa_lessons
 from dyprag.recall.wording import sentences
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -93,6 +93,21 @@ def pairs_of(title: str, text: str) -> dict[str, list[QAPair]]:
 
 def answers_of(title: str, text: str) -> dict[str, str]:
     return {rule: pairs[0].answer for rule, pairs in pairs_of(title, text).items() if rule != "cloze"}
+
+
+def test_multihop_paragraphs_are_those_of_the_test_questions_each_sentence_with_a_gap(data: Path):
+    lessons = multihop_lessons(data, 40, 2)
+    assert {lesson.document.title for lesson in lessons} == {"Gold", "Developed"}  # no distractor of HotpotQA
+    trained = {lesson.document.passage for lesson in extracted_lessons(data, 0)}
+    for lesson in lessons:
+        assert lesson.document.passage not in trained
+        assert 0 < len(lesson.pairs) <= 2
+        text = lesson.document.text
+        told = [pair.question.split(": ", 1)[1].removesuffix(" What is missing?") for pair in lesson.pairs]
+        filled = [gap.replace("___", pair.answer) for gap, pair in zip(told, lesson.pairs, strict=True)]
+        assert all(sentence in text for sentence in filled)
+        assert len(set(filled)) == len(filled)
+    assert [lesson.key for lesson in multihop_lessons(data, 1, 2)] == [lesson.key for lesson in lessons]
 
 
 def test_a_popqa_question_is_with_the_paragraph_that_holds_its_answer(data: Path) -> None:

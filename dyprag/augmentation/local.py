@@ -14,7 +14,7 @@ from functools import partial
 
 from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
-from dyprag.augmentation.questions import ask_prompt, is_sound, names_title, tidy
+from dyprag.augmentation.questions import ask_prompt, gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
 from dyprag.augmentation.spans import Candidate, candidates, sentences
 from dyprag.batching import Batcher
@@ -31,7 +31,6 @@ ALIKE = 0.85  # a sentence that is more like its original than this is tried aga
 BATCH = 32
 LEAST_LIKELIHOOD = -6.0  # mean log-likelihood below which the model does not find the answer in the passage
 LEAST_FLUENCY = -0.75  # mean log-likelihood below which a question is seldom in order
-_GAP = "{about}{gap} What is missing?"
 _REWRITE = "Sentence: {sentence}\nIn other words:"
 _REWRITE_EXAMPLES = "\n\n".join(
     f"{_REWRITE.format(sentence=sentence)} {rewrite}"
@@ -220,9 +219,7 @@ class LocalAugmenter:
             if new(scored.pair) and found:
                 chosen.append(scored)
         for span in spans:
-            about = f"{title}: " if title else ""
-            pair = QAPair(_GAP.format(about=about, gap=span.gap), span.answer, span.sentence)
-            if new(pair):
+            if new(pair := gap_pair(title, span)):
                 chosen.append(ScoredPair(pair, {"how": "gap"}))
         return chosen
 

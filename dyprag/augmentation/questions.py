@@ -2,6 +2,7 @@
 
 from dyprag.augmentation.english import LIGHT, NUMBERS, same_root
 from dyprag.augmentation.spans import WORD, Candidate
+from dyprag.documents import QAPair
 
 _HEAD = "About {title}\n{sentence}\n"
 _ASK = "Answer: {answer}\nQuestion: {question}"
@@ -52,6 +53,12 @@ def ask_prompt(title: str, candidate: Candidate, start: str) -> tuple[str, str]:
 def tidy(question: str) -> str:
     """A question without the spaces that a model puts before marks and endings."""
     return question.replace(" ?", "?").replace(" 's", "'s").replace(" ,", ",")
+
+
+def gap_pair(title: str, candidate: Candidate) -> QAPair:
+    """A candidate's sentence with a gap in the answer's place, as a question."""
+    about = f"{title}: " if title else ""
+    return QAPair(f"{about}{candidate.gap} What is missing?", candidate.answer, candidate.sentence)
 
 
 def names_title(question: str, title: str) -> bool:

@@ -25,7 +25,7 @@ from dyprag.parametrize import parametrize
 from dyprag.prompts import question_prompt
 from dyprag.recall.invented import invented_lessons
 from dyprag.recall.lessons import Lesson
-from dyprag.recall.real import extracted_lessons, popqa_answers, popqa_lessons
+from dyprag.recall.real import extracted_lessons, multihop_lessons, popqa_answers, popqa_lessons
 from dyprag.samples import Sample, document_samples
 
 Condition = Literal["own", "wrong", "mean", "generic", "zero", "passage", "parametrized"]
@@ -66,7 +66,7 @@ def training_lessons(settings: LearnSettings) -> list[Lesson]:
 
 
 def recall_bands(settings: RecallSettings, data: Path | None) -> dict[str, list[Lesson]]:
-    """Test documents by band: invented ones, and PopQA's paragraphs where the data sets are at hand."""
+    """Test documents by band: invented ones, and real paragraphs where the data sets are at hand."""
     bands = {
         "closed": invented_lessons("closed", settings.closed, TEST_SEED, "test"),
         "open": invented_lessons("open", settings.open, TEST_SEED, "test"),
@@ -75,6 +75,8 @@ def recall_bands(settings: RecallSettings, data: Path | None) -> dict[str, list[
         lessons = popqa_lessons(data)
         random.Random(TEST_SEED).shuffle(lessons)
         bands["popqa"] = lessons[: settings.popqa]
+    if data is not None and settings.multihop:
+        bands["multihop"] = multihop_lessons(data, settings.multihop, settings.questions)
     return {band: lessons for band, lessons in bands.items() if lessons}
 
 

@@ -14,6 +14,7 @@ COLUMNS = {
 }  # fmt: skip
 BANDS = {
     "closed": "invented, closed vocabulary", "open": "invented, new names and numbers", "popqa": "PopQA's paragraphs",
+    "multihop": "HotpotQA's and 2WikiMultihopQA's",
 }  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dyprag.augmentation.questions import gap_pair
+from dyprag.augmentation.spans import Candidate, candidates
 from dyprag.corpus import read_documents, read_rows, read_text
 from dyprag.datasets import load_dataset
 from dyprag.datasets.factoid import POPQA
@@ -65,6 +67,39 @@ def popqa_answers(data: Path) -> dict[str, tuple[str, ...]]:
     for question in _popqa_questions(data):
         answers[question.question] = tuple(dict.fromkeys((*answers.get(question.question, ()), *question.answers)))
     return answers
+
+
+def multihop_lessons(data: Path, limit: int, most: int) -> list[Lesson]:
+    """Paragraphs of HotpotQA's and 2WikiMultihopQA's test questions, with sentences with a gap, as augmentation asks
+    them too: the sets' own questions need two paragraphs each. In an order by chance, the same every time.
+
+    Args:
+        data: the folder that holds the sets' folders.
+        limit: take at most so many of each set.
+        most: pairs of each at most.
+
+    Raises:
+        CorpusError: a file is missing or malformed.
+    """
+    lessons: list[Lesson] = []
+    for name in ("hotpotqa", "2wikimultihopqa"):
+        loaded = load_dataset(name, data)
+        gold = {identity for question in loaded.questions for identity in question.documents}
+        documents = [one for one in loaded.documents if not gold or one.id in gold]  # 2WikiMultihopQA's are not named
+        documents = [replace(one, text=_cut(_tidied(one.text))) for one in documents]
+        asked = [Lesson(one, tuple(_gaps(one)[:most])) for one in documents]
+        asked = [lesson for lesson in asked if lesson.pairs]
+        random.Random(name).shuffle(asked)
+        lessons += asked[:limit]
+    return lessons
+
+
+def _gaps(document: Document) -> list[QAPair]:
+    """The best gap of each sentence, in the order of `candidates`."""
+    best: dict[str, Candidate] = {}
+    for found in candidates(document.title, document.text):
+        best.setdefault(found.sentence, found)
+    return [gap_pair(document.title, found) for found in best.values()]
 
 
 def extracted_lessons(data: Path, seed: int, limit: int | None = None) -> list[Lesson]:
