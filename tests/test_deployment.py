@@ -1,4 +1,4 @@
-"""A real server, a real worker: every flow is deployed, and a run from the API does what the command does."""
+"""A real server, a real worker: what `make deploy` makes there, and that a run from the API does what a call does."""
 
 import json
 import os
@@ -6,14 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import TEXTS, write_jsonl
 
 from dyprag.config import PipelineConfig
 from storage.artifacts import Store
@@ -36,18 +40,31 @@ def wait_for(what: str, check: Callable[[], bool], seconds: float = 180) -> None
 
 
 class Server:
-    """A Prefect server on loopback with a home of its own."""
+    """A Prefect server on loopback with a home of its own, and what is told to a webhook."""
 
     def __init__(self, home: Path) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}/api"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/api"
         self.environment = {
-            **os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_API_PORT": str(port), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "HF_HUB_OFFLINE": "1",
+            **os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": self.url, "HF_HUB_OFFLINE": "1",
+            "PREFECT_SERVER_API_PORT": str(self.port), "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
         }  # fmt: skip
         self.environment.pop("PREFECT_PROFILE", None)
         self.log = home / "server.log"
         self.processes: list[subprocess.Popen[bytes]] = []
+        told = self.told = []
+
+        class Webhook(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *arguments: object) -> None: ...
+
+        self.webhook = HTTPServer(("127.0.0.1", 0), Webhook)
+        threading.Thread(target=self.webhook.serve_forever, daemon=True).start()
 
     def start(self, *arguments: str) -> None:
         with self.log.open("ab") as output:
@@ -56,22 +73,29 @@ class Server:
                 stderr=subprocess.STDOUT, start_new_session=True,
             ))  # fmt: skip
 
-    def run(self, *arguments: str) -> str:
+    def deploy(self) -> str:
+        """`make deploy`, with this environment's programs in place of those of .venv."""
+        environment = {**self.environment, "PYTHONPATH": str(ROOT), "NOTIFY": self.hook, "VENV": "absent"}
         process = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments], cwd=ROOT, env=self.environment, capture_output=True,
-            text=True, check=False,
+            ["make", "deploy", f"BIN={Path(sys.executable).parent}", "-o", "absent/.installed", "-e"], cwd=ROOT,
+            env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert process.returncode == 0, process.stdout + process.stderr
-        return process.stdout
+        return process.stdout + process.stderr
 
-    def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    @property
+    def hook(self) -> str:
+        return f"http://127.0.0.1:{self.webhook.server_port}/a-secret"
+
+    def api(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
         request = urllib.request.Request(
             self.url + path,
             json.dumps(body).encode() if body is not None else None,
             {"Content-Type": "application/json"},
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or "null")
 
     def is_up(self) -> bool:
         try:
@@ -79,7 +103,14 @@ class Server:
         except OSError:
             return False
 
+    def deployment(self, name: str) -> Any:
+        return self.api(f"/deployments/name/{name}")
+
+    def automations(self) -> dict[str, Any]:
+        return {found["name"]: found for found in self.api("/automations/filter", {})}
+
     def stop(self) -> None:
+        self.webhook.shutdown()
         for process in self.processes:
             os.killpg(process.pid, signal.SIGTERM)
         for process in self.processes:
@@ -91,12 +122,12 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With all that `make deploy` makes on it."""
     server = Server(tmp_path_factory.mktemp("prefect"))
     server.start("server", "start")
     try:
         wait_for("the server", server.is_up)
-        server.run("work-pool", "create", "dyprag", "--type", "process")
-        server.run("--no-prompt", "deploy", "--all")
+        assert server.hook not in server.deploy(), "a webhook's URL is a secret"
         yield server
     finally:
         server.stop()
@@ -104,10 +135,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_every_flow_is_a_deployment_whose_form_has_descriptions_and_defaults(server: Server):
     deployments = server.api("/deployments/filter", {})
-    entrypoints = {deployment["entrypoint"] for deployment in deployments}
-    declared = {d["entrypoint"] for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
-    assert entrypoints == declared
-    assert len(declared) == 8
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert {(d["entrypoint"], d["name"]) for d in deployments} == {(d["entrypoint"], d["name"]) for d in declared}
+    files = {path.stem for path in (ROOT / "flows").glob("*.py") if "\n@flow(" in path.read_text()}
+    assert {d["entrypoint"].split(":")[1] for d in deployments} == files
+    assert len(deployments) == len(files) + 1  # the nightly one
+    for deployment in deployments:
+        assert "dyprag" in deployment["tags"]
+        assert deployment["description"]
+        assert deployment["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
     schema = deployments[0]["parameter_openapi_schema"]
     definitions = schema["definitions"]
     settings = definitions["PipelineConfig"]["properties"]
@@ -118,32 +154,91 @@ def test_every_flow_is_a_deployment_whose_form_has_descriptions_and_defaults(ser
     assert definitions["LoraSettings"]["properties"]["rank"]["default"] == 2
 
 
-def test_a_run_started_through_the_api_gives_the_artifacts_that_the_command_line_gives(
+def test_a_setting_that_does_not_exist_is_refused_before_a_run_is_made(server: Server):
+    deployment = server.deployment("pipeline/dyprag")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        server.api(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": {"lora": {"rnk": 4}}}})
+    assert refused.value.code == 409
+    assert "rnk" in refused.value.read().decode()
+
+
+def test_runs_on_the_pool_queue_and_the_nightly_schedule_is_off_until_it_is_switched_on(server: Server):
+    pool = server.api("/work_pools/dyprag")
+    assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
+    nightly = server.deployment("pipeline/nightly")
+    (schedule,) = nightly["schedules"]
+    assert (schedule["active"], schedule["schedule"]["cron"]) == (False, "0 2 * * *")
+
+    def planned() -> list[Any]:
+        wanted = {
+            "deployments": {"id": {"any_": [nightly["id"]]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        }
+        return list(server.api("/flow_runs/filter", wanted))
+
+    assert planned() == []
+    place = f"/deployments/{nightly['id']}/schedules/{schedule['id']}"
+    server.api(place, {"active": True}, "PATCH")
+    wait_for("the scheduler", lambda: len(planned()) > 0)
+    assert planned()[0]["expected_start_time"][11:16] == "02:00"
+    server.api(place, {"active": False}, "PATCH")
+    wait_for("its runs to go", lambda: planned() == [])
+
+
+def test_automations_are_made_once_and_keep_the_webhook(server: Server, monkeypatch: pytest.MonkeyPatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.automations import TELL, WATCH, create_automations
+
+    first = server.automations()
+    assert set(first) == {WATCH, TELL}
+    assert first[WATCH]["trigger"]["posture"] == "Proactive"
+    assert first[WATCH]["actions"][0]["state"] == "CRASHED"
+    assert first[TELL]["actions"][0]["type"] == "call-webhook"
+    server.api(f"/automations/{first[WATCH]['id']}", {"enabled": False}, "PATCH")
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        create_automations()
+    second = server.automations()
+    assert {found["id"] for found in second.values()} == {found["id"] for found in first.values()}
+    assert second[TELL]["actions"] == first[TELL]["actions"]
+    assert second[WATCH]["enabled"] is False, "what a person has switched off stays off"
+    assert server.hook not in json.dumps(server.api("/block_documents/filter", {}))
+
+
+def test_a_run_through_the_api_makes_what_a_call_makes_and_tells_of_a_failed_document(
     server: Server, tmp_path: Path, settings: dict[str, Any]
 ):
-    server.start("worker", "start", "--pool", "dyprag", "--type", "process")
-    deployment = next(d for d in server.api("/deployments/filter", {}) if d["entrypoint"].endswith(":pipeline"))
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.pipeline import pipeline
+
+    rows = [{"id": "hollow", "text": " "}, *({"id": i, "text": text} for i, text in TEXTS.items())]
+    settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
+    settings["evaluate"] |= {"methods": ["rag", "dyprag"]}
+    settings["run"] |= {"on_failures": "complete"}
+    server.start("worker", "start", "--pool", "dyprag")
+    deployment = server.deployment("pipeline/dyprag")
     run = server.api(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": settings}})
+    with temporary_settings({PREFECT_API_URL: server.url}):  # at the same time, into a store of its own
+        pipeline(PipelineConfig.model_validate({**settings, "store": str(tmp_path / "other")}), return_state=True)
 
     def ended() -> bool:
         return server.api(f"/flow_runs/{run['id']}")["state_type"] in ("COMPLETED", "FAILED", "CRASHED")
 
-    wait_for("the flow run", ended, seconds=300)
+    wait_for("the flow run", ended)
     state = server.api(f"/flow_runs/{run['id']}")["state"]
-    assert state["type"] == "COMPLETED", f"{state}\n{server.log.read_text()[-5000:]}"
+    assert state["name"] == "CompletedWithFailures", f"{state}\n{server.log.read_text()[-5000:]}"
     from_worker = {record.key: record.kind for record in Store(settings["store"]).records()}
-
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({**settings, "store": str(tmp_path / "other")}))
-    command = subprocess.run(
-        [sys.executable, "-m", "cli.main", "run", "--config", str(config)], cwd=ROOT, env=server.environment,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert command.returncode == 0, command.stderr
-    from_command = {record.key: record.kind for record in Store(tmp_path / "other").records()}
-    assert from_worker == from_command
+    from_call = {record.key: record.kind for record in Store(tmp_path / "other").records()}
+    assert from_worker == from_call
 
     names = {task["name"] for task in server.api("/task_runs/filter", {"limit": 200})}
     assert {"augment lamp", "parametrize bridge", "evaluate rag, questions 1 to 3"} <= names
     report = server.api("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["report"]}}})[0]
-    assert "vanilla" in report["data"]
+    assert "dyprag" in report["data"]
+
+    wait_for("the webhook to be called", lambda: len(server.told) > 0)
+    (told,) = server.told  # once, and not for every stage, nor for the run that somebody watches in a terminal
+    assert "CompletedWithFailures" in told
+    assert "1 failed" in told
+    assert run["id"] in told
