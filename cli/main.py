@@ -387,18 +387,17 @@ def _flow(name: str) -> Callable[..., Any]:
 def _check_before_work(name: str, config: PipelineConfig) -> None:
     """Find what would stop the run before a server is started for it."""
     from dyprag.augmentation.prompt_files import VARIABLES, prompt_file
-    from dyprag.corpus import load_corpus
+    from dyprag.corpus import check_corpus
     from dyprag.models import check_model
     from storage.artifacts import Store
     from tasks.augment import endpoint_key
     from tasks.experiment import check_experiment
     from tasks.plan import given_checksum
 
-    corpus = config.corpus
     if name == "experiment":
         check_experiment(config.resolved())
-    else:
-        load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
+    elif name in ("ingest", "pipeline"):
+        check_corpus(config.corpus.documents, config.corpus.questions)
     Store(config.store)
     if name not in ("ingest", "augment") or (name == "augment" and config.augment.backend == "local"):
         check_model(config.model.name)

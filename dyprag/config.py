@@ -66,7 +66,8 @@ class CorpusSettings(Section):
 
     documents: str = Field(
         default="demo",
-        description="A JSONL file (id, text, optional title), a folder of .txt and .md files, or 'demo'.",
+        description="A folder (.txt, .md, .html, .pdf), a JSONL, Parquet, CSV or TSV file (id, text, optional title), "
+        "a glob, a URL of any of these such as s3://bucket/folder, or 'demo'.",
     )
     questions: str | None = Field(
         default=None,

@@ -1,6 +1,6 @@
-"""Read a user's documents and questions: JSONL files, folders of text, or the demo that ships with the project.
+"""Read a user's documents and questions, or the demo that ships with the project.
 
-What makes the whole file unusable is one error up front; a document without text is its own failure, later.
+What makes a whole corpus unusable is one error up front; a document that cannot be read is its own failure, later.
 """
 
 import json
@@ -9,8 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dyprag.documents import Corpus, Document, Question
+from dyprag.documents import Corpus, Document, Question, Unread
 from dyprag.errors import CorpusError
+from dyprag.locations import documents_at, whole
 
 DEMO = "demo"
 
@@ -38,10 +39,10 @@ class Shelf:
 
     def put(self, title: str, text: str, name: str = "") -> str:
         """Add a document unless it is there; gives its id: its name, or else its title, with ' (2)' where taken."""
-        title, text = _whole(title), _whole(text)
+        title, text = whole(title), whole(text)
         if (title, text) in self._ids:
             return self._ids[title, text]
-        identity = wanted = _whole(name) or title or "untitled"
+        identity = wanted = whole(name) or title or "untitled"
         while identity in self._documents:
             self._copies[wanted] = self._copies.get(wanted, 1) + 1
             identity = f"{wanted} ({self._copies[wanted]})"
@@ -56,8 +57,7 @@ def load_corpus(
     """Read documents and questions.
 
     Args:
-        documents: a JSONL file of objects with `id`, `text` and an optional `title`; a folder whose .txt and .md files
-            are documents named by their path; or "demo".
+        documents: where they are, see `documents_at`; or "demo".
         questions: a JSONL file of objects with `question`, `answer` (a string, or a list with aliases), and optional
             `id`, `documents` (ids that hold the answer), `passages` (texts that hold it, see `read_questions`) and
             `type`; "demo"; or None. The demo corpus brings its own.
@@ -65,46 +65,63 @@ def load_corpus(
         max_questions: take at most so many questions about each document, or set of documents.
 
     Raises:
-        CorpusError: missing, empty, not UTF-8, not JSON, lacking a field, or with an id that occurs twice.
+        CorpusError: no document can be read, or the questions cannot be: missing, not UTF-8, not JSON, lacking a field,
+            or with an id that occurs twice.
     """
     if documents == DEMO and questions is None:
         questions = DEMO
-    shelf = Shelf(read_documents(documents))
-    if not shelf.documents[:max_documents]:
-        raise CorpusError(f"corpus {documents}", "it holds no document", "Put documents in it, or name another corpus.")
-    asked: tuple[Question, ...] = ()
-    if questions is not None:
-        asked = read_questions(questions, shelf)
-        require_documents(questions, asked, shelf)
+    first: list[Document] = []
+    unread: list[Unread] = []
+    for found in documents_at(_demo(documents, "documents.jsonl")):
+        first.append(found) if isinstance(found, Document) else unread.append(found)
+        if questions is None and len(first) == max_documents:
+            break
+    if not first:
+        raise _nothing_read(documents, unread)
+    if questions is None:
+        return Corpus(tuple(first), unread=tuple(unread))
+    shelf = Shelf(first)
+    asked = read_questions(questions, shelf)
+    require_documents(questions, asked, shelf)
     read = shelf.documents[:max_documents]
     known = {document.id for document in read}
     asked = tuple(question for question in asked if set(question.documents) <= known)
     if max_questions is not None:
         asked = tuple(_first_of_each(asked, max_questions))
-    return Corpus(read, asked)
+    return Corpus(read, asked, unread=tuple(unread))
+
+
+def check_corpus(documents: str, questions: str | None = None) -> None:
+    """Find out early whether there is a document to be read, and whether the questions can be.
+
+    Raises:
+        CorpusError: see `load_corpus`; which documents the questions name is not looked at.
+    """
+    unread = []
+    for found in documents_at(_demo(documents, "documents.jsonl")):
+        if isinstance(found, Document):
+            break
+        unread.append(found)
+    else:
+        raise _nothing_read(documents, unread)
+    if questions is not None:
+        read_questions(questions, Shelf())
 
 
 def read_documents(location: str) -> tuple[Document, ...]:
-    """The documents of a JSONL file or a folder, as `load_corpus` takes them; none where it is empty."""
-    path = _located(location, "documents.jsonl", "corpus")
-    if path.is_dir():
-        files = sorted(file for suffix in ("*.txt", "*.md") for file in path.rglob(suffix))
-        return tuple(
-            Document(str(file.relative_to(path)), read_text(file, "corpus").strip(), file.stem) for file in files
-        )
-    documents: dict[str, Document] = {}
-    for number, row in read_rows(path, "corpus"):
-        place = f"corpus {path}, line {number}"
-        identity = row.get("id")
-        if not isinstance(identity, str | int) or str(identity).strip() == "":
-            raise CorpusError(place, "the document has no 'id'", "Give each document a unique id.")
-        identity = str(identity)
-        if not isinstance(row.get("text"), str):
-            raise CorpusError(place, f"document {identity!r} has no 'text' string", "Put the document's text there.")
-        if identity in documents:
-            raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each document a unique id.")
-        documents[identity] = Document(identity, _whole(row["text"]), _whole(str(row.get("title") or "")))
-    return tuple(documents.values())
+    """The documents at a location, none where it is empty; the first that cannot be read is an error."""
+    read = []
+    for found in documents_at(_demo(location, "documents.jsonl")):
+        if not isinstance(found, Document):
+            raise CorpusError(*found.error.args)
+        read.append(found)
+    return tuple(read)
+
+
+def _nothing_read(location: str, unread: list[Unread]) -> CorpusError:
+    if unread:
+        return CorpusError(*unread[0].error.args)
+    return CorpusError(f"corpus {location}", "it holds no document", "Put documents in it, or name another corpus.")
 
 
 def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
@@ -118,7 +135,10 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
     Raises:
         CorpusError: the file, or a line of it, cannot be used. Whether `documents` exist is not looked at.
     """
-    path = _located(location, "questions.jsonl", "questions")
+    path = Path(_demo(location, "questions.jsonl")).expanduser()
+    if not path.exists():
+        remedy = "Check the path, or use 'demo' to try the pipeline."
+        raise CorpusError(f"questions {location}", "there is no such file or folder", remedy)
     questions: dict[str, Question] = {}
     for number, row in read_rows(path, "questions"):
         place = f"questions {path}, line {number}"
@@ -189,22 +209,8 @@ def _first_of_each(questions: Iterable[Question], limit: int) -> Iterable[Questi
             yield question
 
 
-def _located(location: str, demo_file: str, what: str) -> Path:
-    if location == DEMO:
-        return Path(str(resources.files("dyprag") / "demo" / demo_file))
-    path = Path(location).expanduser()
-    if not path.exists():
-        raise CorpusError(
-            f"{what} {location}",
-            "there is no such file or folder",
-            "Check the path, or use 'demo' to try the pipeline.",
-        )
-    return path
-
-
-def _whole(text: str) -> str:
-    """Stripped, and with halves of surrogate pairs (a cut emoji in JSON), which nothing can encode, as '?'."""
-    return text.strip().encode("utf-8", "replace").decode()
+def _demo(location: str, file: str) -> str:
+    return str(resources.files("dyprag") / "demo" / file) if location == DEMO else location
 
 
 def read_text(path: Path, what: str) -> str:

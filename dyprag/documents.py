@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from dyprag.errors import DocumentError
+
 FORMAT_VERSION = 1  # raise it when the bytes of an artifact would change for the same settings
 
 
@@ -46,6 +48,14 @@ class Document:
     def passage(self) -> str:
         """The text as it stands in a prompt, the title before it where there is one."""
         return f"{self.title}\n{self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What stands where a document should be and cannot be read; `id` is that document's, or its file or line."""
+
+    id: str
+    error: DocumentError
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,8 @@ class Corpus:
 
     `alignment` holds the ids of the documents that the translator is trained on, where they are set apart from those
     of the test questions; `retrieved` what was found for each question (by its id) in the passages of its data set,
-    and `passages` under which key those are stored, where retrieval was done before.
+    and `passages` under which key those are stored, where retrieval was done before. `unread` is what could not be
+    read at its source; it is not stored.
     """
 
     documents: tuple[Document, ...]
@@ -109,3 +120,4 @@ class Corpus:
     retrieved: Mapping[str, Found] | None = None
     passages: Mapping[str, str] = field(default_factory=dict)
     alignment_questions: tuple[Question, ...] = ()
+    unread: tuple[Unread, ...] = ()

@@ -1,40 +1,80 @@
-"""Ingest: read the corpus and its questions, store them, and put every document into the catalogue."""
+"""Ingest: read the corpus and its questions, store them, say what has changed, and note what later stages work on."""
 
 from typing import Any
 
 from prefect import State, flow
+from prefect.artifacts import create_table_artifact
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import DocumentError
-from flows.stage import Summary, end_state, stage
+from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, stage
 from storage.artifacts import Record
 from storage.catalogue import Work
+from storage.latest import latest, note_latest
 from storage.tables import write_corpus
+from tasks.ingest import SHOWN, Difference, difference, known_keys, read_location
+from tasks.plan import Plan, corpus_settings
+from tasks.telling import told
 
 
 @flow(name="ingest", flow_run_name="ingest {config.corpus.documents}")
 def ingest(config: PipelineConfig = PipelineConfig()) -> State[Any]:
-    """Store the corpus as Parquet. A document without text fails; the others go on."""
+    """Store the corpus as Parquet, and say what is new, changed, renamed and removed since the last time.
+
+    A document that cannot be read, or has no text, fails; the others go on.
+    """
     return end_state(config, [ingest_corpus(config)])
 
 
 def ingest_corpus(config: PipelineConfig) -> Summary:
     """The work of the flow; gives its summary."""
     with stage(config, "ingest") as run:
-        corpus, key = run.plan.corpus, run.plan.corpus_key
+        run.plan = _read(run)
+        corpus, key, settings = run.plan.corpus, run.plan.corpus_key, corpus_settings(run.config)
+        last = latest(run.store, "corpus", settings)
         known = run.store.find("corpus", key) is not None
+        if known and last == key:
+            found = Difference(unchanged=len(corpus.documents))
+        else:
+            found = difference(known_keys(run.store, last), run.plan.keys)
         if not known:
             measures = {"documents": len(corpus.documents), "questions": len(corpus.questions)}
             record = Record("corpus", key, [], {"location": config.corpus.documents}, measures=measures)
             run.catalogue.add_artifacts([run.store.write(record, lambda folder: write_corpus(folder, corpus))])
         run.catalogue.add_documents(key, corpus.documents)
-        work = []
-        for document in corpus.documents:
-            if document.text:
-                work.append(Work(document.id, key, "cached" if known else "done", document.key, 1))
-            else:
-                error = DocumentError(f"document {document.id!r}", "it has no text", "Give it text, or leave it out.")
-                kind = type(error).__name__
-                work.append(Work(document.id, key, "failed", document.key, 1, 0.0, kind, str(error)))
-        run.catalogue.record_work(run.run_id, run.name, work)
-        return run.summary(work)
+        note_latest(run.store, "corpus", settings, key)
+        _show(found)
+        fresh = set() if known else {*found.new, *found.changed}
+        return run.summary(_outcomes(run, fresh), note=str(found))
+
+
+def _read(run: Stage) -> Plan:
+    if run.config.corpus.documents.startswith(PREPARED):
+        key, corpus = corpus_of(run.config, run.store)
+        return Plan(run.config, corpus, key)
+    return Plan(run.config, read_location(run.config))
+
+
+def _show(found: Difference) -> None:
+    rows = found.rows()
+    count = sum(map(len, (found.new, found.changed, found.renamed, found.removed)))
+    first = f" The first {SHOWN} of {count:,}." if count > SHOWN else ""
+    description = f"{found}; {found.unchanged:,} unchanged since the last ingest.{first}"
+    told(create_table_artifact, rows, key="corpus-difference", description=description)
+
+
+def _outcomes(run: Stage, fresh: set[str]) -> list[Work]:
+    key, work = run.plan.corpus_key, []
+    for document in run.plan.corpus.documents:
+        if document.text:
+            work.append(Work(document.id, key, "done" if document.id in fresh else "cached", document.key, 1))
+        else:
+            error = DocumentError(f"document {document.id!r}", "it has no text", "Give it text, or leave it out.")
+            work.append(_failed(document.id, key, error, document.key))
+    work += [_failed(unread.id, key, unread.error) for unread in run.plan.corpus.unread]
+    run.catalogue.record_work(run.run_id, run.name, work)
+    return work
+
+
+def _failed(identity: str, key: str, error: DocumentError, document_key: str = "") -> Work:
+    return Work(identity, key, "failed", document_key, 1, 0.0, type(error).__name__, str(error))

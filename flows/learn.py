@@ -12,6 +12,7 @@ from dyprag.config import PipelineConfig
 from flows.stage import Stage, Summary, end_state, stage, with_retries
 from storage.artifacts import Record
 from tasks.learn import RecallJob, learn_translator, learned_key, measure_recall, recall_jobs, recalled
+from tasks.plan import model_material
 
 
 @flow(
@@ -26,12 +27,12 @@ def learn(config: PipelineConfig = PipelineConfig()) -> State[Any]:
 def learn_and_measure(config: PipelineConfig) -> list[Summary]:
     """The work of the flow; gives the summaries of learning and of measuring."""
     with stage(config, "learn") as run:
-        key = learned_key(run.config, run.plan.model)
+        key = learned_key(run.config, model_material(run.config))
         task = with_retries(learn_translator, run.config)
         work, record = run.make_one("translator", key, lambda: task.submit(key, run.config))
         learned = run.summary([work])
     with stage(config, "recall") as run:
-        jobs = recall_jobs(run.config, run.plan.model, record.key)
+        jobs = recall_jobs(run.config, model_material(run.config), record.key)
         measure = with_retries(measure_recall, run.config)
         asked = run.fan_out(jobs, run.stored("recall"), lambda group: measure.submit(group[0], run.config))
         measured = run.summary(asked)

@@ -23,19 +23,22 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     evaluation is left out; without one augmented document all that follows; without a method that has adapters, an
     experiment makes none.
     """
-    plan = Plan(config.resolved(), corpus_of(config, Store(config.store)))
-    stages = [ingest]
+    summaries = _results(ingest, config)
+    plan = Plan(resolved := config.resolved(), corpus_of(resolved, Store(config.store))[1])
+    stages = []
     if plan.parametrized:
         stages += [augment, parametrize]
     if plan.translated:
         stages += [train_translator]
     if plan.corpus.questions:
         stages.append(evaluate)
-    summaries: list[Summary] = []
     for stage_flow in stages:
-        state = stage_flow(completing(config), return_state=True)
-        results: Any = state.result()
-        summaries += [Summary(**summary) for summary in results]
+        summaries += _results(stage_flow, config)
         if stage_flow is augment and summaries[-1].done == 0:  # all failed, or wait for an endpoint
             break
     return end_state(config, summaries)
+
+
+def _results(stage_flow: Any, config: PipelineConfig) -> list[Summary]:
+    results: Any = stage_flow(completing(config), return_state=True).result()
+    return [Summary(**summary) for summary in results]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from prefect import State, Task
@@ -16,13 +17,13 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from dyprag.config import PipelineConfig
-from dyprag.corpus import load_corpus
 from dyprag.documents import Corpus
 from dyprag.errors import Stopped, StoreError
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
+from storage.latest import latest
 from tasks.evaluate import stored_corpus
-from tasks.plan import Job, Plan
+from tasks.plan import Job, Plan, corpus_settings
 from tasks.telling import progress, told
 
 logger = logging.getLogger("dyprag.flows")
@@ -42,12 +43,14 @@ class Summary:
     partial: int = 0  # of those done
     reason: str = ""  # why nothing more was begun, where that is so
     run_id: str = ""  # under which the catalogue knows it
+    note: str = ""  # what else there is to say of it
 
     def __str__(self) -> str:
         parts = [f"{self.cached} cached", f"{self.done - self.cached} made"]
         more = (("partial", self.partial), ("failed", self.failed), ("waiting", self.waiting))
         parts += [f"{count} {word}" for word, count in more if count]
         text = f"{self.stage}: {self.done + self.failed + self.waiting} in all: {', '.join(parts)}"
+        text += f"; {self.note}" if self.note else ""
         return f"{text}. Stopped: {self.reason}" if self.reason else text
 
 
@@ -60,7 +63,12 @@ class Stage:
         self.catalogue = Catalogue(self.store)
         self.reason = ""
         self.run_id = str(flow_run.id or f"{name}-{time.time_ns()}")
-        self.plan = Plan(config, corpus_of(config, self.store))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Of the corpus that was ingested last."""
+        key, corpus = corpus_of(self.config, self.store)
+        return Plan(self.config, corpus, key)
 
     def require_corpus(self) -> str:
         """The key of the ingested corpus.
@@ -68,14 +76,10 @@ class Stage:
         Raises:
             StoreError: it has not been ingested.
         """
-        if self.store.find("corpus", self.plan.corpus_key) is None:
-            raise StoreError(
-                f"store {self.store.root}", "this corpus has not been ingested into it", "Run: dyprag ingest."
-            )
         return self.plan.corpus_key
 
-    def summary(self, work: Sequence[Work]) -> Summary:
-        """Count outcomes, and show the failed ones as a table in the UI."""
+    def summary(self, work: Sequence[Work], note: str = "") -> Summary:
+        """Count outcomes, and show the failed ones as a table in the UI; `note` is what else there is to say."""
         states = [item.state for item in work]
         failed = [item for item in work if item.state == "failed"]
         if failed:
@@ -90,7 +94,7 @@ class Stage:
         cached = states.count("cached") + sum(item.state == "partial" and item.attempts == 0 for item in work)
         done = states.count("done") + states.count("cached") + partial
         summary = Summary(
-            self.name, done, cached, len(failed), states.count("waiting"), partial, self.reason, self.run_id
+            self.name, done, cached, len(failed), states.count("waiting"), partial, self.reason, self.run_id, note
         )
         logger.info("%s", summary)
         return summary
@@ -178,12 +182,19 @@ class Stage:
         outcomes.update({work.document_id: work for work, _ in ended})
 
 
-def corpus_of(config: PipelineConfig, store: Store) -> Corpus:
-    """The corpus that a configuration names: files, or one that an experiment has put into the store."""
-    corpus = config.corpus
-    if corpus.documents.startswith(PREPARED):
-        return stored_corpus(config.store, corpus.documents.removeprefix(PREPARED))
-    return load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
+def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
+    """The corpus that a configuration names, and its key: the one last ingested from there, or one that an experiment
+    has put into the store.
+
+    Raises:
+        StoreError: it has not been ingested.
+    """
+    documents = config.corpus.documents
+    prepared = documents.startswith(PREPARED)
+    key = documents.removeprefix(PREPARED) if prepared else latest(store, "corpus", corpus_settings(config))
+    if key is None or store.find("corpus", key) is None:
+        raise StoreError(f"store {store.root}", "this corpus has not been ingested into it", "Run: dyprag ingest.")
+    return key, stored_corpus(config.store, key)
 
 
 @contextmanager

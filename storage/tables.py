@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,13 @@ def write_corpus(folder: Path, corpus: Corpus) -> None:
     alignment) and what was retrieved for it, and which documents the translator is trained on (null: not set apart).
     """
     set_apart = corpus.alignment
-    documents = [
-        {"id": d.id, "title": d.title, "text": d.text, "key": d.key,
-         "alignment": None if set_apart is None else d.id in set_apart}
-        for d in corpus.documents
+    documents = corpus.documents
+    columns = [
+        [d.id for d in documents], [d.title for d in documents], [d.text for d in documents],
+        [d.key for d in documents],
+        [None if set_apart is None else d.id in set_apart for d in documents],
     ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(documents, _DOCUMENTS), folder / "documents.parquet")
+    pq.write_table(pa.table(columns, _DOCUMENTS), folder / "documents.parquet")
     questions = []
     for use, some in (("test", corpus.questions), ("alignment", corpus.alignment_questions)):
         for question in some:
@@ -56,18 +58,27 @@ def write_corpus(folder: Path, corpus: Corpus) -> None:
 
 def read_corpus(folder: Path) -> Corpus:
     """The corpus as it was ingested, in its order."""
-    documents = pq.read_table(folder / "documents.parquet").to_pylist()
+    table = pq.read_table(folder / "documents.parquet")
+    ids, titles, texts, keys, apart = (column.to_pylist() for column in table.columns)
+    documents = tuple(map(Document, ids, texts, titles))
+    for document, key in zip(documents, keys, strict=True):
+        document.__dict__["key"] = key  # it was made of the same content: that need not be hashed again
     rows = pq.read_table(folder / "questions.parquet").to_pylist()
     retrieved = {r["id"]: tuple(zip(r["found"], r["scores"], strict=True)) for r in rows if r["found"] is not None}
-    apart = [d["alignment"] for d in documents]
     return Corpus(
-        tuple(Document(d["id"], d["text"], d["title"]) for d in documents),
+        documents,
         tuple(_question(row) for row in rows if row["use"] == "test"),
-        None if None in apart else frozenset(d["id"] for d in documents if d["alignment"]),
+        None if None in apart else frozenset(compress(ids, apart)),
         retrieved if retrieved or None not in apart else None,
         {row["dataset"]: row["passages"] for row in rows if row["passages"]},
         tuple(_question(row) for row in rows if row["use"] == "alignment"),
     )
+
+
+def read_keys(folder: Path) -> dict[str, str]:
+    """Of a stored corpus, each document's key by its id."""
+    table = pq.read_table(folder / "documents.parquet", columns=["id", "key"])
+    return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def _question(row: dict[str, Any]) -> Question:

@@ -45,13 +45,15 @@ class AugmentJob:
 class Plan:
     """Keys of every artifact of a configuration over a corpus. The configuration must be resolved."""
 
-    def __init__(self, config: PipelineConfig, corpus: Corpus) -> None:
+    def __init__(self, config: PipelineConfig, corpus: Corpus, corpus_key: str | None = None) -> None:
         self.config, self.corpus = config, corpus
+        if corpus_key is not None:  # of one that is stored
+            self.corpus_key = corpus_key
 
     @cached_property
     def model(self) -> dict[str, object]:
         """The model's part in a key."""
-        return {"model": model_fingerprint(self.config.model.name), **self.config.model.material()}
+        return model_material(self.config)
 
     @cached_property
     def corpus_key(self) -> str:
@@ -187,6 +189,16 @@ class Plan:
         if unseen and all(unseen):
             return "unseen"
         return "seen" if unseen and not any(unseen) else "mixed"
+
+
+def model_material(config: PipelineConfig) -> dict[str, object]:
+    """The model's part in a key."""
+    return {"model": model_fingerprint(config.model.name), **config.model.material()}
+
+
+def corpus_settings(config: PipelineConfig) -> dict[str, object]:
+    """What says which corpus an ingest stores: under these settings a later stage finds it."""
+    return {**config.corpus.model_dump(mode="json", exclude={"held_out"}), "layout": CORPUS_LAYOUT}
 
 
 def needs_training_pairs(method: str) -> bool:

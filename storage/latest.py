@@ -1,0 +1,58 @@
+"""What was last used under some settings: the corpus that was ingested, the translator that was trained or kept.
+
+    STORE/latest/KIND-HASH.json     the key of that artifact, and the settings whose hash is in the name
+
+Only `ingest` looks where the documents come from; every other stage works on what it noted here.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dyprag.documents import content_key
+from dyprag.errors import StoreError
+from storage.artifacts import Store
+
+
+def note_latest(store: Store, kind: str, settings: Mapping[str, Any], key: str) -> None:
+    """Note an artifact as the latest of its kind under these settings.
+
+    Raises:
+        StoreError: the note cannot be written.
+    """
+    path = _path(store, kind, settings)
+    note = {"key": key, "settings": dict(settings), "noted": time.time()}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}-{os.getpid()}")
+        temporary.write_text(json.dumps(note, ensure_ascii=False, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(
+            f"store {store.root}", f"{path.name} cannot be written ({error.strerror})",
+            "Free disk space or mend the folder's rights, then run again.",
+        ) from error  # fmt: skip
+
+
+def latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
+    """The key of the latest artifact of a kind under these settings; None where none was noted."""
+    return _key(_path(store, kind, settings))
+
+
+def all_latest(store: Store, kind: str) -> Iterator[str]:
+    """The keys of the latest artifacts of a kind, under whatever settings."""
+    yield from filter(None, map(_key, (store.root / "latest").glob(f"{kind}-*.json")))
+
+
+def _path(store: Store, kind: str, settings: Mapping[str, Any]) -> Path:
+    return store.root / "latest" / f"{kind}-{content_key(f'latest {kind}', [], settings)}.json"
+
+
+def _key(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

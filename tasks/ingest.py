@@ -1,0 +1,82 @@
+"""What a corpus holds now, and what has changed there since it was last ingested: by content, whatever the names."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+
+from dyprag.config import PipelineConfig
+from dyprag.corpus import load_corpus
+from dyprag.documents import Corpus
+from storage.artifacts import Store
+from storage.tables import read_keys
+
+SHOWN = 200  # rows of the difference that a person reads
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Ids of the documents that are new, changed (the same id, another content) or removed, and the ids that renamed
+    ones had; `unchanged` counts the others."""
+
+    new: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    unchanged: int = 0
+
+    def __str__(self) -> str:
+        counts = {name: len(getattr(self, name)) for name in ("new", "changed", "renamed", "removed")}
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing new"
+
+    def rows(self) -> list[dict[str, str]]:
+        """The first of the documents that differ, as a table."""
+        return [{"difference": what, "document": name, "before": old} for what, name, old in islice(self._all(), SHOWN)]
+
+    def _all(self) -> Iterator[tuple[str, str, str]]:
+        yield from (("removed", name, name) for name in self.removed)
+        yield from (("changed", name, name) for name in self.changed)
+        yield from (("renamed", name, old) for name, old in self.renamed.items())
+        yield from (("new", name, "") for name in self.new)
+
+
+def difference(before: Mapping[str, str], now: Mapping[str, str]) -> Difference:
+    """What has changed between two states of a corpus.
+
+    Args:
+        before: the documents' keys (which name their content) by their ids.
+        now: the same of the newer state.
+    """
+    gone = {key: identity for identity, key in before.items() if identity not in now}
+    found = Difference()
+    renamed = found.renamed
+    unchanged = 0
+    for identity, key in now.items():
+        known = before.get(identity)
+        if known == key:
+            unchanged += 1
+        elif known is not None:
+            found.changed.append(identity)
+        elif key in gone:
+            renamed[identity] = gone.pop(key)
+        else:
+            found.new.append(identity)
+    taken = set(renamed.values())
+    removed = [identity for identity in before if identity not in now and identity not in taken]
+    return Difference(found.new, found.changed, renamed, removed, unchanged)
+
+
+def read_location(config: PipelineConfig) -> Corpus:
+    """The corpus as it is now where the configuration says.
+
+    Raises:
+        CorpusError: it cannot be read as a whole.
+    """
+    corpus = config.corpus
+    return load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
+
+
+def known_keys(store: Store, corpus_key: str | None) -> dict[str, str]:
+    """The documents' keys by their ids in a stored corpus; nothing where it is not there."""
+    if corpus_key is None or store.find("corpus", corpus_key) is None:
+        return {}
+    return read_keys(store.folder("corpus", corpus_key))

@@ -1,0 +1,123 @@
+"""A corpus that grows, changes and shrinks: only what is new is made, and what is gone is found no more."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TEXTS, write_jsonl
+
+from dyprag.config import PipelineConfig
+from dyprag.errors import StoreError
+from storage.artifacts import Store
+from storage.catalogue import Catalogue
+from tasks.ingest import Difference, difference
+
+NEW = "The Vashti mill was raised in 1871 by Otto Brandl. It grinds rye beside the Elm brook."
+
+
+def test_documents_are_told_apart_by_content():
+    before = {"a": "1", "b": "2", "c": "3", "d": "4", "twin": "4"}
+    now = {"a": "1", "b": "2'", "moved": "3", "d": "4", "e": "5", "copy": "1"}
+    found = difference(before, now)
+    assert found == Difference(["e", "copy"], ["b"], {"moved": "c"}, ["twin"], 2)
+    assert str(found) == "2 new, 1 changed, 1 renamed, 1 removed"
+    assert found.rows()[0] == {"difference": "removed", "document": "twin", "before": "twin"}
+    assert found.rows()[2] == {"difference": "renamed", "document": "moved", "before": "c"}
+    assert str(difference(now, now)) == "nothing new"
+    assert str(difference({}, now)) == "6 new"
+
+
+def table_of(flow_run_id: Any) -> Any:
+    """The table artifact of the difference that a flow run left on the server, and its description."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
+
+    with get_client(sync_client=True) as client:
+        of_run = FlowRunFilter.model_validate({"id": {"any_": [flow_run_id]}})
+        named = ArtifactFilter.model_validate({"key": {"any_": ["corpus-difference"]}})
+        (found,) = client.read_artifacts(artifact_filter=named, flow_run_filter=of_run)
+    return json.loads(str(found.data)), found.description
+
+
+@pytest.fixture
+def docs(settings: dict[str, Any], tmp_path: Path) -> Path:
+    """A folder of three text files, which the settings name."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for name, text in TEXTS.items():
+        (folder / f"{name}.txt").write_text(text)
+    settings["corpus"] = {"documents": str(folder), "held_out": 0}
+    settings["evaluate"] |= {"passages": 1}
+    return folder
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_server")
+def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[str, Any], docs: Path):
+    from cli.ask import answer
+    from flows.augment import augment
+    from flows.ingest import ingest
+    from flows.parametrize import parametrize
+
+    config = PipelineConfig.model_validate(settings)
+    store = Store(config.store)
+
+    def look(*flows: Any) -> tuple[list[dict[str, Any]], Any]:
+        states = [flow(config, return_state=True) for flow in (ingest, *flows)]
+        return [state.result()[0] for state in states], table_of(states[0].state_details.flow_run_id)
+
+    def made(summaries: list[dict[str, Any]]) -> list[int]:
+        return [summary["done"] - summary["cached"] for summary in summaries]
+
+    summaries, (rows, _) = look(augment, parametrize)
+    assert made(summaries) == [3, 3, 3]
+    assert summaries[0]["note"] == "3 new"
+    assert {row["document"] for row in rows} == {"lamp.txt", "bridge.txt", "book.txt"}
+
+    (docs / "mill.txt").write_text(NEW)  # new
+    (docs / "bridge.txt").write_text(TEXTS["bridge"] + " It was closed in 1990.")  # changed
+    (docs / "lamp.txt").rename(docs / "light.txt")  # renamed: its file's name is its title, which is content
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.4 nonsense")
+    with pytest.raises(StoreError, match="Run: dyprag ingest"):  # another location was never looked at
+        answer("Who?", "rag", config.model_copy(update={"corpus": config.corpus.model_copy(update={"documents": "x"})}))
+    assert answer("Who built the Ostrel lamp?", "rag", config)["retrieved"] == ["lamp.txt"]  # until it is ingested
+    summaries, (rows, description) = look(augment, parametrize)
+    assert summaries[0]["note"] == "2 new, 1 changed, 1 removed"
+    assert (summaries[0]["done"], summaries[0]["failed"]) == (4, 1)
+    assert "1 unchanged since the last ingest" in description
+    assert {(row["difference"], row["document"]) for row in rows} == {
+        ("removed", "lamp.txt"), ("changed", "bridge.txt"), ("new", "light.txt"), ("new", "mill.txt"),
+    }  # fmt: skip
+    assert made(summaries) == [3, 3, 3]
+    assert summaries[2]["cached"] == 1
+    failures = Catalogue(store).query("SELECT document_id, error FROM failures")
+    assert [row["document_id"] for row in failures] == ["broken.pdf"]
+    assert str(docs / "broken.pdf") in failures[0]["error"]
+    assert answer("Who built the Ostrel lamp?", "prag", config)["retrieved"] == ["light.txt"]
+
+    (docs / "light.txt").unlink()
+    (docs / "broken.pdf").unlink()
+    summaries, (rows, _) = look(augment)
+    assert rows == [{"difference": "removed", "document": "light.txt", "before": "light.txt"}]
+    assert made(summaries) == [0, 0]
+    assert "light.txt" not in answer("Who built the Ostrel lamp?", "rag", config)["retrieved"]
+    summaries, (rows, _) = look()
+    assert (summaries[0]["note"], rows) == ("nothing new", [])
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_server")
+def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tmp_path: Path):
+    from flows.ingest import ingest
+
+    rows = [{"id": name, "text": text} for name, text in TEXTS.items()]
+    settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
+    config = PipelineConfig.model_validate(settings)
+    ingest(config)
+    write_jsonl(tmp_path / "docs.jsonl", [{**rows[0], "id": "light"}, *rows[1:]])
+    state = ingest(config, return_state=True)
+    (summary,) = state.result()
+    assert (summary["note"], summary["cached"]) == ("1 renamed", 3)
+    (row,) = table_of(state.state_details.flow_run_id)[0]
+    assert row == {"difference": "renamed", "document": "light", "before": "lamp"}
