@@ -78,9 +78,24 @@ class CorpusSettings(Section):
     max_questions: int | None = Field(
         default=None, ge=1, description="Take at most so many questions about each document (and pair of documents)."
     )
+    passage_tokens: int | None = Field(
+        default=None,
+        ge=16,
+        description="Split longer documents into passages of at most so many of the model's tokens, at the ends of "
+        "sentences where possible. Empty: documents are taken whole, and must fit the model's context.",
+    )
+    overlap: int = Field(
+        default=0, ge=0, description="Of a passage's tokens, most that the one before it ends with; in whole sentences."
+    )
     held_out: float = Field(
         default=0.25, ge=0, lt=1, description="Share of the documents that the translator is not trained on."
     )
+
+    @model_validator(mode="after")
+    def _room_beside_the_overlap(self) -> "CorpusSettings":
+        if self.overlap and self.overlap >= (self.passage_tokens or 0):
+            raise ValueError("overlap must be less than passage_tokens (set passage_tokens, or lower overlap)")
+        return self
 
 
 class Price(Section):

@@ -7,6 +7,7 @@ from itertools import islice
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
 from dyprag.documents import Corpus
+from dyprag.splitting import split_corpus, splitter
 from storage.artifacts import Store
 from storage.tables import read_keys
 
@@ -66,13 +67,17 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> Difference:
 
 
 def read_location(config: PipelineConfig) -> Corpus:
-    """The corpus as it is now where the configuration says.
+    """The corpus as it is now where the configuration says, long documents split if that is set.
 
     Raises:
         CorpusError: it cannot be read as a whole.
+        ModelError: there is no such model, whose tokens could be counted.
     """
-    corpus = config.corpus
-    return load_corpus(corpus.documents, corpus.questions, corpus.max_documents, corpus.max_questions)
+    settings = config.corpus
+    corpus = load_corpus(settings.documents, settings.questions, settings.max_documents, settings.max_questions)
+    if settings.passage_tokens is None:
+        return corpus
+    return split_corpus(corpus, splitter(config.model.name, settings.passage_tokens, settings.overlap))
 
 
 def known_keys(store: Store, corpus_key: str | None) -> dict[str, str]:

@@ -198,7 +198,9 @@ def model_material(config: PipelineConfig) -> dict[str, object]:
 
 def corpus_settings(config: PipelineConfig) -> dict[str, object]:
     """What says which corpus an ingest stores: under these settings a later stage finds it."""
-    return {**config.corpus.model_dump(mode="json", exclude={"held_out"}), "layout": CORPUS_LAYOUT}
+    settings = config.corpus.model_dump(mode="json", exclude={"held_out"}, exclude_none=True)
+    counted = {"model": model_fingerprint(config.model.name)} if config.corpus.passage_tokens else {}
+    return {**settings, **counted, "layout": CORPUS_LAYOUT}
 
 
 def needs_training_pairs(method: str) -> bool:

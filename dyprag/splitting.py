@@ -1,0 +1,66 @@
+"""Long documents as passages: so many tokens of the model's at most, ended where sentences and paragraphs end."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dyprag.documents import Corpus, Document, Question
+from dyprag.errors import CorpusError
+from dyprag.model_files import model_folder
+
+
+def splitter(model: str, tokens: int, overlap: int) -> Callable[[str], list[str]]:
+    """What splits a text into passages.
+
+    Args:
+        model: whose tokenizer counts.
+        tokens: most tokens of a passage.
+        overlap: of these, most that the passage before ends with: whole sentences, if they fit.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    from semantic_text_splitter import TextSplitter
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(model)).backend_tokenizer
+    return TextSplitter.from_huggingface_tokenizer(tokenizer, tokens, overlap=overlap).chunks
+
+
+def split_corpus(corpus: Corpus, split: Callable[[str], list[str]]) -> Corpus:
+    """The corpus with every document that is split replaced by its passages, DOCUMENT#1, DOCUMENT#2, ...
+
+    A question about such a document is one about those passages that an answer of it stands in; about all of them
+    where none is found.
+
+    Raises:
+        CorpusError: a document has the id of another's passage.
+    """
+    documents: list[Document] = []
+    passages: dict[str, list[Document]] = {}
+    for document in corpus.documents:
+        texts = split(document.text)
+        if len(texts) > 1:
+            parts = [Document(f"{document.id}#{n}", text, document.title) for n, text in enumerate(texts, start=1)]
+            passages[document.id] = parts
+            documents += parts
+        else:
+            documents.append(document)
+    if len({document.id for document in documents}) < len(documents):
+        taken_ids = {part.id for some in passages.values() for part in some}
+        taken = next(document.id for document in corpus.documents if document.id in taken_ids)
+        raise CorpusError(f"document {taken!r}", "its id is that of a passage of another document", "Rename it.")
+    questions = tuple(
+        replace(
+            question, documents=tuple(about for one in question.documents for about in _about(question, one, passages))
+        )
+        for question in corpus.questions
+    )
+    return replace(corpus, documents=tuple(documents), questions=questions)
+
+
+def _about(question: Question, document: str, passages: dict[str, list[Document]]) -> list[str]:
+    if document not in passages:
+        return [document]
+    answers = [answer.lower() for answer in question.answers]
+    holding = [p.id for p in passages[document] if any(answer in p.text.lower() for answer in answers)]
+    return holding or [passage.id for passage in passages[document]]
