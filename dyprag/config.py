@@ -501,11 +501,24 @@ class RunSettings(Section):
     """How the work is run; nothing here changes a result."""
 
     retries: int = Field(default=2, ge=0, description="Times a document is tried again after a passing fault.")
+    runner: Literal["threads", "processes", "dask", "ray"] = Field(
+        default="threads",
+        description="Where models work on documents: in threads of the run's process, which share one model; in "
+        "processes of this machine, each with a model, or a GPU, of its own, so that a document that kills its process "
+        "takes no other with it; on a Dask or Ray cluster that sees the store's folder (pip install dyprag[dask] or "
+        "dyprag[ray]). Requests to an endpoint always leave from the run's process.",
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="Worker processes. Empty: one for each GPU, or without one for each core."
+    )
+    address: str | None = Field(
+        default=None, description="The Dask scheduler's or Ray head's address. Empty: a cluster on this machine."
+    )
     documents_per_task: int | None = Field(
         default=None,
         ge=1,
-        description="Documents augmented in one task. Empty: one up to 2,000 documents, beyond that as many as make "
-        "2,000 tasks, which a server takes in easily.",
+        description="Documents in one task. Empty: in threads one up to 2,000 documents and 25 to 200 beyond, which "
+        "a Prefect server takes in easily; elsewhere up to 64, so that each worker gets some tasks.",
     )
     retry_delay: float = Field(default=2.0, ge=0, description="Seconds before the first retry; doubled each time.")
     on_failures: Literal["complete", "fail"] = Field(
@@ -534,7 +547,7 @@ class PipelineConfig(Section):
     evaluate: EvaluateSettings = Field(default=EvaluateSettings(), description="Stage 3: answers and scores.")
     experiment: ExperimentSettings = Field(default=ExperimentSettings(), description="Data sets and grids.")
     judge: JudgeSettings = Field(default=JudgeSettings(), description="Comparison of answers by an LLM.")
-    run: RunSettings = Field(default=RunSettings(), description="Retries and end states.")
+    run: RunSettings = Field(default=RunSettings(), description="Where it runs, retries and end states.")
 
     def resolved(self) -> "PipelineConfig":
         """The same with every empty setting filled in from the model's preset."""

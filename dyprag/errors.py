@@ -38,6 +38,14 @@ class OutOfMemory(DocumentError):
     """The machine's memory did not suffice for this document."""
 
 
+class WorkerLost(DocumentError):
+    """A document over which its worker process dies, every time."""
+
+
+class ShardLost(DypragError):
+    """A worker process died over one of several documents; each half of them is tried by itself."""
+
+
 class Waiting(DypragError):
     """A document that cannot go on now through no fault of its own; a later run takes it up where it stands."""
 

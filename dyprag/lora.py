@@ -149,6 +149,7 @@ def save_peft(base: BaseModel, adapter: Adapters, folder: Path, model_name: str)
         target_modules=list(PROJECTIONS), task_type="CAUSAL_LM", base_model_name_or_path=model_name,
         inference_mode=True,
     )  # fmt: skip
+    config.target_modules = sorted(PROJECTIONS)  # of the set that it makes, each process writes an order of its own
     config.save_pretrained(str(folder))
 
 

@@ -1,6 +1,5 @@
 """Stage 1a: an augmentation for every document that lacks one (§3.1)."""
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,18 +7,19 @@ from typing import Any
 
 from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import Stopped
 from dyprag.report import augmentation_table
-from flows.stage import Stage, Summary, end_state, stage, with_retries
+from flows.stage import Stage, Summary, end_state, named, stage
+from flows.workers import Workers
 from storage.catalogue import Ended, Work
 from tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
 from tasks.plan import AugmentJob
 from tasks.telling import told
 
-MOST_TASKS = 2000  # of one run that a server takes in easily
 MOST_AHEAD = 512
 POLL = 30.0  # seconds between two looks at a batch
 
@@ -61,22 +61,24 @@ def jobs(run: Stage) -> list[AugmentJob]:
 
 def _augment(run: Stage, everything: Sequence[AugmentJob], corpus_key: str) -> list[Work]:
     settings = run.config.augment
-    together = run.config.run.documents_per_task or max(1, math.ceil(len(everything) / MOST_TASKS))
     # as many documents as keep the endpoint, or the model, busy while some wait to be sent again
     busy = 2 * settings.api.concurrency if settings.backend == "api" else 4 * settings.batch_documents
-    task = with_retries(augment_documents, run.config)
 
     def found(job: AugmentJob) -> Ended | None:
         records = [run.store.find(product, key) for product, key in job.products.items()]
         there = [record for record in records if record is not None]
         return (augmented(job, there), there) if len(there) == len(records) else None
 
-    def submit(some: Sequence[AugmentJob]) -> Any:
-        name = some[0].document_id + (f" and {len(some) - 1} more" if len(some) > 1 else "")
-        return task.submit(name, some, corpus_key, run.config)
+    with Workers(run.config, here=settings.backend == "api") as workers:
+        together = workers.together(len(everything))
 
-    ahead = min(MOST_AHEAD, math.ceil(busy / together) + 1)
-    return run.fan_out(everything, found, submit, together=together, ahead=ahead)
+        def submit(some: Sequence[AugmentJob]) -> PrefectFuture[Any]:
+            return workers.submit(
+                augment_documents, name=named(some), jobs=some, corpus_key=corpus_key, config=run.config
+            )
+
+        ahead = min(MOST_AHEAD, workers.ahead(busy, together))
+        return run.fan_out(everything, found, submit, together=together, ahead=ahead)
 
 
 def _augment_in_batches(run: Stage, everything: Sequence[AugmentJob], corpus_key: str) -> list[Work]:

@@ -1,14 +1,17 @@
 """Stage 1b: an adapter for every augmented document that lacks one (§3.1)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import State, flow
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
-from flows.stage import Stage, Summary, end_state, stage, with_retries
+from flows.stage import Stage, Summary, end_state, named, stage
+from flows.workers import Workers
 from storage.catalogue import Work
-from tasks.parametrize import parametrize_document
+from tasks.parametrize import parametrize_documents
 from tasks.plan import Job
 
 
@@ -17,7 +20,7 @@ from tasks.plan import Job
     task_runner=ThreadPoolTaskRunner(max_workers=2 * MOST_TOGETHER),  # type: ignore[arg-type]
 )  # fmt: skip
 def parametrize(config: PipelineConfig = PipelineConfig()) -> State[Any]:
-    """Train one adapter a document, one task a document. Tasks that wait together are trained together."""
+    """Train one adapter a document. Documents that wait together, in one task or many, are trained together."""
     return end_state(config, [parametrize_corpus(config)])
 
 
@@ -26,11 +29,16 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
     with stage(config, "parametrize") as run:
         corpus_key = run.require_corpus()
         jobs, waiting = adapter_jobs(run)
-        task = with_retries(parametrize_document, run.config)
-        work = run.fan_out(
-            jobs, run.stored("adapter"), lambda some: task.submit(some[0], corpus_key, run.config), waiting
-        )
-        return run.summary(work)
+        with Workers(run.config) as workers:
+            together = workers.together(len(jobs))
+
+            def submit(some: Sequence[Job]) -> PrefectFuture[Any]:
+                return workers.submit(
+                    parametrize_documents, name=named(some), jobs=some, corpus_key=corpus_key, config=run.config
+                )
+
+            ahead = workers.ahead(2 * MOST_TOGETHER, together)
+            return run.summary(run.fan_out(jobs, run.stored("adapter"), submit, waiting, together, ahead))
 
 
 def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:

@@ -4,6 +4,7 @@ import logging
 import queue
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,17 +19,19 @@ from prefect.states import Completed, Failed
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
-from dyprag.errors import Stopped, StoreError
+from dyprag.errors import Stopped, StoreError, WorkerLost
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
 from storage.latest import latest
 from tasks.evaluate import stored_corpus
 from tasks.plan import Job, Plan, corpus_settings
+from tasks.shards import lost
 from tasks.telling import progress, told
 
 logger = logging.getLogger("dyprag.flows")
 PREPARED = "corpus:"  # before the key of a corpus in the store
 WINDOW = 256  # tasks submitted that have not ended
+DEATHS = ("ShardLost", "KilledWorker", "WorkerCrashedError")  # ours, Dask's and Ray's word for a worker that died
 
 
 @dataclass(frozen=True)
@@ -158,22 +161,31 @@ class Stage:
                 records += ended[1]
             else:
                 missing.append(job)
+        apart = self._quarantined() if missing else set()
         planned = [Work(job.document_id, job.key, "waiting", job.document_key) for job in missing]
         self.catalogue.record_work(self.run_id, self.name, [*outcomes.values(), *planned, *waiting], records)
         outcomes |= {work.document_id: work for work in planned}
-        groups = iter([missing[start : start + together] for start in range(0, len(missing), together)])
+        sound = [job for job in missing if job.key not in apart]
+        groups: deque[Sequence[Any]] = deque(
+            sound[start : start + together] for start in range(0, len(sound), together)
+        )
+        groups.extend([job] for job in missing if job.key in apart)
         with _progress(self.name, len(missing)) as advance:
             for ended_now in _as_they_end(groups, submit, ahead):
                 self._record(ended_now, outcomes)
                 advance(len(ended_now))
                 if stopped := next((work for work, _ in ended_now if work.error_type == Stopped.__name__), None):
                     self.reason = stopped.error
-                    for _ in groups:  # none of the others is submitted
-                        pass
+                    groups.clear()  # none of the others is submitted
         left = [work for work in outcomes.values() if work.state == "waiting" and not work.error and self.reason]
         kind = Stopped.__name__
         self._record([(replace(work, error=self.reason, error_type=kind), []) for work in left], outcomes)
         return [outcomes[job.document_id] for job in jobs] + list(waiting)
+
+    def _quarantined(self) -> set[str]:
+        """Keys of what worker processes have died over: tried again, but alone and after all others."""
+        sql = "SELECT DISTINCT key FROM work WHERE stage = ? AND error_type = ?"
+        return {row["key"] for row in self.catalogue.query(sql, [self.name, WorkerLost.__name__])}
 
     def _record(self, ended: Sequence[Ended], outcomes: dict[str, Work]) -> None:
         self.catalogue.record_work(
@@ -240,9 +252,13 @@ def with_retries(task: Task[Any, Any], config: PipelineConfig) -> Task[Any, Any]
     return task.with_options(**retry_options(config))
 
 
-def _outcomes(jobs: Sequence[Any], future: PrefectFuture[Any]) -> list[Ended]:
-    """What became of each job of a task that has ended."""
-    result = future.result(raise_on_failure=False)
+def _outcomes(jobs: Sequence[Any], future: PrefectFuture[Any]) -> list[Ended] | None:
+    """What became of each job of a task that has ended; None where its worker died, which tells nothing of them."""
+    future.wait()  # the state can lag behind the callback
+    try:
+        result = future.result(raise_on_failure=False)
+    except Exception as gone:  # a cluster tells so of a worker that died
+        result = gone
     if isinstance(result, list):
         return result
     if isinstance(result, Record):
@@ -251,7 +267,14 @@ def _outcomes(jobs: Sequence[Any], future: PrefectFuture[Any]) -> list[Ended]:
         tries = result.measures.get("attempts", 1)
         return [(Work(job.document_id, job.key, state, job.document_key, tries, result.seconds), [result])]
     error = result if isinstance(result, BaseException) else RuntimeError(str(future.state.message))
+    if type(error).__name__ in DEATHS:
+        return None
     return [(failed_work(job, error), list(getattr(error, "records", ()))) for job in jobs]
+
+
+def named(jobs: Sequence[Any]) -> str:
+    """What a task with these jobs is called."""
+    return jobs[0].document_id + (f" and {len(jobs) - 1} more" if len(jobs) > 1 else "")
 
 
 def failed_work(job: Any, error: BaseException) -> Work:
@@ -262,17 +285,19 @@ def failed_work(job: Any, error: BaseException) -> Work:
 
 
 def _as_they_end(
-    groups: Iterator[Sequence[Any]],
+    groups: deque[Sequence[Any]],
     submit: Callable[[Sequence[Any]], PrefectFuture[Any]],
     ahead: int,
     gather: float = 0.5,
 ) -> Iterator[list[Ended]]:
     """Submit groups of jobs, some ahead of those that run, and give what became of them, gathered for half a second,
-    so that the catalogue is written in batches."""
+    so that the catalogue is written in batches. A group over which its worker died is submitted again in halves, until
+    it is known which job did it."""
     ended: queue.Queue[PrefectFuture[Any]] = queue.Queue()
     running: dict[PrefectFuture[Any], Sequence[Any]] = {}
     while True:
-        while len(running) < ahead and (group := next(groups, None)):
+        while len(running) < ahead and groups:
+            group = groups.popleft()
             future = submit(group)
             running[future] = group
             future.add_done_callback(ended.put)
@@ -285,9 +310,15 @@ def _as_they_end(
                 batch.append(ended.get(timeout=left))
             except queue.Empty:
                 break
+        outcomes: list[Ended] = []
         for future in batch:
-            future.wait()  # the state can lag behind the callback
-        yield [outcome for future in batch for outcome in _outcomes(running.pop(future), future)]
+            jobs = running.pop(future)
+            known = _outcomes(jobs, future)
+            if known is None and len(jobs) > 1:
+                groups.extendleft((jobs[len(jobs) // 2 :], jobs[: len(jobs) // 2]))
+            else:
+                outcomes += known or [(failed_work(jobs[0], lost(jobs[0].document_id)), [])]
+        yield outcomes
 
 
 @contextmanager

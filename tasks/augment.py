@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, as_completed
 from dataclasses import asdict
 from statistics import mean
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
 
 from dyprag.augmentation.products import Augmenter, Product, ProductName
 from dyprag.config import ApiSettings, PipelineConfig
-from dyprag.errors import ConfigError, Stopped, Waiting
+from dyprag.errors import ConfigError, Stopped
 from storage.artifacts import Record, Store
 from storage.catalogue import Ended, Work
 from storage.journal import Journal
 from storage.tables import write_product
 from tasks.plan import AugmentJob
-from tasks.work import attempt, base_model, ingested, is_passing, one_document, passes
+from tasks.shards import Tried, failed, work_on
+from tasks.work import base_model, ingested, is_passing, one_document
 
 if TYPE_CHECKING:
     from dyprag.augmentation.api import ApiAugmenter
@@ -37,38 +37,14 @@ def augment_documents(
 ) -> "list[Ended] | State[list[Ended]]":
     """Augment documents at the same time and store each product under its key.
 
-    A document that is alone in its task fails with it, so that the server sees it and tries it again; among others it
-    has its own tries.
+    Requests to an endpoint leave from the flow's process, whatever the runner: its limits are kept there.
     """
-    writer = augmenter(config)
-    ended, left = [], list(jobs)
-    for number in range(1 if len(jobs) == 1 else config.run.retries + 1):
-        if number:
-            sleep(config.run.retry_delay * 2 ** (number - 1))
-        tried = _augment(left, corpus_key, config, writer, attempt() + number)
-        again = [job for job, _, _, error in tried if error and passes(error) and len(jobs) > 1]
-        last = number == config.run.retries
-        ended += [(work, records) for job, work, records, _ in tried if last or job not in again]
-        if len(jobs) == 1 and (error := tried[0][3]):
-            error.records = tried[0][2]  # type: ignore[attr-defined]
-            raise error
-        left = again
-        if not left:
-            break
-    states = {work.state for work, _ in ended}
-    if states == {"waiting"}:
-        return Completed(name="Waiting", message=ended[0][0].error, data=ended)
-    return Completed(name="SomeFailed", data=ended) if "failed" in states else ended
+    return work_on(jobs, corpus_key, config, _augment, here=config.augment.backend == "api")
 
 
-Tried = tuple[AugmentJob, Work, list[Record], Exception | None]
-
-
-def _augment(
-    jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig, writer: Augmenter, number: int
-) -> list[Tried]:
+def _augment(jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
     """Make what is missing of some documents, all products at the same time."""
-    store = Store(config.store)
+    store, writer = Store(config.store), augmenter(config)
     made: dict[str, tuple[list[Record], list[Exception]]] = {job.document_id: ([], []) for job in jobs}
     running: dict[Future[Product], tuple[AugmentJob, ProductName]] = {}
     began = perf_counter()
@@ -98,12 +74,7 @@ def _tried(job: AugmentJob, records: list[Record], errors: Sequence[Exception], 
     seconds = sum(record.seconds for record in records)
     if not errors:
         return job, augmented(job, records, number, seconds), records, None
-    worst = max(errors, key=lambda error: (not isinstance(error, Waiting), isinstance(error, Stopped)))
-    worst.attempts = number  # type: ignore[attr-defined]
-    state = "waiting" if isinstance(worst, Waiting) else "failed"
-    kind, text = type(worst).__name__, "; ".join(dict.fromkeys(str(e) or type(e).__name__ for e in errors))
-    work = Work(job.document_id, job.key, state, job.document_key, number, seconds, kind, text)
-    return job, work, records, None if state == "waiting" else worst
+    return failed(job, errors, records, number, seconds)
 
 
 def augmented(job: AugmentJob, records: Sequence[Record], attempts: int = 0, seconds: float = 0.0) -> Work:

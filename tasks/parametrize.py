@@ -1,8 +1,10 @@
-"""Stage 1b, one task a document, one batch for the machine: its augmentation becomes its adapter (§3.1)."""
+"""Stage 1b, one task a document or more, one batch for the machine: an augmentation becomes an adapter (§3.1)."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, as_completed
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
@@ -11,56 +13,83 @@ from dyprag.batching import Batcher
 from dyprag.config import MOST_TOGETHER, LoraSettings, ModelSettings, ParametrizeSettings, PipelineConfig
 from dyprag.errors import DocumentError
 from storage.artifacts import Record, Store
+from storage.catalogue import Ended, Work
 from storage.tables import read_augmentation, write_rows
 from tasks.plan import Job
-from tasks.work import attempt, base_model, ingested, is_passing, once, one_document, reused
+from tasks.shards import Tried, failed, work_on
+from tasks.work import base_model, ingested, is_passing, once, one_document
 
 if TYPE_CHECKING:
     from dyprag.parametrize import Parametrized
     from dyprag.samples import Sample
 
 
-@task(
-    name="parametrize",
-    task_run_name="parametrize {job.document_id}",
-    cache_policy=NO_CACHE,
-    retry_condition_fn=is_passing,
-)
-def parametrize_document(job: Job, corpus_key: str, config: PipelineConfig) -> "Record | State[Record]":
-    """Train one document's adapter and store it in PEFT's format, with its learning curve, under its key."""
-    from dyprag.lora import save_peft
+@task(name="parametrize", task_run_name="parametrize {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+def parametrize_documents(
+    name: str, jobs: Sequence[Job], corpus_key: str, config: PipelineConfig
+) -> "list[Ended] | State[list[Ended]]":
+    """Train documents' adapters and store each in PEFT's format, with its learning curve, under its key."""
+    return work_on(jobs, corpus_key, config, _parametrize)
+
+
+def _parametrize(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+    """Train the adapters that are missing of some documents, all at the same time."""
+    store = Store(config.store)
+    outcomes: dict[str, Tried] = {}
+    running: dict[Future[Any], Job] = {}
+    for job in jobs:
+        if record := store.find("adapter", job.key):
+            outcomes[job.key] = job, Work(job.document_id, job.key, "cached", job.document_key), [record], None
+            continue
+        try:
+            with one_document(job.document_id):
+                samples = _samples(store, job, corpus_key, config)
+                running[trainer(config.model, config.lora, config.parametrize).begin(samples)] = job
+        except Exception as error:
+            outcomes[job.key] = failed(job, [error], [], number)
+    for future in as_completed(running):
+        job = running[future]
+        try:
+            with one_document(job.document_id):
+                record = _store(store, job, future.result(), config, number)
+            work = Work(job.document_id, job.key, "done", job.document_key, number, record.seconds)
+            outcomes[job.key] = job, work, [record], None
+        except Exception as error:
+            outcomes[job.key] = failed(job, [error], [], number)
+    return [outcomes[job.key] for job in jobs]
+
+
+def _samples(store: Store, job: Job, corpus_key: str, config: PipelineConfig) -> "list[Sample]":
     from dyprag.samples import document_samples
 
-    store = Store(config.store)
-    if record := store.find("adapter", job.key):
-        return reused(record)
-    with one_document(job.document_id):
-        document = ingested(config.store, corpus_key)[job.document_id]
-        augmentation = read_augmentation(store, job.upstream)
-        base = base_model(config)
-        settings = config.parametrize
-        samples = document_samples(base, document, augmentation, settings.answer, settings.samples)
-        trained = trainer(config.model, config.lora, settings).submit(samples)
-        if trained.diverged:
-            raise DocumentError(
-                f"document {job.document_id!r}", "the training of its adapter diverged: the loss is no number any more",
-                "Lower parametrize.learning_rate.",
-            )  # fmt: skip
-        record = Record(
-            "adapter", job.key, list(job.upstream),
-            {"lora": config.lora.material(), "parametrize": config.parametrize.material()},
-            job.document_key, job.document_id, seconds=trained.seconds,
-            measures={"attempts": attempt(), "tokens": trained.tokens, "steps": len(trained.losses),
-                      "loss": trained.losses[-1], "dtype": str(base.dtype)},
+    document = ingested(config.store, corpus_key)[job.document_id]
+    augmentation = read_augmentation(store, job.upstream)
+    settings = config.parametrize
+    return document_samples(base_model(config), document, augmentation, settings.answer, settings.samples)
+
+
+def _store(store: Store, job: Job, trained: "Parametrized", config: PipelineConfig, number: int) -> Record:
+    from dyprag.lora import save_peft
+
+    if trained.diverged:
+        raise DocumentError(
+            f"document {job.document_id!r}", "the training of its adapter diverged: the loss is no number any more",
+            "Lower parametrize.learning_rate.",
         )  # fmt: skip
+    base = base_model(config)
+    record = Record(
+        "adapter", job.key, list(job.upstream),
+        {"lora": config.lora.material(), "parametrize": config.parametrize.material()},
+        job.document_key, job.document_id, seconds=trained.seconds,
+        measures={"attempts": number, "tokens": trained.tokens, "steps": len(trained.losses),
+                  "loss": trained.losses[-1], "dtype": str(base.dtype)},
+    )  # fmt: skip
 
-        def fill(folder):  # type: ignore[no-untyped-def]
-            save_peft(base, trained.adapter, folder, config.model.name)
-            write_rows(
-                folder / "curve.parquet", [{"step": i, "loss": x} for i, x in enumerate(trained.losses, start=1)]
-            )
+    def fill(folder: Path) -> None:
+        save_peft(base, trained.adapter, folder, config.model.name)
+        write_rows(folder / "curve.parquet", [{"step": i, "loss": x} for i, x in enumerate(trained.losses, start=1)])
 
-        return store.write(record, fill)
+    return store.write(record, fill)
 
 
 @once

@@ -15,7 +15,7 @@ from prefect.states import Completed
 from dyprag.batching import compute
 from dyprag.config import ModelSettings, PipelineConfig
 from dyprag.documents import Document
-from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, is_out_of_memory
+from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, WorkerLost, is_out_of_memory
 from dyprag.models import BaseModel, load_model
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus
@@ -127,7 +127,9 @@ def is_passing(task: Any, run: Any, state: State[Any]) -> bool:
 
 def passes(error: BaseException | None) -> bool:
     """Whether an error may be gone at another try."""
-    return isinstance(error, OutOfMemory | StoreError | ArtifactError) or not isinstance(error, DypragError)
+    return isinstance(error, OutOfMemory | StoreError | ArtifactError | WorkerLost) or not isinstance(
+        error, DypragError
+    )
 
 
 def reused(record: Record) -> State[Record]:

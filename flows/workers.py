@@ -1,0 +1,89 @@
+"""Where a stage's tasks are worked on: `run.runner`, and how many documents a task is worth there."""
+
+import math
+from contextlib import ExitStack
+from typing import Any
+
+from prefect import Task
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner
+
+from dyprag.config import MOST_TOGETHER, PipelineConfig
+from dyprag.errors import ConfigError
+from flows.stage import with_retries
+from tasks.processes import devices, worker_count
+
+FEW = 2000  # task runs that a server takes in without dropping any
+MANY = 400  # of more documents, so many tasks
+SHARD = (25, 200)  # documents in one of those
+
+
+class Workers:
+    """Workers for the tasks of one stage. A cluster is begun, or connected to, with the first task: a run that finds
+    everything made needs none."""
+
+    def __init__(self, config: PipelineConfig, here: bool = False) -> None:
+        self._config, self._here = config, here or config.run.runner == "threads"
+        self._cluster: TaskRunner[Any] | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def together(self, documents: int) -> int:
+        """How many documents one task takes."""
+        if self._config.run.documents_per_task:
+            return self._config.run.documents_per_task
+        if self._here:
+            least, most = SHARD
+            return 1 if documents <= FEW else min(most, max(least, math.ceil(documents / MANY)))
+        return min(MOST_TOGETHER, max(1, math.ceil(documents / (4 * worker_count(self._config)))))
+
+    def ahead(self, busy: int, together: int) -> int:
+        """How many tasks are submitted that have not ended.
+
+        Args:
+            busy: documents that keep this process busy.
+        """
+        return math.ceil(busy / together) + 1 if self._here else 2 * worker_count(self._config)
+
+    def submit(self, task: Task[Any, Any], **parameters: Any) -> PrefectFuture[Any]:
+        """Submit a task, with the configured retries, to where it is worked on."""
+        task = with_retries(task, self._config)
+        if self._here or self._config.run.runner == "processes":  # a thread of ours waits for the process
+            return task.submit(**parameters)
+        if self._cluster is None:
+            self._cluster = self._open.enter_context(cluster(self._config))
+        return self._cluster.submit(task, parameters)
+
+
+def cluster(config: PipelineConfig) -> TaskRunner[Any]:
+    """The Dask or Ray cluster of a configuration.
+
+    Raises:
+        ConfigError: the package for it is not installed.
+    """
+    runner, address, count = config.run.runner, config.run.address, worker_count(config)
+    try:
+        if runner == "dask":
+            from prefect_dask.task_runners import DaskTaskRunner
+
+            if address:
+                return DaskTaskRunner(address=address)
+            return DaskTaskRunner(
+                cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "dashboard_address": None}
+            )
+        from prefect_ray.task_runners import RayTaskRunner
+
+        if address:
+            return RayTaskRunner(address=address)
+        gpus = len(devices(config))
+        return RayTaskRunner(init_kwargs={"num_cpus": count, "num_gpus": gpus, "include_dashboard": False})
+    except ImportError as error:
+        raise ConfigError(
+            "setting 'run.runner'", f"the package prefect-{runner} is not installed",
+            f"Run: pip install 'dyprag[{runner}]', or choose threads or processes.",
+        ) from error  # fmt: skip

@@ -1,0 +1,106 @@
+"""How a task works on its documents, be it one or a shard: each has its own tries and its own outcome; where the run
+has worker processes, one of them does the work."""
+
+from collections.abc import Callable, Sequence
+from time import sleep
+from typing import Any
+
+from prefect import State
+from prefect.states import Completed
+
+from dyprag.config import PipelineConfig
+from dyprag.errors import DypragError, ShardLost, Waiting, WorkerLost
+from storage.artifacts import Record
+from storage.catalogue import Ended, Work
+from tasks.processes import processes
+from tasks.work import attempt, passes
+
+# the job, what became of it, its artifacts, and its error where another try is worth thinking of
+Tried = tuple[Any, Work, list[Record], Exception | None]
+Try = Callable[[Sequence[Any], str, PipelineConfig, int], list[Tried]]
+
+
+def work_on(
+    jobs: Sequence[Any], corpus_key: str, config: PipelineConfig, work: Try, here: bool = False
+) -> "list[Ended] | State[list[Ended]]":
+    """Work on documents at the same time.
+
+    A document that is alone in its task fails with it, so that the server sees it and tries it again; among others it
+    has its own tries.
+
+    Args:
+        work: tries some jobs; the last argument is the number of the try. A function of a module.
+        here: in this process, whatever `run.runner` says.
+
+    Raises:
+        ShardLost: the worker process died, and it is not known over which document.
+    """
+    ended: list[Ended] = []
+    left = list(jobs)
+    for number in range(1 if len(jobs) == 1 else config.run.retries + 1):
+        if number:
+            sleep(config.run.retry_delay * 2 ** (number - 1))
+        tried = _try(left, corpus_key, config, work, attempt() + number, here)
+        again = [job for job, _, _, error in tried if error and passes(error) and len(jobs) > 1]
+        last = number == config.run.retries
+        ended += [(outcome, records) for job, outcome, records, _ in tried if last or job not in again]
+        if len(jobs) == 1 and (error := tried[0][3]):
+            error.records = tried[0][2]  # type: ignore[attr-defined]
+            raise error
+        left = again
+        if not left:
+            break
+    states = {outcome.state for outcome, _ in ended}
+    if states == {"waiting"}:
+        return Completed(name="Waiting", message=ended[0][0].error, data=ended)
+    if len(jobs) == 1 and states == {"cached"}:
+        return Completed(name="Reused", data=ended)
+    return Completed(name="SomeFailed", data=ended) if "failed" in states else ended
+
+
+def _try(
+    jobs: Sequence[Any], corpus_key: str, config: PipelineConfig, work: Try, number: int, here: bool
+) -> list[Tried]:
+    if here or config.run.runner != "processes":
+        return work(jobs, corpus_key, config, number)
+    try:
+        return processes(config).run(_in_process, work, jobs, corpus_key, config, number)
+    except ShardLost:
+        if len(jobs) > 1:
+            raise
+        error = lost(jobs[0].document_id)
+        error.attempts = number  # type: ignore[attr-defined]
+        raise error from None
+
+
+def lost(document_id: str) -> WorkerLost:
+    """The error of a document over which its worker process died."""
+    return WorkerLost(
+        f"document {document_id!r}", "the process that worked on it died (killed, out of memory, or a library crashed)",
+        "It is set apart: later runs try it alone, after all others. Split it, leave it out, or use a machine with "
+        "more memory; the system's log (dmesg) may tell why.",
+    )  # fmt: skip
+
+
+def _in_process(work: Try, jobs: Sequence[Any], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+    """In a worker process: what is given back must be known to the other side."""
+    return [(*tried[:3], _portable(tried[3])) for tried in work(jobs, corpus_key, config, number)]
+
+
+def _portable(error: Exception | None) -> Exception | None:
+    """An error that another process can make again: a library's own may not survive the way."""
+    if error is None or isinstance(error, DypragError) or type(error).__module__ == "builtins":
+        return error
+    plain = RuntimeError(f"{type(error).__name__}: {error}")
+    plain.attempts = getattr(error, "attempts", 1)  # type: ignore[attr-defined]
+    return plain
+
+
+def failed(job: Any, errors: Sequence[Exception], records: list[Record], number: int, seconds: float = 0.0) -> Tried:
+    """A job that went wrong, or has to wait, for one reason or several."""
+    worst = max(errors, key=lambda error: (not isinstance(error, Waiting), type(error).__name__ == "Stopped"))
+    worst.attempts = number  # type: ignore[attr-defined]
+    state = "waiting" if isinstance(worst, Waiting) else "failed"
+    kind, text = type(worst).__name__, "; ".join(dict.fromkeys(str(e) or type(e).__name__ for e in errors))
+    work = Work(job.document_id, job.key, state, job.document_key, number, seconds, kind, text)
+    return job, work, records, None if state == "waiting" else worst

@@ -1,0 +1,143 @@
+"""Where the work is done: worker processes that die, a document that kills each of its workers, and the same artifacts
+from threads, processes, Dask and Ray."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import write_jsonl
+
+from dyprag.config import PipelineConfig
+from storage.artifacts import Store
+from storage.catalogue import Catalogue
+
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
+
+POISON = """
+import os, signal, sys
+if any("forkserver" in word for word in sys.orig_argv):
+    import dyprag.samples
+    made = dyprag.samples.document_samples
+    def document_samples(base, document, *others):
+        if document.id == "poison":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return made(base, document, *others)
+    dyprag.samples.document_samples = document_samples
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """In worker processes, and nowhere else, the document 'poison' is the end of its process."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "sitecustomize.py").write_text(POISON)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{Path(__file__).parents[1]}")
+        yield
+
+
+def corpus(tmp_path: Path, settings: dict[str, Any], *ids: str) -> None:
+    rows = [{"id": i, "text": f"The {i} lamp was built in {1900 + n} by Greta."} for n, i in enumerate(ids)]
+    settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
+
+
+def run(settings: dict[str, Any], store: Path, augmented: Path | None = None, **how: Any) -> dict[str, Any]:
+    """Parametrize in a store of its own; gives the stage's summary."""
+    from flows.augment import augment
+    from flows.ingest import ingest
+    from flows.parametrize import parametrize
+
+    given = {**settings, "store": str(store), "run": {**settings["run"], "workers": 2, **how}}
+    config = PipelineConfig.model_validate(given)
+    if not store.exists():
+        here = PipelineConfig.model_validate({**given, "run": {}})
+        ingest(here)
+        augment(here)
+    return parametrize(config, return_state=True).result()[0]
+
+
+def adapters(store: Path) -> dict[str, bytes]:
+    """Every file of every adapter, the records with their times apart."""
+    files = (path for path in store.glob("adapter/*/[!.]*/*") if path.name != "record.json")
+    return {str(path.relative_to(store)): path.read_bytes() for path in files}
+
+
+def test_a_document_that_kills_its_process_is_set_apart_and_the_rest_goes_on(tmp_path: Path, settings: dict[str, Any]):
+    corpus(tmp_path, settings, "bridge", "poison", "book")
+    store = tmp_path / "processes"
+    summary = run(settings, store, runner="processes", documents_per_task=3, retries=1, retry_delay=0.1)
+    assert (summary["done"], summary["failed"]) == (2, 1)
+    (failure,) = Catalogue(Store(store)).query("SELECT * FROM failures")
+    assert (failure["document_id"], failure["error_type"], failure["attempts"]) == ("poison", "WorkerLost", 2)
+    assert failure["error"].startswith("document 'poison': the process that worked on it died")
+    again = run(settings, store, runner="processes", documents_per_task=3, retries=0)
+    assert (again["cached"], again["failed"]) == (2, 1)
+
+    run(settings, tmp_path / "threads")  # where nothing is poisoned: the test's own process
+    alone = adapters(tmp_path / "threads")
+    assert adapters(store).items() < alone.items()
+    assert len(alone) == 3 * len(adapters(store)) / 2
+
+
+def test_a_killed_worker_process_costs_nothing_but_its_shard_s_time(tmp_path: Path, settings: dict[str, Any]):
+    corpus(tmp_path, settings, "bridge", "lamp", "book", "tower")
+    settings["parametrize"]["epochs"] = 30
+    store, killed = tmp_path / "store", []
+
+    def kill_one() -> None:
+        while not killed:
+            busy = [process for process in workers(psutil.Process()) if process.status() == psutil.STATUS_RUNNING]
+            if adapters(store) and busy:
+                busy[0].kill()
+                killed.append(busy[0].pid)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    summary = run(settings, store, runner="processes", documents_per_task=1, retries=2, retry_delay=0.1)
+    assert killed
+    assert (summary["done"], summary["failed"]) == (4, 0)
+
+
+def workers(process: psutil.Process) -> list[psutil.Process]:
+    """The worker processes of a process: children of its fork server."""
+    servers = [child for child in process.children() if "forkserver" in " ".join(child.cmdline())]
+    return [worker for server in servers for worker in server.children()]
+
+
+def wait_for(check: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_worker_processes_end_with_a_killed_run():
+    code = "import time; from tasks.processes import Processes; Processes(1, ()).run(time.sleep, 300)"
+    run = subprocess.Popen([sys.executable, "-c", code])
+    process, found = psutil.Process(run.pid), []
+    wait_for(lambda: bool(found.extend(workers(process)) or found))
+    time.sleep(1.0)  # until it sleeps
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not any(worker.is_running() for worker in found), 20)
+
+
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_a_cluster_makes_the_same_adapters_as_threads(tmp_path: Path, settings: dict[str, Any], runner: str):
+    if find_spec(f"prefect_{runner}") is None:
+        pytest.skip(f"the extra {runner!r} is not installed")
+    corpus(tmp_path, settings, "bridge", "lamp", "book", "tower")
+    run(settings, tmp_path / "threads")
+    summary = run(settings, tmp_path / runner, runner=runner, documents_per_task=2)
+    assert (summary["done"], summary["failed"]) == (4, 0)
+    assert adapters(tmp_path / runner) == adapters(tmp_path / "threads") != {}
