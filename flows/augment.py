@@ -13,6 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.errors import Stopped
 from dyprag.report import augmentation_table
+from flows.overview import run_name
 from flows.stage import Stage, Summary, end_state, named, stage
 from flows.workers import Workers
 from storage.catalogue import Ended, Work
@@ -26,7 +27,7 @@ POLL = 30.0  # seconds between two looks at a batch
 
 @flow(
     name="augment",
-    flow_run_name="augment {config.corpus.documents}",
+    flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=MOST_AHEAD),  # type: ignore[arg-type]
 )
 def augment(config: PipelineConfig = PipelineConfig()) -> State[Any]:

@@ -16,6 +16,7 @@ from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.metrics import answer_presence
 from dyprag.methods import ANSWERS_VERSION
 from dyprag.prompts import PROMPTS_VERSION, REASONING_VERSION
+from flows.overview import run_name
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from flows.train_translator import translator_jobs, translator_key
 from storage.artifacts import Record
@@ -32,7 +33,7 @@ logger = logging.getLogger("dyprag.flows")
 
 
 @flow(
-    name="evaluate", flow_run_name="evaluate {config.corpus.documents}",
+    name="evaluate", flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )  # fmt: skip
 def evaluate(config: PipelineConfig = PipelineConfig()) -> State[Any]:

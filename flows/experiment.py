@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.experiments import variants
+from flows.overview import run_name
 from flows.pipeline import pipeline
 from flows.stage import PREPARED, Summary, completing, end_state, stage
 from storage.artifacts import Record, Store
@@ -17,7 +18,7 @@ from tasks.report import write_report
 from tasks.telling import told
 
 
-@flow(name="experiment", flow_run_name="experiment {config.experiment.name}")
+@flow(name="experiment", flow_run_name=run_name)
 def experiment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     """Run a named experiment: augmentation, adapters and translator for what its methods need, answers, report."""
     if config.experiment.name is None:

@@ -7,6 +7,7 @@ from prefect.artifacts import create_table_artifact
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import DocumentError
+from flows.overview import run_name
 from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, stage
 from storage.artifacts import Record
 from storage.catalogue import Work
@@ -17,7 +18,7 @@ from tasks.plan import Plan, corpus_settings
 from tasks.telling import told
 
 
-@flow(name="ingest", flow_run_name="ingest {config.corpus.documents}")
+@flow(name="ingest", flow_run_name=run_name)
 def ingest(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     """Store the corpus as Parquet, and say what is new, changed, renamed and removed since the last time.
 

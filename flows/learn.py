@@ -9,6 +9,7 @@ from prefect import State, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
+from flows.overview import run_name, show_translator_curve
 from flows.stage import Stage, Summary, end_state, stage, with_retries
 from storage.artifacts import Record
 from tasks.learn import RecallJob, learn_translator, learned_key, measure_recall, recall_jobs, recalled
@@ -16,7 +17,7 @@ from tasks.plan import model_material
 
 
 @flow(
-    name="learn", flow_run_name="learn {config.learn.kind} translator",
+    name="learn", flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )  # fmt: skip
 def learn(config: PipelineConfig = PipelineConfig()) -> State[Any]:
@@ -30,6 +31,7 @@ def learn_and_measure(config: PipelineConfig) -> list[Summary]:
         key = learned_key(run.config, model_material(run.config))
         task = with_retries(learn_translator, run.config)
         work, record = run.make_one("translator", key, lambda: task.submit(key, run.config))
+        show_translator_curve(run.store, work)
         learned = run.summary([work])
     with stage(config, "recall") as run:
         jobs = recall_jobs(run.config, model_material(run.config), record.key)

@@ -8,6 +8,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
+from flows.overview import run_name, show_adapter_curves
 from flows.stage import Stage, Summary, end_state, named, stage
 from flows.workers import Workers
 from storage.catalogue import Work
@@ -16,7 +17,7 @@ from tasks.plan import Job
 
 
 @flow(
-    name="parametrize", flow_run_name="parametrize {config.corpus.documents}",
+    name="parametrize", flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=2 * MOST_TOGETHER),  # type: ignore[arg-type]
 )  # fmt: skip
 def parametrize(config: PipelineConfig = PipelineConfig()) -> State[Any]:
@@ -38,7 +39,9 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
                 )
 
             ahead = workers.ahead(2 * MOST_TOGETHER, together)
-            return run.summary(run.fan_out(jobs, run.stored("adapter"), submit, waiting, together, ahead))
+            work = run.fan_out(jobs, run.stored("adapter"), submit, waiting, together, ahead)
+        show_adapter_curves(run.store, work)
+        return run.summary(work)
 
 
 def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:

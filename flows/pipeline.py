@@ -8,6 +8,7 @@ from dyprag.config import PipelineConfig
 from flows.augment import augment
 from flows.evaluate import evaluate
 from flows.ingest import ingest
+from flows.overview import run_name
 from flows.parametrize import parametrize
 from flows.stage import Summary, completing, corpus_of, end_state
 from flows.train_translator import train_translator
@@ -15,7 +16,7 @@ from storage.artifacts import Store
 from tasks.plan import Plan
 
 
-@flow(name="pipeline", flow_run_name="pipeline {config.corpus.documents}")
+@flow(name="pipeline", flow_run_name=run_name)
 def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     """From documents to a results table. Whatever is made already is taken as it is.
 

@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 from prefect import State, Task
-from prefect.artifacts import create_table_artifact
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -20,13 +18,13 @@ from prefect.states import Completed, Failed
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
 from dyprag.errors import Stopped, StoreError, WorkerLost
+from flows.overview import show_failures, show_made, stage_progress
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
 from storage.latest import latest
 from tasks.evaluate import stored_corpus
 from tasks.plan import Job, Plan, corpus_settings
 from tasks.shards import lost
-from tasks.telling import progress, told
 
 logger = logging.getLogger("dyprag.flows")
 PREPARED = "corpus:"  # before the key of a corpus in the store
@@ -82,17 +80,11 @@ class Stage:
         return self.plan.corpus_key
 
     def summary(self, work: Sequence[Work], note: str = "") -> Summary:
-        """Count outcomes, and show the failed ones as a table in the UI; `note` is what else there is to say."""
+        """Count outcomes; the UI shows what failed, and where what was made is; `note` is what else there is to say."""
         states = [item.state for item in work]
         failed = [item for item in work if item.state == "failed"]
-        if failed:
-            table = [{"document": w.document_id, "error": w.error_type, "message": w.error} for w in failed]
-            told(
-                create_table_artifact, table, key=f"{self.name}-failures",
-                description="Failed; the next run tries them again",
-            )  # fmt: skip
-            for item in failed:
-                logger.warning("%s: %s", self.name, item.error)
+        show_failures(self.config, self.name, failed)
+        show_made(self.store, self.name, self.run_id, work)
         partial = states.count("partial")
         cached = states.count("cached") + sum(item.state == "partial" and item.attempts == 0 for item in work)
         done = states.count("done") + states.count("cached") + partial
@@ -170,10 +162,10 @@ class Stage:
             sound[start : start + together] for start in range(0, len(sound), together)
         )
         groups.extend([job] for job in missing if job.key in apart)
-        with _progress(self.name, len(missing)) as advance:
+        with stage_progress(self.name, len(missing)) as advance:
             for ended_now in _as_they_end(groups, submit, ahead):
                 self._record(ended_now, outcomes)
-                advance(len(ended_now))
+                advance(len(ended_now), sum(work.state == "failed" for work, _ in ended_now))
                 if stopped := next((work for work, _ in ended_now if work.error_type == Stopped.__name__), None):
                     self.reason = stopped.error
                     groups.clear()  # none of the others is submitted
@@ -319,29 +311,3 @@ def _as_they_end(
             else:
                 outcomes += known or [(failed_work(jobs[0], lost(jobs[0].document_id)), [])]
         yield outcomes
-
-
-@contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress artifact in the UI, and a bar where a person watches a terminal."""
-    if total == 0:
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    move = progress(name)
-    done = 0
-    shown = time.monotonic()
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        row = bar.add_task(name, total=total)
-
-        def advance(count: int) -> None:
-            nonlocal done, shown
-            done += count
-            bar.advance(row, count)
-            if done == total or time.monotonic() - shown > 5:
-                shown = time.monotonic()
-                move(100 * done / total)
-
-        yield advance

@@ -8,6 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
+from flows.overview import run_name, show_translator_curve
 from flows.parametrize import adapter_jobs
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from storage.catalogue import Work
@@ -19,7 +20,7 @@ SHARD = 100  # documents embedded by one task: seconds of work
 
 
 @flow(
-    name="train-translator", flow_run_name="train translator {config.corpus.documents}",
+    name="train-translator", flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )  # fmt: skip
 def train_translator(config: PipelineConfig = PipelineConfig()) -> State[Any]:
@@ -50,6 +51,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
             return with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
 
         work, _ = run.make_one("translator", key, submit)
+        show_translator_curve(run.store, work)
         return [*summaries, run.summary([work])]
 
 

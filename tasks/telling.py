@@ -42,14 +42,14 @@ def told(call: Callable[P, Told], *arguments: P.args, **named: P.kwargs) -> Told
     return result
 
 
-def progress(description: str) -> Callable[[float], None]:
-    """A progress artifact in the UI; gives what moves it, called with a percentage."""
-    made: list[Any] = [told(create_progress_artifact, 0, description=description)]
+def progress(description: str, key: str | None = None) -> Callable[[float, str], None]:
+    """A progress artifact in the UI; gives what moves it, called with a percentage and what it is to say now."""
+    made: list[Any] = [told(create_progress_artifact, 0, key=key, description=description)]
 
-    def move(percent: float) -> None:
+    def move(percent: float, text: str = description) -> None:
         if made[0] is None:  # the server was away
-            made[0] = told(create_progress_artifact, percent, description=description)
+            made[0] = told(create_progress_artifact, percent, key=key, description=text)
         else:
-            told(update_progress_artifact, made[0], percent)
+            told(update_progress_artifact, made[0], percent, description=text)
 
     return move

@@ -77,14 +77,14 @@ def translator_memory(steps: str, remedy: str) -> Iterator[None]:
 def training_progress(description: str, loss: str) -> Callable[[int, int, float], None]:
     """A progress artifact of a translator's training, moved on and logged every ten seconds: call it with (step, steps,
     loss)."""
-    move = progress(description)
+    move = progress(description, "translator-progress")
     reported = perf_counter()
 
     def on_step(step: int, steps: int, value: float) -> None:
         nonlocal reported
         if perf_counter() - reported > 10 or step == steps:
             reported = perf_counter()
-            move(100 * step / steps)
+            move(100 * step / steps, f"{description}: step {step} of {steps}, {loss} {value:.3f}")
             logger.info("translator: step %d of %d, %s %.3f", step, steps, loss, value)
 
     return on_step

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from dyprag.evaluation.gains import CONTROLS
 
@@ -105,13 +105,21 @@ def grid_chart(rows: Sequence[dict[str, Any]], name: str, place: Mapping[str, fl
     _save(figure, path)
 
 
-def translator_chart(curve: Sequence[dict[str, float]], path: Path) -> None:
-    """The translator's losses over its training steps."""
+def translator_chart(curve: Sequence[dict[str, float]], path: Path | IO[bytes]) -> None:
+    """The translator's losses over its training steps, whichever way it is trained."""
     figure = _figure(3.4)
     axes = figure.add_subplot()
     steps = [point["step"] for point in curve]
-    for name, colour in (("total", "black"), ("pred", BLUE), ("mse", ORANGE), ("kl", GREEN)):
-        values = [point[name] for point in curve]
+    lines = (
+        ("total", "black"),
+        ("pred", BLUE),
+        ("mse", ORANGE),
+        ("kl", GREEN),
+        ("teacher", ORANGE),
+        ("unrelated", GREEN),
+    )
+    for name, colour in lines:
+        values = [point.get(name, 0.0) for point in curve]
         if any(value > 0 for value in values):  # a log axis cannot show a loss that stays at zero
             axes.set_yscale("log", nonpositive="mask")
             label = name if name == "total" else f"L_{name}"
@@ -127,7 +135,7 @@ def translator_chart(curve: Sequence[dict[str, float]], path: Path) -> None:
     _save(figure, path)
 
 
-def adapter_chart(curves: dict[str, list[float]], path: Path) -> None:
+def adapter_chart(curves: dict[str, list[float]], path: Path | IO[bytes]) -> None:
     """The losses of some documents' adapters as thin lines, and the mean over all documents."""
     figure = _figure(3.4)
     axes = figure.add_subplot()
@@ -190,7 +198,7 @@ def _figure(height: float) -> Figure:
     return Figure(figsize=(8, height), dpi=150, layout="constrained", facecolor="white")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path | IO[bytes]) -> None:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, format="png")  # a figure without pyplot draws with Agg

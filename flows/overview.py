@@ -1,0 +1,187 @@
+"""What a run shows of itself in the Prefect UI beside its states: how far it is, what failed and how to retry, how the
+losses went, and where its artifacts are. None of it may fail the work."""
+
+import base64
+import io
+import json
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from dyprag.config import PipelineConfig
+from storage.artifacts import Store
+from storage.catalogue import Work
+from storage.tables import read_rows
+from tasks.telling import progress, told
+
+logger = logging.getLogger("dyprag.flows")
+MOST_ROWS = 200  # of a table in the UI, which a browser has to draw; the catalogue has all
+MOST_LINES = 10  # of the log that tell of failures, one each
+MOST_CURVES = 50  # adapters whose mean loss is drawn
+EVERY = 3.0  # seconds between two moves of a progress artifact
+COMMANDS = {"embed": "train-translator", "recall": "learn", "report": "evaluate"}  # where not named like the stage
+KINDS = {
+    "ingest": "corpus", "parametrize": "adapter", "embed": "embedding", "train-translator": "translator",
+    "evaluate": "prediction", "learn": "translator", "recall": "recall",
+}  # fmt: skip
+
+
+def run_name() -> str:
+    """A flow run's name: what it does, and on what."""
+    config = flow_run.parameters.get("config")
+    if not isinstance(config, PipelineConfig):
+        config = PipelineConfig.model_validate(config or {})
+    what = str(flow_run.flow_name).replace("-", " ")
+    if what == "learn":
+        return f"learn {config.learn.kind} translator"
+    if config.experiment.name is not None:
+        return f"{what} {'' if what == 'experiment' else 'of experiment '}{config.experiment.name}"
+    place = config.corpus.documents.rstrip("/")
+    return f"{what} {PurePath(place).name or place}"
+
+
+def retry_command(config: PipelineConfig, stage: str) -> str:
+    """The command that tries again what failed in a stage, with every setting that is not what it would be anyway."""
+    if config.experiment.name is not None:  # its variants' settings are made of the experiment's own
+        return f"dyprag evaluate --experiment {config.experiment.name}"
+    known = PipelineConfig(preset=config.preset, model=config.model).resolved().model_dump(mode="json")
+    known |= PipelineConfig().model_dump(mode="json", include={"preset", "model"})
+    changes = [f"--set {shlex.quote(change)}" for change in _changes(config.model_dump(mode="json"), known)]
+    return " ".join(["dyprag", COMMANDS.get(stage, stage), *changes])
+
+
+def _changes(values: dict[str, Any], known: dict[str, Any], place: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict) and known.get(name):
+            yield from _changes(value, known[name], f"{place}{name}.")
+        elif value != known.get(name):
+            plain = isinstance(value, str) and yaml.safe_load(value) == value
+            yield f"{place}{name}={value if plain else json.dumps(value, ensure_ascii=False)}"
+
+
+def show_failures(config: PipelineConfig, stage: str, failed: Sequence[Work]) -> None:
+    """A table of what failed, the reason, and how to try it again; and the first of them in the log."""
+    if not failed:
+        return
+    for item in failed[:MOST_LINES]:
+        logger.warning("%s: %s", stage, item.error)
+    if len(failed) > MOST_LINES:
+        logger.warning("%s: %d others failed; dyprag status lists them all", stage, len(failed) - MOST_LINES)
+    table = [
+        {"document": w.document_id, "error": w.error_type, "reason": w.error, "attempts": w.attempts}
+        for w in failed[:MOST_ROWS]
+    ]
+    shown = "" if len(failed) <= MOST_ROWS else f" The first {MOST_ROWS} are shown; `dyprag status` lists all."
+    told(
+        create_table_artifact, table, key=f"{stage}-failures",
+        description=f"**{len(failed)} failed in {stage}.**{shown} Retry, a new run of the deployment, or this command "
+        f"works on these and on what waits, and on nothing else:\n\n`{retry_command(config, stage)}`",
+    )  # fmt: skip
+
+
+def show_made(store: Store, stage: str, run_id: str, work: Sequence[Work]) -> None:
+    """Where what this run made lies. Nothing where it made nothing, as a nightly run that finds nothing new."""
+    made = [item for item in work if item.state in ("done", "partial") and item.attempts]
+    if not made:
+        return
+    root = store.root.resolve()
+    lines = [f"**{len(made)} made by this run**, in the store `{root}`.", ""]
+    if stage == "evaluate":
+        lines += [f"Report: `{root / 'reports' / run_id / 'report.html'}`, and `dyprag report {run_id[:8]}`.", ""]
+    kind = KINDS.get(stage)
+    if kind:
+        where = [str(store.folder(kind, w.key).resolve()) for w in made[:MOST_ROWS]]
+    else:
+        where = [f"dyprag augment --show {shlex.quote(w.document_id)}" for w in made[:MOST_ROWS]]
+    lines += [f"| of | seconds | {kind or 'to see it'} |", "| :- | -: | :- |"]
+    lines += [f"| {_cell(w.document_id)} | {w.seconds:.1f} | `{at}` |" for w, at in zip(made, where, strict=False)]
+    if len(made) > MOST_ROWS:
+        catalogue, sql = root / "catalogue.duckdb", f"FROM work WHERE run_id = '{run_id}'"
+        lines += ["", f'And {len(made) - MOST_ROWS} more: `duckdb -readonly {catalogue} "{sql}"`']
+    sql = f"FROM work WHERE run_id = '{run_id}'"
+    lines += ["", f'All of them: `duckdb -readonly {root / "catalogue.duckdb"} "{sql}"`']
+    told(
+        create_markdown_artifact, "\n".join(lines), key=f"{stage}-made", description=f"Where to find what {stage} made"
+    )
+
+
+def show_translator_curve(store: Store, work: Work) -> None:
+    """The losses of a translator that this run has trained, as a picture."""
+    if work.state == "done" and (curve := _curve(store, "translator", work.key)):
+        from dyprag.report.plots import translator_chart
+
+        picture = io.BytesIO()
+        translator_chart(curve, picture)
+        _show_picture(picture, "translator-loss", f"The translator's losses over {len(curve)} steps")
+
+
+def show_adapter_curves(store: Store, work: Sequence[Work]) -> None:
+    """The losses of adapters that this run has trained, as a picture."""
+    made = [item for item in work if item.state == "done"][:MOST_CURVES]
+    curves = {w.document_id: [step["loss"] for step in _curve(store, "adapter", w.key)] for w in made}
+    curves = {name: losses for name, losses in curves.items() if losses}
+    if curves:
+        from dyprag.report.plots import adapter_chart
+
+        picture = io.BytesIO()
+        adapter_chart(curves, picture)
+        _show_picture(picture, "adapter-losses", f"Losses of {len(curves)} documents' adapters")
+
+
+@contextmanager
+def stage_progress(name: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress artifact in the UI, and a bar where a person watches a terminal; gives what moves them, called with
+    how many ended and how many of these failed."""
+    if total == 0:
+        yield lambda count, failed: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    move = progress(f"{name}: 0 of {total}", f"{name}-progress")
+    done = lost = 0
+    began = shown = time.monotonic()
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        row = bar.add_task(name, total=total)
+
+        def advance(count: int, failed: int) -> None:
+            nonlocal done, lost, shown
+            done, lost = done + count, lost + failed
+            bar.advance(row, count)
+            now = time.monotonic()
+            if done == total or now - shown > EVERY:
+                shown = now
+                text = f"{name}: {done} of {total}" + (f", {lost} failed" if lost else "")
+                left = (now - began) / done * (total - done) if done else 0.0
+                move(100 * done / total, f"{text}, {_span(left)} left" if left else f"{text} in {_span(now - began)}")
+
+        yield advance
+
+
+def _show_picture(picture: io.BytesIO, key: str, description: str) -> None:
+    data = base64.b64encode(picture.getvalue()).decode()
+    told(create_image_artifact, f"data:image/png;base64,{data}", key=key, description=description)
+
+
+def _curve(store: Store, kind: str, key: str) -> list[dict[str, Any]]:
+    path = store.folder(kind, key) / "curve.parquet"
+    return read_rows(path) if path.exists() else []
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

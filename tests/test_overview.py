@@ -1,0 +1,83 @@
+"""What a run shows in the Prefect UI, read back from a real server."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TEXTS, write_jsonl
+
+from cli.main import read_config
+from dyprag.config import PipelineConfig
+from flows.overview import retry_command
+
+
+def shown() -> dict[str, Any]:
+    """The latest artifact of each key."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return {found.key: found for found in client.read_latest_artifacts(limit=100)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"preset": "paper", "lora": {"rank": 3}},
+        {"corpus": {"documents": "a folder/it's.jsonl", "questions": "true"}, "augment": {"qa_pairs": 2}},
+        {"evaluate": {"methods": ["rag", "prag"], "most_questions": {"rag": 3}}, "model": {"dtype": "float32"}},
+        {"augment": {"backend": "api", "api": {"model": "m", "extra_body": {"top_k": 5}, "max_tokens": 7}}},
+    ],
+)
+def test_the_command_to_retry_is_the_whole_configuration_and_no_more_than_is_needed(changes: dict[str, Any]):
+    config = PipelineConfig.model_validate(changes)
+    program, stage, *words = shlex.split(retry_command(config.resolved(), "embed"))
+    assert (program, stage) == ("dyprag", "train-translator")
+    assert set(words[::2]) <= {"--set"}
+    assert read_config(None, words[1::2]).resolved() == config.resolved()
+    assert len(words[1::2]) == sum(
+        1 for values in changes.values() for value in (values.values() if isinstance(values, dict) else [values])
+        for _ in (value if isinstance(value, dict) and "model" in value else [value])
+    )  # fmt: skip
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_shows_its_progress_its_failures_its_losses_and_where_all_is(tmp_path: Path, settings: dict[str, Any]):
+    from prefect.client.orchestration import get_client
+
+    from flows.parametrize import parametrize
+    from flows.pipeline import pipeline
+
+    rows = [{"id": "hollow", "text": " "}, *({"id": i, "text": text} for i, text in TEXTS.items())]
+    settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
+    settings["evaluate"]["methods"] = ["dyprag"]
+    config = PipelineConfig.model_validate(settings)
+    pipeline(config, return_state=True)
+    found = shown()
+    assert found["parametrize-progress"].data == 100
+    assert found["parametrize-progress"].description.startswith("parametrize: 3 of 3 in ")
+    assert "step 4 of 4, L_align" in found["translator-progress"].description
+    failures = found["ingest-failures"]
+    assert '"document": "hollow"' in failures.data
+    assert "it has no text" in failures.data
+    assert f"`{retry_command(config.resolved(), 'ingest')}`" in failures.description
+    for key in ("translator-loss", "adapter-losses"):
+        assert found[key].data.startswith("data:image/png;base64,iVBOR")
+        assert len(found[key].data) < 200_000
+    for key, kind in (("parametrize-made", "adapter"), ("train-translator-made", "translator")):
+        places = [cell.strip("` ") for cell in found[key].data.split("|") if f"/{kind}/" in cell]
+        assert places
+        assert all((Path(place) / "record.json").exists() for place in places)
+    assert "--show lamp" in found["augment-made"].data
+    report = next(word for word in found["evaluate-made"].data.split("`") if word.endswith("report.html"))
+    assert Path(report).exists()
+
+    with get_client(sync_client=True) as client:
+        names = {run.name for run in client.read_flow_runs()}
+        parametrize(config, return_state=True)
+        assert {"pipeline docs.jsonl", "train translator docs.jsonl"} <= names
+        again = shown()
+    for key in ("parametrize-made", "adapter-losses", "parametrize-progress"):  # nothing new, nothing shown
+        assert again[key].id == found[key].id
