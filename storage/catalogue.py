@@ -372,10 +372,16 @@ class Catalogue:
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._connected(read_only=False) as connection:
-            connection.execute("BEGIN")
-            yield connection
-            connection.execute("COMMIT")
+        try:
+            with self._connected(read_only=False) as connection:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+        except (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
+            raise StoreError(
+                f"catalogue {self.path}", f"it cannot be written ({str(error).splitlines()[0]})",
+                "Free disk space or mend the folder's rights, then run again: finished work is kept.",
+            ) from error  # fmt: skip
 
     @contextmanager
     def _connected(self, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:

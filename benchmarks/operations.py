@@ -1,0 +1,291 @@
+"""Many tiny documents: what the pipeline adds to the work itself, what a re-run costs, what random kills cost.
+
+    python benchmarks/operations.py [DOCUMENTS] [PART ...]
+
+Parts: run (ingest, augment, parametrize; beside the same work in a plain loop), again (nothing new, then ten new
+documents), kills (200 documents, twenty times kill -9). A tiny random model, and the tests' LLM server on loopback.
+Prints the figures, wall and CPU seconds, and writes build/bench/operations.json.
+"""
+
+import json
+import os
+import platform
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path += [str(ROOT), str(ROOT / "tests")]
+EARLY, KILLS, KILLED_DOCUMENTS = 0.2, 20, 200
+Figure = dict[str, Any]
+
+
+@dataclass
+class Took:
+    """What a command took; `memory` holds (seconds, MiB, adapters there) as it went on."""
+
+    wall: float
+    cpu: float
+    memory: list[tuple[float, float]]
+
+
+def main(documents: int, parts: list[str]) -> None:
+    """Run the parts, print and write the figures."""
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as name, prefect_server(Path(name)), endpoint() as url:
+        folder = Path(name)
+        config = configuration(folder, "store", url, documents)
+        if "run" in parts or "again" in parts:
+            figures += whole_run(folder, config, url, documents, "run" in parts)
+        if "again" in parts:
+            figures += again(folder, config, documents)
+        if "kills" in parts:
+            figures += kills(folder, url)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    target = Path("build/bench/operations.json")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({"machine": machine, "documents": documents, "figures": figures}, indent=1))
+
+
+def whole_run(folder: Path, config: Path, url: str, documents: int, beside: bool) -> list[Figure]:
+    """The three stages, their memory, and the server's record beside the catalogue."""
+    took = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
+    store = folder / "store"
+    done = query(store, "SELECT stage, count(*) AS n FROM latest_work WHERE state IN ('done', 'partial') GROUP BY 1")
+    counts = {row["stage"]: row["n"] for row in done}
+    figures = [figure("documents parametrized", counts.get("parametrize", 0), "", documents, lambda v: v == documents)]
+    for stage in ("augment", "parametrize"):
+        seen = on_server(stage)
+        figures.append(figure(f"{stage}: documents in completed tasks of the server's record", seen, "", documents,
+                              lambda v: v == documents))  # fmt: skip
+    for stage, one in zip(("augment", "parametrize"), took[1:], strict=True):
+        early, late = one.memory[int(len(one.memory) * EARLY)][1], one.memory[-1][1]
+        figures.append(figure(f"{stage}: memory at the end beside that after a fifth", late / early, "x", 1.2,
+                              lambda v: v <= 1.2))  # fmt: skip
+    if beside:
+        plain = configuration(folder, "plain", url, documents)
+        command("ingest", plain)
+        loop = timed([sys.executable, __file__, "loop", str(plain)])
+        for what in ("wall", "cpu"):
+            ours, theirs = (sum(getattr(one, what) for one in some) for some in (took[1:], [loop]))
+            figures.append(figure(f"augment and parametrize, {what} seconds beside a plain loop's {theirs:.0f} s",
+                                  ours / theirs, "x", 1.1, lambda v: v <= 1.1))  # fmt: skip
+    return figures
+
+
+def loop(path: str) -> None:
+    """The same work without Prefect and catalogue, in a process of its own."""
+    from dyprag.config import PipelineConfig
+    from flows.stage import corpus_of
+    from storage.artifacts import Store
+    from tasks import augment, parametrize
+    from tasks.plan import AugmentJob, Job, Plan
+
+    config = PipelineConfig.model_validate(yaml.safe_load(Path(path).read_text())).resolved()
+    corpus_key, stored = corpus_of(config, Store(config.store))
+    plan = Plan(config, stored)
+    first = [AugmentJob(d.id, d.key, plan.augmentation_key(d), plan.product_keys(d)) for d in plan.documents]
+    second = [Job(d.id, d.key, plan.adapter_key(d), tuple(plan.product_keys(d).values())) for d in plan.documents]
+    for work, jobs in ((augment._augment, first), (parametrize._parametrize, second)):
+        for start in range(0, len(jobs), 64):
+            tried = work(jobs[start : start + 64], corpus_key, config, 1)  # type: ignore[operator]
+            if any(error for *_, error in tried):
+                raise RuntimeError("not every document was made")
+    augment.dismiss_augmenters()
+
+
+def again(folder: Path, config: Path, documents: int) -> list[Figure]:
+    """Re-runs: with nothing new, and with ten new documents."""
+    figures = []
+    for name, count, goal in (("nothing new", documents, 20), ("ten new documents", documents + 10, 25)):
+        corpus(folder, count)
+        began = len(list((folder / "store").glob("adapter/*/*/record.json")))
+        took = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
+        made = len(list((folder / "store").glob("adapter/*/*/record.json"))) - began
+        if made != count - documents:
+            raise RuntimeError(f"{made} adapters were made anew")
+        figures.append(figure(f"re-run with {name}", sum(t.wall for t in took), "s", goal, lambda v, g=goal: v <= g))
+        figures.append(figure(f"re-run with {name}, CPU", sum(t.cpu for t in took), "s", None, lambda v: True))
+    return figures
+
+
+def kills(folder: Path, url: str) -> list[Figure]:
+    """A run over some documents that is killed again and again, beside one that is not."""
+    calm, harried = (configuration(folder, name, url, KILLED_DOCUMENTS) for name in ("calm", "harried"))
+    for stage in ("ingest", "augment", "parametrize"):
+        command(stage, calm)
+    command("ingest", harried)
+    draw, hits = random.Random(0), 0
+    for stage in ("augment", "parametrize"):
+        for _ in range(KILLS // 2):
+            process = start(stage, harried)
+            there = len(files(folder / "harried"))
+            wanted, deadline = there + draw.randint(1, 12), time.monotonic() + 120
+            while process.poll() is None and len(files(folder / "harried")) < wanted and time.monotonic() < deadline:
+                time.sleep(0.01)
+            hits += process.poll() is None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        command(stage, harried)
+    same = files(folder / "calm") == files(folder / "harried")
+    return [figure("kill -9 that hit a working process", hits, "", KILLS, lambda v: v == KILLS),
+            figure("artifacts equal to an undisturbed run's", int(same), "", 1, bool)]  # fmt: skip
+
+
+def files(store: Path) -> dict[str, str]:
+    """The checksums of every finished artifact's files."""
+    found = {}
+    for kind in ("rewrites", "qa_pairs", "adapter"):
+        for path in store.glob(f"{kind}/*/[!.]*/record.json"):
+            record = json.loads(path.read_text())
+            found |= {f"{kind}/{record['key']}/{n}": file["blake2b"] for n, file in record["files"].items()}
+    return found
+
+
+def figure(name: str, value: float, unit: str, goal: float | None, holds: Any) -> Figure:
+    made = {"name": name, "value": round(value, 3), "unit": unit, "goal": goal, "holds": bool(holds(value))}
+    print(f"{name}: {made['value']} {unit} (goal {goal}): {'holds' if made['holds'] else 'does not hold'}", flush=True)
+    return made
+
+
+def corpus(folder: Path, documents: int) -> str:
+    path = folder / f"documents{documents if documents == KILLED_DOCUMENTS else ''}.jsonl"
+    rows = ({"id": f"doc-{n:05d}", "text": f"Lamp {n} was built in {1000 + n} by Greta Olmsted. It stands in Dunmere."}
+            for n in range(documents))  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def configuration(folder: Path, store: str, url: str, documents: int) -> Path:
+    """A configuration file for a store of its own."""
+    from conftest import make_tiny_model
+
+    model = folder / "model"
+    if not model.exists():
+        make_tiny_model(model)
+    path = folder / f"{store}.yaml"
+    path.write_text(yaml.safe_dump({
+        "store": str(folder / store), "model": {"name": str(model), "dtype": "float32", "device": "cpu"},
+        "corpus": {"documents": corpus(folder, documents)},
+        "augment": {"backend": "api", "qa_pairs": 2, "least_pairs": 1, "rewrites": 1, "verify": False,
+                    "api": {"model": "m", "base_url": url, "concurrency": 32, "requests_per_minute": 1_000_000}},
+        "parametrize": {"epochs": 1},
+    }))  # fmt: skip
+    return path
+
+
+def start(stage: str, config: Path) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "cli.main", stage, "--config", str(config)]
+    return subprocess.Popen(words, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=sys.stderr)
+
+
+def command(stage: str, config: Path) -> Took:
+    return timed([sys.executable, "-m", "cli.main", stage, "--config", str(config)])
+
+
+def timed(words: list[str]) -> Took:
+    """Run a command to its end, its memory noted twice a second once it has reached its working size."""
+    began = time.monotonic()
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
+    watched, memory, seconds = psutil.Process(process.pid), [], 0.0
+    while process.poll() is None:
+        try:
+            with watched.oneshot():
+                memory.append((time.monotonic() - began, watched.memory_info().rss / 2**20))
+                times = watched.cpu_times()
+                seconds = times.user + times.system
+        except psutil.Error:
+            break
+        time.sleep(0.5)
+    if process.wait():
+        raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
+    return Took(time.monotonic() - began, seconds, [entry for entry in memory if entry[1] > 1][:-1] or memory)
+
+
+def query(store: Path, sql: str) -> list[dict[str, Any]]:
+    from storage.artifacts import Store
+    from storage.catalogue import Catalogue
+
+    return Catalogue(Store(store)).query(sql)
+
+
+def on_server(stage: str) -> int:
+    """Documents in the completed tasks of a stage, as the server has them a while after the run."""
+    seen = 0
+    for offset in range(0, 100_000, 200):
+        body = {"limit": 200, "offset": offset, "task_runs": {
+            "name": {"like_": f"{stage} doc"}, "state": {"type": {"any_": ["COMPLETED"]}}}}  # fmt: skip
+        request = urllib.request.Request(
+            os.environ["PREFECT_API_URL"] + "/task_runs/filter", json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            rows = json.load(answer)
+        for row in rows:
+            more = re.search(r" and (\d+) more$", row["name"])
+            seen += 1 + (int(more[1]) if more else 0)
+        if len(rows) < 200:
+            return seen
+    return seen
+
+
+@contextmanager
+def endpoint() -> Iterator[str]:
+    """The tests' LLM server as a process; gives its URL."""
+    words = [sys.executable, str(ROOT / "tests" / "llm_server.py"), "--port", "0", "--seed", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.kill()
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[None]:
+    """A Prefect server with a database of its own, unless PREFECT_API_URL names one."""
+    if os.environ.get("PREFECT_API_URL"):
+        yield
+        return
+    port = "4599"
+    os.environ |= {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_API_PORT": port, "DO_NOT_TRACK": "1",
+                   "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}  # fmt: skip
+    url = f"http://127.0.0.1:{port}/api"
+    words = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(300):
+            time.sleep(1)
+            try:
+                urllib.request.urlopen(url + "/health", timeout=5).close()
+                break
+            except OSError:
+                continue
+        os.environ["PREFECT_API_URL"] = url
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["loop"]:
+        loop(sys.argv[2])
+    else:
+        numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
+        main(
+            numbers[0] if numbers else 10_000, [w for w in sys.argv[1:] if not w.isdigit()] or ["run", "again", "kills"]
+        )
