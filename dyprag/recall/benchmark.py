@@ -152,7 +152,7 @@ class Measurer:
             trained = self._trained([self._samples(lesson) for lesson in lessons[: self.settings.parametrized]])
             return lambda rows: trained.select([asked[row].lesson for row in rows])
         if condition in ("mean", "generic"):
-            one = self._mean if condition == "mean" else self._generic
+            one = self._mean if condition == "mean" else self.generic
             return lambda rows: one
         places = wrong_lessons(lessons, asked) if condition == "wrong" else [one.lesson for one in asked]
 
@@ -180,7 +180,7 @@ class Measurer:
         return document_samples(self.base, lesson.document, augmentation, "short", "closed-book")
 
     @cached_property
-    def _generic(self) -> Adapters:
+    def generic(self) -> Adapters:
         """One adapter trained on pairs of many training documents, in as many steps as one of a document takes."""
         lessons = [lesson for lesson in self.training if lesson.pairs][:64]
         samples = [self._samples(lesson)[-1] for lesson in lessons]

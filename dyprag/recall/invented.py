@@ -27,25 +27,37 @@ class Told:
     value: str
 
 
-def invented_lessons(band: Band, count: int, seed: int, split: Split = "train") -> list[Lesson]:
+def invented_lessons(
+    band: Band,
+    count: int,
+    seed: int,
+    split: Split = "train",
+    kinds: Sequence[str] = KINDS,
+    only: frozenset[str] | None = None,
+) -> list[Lesson]:
     """Documents with 3 to 6 asked facts each, about one subject or two of the same kind.
 
-    Lesson i depends on band, seed, split and i alone, so a longer list begins with the shorter one.
+    Lesson i depends on i and the other arguments alone, so a longer list begins with the shorter one.
 
     Args:
         band: "closed" where the answers come from closed vocabularies (professions, cities, ...), "open" where they
             are new (names, dates, numbers, titles).
         split: the two share no subject's name and no invented name.
+        kinds: of subjects; the more often one stands there, the likelier it is.
+        only: ask about facts with these keys alone; each kind has to have some of the band.
     """
-    return [_lesson(band, seed, split, index) for index in range(count)]
+    return [_lesson(band, seed, split, index, kinds, only) for index in range(count)]
 
 
-def _lesson(band: Band, seed: int, split: Split, index: int) -> Lesson:
+def _lesson(
+    band: Band, seed: int, split: Split, index: int, kinds: Sequence[str], only: frozenset[str] | None
+) -> Lesson:
     rng = Random(f"{band}/{seed}/{split}/{index}")
-    kind = rng.choice(KINDS)
+    kind = rng.choice(kinds)
+    known = [fact for fact in facts(kind, band) if only is None or fact.key in only]
     taken: set[str] = set()
     subjects = [invent_subject(rng, kind, split, taken) for _ in range(2 if rng.random() < TWO_SUBJECTS else 1)]
-    asked = _choose(rng, band, subjects, split, taken)
+    asked = _choose(rng, known, subjects, split, taken)
     unasked: list[Told] = []
     if rng.random() < UNASKED:
         asked_keys = {told.fact.key for told in asked}
@@ -57,9 +69,10 @@ def _lesson(band: Band, seed: int, split: Split, index: int) -> Lesson:
     return Lesson(Document(f"{band}-{split}-{seed}-{index}", text, title), tuple(_pair(rng, told) for told in asked))
 
 
-def _choose(rng: Random, band: Band, subjects: Sequence[Subject], split: Split, taken: set[str]) -> list[Told]:
+def _choose(
+    rng: Random, known: Sequence[Fact], subjects: Sequence[Subject], split: Split, taken: set[str]
+) -> list[Told]:
     """Facts to ask about: 3 to 6 of one subject; 2 or 3 of each of two, mostly the same of both."""
-    known = facts(subjects[0].kind, band)
     number = rng.choice((3, 4, 4, 5, 5, 6)) if len(subjects) == 1 else rng.choice((2, 2, 3))
     chosen = rng.sample(known, min(number, len(known)))
     told = []
