@@ -1,5 +1,6 @@
-"""`dyprag ask`: one question, one method, from the artifacts in the store."""
+"""`dyprag ask`: one question, from the artifacts in the store or from documents given with it."""
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -47,3 +48,34 @@ def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]
         "question": question, "method": method, "answer": given.text,
         "retrieved": [identity for identity, _ in found], "seconds": perf_counter() - began,
     }  # fmt: skip
+
+
+def answer_from(
+    question: str, documents: Sequence[str], methods: Sequence[str], config: PipelineConfig
+) -> list[dict[str, Any]]:
+    """Answer from documents that are in no store, with the learned translator: by each of the methods.
+
+    Args:
+        documents: locations, as `corpus.documents` takes them.
+
+    Returns:
+        Of each method what `answer` gives, and `passages`: the texts that were retrieved.
+
+    Raises:
+        ConfigError: no such method, or no translator for the model.
+        CorpusError: a location that cannot be read.
+    """
+    from dyprag.assistant import load
+    from dyprag.corpus import read_documents
+
+    given = [document for location in documents for document in read_documents(location)]
+    assistant = load(config=config)
+    replies = [assistant.ask(question, given, method) for method in methods]
+    return [
+        {
+            "question": question, "method": reply.method, "answer": reply.text,
+            "retrieved": [found.document.id for found in reply.passages], "seconds": reply.seconds,
+            "passages": [found.document.passage for found in reply.passages],
+        }
+        for reply in replies
+    ]  # fmt: skip

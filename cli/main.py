@@ -137,23 +137,44 @@ def evaluate(
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="The question, in quotes.")],
+    document: Annotated[
+        list[str] | None,
+        typer.Option("--document", "-d", metavar="FILE", help="Ask this file or folder instead of the store, with no "
+                     "training: the translator makes its adapter. Repeatable."),
+    ] = None,
     method: Annotated[
-        str, typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`.")
-    ] = "prag-combine",
+        str | None,
+        typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`; by default prag-combine, and "
+                     "dyprag-combine with --document."),
+    ] = None,
+    compare_: Annotated[bool, typer.Option("--compare", help="With --document: by all methods, side by side.")] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
-) -> None:
-    """Answer one question from the documents in the store."""
+) -> None:  # fmt: skip
+    """Answer one question from the documents in the store, or from a document of your own."""
     with _errors():
-        from cli.ask import answer
+        from cli.ask import answer, answer_from
 
-        found = answer(question, method, read_config(config, set_))
-        if json_:
-            print(json.dumps(found, ensure_ascii=False))
+        settings = read_config(config, set_)
+        if compare_ and not document:
+            raise ConfigError("--compare", "it needs a document", "Name one with --document.")
+        if not document:
+            found = [answer(question, method or "prag-combine", settings)]
         else:
-            print(found["answer"])
-            print(f"{method}, from {', '.join(found['retrieved'])}; {found['seconds']:.1f} s", file=sys.stderr)
+            chosen = ("vanilla", "rag", "dyprag", "dyprag-combine") if compare_ else (method or "dyprag-combine",)
+            found = answer_from(question, document, chosen, settings)
+        if json_:
+            print(json.dumps(found if compare_ else found[0], ensure_ascii=False))
+        elif compare_:
+            _print_table(
+                ["method", "answer", "s"], [[one["method"], one["answer"], f"{one['seconds']:.2f}"] for one in found]
+            )
+        else:
+            print(found[0]["answer"])
+        if not json_:
+            last = found[-1]
+            print(f"{last['method']}, from {', '.join(last['retrieved'])}; {last['seconds']:.1f} s", file=sys.stderr)
 
 
 @app.command()

@@ -1,0 +1,173 @@
+"""Answers from one's own documents with no training: a model and a translator, nothing stored, no pipeline.
+
+A document becomes an adapter in one forward pass (§3.3); a long one is split into passages, and those that fit the
+question best are used, as the pipeline does with a corpus.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from dyprag.config import EvaluateSettings, PipelineConfig
+from dyprag.documents import Document, Retrieved
+from dyprag.errors import ConfigError, DocumentError
+from dyprag.generation import Sampling
+from dyprag.lora import Adapters, merge, save_peft, stack
+from dyprag.methods import RAG, Asked, DyPRAG, Method, Vanilla
+from dyprag.model_files import learned_folder
+from dyprag.models import BaseModel, load_model
+from dyprag.retrieval import BM25Retriever
+from dyprag.splitting import splitter
+from dyprag.translation import load_translator
+
+METHODS = ("vanilla", "rag", "dyprag", "dyprag-combine")
+PASSAGE_TOKENS = 160  # of a passage at most: what the packaged translator was trained on
+KEPT_BYTES = 256 * 2**20  # of adapters kept in memory
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, the method, the passages that it was made from (best first), and seconds, those of making adapters
+    included."""
+
+    text: str
+    method: str
+    passages: tuple[Retrieved, ...]
+    seconds: float
+
+
+class Assistant:
+    """A base model and a translator that makes adapters for it; `load` makes one. Adapters are kept by content."""
+
+    def __init__(self, name: str, base: BaseModel, translator: Any, settings: EvaluateSettings) -> None:
+        self.name, self.base, self.translator = name, base, translator
+        self.merging, self.chosen = str(settings.dyprag_merge), settings.passages
+        self.sampling = Sampling(settings.max_new_tokens)
+        self._made: OrderedDict[str, Adapters] = OrderedDict()
+
+    def passages(self, documents: Sequence[Document | str]) -> list[Document]:
+        """The documents, those of more than PASSAGE_TOKENS tokens as their passages.
+
+        Raises:
+            DocumentError: one has no text.
+        """
+        found = []
+        for number, given in enumerate(documents, start=1):
+            document = Document(f"document {number}", given) if isinstance(given, str) else given
+            if not document.text.strip():
+                raise DocumentError(f"document {document.id!r}", "it has no text", "Give one that says something.")
+            texts = self._split(document.text)
+            if len(texts) < 2:
+                found.append(document)
+            else:
+                found += [Document(f"{document.id}#{n}", text, document.title) for n, text in enumerate(texts, start=1)]
+        return found
+
+    @torch.inference_mode()
+    def adapters(self, passages: Sequence[Document]) -> Adapters:
+        """Adapters of passages, [passages, layers, …]: one forward pass for those that were not made before."""
+        new = [passage for passage in {p.key: p for p in passages}.values() if passage.key not in self._made]
+        for passage in new:  # each by itself: in other company it would be padded, and be another to the last bit
+            readings = self.translator.read(self.base, [passage.passage])
+            self._made[passage.key] = self.translator.translate(readings)
+        made = []
+        for passage in passages:
+            self._made.move_to_end(passage.key)
+            made.append(self._made[passage.key])
+        size = sum(t.numel() * t.element_size() for t in made[0].tensors().values()) if made else 1
+        while len(self._made) > max(len(made), KEPT_BYTES // size):
+            self._made.popitem(last=False)
+        return stack(made)
+
+    def adapter(self, documents: Sequence[Document | str]) -> Adapters:
+        """One adapter of all the documents' passages, [1, layers, …], each as strong as the others.
+
+        Raises:
+            DocumentError: there is none, or one has no text.
+        """
+        passages = self.passages(documents)
+        if not passages:
+            raise DocumentError("the documents", "there is none", "Give one at least.")
+        return merge(self.adapters(passages), self.merging, [0.0] * len(passages))
+
+    def ask(self, question: str, documents: Sequence[Document | str] = (), method: str = "dyprag-combine") -> Reply:
+        """Answer a question from documents.
+
+        Args:
+            method: vanilla, rag, dyprag, or dyprag-combine; the last three use the passages that fit best.
+
+        Raises:
+            ConfigError: there is no such method.
+            DocumentError: a document has no text.
+        """
+        if method not in METHODS:
+            raise ConfigError(f"method {method!r}", "there is no such method", f"Choose one of {', '.join(METHODS)}.")
+        began = perf_counter()
+        found = self.retrieve(question, documents) if method != "vanilla" else ()
+        asked = [Asked(question, found)]
+        (given,) = self._method(method).answer(self.base, asked, self.sampling, 1)
+        return Reply(given.text.strip(), method, found, perf_counter() - began)
+
+    def compare(self, question: str, documents: Sequence[Document | str]) -> list[Reply]:
+        """The answers by all methods."""
+        return [self.ask(question, documents, method) for method in METHODS]
+
+    def retrieve(self, question: str, documents: Sequence[Document | str]) -> tuple[Retrieved, ...]:
+        """The passages that fit a question best, best first."""
+        passages = self.passages(documents)
+        return tuple(BM25Retriever(passages).search(question, self.chosen)) if passages else ()
+
+    def save(self, adapter: Adapters, folder: Path | str) -> None:
+        """Write an adapter in PEFT's format, which PEFT and vLLM load."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_peft(self.base, adapter, folder, self.name)
+
+    def _method(self, name: str) -> Method:
+        if name == "vanilla":
+            return Vanilla()
+        return RAG() if name == "rag" else DyPRAG(self.adapters, self.merging, name == "dyprag-combine")
+
+    @cached_property
+    def _split(self) -> Any:
+        return splitter(self.name, PASSAGE_TOKENS, 0)
+
+
+def load(
+    model: str = "smollm2-135m",
+    translator: str = "packaged",
+    device: str = "auto",
+    config: PipelineConfig | None = None,
+) -> Assistant:
+    """A model and a translator, ready to answer.
+
+    Args:
+        model, device: as `load_model` takes them.
+        translator: a folder that `dyprag learn` wrote, or "packaged": the one that comes with the package.
+        config: where these, merging, the longest answer and the number of passages are taken from instead.
+
+    Raises:
+        ConfigError: there is no such translator.
+        ModelError: the model cannot be loaded.
+        ArtifactError: the translator cannot be read, or is another model's.
+    """
+    given = config or PipelineConfig.model_validate(
+        {"model": {"name": model, "device": device}, "translator": {"learned": translator}}
+    )
+    given = given.resolved()
+    name, learned = given.model.name, given.translator.learned or "packaged"
+    folder = learned_folder(learned, name)
+    if not (folder / "translator.json").is_file():
+        reason = f"none comes with the package for model {name}" if learned == "packaged" else "it is not there"
+        raise ConfigError(
+            f"translator {learned!r}", reason,
+            f"Learn one: dyprag learn --set model.name={name} --set learn.output=FOLDER, and name its folder.",
+        )  # fmt: skip
+    base = load_model(name, given.model.dtype, given.model.device)
+    return Assistant(name, base, load_translator(folder, base), given.evaluate)

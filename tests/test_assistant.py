@@ -1,0 +1,146 @@
+"""Answers from documents given with the question: passages, adapters made once, methods, errors, export."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TEXTS
+from typer.testing import CliRunner
+
+from dyprag import assistant as module
+from dyprag.assistant import Assistant, load
+from dyprag.config import LearnSettings, PipelineConfig
+from dyprag.documents import Document
+from dyprag.errors import ConfigError, DocumentError
+from dyprag.lora import load_peft, merge
+from dyprag.models import BaseModel
+from dyprag.translation import fresh_translator, save_translator
+
+
+@pytest.fixture(scope="module")
+def folder(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A translator of the tiny model that changes what the model says."""
+    settings = LearnSettings(rank=2, alpha=2.0, first_layer=0, sources=1, width=16, heads=2, blocks=1)
+    prompts = [base.tokenizer(text)["input_ids"] for text in TEXTS.values()]
+    translator = fresh_translator(base, settings, prompts)
+    with torch.no_grad():
+        translator.gains.fill_(50.0)
+    folder = tmp_path_factory.mktemp("translator")
+    save_translator(translator, folder)
+    return folder
+
+
+def values(tiny_model: str, folder: Path) -> dict[str, Any]:
+    return {
+        "model": {"name": tiny_model, "dtype": "float32", "device": "cpu"},
+        "translator": {"learned": str(folder)},
+        "evaluate": {"max_new_tokens": 6, "passages": 2},
+    }
+
+
+@pytest.fixture
+def assistant(tiny_model: str, folder: Path) -> Assistant:
+    return load(config=PipelineConfig.model_validate(values(tiny_model, folder)))
+
+
+QUESTION = "Who built the Ostrel lamp?"
+
+
+def test_every_method_answers_from_the_passages_that_fit(assistant: Assistant):
+    replies = assistant.compare(QUESTION, list(TEXTS.values()))
+    assert [reply.method for reply in replies] == list(module.METHODS)
+    assert replies[0].passages == ()
+    for reply in replies[1:]:
+        assert reply.passages[0].document.text == TEXTS["lamp"]
+        assert len(reply.passages) == 2
+    assert len({reply.text for reply in replies}) > 1
+
+
+def test_a_document_answers_by_its_own_adapter(assistant: Assistant):
+    """What is injected is what the translator makes of the passage; other documents are answered otherwise."""
+    passage = Document("lamp", TEXTS["lamp"])
+    made = assistant.translator.translate(assistant.translator.read(assistant.base, [passage.passage]))
+    for mine, theirs in zip(assistant.adapter([passage]).tensors().values(), made.tensors().values(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    texts = [assistant.ask(QUESTION, [text], "dyprag").text for text in TEXTS.values()]
+    assert len(set(texts)) > 1
+
+
+def test_adapters_are_made_once_and_kept_within_bounds(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
+    passages = [Document(name, text) for name, text in TEXTS.items()]
+    first = assistant.adapters(passages[:1])
+    size = sum(t.numel() * t.element_size() for t in first.tensors().values())
+    reads: list[str] = []
+    read = assistant.translator.read
+    monkeypatch.setattr(assistant.translator, "read", lambda base, texts: reads.extend(texts) or read(base, texts))
+    monkeypatch.setattr(module, "KEPT_BYTES", 2 * size)
+    assistant.adapters(passages[:1])
+    assert reads == []
+    assistant.adapters([passages[1]])
+    assistant.adapters([passages[2]])  # the first one, longest unused, makes room
+    assistant.adapters(passages[1:])
+    assert reads == [TEXTS["bridge"], TEXTS["book"]]
+    assistant.adapters(passages[:1])
+    assert reads[2:] == [TEXTS["lamp"]]
+
+
+def test_a_long_document_is_split(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PASSAGE_TOKENS", 40)
+    passages = assistant.passages([Document("all", " ".join(TEXTS.values())), "A short one."])
+    assert [p.id for p in passages][:2] == ["all#1", "all#2"]
+    assert passages[-1].text == "A short one."
+    for passage in passages:
+        assert len(assistant.base.tokenizer(passage.text)["input_ids"]) <= 40
+
+
+def test_several_documents_are_one_adapter(assistant: Assistant):
+    documents = list(TEXTS.values())
+    whole = assistant.adapter(documents)
+    apart = merge(assistant.adapters(assistant.passages(documents)), "mean")
+    for projection in whole.a:
+        delta = (whole.b[projection] @ whole.a[projection]) * whole.scale
+        torch.testing.assert_close(delta, (apart.b[projection] @ apart.a[projection]) * apart.scale)
+
+
+def test_a_saved_adapter_is_one_of_peft(assistant: Assistant, tmp_path: Path):
+    adapter = assistant.adapter([TEXTS["lamp"]])
+    assistant.save(adapter, tmp_path / "lamp")
+    for mine, theirs in zip(adapter.tensors().values(), load_peft(tmp_path / "lamp").tensors().values(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_what_cannot_be_done_is_said(assistant: Assistant, tiny_model: str, tmp_path: Path):
+    with pytest.raises(ConfigError, match="Choose one of vanilla"):
+        assistant.ask(QUESTION, [], "magic")
+    with pytest.raises(DocumentError, match=r"document 2.*no text"):
+        assistant.ask(QUESTION, ["A text.", " \n"])
+    with pytest.raises(DocumentError, match="there is none"):
+        assistant.adapter([])
+    with pytest.raises(ConfigError, match="none comes with the package"):
+        load(tiny_model)
+    with pytest.raises(ConfigError, match="it is not there"):
+        load(tiny_model, str(tmp_path / "nowhere"))
+
+
+def test_the_command_asks_a_file(tiny_model: str, folder: Path, tmp_path: Path):
+    import json
+
+    import yaml
+
+    from cli.main import app
+
+    config, notes = tmp_path / "config.yaml", tmp_path / "notes.txt"
+    config.write_text(yaml.safe_dump(values(tiny_model, folder)))
+    notes.write_text(TEXTS["lamp"])
+    command = ["ask", QUESTION, "--document", str(notes), "-c", str(config), "--json"]
+    one = json.loads(CliRunner().invoke(app, command).stdout)
+    assert one["method"] == "dyprag-combine"
+    assert one["passages"] == ["notes\n" + TEXTS["lamp"]]
+    every = json.loads(CliRunner().invoke(app, [*command, "--compare"]).stdout)
+    assert [row["method"] for row in every] == list(module.METHODS)
+    assert every[-1]["answer"] == one["answer"]
+    refused = CliRunner().invoke(app, ["ask", QUESTION, "--compare", "-c", str(config)])
+    assert refused.exit_code == 1
+    missing = CliRunner().invoke(app, ["ask", QUESTION, "-d", str(tmp_path / "none.txt"), "-c", str(config)])
+    assert missing.exit_code == 1
