@@ -13,6 +13,7 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,7 +25,7 @@ from dyprag.documents import Document, Retrieved
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.statistics import paired
 from dyprag.generation import Sampling
-from dyprag.lora import Adapters
+from dyprag.lora import Adapters, stack
 from dyprag.methods import RAG, Asked, DyPRAG, Method, OneForAll, Vanilla
 from dyprag.model_files import learned_folder
 from dyprag.models import load_model
@@ -72,10 +73,14 @@ def main() -> None:
     wrong = [others(place, found, right) for place in range(len(found))]
     print(f"{len(found)} questions; the right passage is among {PASSAGES} retrieved for {gold}")
 
+    @cache
+    def translated(passage: str) -> Adapters:
+        made: Adapters = translator.translate(translator.read(base, [passage]))
+        return made
+
     @torch.no_grad()
     def translate(documents: Sequence[Document]) -> Adapters:
-        made: Adapters = translator.translate(translator.read(base, [document.passage for document in documents]))
-        return made
+        return stack([translated(document.passage) for document in documents])
 
     rows: dict[str, dict[str, Any]] = {}
     for side in sides(translate, generic_adapter(base, translator, data)):
