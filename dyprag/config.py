@@ -272,6 +272,13 @@ class TranslatorSettings(Section):
         description="A translator learned by `dyprag learn`, taken instead of training one: the folder that "
         "learn.output named, or 'packaged' for the one that comes with smollm2-135m.",
     )
+    retrain: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Share of documents new to it from which on the translator is trained again; below it, the last "
+        "one trained for this corpus with the same settings is kept. 0: train again after every change.",
+    )
     width: int = Field(default=32, ge=1, description="Intermediate width p.")
     layers: Literal["own", "shared"] = Field(
         default="own", description="own: each layer has its own weights; shared: one set, told the layer by its index."
@@ -305,7 +312,7 @@ class TranslatorSettings(Section):
         default=None, ge=1, description="Stop after so many looks without a better loss. Empty: never."
     )
 
-    immaterial: ClassVar[frozenset[str]] = frozenset({"official", "learned"})  # its bytes stand for its place
+    immaterial: ClassVar[frozenset[str]] = frozenset({"official", "learned", "retrain"})  # its bytes stand for it
 
     @property
     def given(self) -> bool:

@@ -18,7 +18,7 @@ from dyprag.methods import ANSWERS_VERSION
 from dyprag.prompts import PROMPTS_VERSION, REASONING_VERSION
 from flows.overview import run_name
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
-from flows.train_translator import translator_jobs, translator_key
+from flows.train_translator import choose_translator, translator_jobs
 from storage.artifacts import Record
 from storage.catalogue import Work
 from tasks.controls import CONTROLS_VERSION, ControlJob, make_control
@@ -86,7 +86,7 @@ class Sources:
             raise StoreError(f"store {store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
         given = run.config.translator.given
         self.pairs = tuple(translator_jobs(run, given)) if any(map(needs_training_pairs, methods)) else ()
-        self.translator = translator_key(run, list(self.pairs))
+        self.translator, _ = choose_translator(run, list(self.pairs))
         if any(method.startswith("dyprag") for method in methods):
             if store.find("translator", self.translator) is None:
                 raise StoreError(

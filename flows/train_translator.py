@@ -12,8 +12,9 @@ from flows.overview import run_name, show_translator_curve
 from flows.parametrize import adapter_jobs
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from storage.catalogue import Work
+from storage.latest import latest, note_latest
 from tasks.embed import embed_documents
-from tasks.plan import Job, draws_on_embeddings
+from tasks.plan import Job, draws_on_embeddings, translator_settings
 from tasks.train_translator import take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
@@ -43,7 +44,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
                 "no document that is not held out has an adapter",
                 "Run: dyprag parametrize, or --set corpus.held_out=0.",
             )
-        key = translator_key(run, jobs)
+        key, note = choose_translator(run, jobs)
 
         def submit() -> PrefectFuture[Any]:
             if given:
@@ -51,8 +52,9 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
             return with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
 
         work, _ = run.make_one("translator", key, submit)
+        note_latest(run.store, "translator", translator_settings(run.config), key)
         show_translator_curve(run.store, work)
-        return [*summaries, run.summary([work])]
+        return [*summaries, run.summary([work], note=note)]
 
 
 def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
@@ -71,10 +73,24 @@ def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
     return pairs
 
 
-def translator_key(run: Stage, jobs: list[tuple[Job, Job]]) -> str:
-    """The key of the translator trained on these pairs."""
+def choose_translator(run: Stage, jobs: list[tuple[Job, Job]]) -> tuple[str, str]:
+    """The key of the translator trained on these pairs, or of the last one where so few of them are new to it that it
+    is kept; and what there is to say of that. With one that is kept, the plan takes for held out what that one has not
+    seen, so that no answer counts as one about an unseen document that was seen."""
     documents = {document.id: document for document in run.plan.documents}
-    return run.plan.translator_key([documents[adapter.document_id] for adapter, _ in jobs])
+    key = run.plan.translator_key([documents[adapter.document_id] for adapter, _ in jobs])
+    experiment = run.plan.corpus.alignment is not None  # which says itself what it is trained on
+    if not jobs or experiment or run.config.translator.given or run.store.find("translator", key):
+        return key, ""
+    last = latest(run.store, "translator", translator_settings(run.config))
+    if last is None or (record := run.store.find("translator", last)) is None:
+        return key, ""
+    seen = set(record.inputs)
+    new = sum(adapter.key not in seen for adapter, _ in jobs)
+    if new / len(jobs) >= run.config.translator.retrain:
+        return key, ""
+    run.plan.held_out = {d.id for d in run.plan.corpus.documents if run.plan.adapter_key(d) not in seen}
+    return record.key, f"the last one is kept: {new} of {len(jobs)} documents are new to it"
 
 
 def _embed(run: Stage, corpus_key: str) -> list[Work]:

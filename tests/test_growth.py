@@ -121,3 +121,47 @@ def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tm
     assert (summary["note"], summary["cached"]) == ("1 renamed", 3)
     (row,) = table_of(state.state_details.flow_run_id)[0]
     assert row == {"difference": "renamed", "document": "light", "before": "lamp"}
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_server")
+def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: dict[str, Any], tmp_path: Path):
+    from flows.augment import augment
+    from flows.evaluate import evaluate
+    from flows.ingest import ingest
+    from flows.parametrize import parametrize
+    from flows.train_translator import train_translator
+
+    rows = [{"id": f"d{n}", "text": f"{text} It is number {n}."} for n in range(3) for text in TEXTS.values()]
+    rows = [{**row, "id": f"d{n}"} for n, row in enumerate(rows)]
+    asked = [{"question": f"Which is number {n}?", "answer": str(n), "documents": f"d{n}"} for n in (0, 6)]
+    settings["corpus"] = {
+        "documents": write_jsonl(tmp_path / "docs.jsonl", rows[:6]), "held_out": 0,
+        "questions": write_jsonl(tmp_path / "questions.jsonl", asked[:1]),
+    }  # fmt: skip
+    settings["augment"] |= {"rewrites": 0, "qa_pairs": 1}
+    settings["evaluate"] |= {"methods": ["dyprag"], "passages": 1}
+    store = Store(settings["store"])
+
+    def trained(documents: list[dict[str, Any]], *more: Any) -> tuple[dict[str, Any], int]:
+        write_jsonl(tmp_path / "docs.jsonl", documents)
+        config = PipelineConfig.model_validate(settings)
+        states = [flow(config, return_state=True) for flow in (ingest, augment, parametrize, train_translator, *more)]
+        summary = states[3].result()[1]
+        return summary, sum(record.kind == "translator" for record in store.records())
+
+    assert trained(rows[:6])[1] == 1
+    write_jsonl(tmp_path / "questions.jsonl", asked)
+    summary, translators = trained(rows[:7], evaluate)  # 1 of 7 is new
+    assert (translators, summary["cached"]) == (1, 1)
+    assert summary["note"] == "the last one is kept: 1 of 7 documents are new to it"
+    catalogue = Catalogue(store)
+    (run_id,) = {row["run_id"] for row in catalogue.results()}
+    assert [row["split"] for row in catalogue.scores(run_id)] == ["seen", "unseen"]
+    write_jsonl(tmp_path / "questions.jsonl", asked[:1])
+    summary, translators = trained(rows[:5])  # what is gone is no reason
+    assert (translators, summary["cached"]) == (1, 1)
+    summary, translators = trained(rows[:8])  # 2 of 8 are
+    assert (translators, summary["cached"], summary["note"]) == (2, 0, "")
+    settings["translator"]["retrain"] = 0
+    assert trained(rows)[1] == 3
