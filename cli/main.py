@@ -222,6 +222,21 @@ def verify(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
             raise typer.Exit(1)
 
 
+@app.command()
+def gc(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+) -> None:
+    """Delete artifacts that no document of a corpus, as it was last ingested, refers to. No run may be at work."""
+    with _errors():
+        from cli.gc import collect, collected_text
+
+        found = collect(read_config(config, set_), dry_run)
+        print(json.dumps(found) if json_ else collected_text(found))
+
+
 catalogue_app = typer.Typer(no_args_is_help=True, help="The DuckDB catalogue of the store.")
 app.add_typer(catalogue_app, name="catalogue")
 

@@ -13,6 +13,7 @@ from flows.overview import run_name
 from flows.pipeline import pipeline
 from flows.stage import PREPARED, Summary, completing, end_state, stage
 from storage.artifacts import Record, Store
+from storage.guard import in_use
 from tasks.experiment import store_experiment
 from tasks.report import write_report
 from tasks.telling import told
@@ -23,6 +24,11 @@ def experiment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     """Run a named experiment: augmentation, adapters and translator for what its methods need, answers, report."""
     if config.experiment.name is None:
         raise ConfigError("setting 'experiment.name'", "it is empty", "Name an experiment, such as main.")
+    with in_use(Store(config.store)):
+        return _run_variants(config)
+
+
+def _run_variants(config: PipelineConfig) -> State[Any]:
     summaries: list[Summary] = []
     runs: dict[str, str] = {}
     stored: dict[str, Record] = {}

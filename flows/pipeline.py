@@ -13,6 +13,7 @@ from flows.parametrize import parametrize
 from flows.stage import Summary, completing, corpus_of, end_state
 from flows.train_translator import train_translator
 from storage.artifacts import Store
+from storage.guard import in_use
 from tasks.plan import Plan
 
 
@@ -24,8 +25,13 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     evaluation is left out; without one augmented document all that follows; without a method that has adapters, an
     experiment makes none.
     """
+    with in_use(store := Store(config.store)):
+        return end_state(config, _run_stages(config, store))
+
+
+def _run_stages(config: PipelineConfig, store: Store) -> list[Summary]:
     summaries = _results(ingest, config)
-    plan = Plan(resolved := config.resolved(), corpus_of(resolved, Store(config.store))[1])
+    plan = Plan(resolved := config.resolved(), corpus_of(resolved, store)[1])
     stages = []
     if plan.parametrized:
         stages += [augment, parametrize]
@@ -37,7 +43,7 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
         summaries += _results(stage_flow, config)
         if stage_flow is augment and summaries[-1].done == 0:  # all failed, or wait for an endpoint
             break
-    return end_state(config, summaries)
+    return summaries
 
 
 def _results(stage_flow: Any, config: PipelineConfig) -> list[Summary]:

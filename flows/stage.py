@@ -21,6 +21,7 @@ from dyprag.errors import Stopped, StoreError, WorkerLost
 from flows.overview import show_failures, show_made, stage_progress
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
+from storage.guard import in_use
 from storage.latest import latest
 from tasks.evaluate import stored_corpus
 from tasks.plan import Job, Plan, corpus_settings
@@ -210,11 +211,12 @@ def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
     opened.store.sweep()
     opened.catalogue.begin_run(opened.run_id, name, config.model_dump(mode="json"))
     state = "failed"
-    try:
-        yield opened
-        state = "completed"
-    finally:
-        opened.catalogue.finish_run(opened.run_id, state)
+    with in_use(opened.store):
+        try:
+            yield opened
+            state = "completed"
+        finally:
+            opened.catalogue.finish_run(opened.run_id, state)
 
 
 def end_state(config: PipelineConfig, summaries: Sequence[Summary]) -> State[list[Summary]]:

@@ -254,6 +254,13 @@ class Catalogue:
                     "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?, to_timestamp(?), ?, ?, ?)", rows
                 )
 
+    def forget(self, keys: Sequence[str]) -> None:
+        """Take out the rows of artifacts that are no more, and of corpora their documents."""
+        with self._writing() as connection:
+            connection.register("gone", pa.table({"key": pa.array(keys, pa.string())}))
+            connection.execute("DELETE FROM artifacts WHERE key IN (SELECT key FROM gone)")
+            connection.execute("DELETE FROM documents WHERE corpus_key IN (SELECT key FROM gone)")
+
     def verify(self) -> tuple[dict[str, int], list[Fault]]:
         """How many artifacts of each kind are sound, and which are damaged, or known here and not on disk. Changes
         nothing: a run makes again what it needs and does not find.

@@ -206,7 +206,7 @@ def corpus_settings(config: PipelineConfig) -> dict[str, object]:
 def translator_settings(config: PipelineConfig) -> dict[str, object]:
     """Under which settings the last translator is kept while few documents are new to it."""
     made_by = {name: getattr(config, name).material() for name in ("lora", "parametrize", "translator")}
-    products = {product: config.augment.material_of(product) for product in PRODUCTS}
+    products = {str(product): config.augment.material_of(product) for product in PRODUCTS}
     corpus = {**corpus_settings(config), "held_out": config.corpus.held_out}
     return {**corpus, **made_by, **products, "given": given_checksum(config), **model_material(config)}
 
