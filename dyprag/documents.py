@@ -11,6 +11,7 @@ from functools import cached_property
 
 from dyprag.errors import DocumentError
 
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode  # made once: a million documents have keys
 FORMAT_VERSION = 1  # raise it when the bytes of an artifact would change for the same settings
 
 
@@ -25,7 +26,7 @@ def content_key(kind: str, inputs: Sequence[str], settings: Mapping[str, object]
     Returns:
         32 hexadecimal characters (128 bits).
     """
-    payload = json.dumps([kind, FORMAT_VERSION, list(inputs), dict(settings or {})], sort_keys=True, ensure_ascii=False)
+    payload = _encode([kind, FORMAT_VERSION, list(inputs), dict(settings or {})])
     return hashlib.blake2b(payload.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

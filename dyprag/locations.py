@@ -42,7 +42,8 @@ def documents_at(location: str) -> Iterator[Found]:
         if found.id in seen:
             place = f"corpus {location}"
             reason = f"the id {found.id!r} occurs twice"
-            yield Unread(found.id, DocumentError(place, reason, UNIQUE)) if isinstance(found, Document) else found
+            again = f"{found.id} (again)"
+            yield Unread(again, DocumentError(place, reason, UNIQUE)) if isinstance(found, Document) else found
             continue
         if isinstance(found, Document):
             seen.add(found.id)

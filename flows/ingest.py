@@ -17,6 +17,8 @@ from tasks.ingest import SHOWN, Difference, difference, known_keys, read_locatio
 from tasks.plan import Plan, corpus_settings
 from tasks.telling import told
 
+UNCHANGED = "(unchanged)"  # where a document's id would be
+
 
 @flow(name="ingest", flow_run_name=run_name)
 def ingest(config: PipelineConfig = PipelineConfig()) -> State[Any]:
@@ -65,14 +67,19 @@ def _show(found: Difference) -> None:
 
 
 def _outcomes(run: Stage, fresh: set[str]) -> list[Work]:
-    key, work = run.plan.corpus_key, []
+    """What became of each document; of the unchanged ones together, or every night would bring a row for each."""
+    key, work, unchanged = run.plan.corpus_key, [], 0
     for document in run.plan.corpus.documents:
-        if document.text:
-            work.append(Work(document.id, key, "done" if document.id in fresh else "cached", document.key, 1))
-        else:
+        if not document.text:
             error = DocumentError(f"document {document.id!r}", "it has no text", "Give it text, or leave it out.")
             work.append(_failed(document.id, key, error, document.key))
+        elif document.id in fresh:
+            work.append(Work(document.id, key, "done", document.key, 1))
+        else:
+            unchanged += 1
     work += [_failed(unread.id, key, unread.error) for unread in run.plan.corpus.unread]
+    if unchanged:
+        work.append(Work(UNCHANGED, key, "cached", units=unchanged))
     run.catalogue.record_work(run.run_id, run.name, work)
     return work
 

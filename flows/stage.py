@@ -3,7 +3,7 @@
 import logging
 import queue
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -82,15 +82,17 @@ class Stage:
 
     def summary(self, work: Sequence[Work], note: str = "") -> Summary:
         """Count outcomes; the UI shows what failed, and where what was made is; `note` is what else there is to say."""
-        states = [item.state for item in work]
+        states: Counter[str] = Counter()
+        for item in work:
+            states[item.state] += item.units
         failed = [item for item in work if item.state == "failed"]
         show_failures(self.config, self.name, failed)
         show_made(self.store, self.name, self.run_id, work)
-        partial = states.count("partial")
-        cached = states.count("cached") + sum(item.state == "partial" and item.attempts == 0 for item in work)
-        done = states.count("done") + states.count("cached") + partial
+        partial = states["partial"]
+        cached = states["cached"] + sum(item.state == "partial" and item.attempts == 0 for item in work)
+        done = states["done"] + states["cached"] + partial
         summary = Summary(
-            self.name, done, cached, len(failed), states.count("waiting"), partial, self.reason, self.run_id, note
+            self.name, done, cached, len(failed), states["waiting"], partial, self.reason, self.run_id, note
         )
         logger.info("%s", summary)
         return summary

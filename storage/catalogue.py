@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from typing import Any
 
@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS scores (
     em DOUBLE, f1 DOUBLE, "precision" DOUBLE, recall DOUBLE, present BOOLEAN, tokens INTEGER, seconds DOUBLE,
     first_token DOUBLE);
 ALTER TABLE runs ADD COLUMN IF NOT EXISTS versions JSON;
+ALTER TABLE work ADD COLUMN IF NOT EXISTS units INTEGER DEFAULT 1;
 ALTER TABLE runs ADD COLUMN IF NOT EXISTS measures JSON;
 ALTER TABLE results ADD COLUMN IF NOT EXISTS variant VARCHAR DEFAULT '';
 ALTER TABLE results ADD COLUMN IF NOT EXISTS "type" VARCHAR DEFAULT 'all';
@@ -80,11 +81,13 @@ CREATE OR REPLACE VIEW partial AS
     SELECT document_id, stage, error AS reason, updated FROM latest_work WHERE state = 'partial'
     ORDER BY stage, document_id;
 CREATE OR REPLACE VIEW progress AS
-    SELECT stage, count(*) FILTER (state IN ('done', 'cached', 'partial')) AS done,
-        count(*) FILTER (state = 'partial') AS partial, count(*) FILTER (state = 'failed') AS failed,
-        count(*) FILTER (state = 'waiting') AS waiting,
-        count(*) FILTER (state = 'cached' OR (state = 'partial' AND attempts = 0)) AS cached
-    FROM latest_work GROUP BY stage;
+    SELECT stage, COLUMNS(* EXCLUDE (stage))::BIGINT FROM (SELECT stage,
+        coalesce(sum(units) FILTER (state IN ('done', 'cached', 'partial')), 0) AS done,
+        coalesce(sum(units) FILTER (state = 'partial'), 0) AS partial,
+        coalesce(sum(units) FILTER (state = 'failed'), 0) AS failed,
+        coalesce(sum(units) FILTER (state = 'waiting'), 0) AS waiting,
+        coalesce(sum(units) FILTER (state = 'cached' OR (state = 'partial' AND attempts = 0)), 0) AS cached
+    FROM latest_work GROUP BY stage);
 CREATE OR REPLACE VIEW augmentations AS
     SELECT document_id, kind AS product, key, CAST(measures->>'$.wanted' AS INTEGER) AS wanted,
         CAST(measures->>'$.accepted' AS INTEGER) AS accepted, CAST(measures->>'$.dropped' AS INTEGER) AS dropped,
@@ -116,6 +119,7 @@ class Work:
     seconds: float = 0.0
     error_type: str = ""
     error: str = ""
+    units: int = 1  # documents that it stands for
 
 
 @dataclass(frozen=True)
@@ -234,25 +238,35 @@ class Catalogue:
 
     def add_documents(self, corpus_key: str, documents: Sequence[Document]) -> None:
         """Rows for a corpus' documents."""
+        there = "SELECT count(*) FROM documents WHERE corpus_key = ?"
         with self._writing() as connection:
-            if documents:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?)",
-                    [[d.key, d.id, corpus_key, d.title, len(d.text.split())] for d in documents],
-                )
+            if connection.execute(there, [corpus_key]).fetchall() == [(len(documents),)]:
+                return
+            columns = {
+                "document_key": [d.key for d in documents], "document_id": [d.id for d in documents],
+                "title": [d.title for d in documents],
+                "words": pa.array([len(d.text.split()) for d in documents], pa.int32()),
+            }  # fmt: skip
+            connection.register("given", pa.table(columns))
+            connection.execute(
+                "INSERT OR IGNORE INTO documents (document_key, document_id, corpus_key, title, words) "
+                "SELECT document_key, document_id, ?, title, words FROM given", [corpus_key],
+            )  # fmt: skip
 
     def add_artifacts(self, records: Iterable[Record]) -> None:
         """Rows for artifacts on disk; known ones are replaced by what the disk says."""
-        rows = [
-            [r.key, r.kind, r.document_key, r.document_id, r.bytes, r.checksum, r.seconds, r.created,
-             json.dumps(r.inputs), json.dumps(r.settings), json.dumps(r.measures)]
-            for r in records
-        ]  # fmt: skip
-        if rows:
-            with self._writing() as connection:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?, to_timestamp(?), ?, ?, ?)", rows
-                )
+        some = list({record.key: record for record in records}.values())
+        if not some:
+            return
+        columns = {name: [getattr(r, name) for r in some] for name in ("key", "kind", "document_key", "document_id")}
+        figures = {"bytes": pa.int64(), "checksum": pa.string(), "seconds": pa.float64(), "created": pa.float64()}
+        columns |= {name: pa.array([getattr(r, name) for r in some], kind) for name, kind in figures.items()}
+        columns |= {name: [json.dumps(getattr(r, name)) for r in some] for name in ("inputs", "settings", "measures")}
+        with self._writing() as connection:
+            connection.register("given", pa.table(columns))
+            connection.execute(
+                "INSERT OR REPLACE INTO artifacts SELECT * REPLACE (to_timestamp(created) AS created) FROM given"
+            )
 
     def forget(self, keys: Sequence[str]) -> None:
         """Take out the rows of artifacts that are no more, and of corpora their documents."""
@@ -306,16 +320,16 @@ class Catalogue:
         if not items and not artifacts:
             return
         self.add_artifacts(artifacts)
+        if not items:
+            return
+        last = list({item.document_id: item for item in items}.values())
+        names = [field.name for field in fields(Work)]
         with self._writing() as connection:
-            if items:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO work VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
-                    [
-                        [run_id, stage, w.key, w.document_id, w.document_key, w.state, w.attempts, w.seconds,
-                         w.error_type, w.error]
-                        for w in items
-                    ],
-                )  # fmt: skip
+            connection.register("given", pa.table({name: [getattr(w, name) for w in last] for name in names}))
+            connection.execute(
+                f"INSERT OR REPLACE INTO work (run_id, stage, updated, {', '.join(names)}) "
+                f"SELECT ?, ?, now(), {', '.join(names)} FROM given", [run_id, stage],
+            )  # fmt: skip
 
     def add_results(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Result rows of an evaluation; those of the same run are replaced."""

@@ -124,7 +124,7 @@ def test_rows_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path)
     assert f"corpus {path}, line 3: it is not a JSON object" in told["line 3"]
     assert "line 4: the document has no 'id'. Give each" in told["line 4"]
     assert "line 5: document 'c' has no 'text' string. Put" in told["c"]
-    assert "the id 'a' occurs twice" in told["a"]
+    assert "the id 'a' occurs twice" in told["a (again)"]
     assert "line 7: it is not UTF-8 (byte 11 of it is 0xe9)" in told["line 7"]
 
 
