@@ -10,7 +10,7 @@ export NOTIFY  # never on a command line: a webhook's URL is a secret
 
 .DEFAULT_GOAL := help
 NAME ?= *
-.PHONY: help install demo test bench lint types format server deploy worker lock clean
+.PHONY: help install demo test test-all bench lint types format server deploy worker lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ demo: $(VENV)/.installed ## Run the pipeline on a slice of the demo corpus with 
 
 test: $(VENV)/.installed-dev ## Install what the tests need and run them all
 	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed-dev ## Run the slow ones as well
+	$(BIN)/python -m pytest -m "slow or not slow"
 
 bench: $(VENV)/.installed ## Run the benchmarks, or one: make bench NAME=orchestration
 	@for file in benchmarks/$(NAME).py; do $(BIN)/python $$file || exit 1; done

@@ -195,8 +195,10 @@ def test_out_of_distribution_asks_about_gold_passages_with_a_translator_that_saw
     ("name", "more", "labels"),
     [
         ("width", {"experiment": {"widths": [2, 4]}}, ["2", "4"]),
-        ("alignment-size", {"experiment": {"sizes": [2, 4]}}, ["2", "4"]),
-        ("losses", {}, ["all losses", "without L_mse", "without L_kl", "L_pred only"]),
+        pytest.param("alignment-size", {"experiment": {"sizes": [2, 4]}}, ["2", "4"], marks=pytest.mark.slow),
+        pytest.param(
+            "losses", {}, ["all losses", "without L_mse", "without L_kl", "L_pred only"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_grid_shares_what_its_configurations_have_in_common(
@@ -229,7 +231,7 @@ def test_conflict_counts_who_follows_altered_documents(settings: dict, data: Pat
     assert "altered" in (catalogue.store.reports / "latest" / "report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["answer-length", "cost"])
+@pytest.mark.parametrize("name", [pytest.param("answer-length", marks=pytest.mark.slow), "cost"])
 def test_the_other_experiments_run_too(settings: dict, data: Path, name: str):
     config = configured(settings, data, name, [POPQA], evaluate={"methods": ["vanilla", "rag"]})
     summaries = run(config)

@@ -67,6 +67,6 @@ def test_after_a_kill_in_the_middle_of_parametrization_only_the_missing_document
     summaries = {s["stage"]: s for s in json.loads(next(line for line in lines if line.startswith("[")))}
     assert summaries["parametrize"] == {
         "stage": "parametrize", "done": 12, "cached": len(finished), "failed": 0, "waiting": 0, "partial": 0,
-        "reason": "", "run_id": summaries["parametrize"]["run_id"],
+        "reason": "", "run_id": summaries["parametrize"]["run_id"], "note": "",
     }  # fmt: skip
     assert summaries["augment"]["cached"] == 12
