@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 import yaml
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from dyprag.config import PipelineConfig
@@ -99,7 +99,7 @@ def show_made(store: Store, stage: str, run_id: str, work: Sequence[Work]) -> No
         lines += [f"Report: `{root / 'reports' / run_id / 'report.html'}`, and `dyprag report {run_id[:8]}`.", ""]
     kind = KINDS.get(stage)
     if kind:
-        where = [str(store.folder(kind, w.key).resolve()) for w in made[:MOST_ROWS]]
+        where = [str(store.folder(kind, w.key).relative_to(store.root)) for w in made[:MOST_ROWS]]
     else:
         where = [f"dyprag augment --show {shlex.quote(w.document_id)}" for w in made[:MOST_ROWS]]
     lines += [f"| of | seconds | {kind or 'to see it'} |", "| :- | -: | :- |"]
@@ -168,8 +168,9 @@ def stage_progress(name: str, total: int) -> Iterator[Callable[[int, int], None]
 
 
 def _show_picture(picture: io.BytesIO, key: str, description: str) -> None:
+    """As Markdown: beneath an image artifact the UI prints its whole address, which is the picture itself here."""
     data = base64.b64encode(picture.getvalue()).decode()
-    told(create_image_artifact, f"data:image/png;base64,{data}", key=key, description=description)
+    told(create_markdown_artifact, f"![{key}](data:image/png;base64,{data})", key=key, description=description)
 
 
 def _curve(store: Store, kind: str, key: str) -> list[dict[str, Any]]:

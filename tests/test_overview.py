@@ -64,12 +64,12 @@ def test_a_run_shows_its_progress_its_failures_its_losses_and_where_all_is(tmp_p
     assert "it has no text" in failures.data
     assert f"`{retry_command(config.resolved(), 'ingest')}`" in failures.description
     for key in ("translator-loss", "adapter-losses"):
-        assert found[key].data.startswith("data:image/png;base64,iVBOR")
+        assert found[key].data.startswith(f"![{key}](data:image/png;base64,iVBOR")
         assert len(found[key].data) < 200_000
     for key, kind in (("parametrize-made", "adapter"), ("train-translator-made", "translator")):
-        places = [cell.strip("` ") for cell in found[key].data.split("|") if f"/{kind}/" in cell]
+        places = [cell.strip("` ") for cell in found[key].data.split("|") if f" `{kind}/" in cell]
         assert places
-        assert all((Path(place) / "record.json").exists() for place in places)
+        assert all((Path(settings["store"]) / place / "record.json").exists() for place in places)
     assert "--show lamp" in found["augment-made"].data
     report = next(word for word in found["evaluate-made"].data.split("`") if word.endswith("report.html"))
     assert Path(report).exists()
