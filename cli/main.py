@@ -188,14 +188,14 @@ def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
             return
         columns = ["stage", "done", "partial", "failed", "waiting", "cached"]
         _print_table(columns, [[str(row[column]) for column in columns] for row in progress])
-        partial = catalogue.query("SELECT document_id, stage, reason FROM partial")
-        if partial:
+        if any(row["partial"] for row in progress):
+            partial = catalogue.query("SELECT document_id, stage, reason FROM partial")
             print()
             _print_table(
                 ["partial document", "stage", "what is missing"], [[*map(str, row.values())] for row in partial]
             )
-        failures = catalogue.query("SELECT document_id, stage, error, attempts FROM failures")
-        if failures:
+        if any(row["failed"] for row in progress):
+            failures = catalogue.query("SELECT document_id, stage, error, attempts FROM failures")
             print()
             rows = [[str(row[c]) for c in ("document_id", "stage", "attempts", "error")] for row in failures]
             _print_table(["failed document", "stage", "attempts", "error"], rows)

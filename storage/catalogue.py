@@ -19,13 +19,10 @@ from importlib import metadata
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from dyprag.documents import Document
 from dyprag.errors import ArtifactError, CatalogueHeld, StoreError
 from storage.artifacts import Record, Store
-from storage.journal import responses
-from storage.tables import read_corpus
 
 FROM_DISK = ("artifacts", "documents", "requests")
 TABLES = (*FROM_DISK, "runs", "work", "results", "scores")
@@ -188,6 +185,8 @@ class Catalogue:
 
     def _fill(self) -> list[str]:
         """Fill the tables that come from disk; gives what could not be read there."""
+        from storage.tables import read_corpus
+
         records = list(self.store.records())
         self.add_artifacts(records)
         self.add_requests()
@@ -238,6 +237,8 @@ class Catalogue:
 
     def add_documents(self, corpus_key: str, documents: Sequence[Document]) -> None:
         """Rows for a corpus' documents."""
+        import pyarrow as pa
+
         there = "SELECT count(*) FROM documents WHERE corpus_key = ?"
         with self._writing() as connection:
             if connection.execute(there, [corpus_key]).fetchall() == [(len(documents),)]:
@@ -255,6 +256,8 @@ class Catalogue:
 
     def add_artifacts(self, records: Iterable[Record]) -> None:
         """Rows for artifacts on disk; known ones are replaced by what the disk says."""
+        import pyarrow as pa
+
         some = list({record.key: record for record in records}.values())
         if not some:
             return
@@ -270,6 +273,8 @@ class Catalogue:
 
     def forget(self, keys: Sequence[str]) -> None:
         """Take out the rows of artifacts that are no more, and of corpora their documents."""
+        import pyarrow as pa
+
         with self._writing() as connection:
             connection.register("gone", pa.table({"key": pa.array(keys, pa.string())}))
             connection.execute("DELETE FROM artifacts WHERE key IN (SELECT key FROM gone)")
@@ -296,6 +301,10 @@ class Catalogue:
 
     def add_requests(self) -> None:
         """Rows for the answers of endpoints, from the journal, which is where they are for good."""
+        import pyarrow as pa
+
+        from storage.journal import responses
+
         names = ["request", "created", "document_id", "product_key", "label", "model", "finish", "tokens_in",
                  "tokens_out", "cost", "seconds", "retries"]  # fmt: skip
         rows = [[getattr(response, name) for name in names] for response in responses(self.store)]
@@ -317,6 +326,8 @@ class Catalogue:
 
     def record_work(self, run_id: str, stage: str, items: Sequence[Work], artifacts: Sequence[Record] = ()) -> None:
         """Write a batch of outcomes, and the artifacts they made, in one transaction."""
+        import pyarrow as pa
+
         if not items and not artifacts:
             return
         self.add_artifacts(artifacts)
@@ -344,6 +355,8 @@ class Catalogue:
         return self.query("SELECT * EXCLUDE (run_id) FROM scores WHERE run_id = ? ORDER BY rowid", [run_id])
 
     def _replace(self, table: str, run_id: str, rows: Sequence[dict[str, Any]], more: dict[str, str]) -> None:
+        import pyarrow as pa
+
         with self._writing() as connection:
             connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
             if not rows:
