@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from dyprag.documents import Document, Unread
 from dyprag.errors import CorpusError, DocumentError
@@ -23,6 +23,7 @@ UNIQUE = "Give each document a unique id."
 MEND = "Mend the file, or take it out."
 # What a file's content raises, whichever library reads it.
 BROKEN = (ValueError, EOFError, zlib.error, csv.Error, LookupError, RecursionError)
+SECRET = re.compile(r"sig|token|key|secret|passw|credential", re.IGNORECASE)  # what parts of a URL's query are called
 csv.field_size_limit(sys.maxsize)
 
 
@@ -55,11 +56,11 @@ def _each(location: str) -> Iterator[Found]:
     from fsspec.core import has_magic
 
     place = f"corpus {location}"
-    if urlsplit(location).password:
-        reason = "there is a password in it, which would be shown"
-        raise CorpusError(
-            f"corpus {location.split('://')[0]}://…", reason, "Give it by the environment or the library's own files."
-        )
+    url = urlsplit(location)
+    if url.scheme and (url.password or any(SECRET.search(name) for name, _ in parse_qsl(url.query))):
+        reason = "there is a password or a signature in it, which would be shown"
+        remedy = "Give it by the environment or the library's own files."
+        raise CorpusError(f"corpus {url.scheme}://…", reason, remedy)
     try:
         fs, path = fsspec.url_to_fs(os.path.expanduser(location))
         fs.invalidate_cache()  # a process may look twice
@@ -83,13 +84,13 @@ def _each(location: str) -> Iterator[Found]:
         reason = f"it cannot be reached ({_in_a_line(error)})"
         raise CorpusError(place, reason, "Check the address, the network and the credentials.") from error
     for file in files:
-        yield from _of_file(fs, file, file[len(base) :].lstrip("/"))
+        yield from _of_file(fs, file, _encodable(file[len(base) :].lstrip("/")))
 
 
 def _of_file(fs: Any, file: str, name: str) -> Iterator[Found]:
     local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
     shown = file if local else fs.unstrip_protocol(file)
-    place, kind = f"corpus {shown}", _kind(file)
+    place, kind = f"corpus {_encodable(shown)}", _kind(file)
     try:
         with fs.open(file, "rb", compression="infer" if kind != "parquet" else None) as stream:
             if kind in ROWS:
@@ -104,17 +105,18 @@ def _of_file(fs: Any, file: str, name: str) -> Iterator[Found]:
         yield Unread(name, DocumentError(place, reason, "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW."))
     except DocumentError as error:
         yield Unread(name, DocumentError(place, error.reason, error.remedy))
-    except (PermissionError, FileNotFoundError) as error:
-        yield Unread(name, DocumentError(place, f"it cannot be read ({_in_a_line(error)})", "Check its rights."))
     except BROKEN as error:
         yield Unread(name, DocumentError(place, f"it is broken ({_in_a_line(error)})", MEND))
     except Exception as error:
-        # Of a file of rows the rest would seem to have been removed, and of a far one, it may be there the next minute.
-        if kind in TEXTS and local:
-            yield Unread(name, DocumentError(place, f"it cannot be read ({_in_a_line(error)})", MEND))
-            return
         reason = f"it cannot be read ({_in_a_line(error)})"
-        raise CorpusError(place, reason, "Run again; the last ingest stays what it was.") from error
+        denied = isinstance(error, PermissionError | FileNotFoundError)
+        # Of a file of rows the rest would seem to have been removed, and of a far one, it may be there the next minute,
+        # or all others are denied from now on as well: a token's time is up.
+        if ((denied or kind in TEXTS) and local) or isinstance(error, FileNotFoundError):
+            yield Unread(name, DocumentError(place, reason, "Check its rights." if denied else MEND))
+            return
+        remedy = "Check the credentials and its rights, and run again" if denied else "Run again"
+        raise CorpusError(place, reason, f"{remedy}; the last ingest stays what it was.") from error
 
 
 def _kind(file: str) -> str:
@@ -215,7 +217,7 @@ def _of_row(row: Mapping[str, Any], place: str) -> Found:
     identity, text = row.get("id"), row.get("text")
     if not isinstance(identity, str | int) or not str(identity).strip():
         return Unread(place.rsplit(", ", 1)[-1], DocumentError(place, "the document has no 'id'", UNIQUE))
-    identity = str(identity)
+    identity = _encodable(str(identity))
     if not isinstance(text, str):
         reason = f"document {identity!r} has no 'text' string"
         return Unread(identity, DocumentError(place, reason, "Put the document's text there."))
@@ -224,7 +226,12 @@ def _of_row(row: Mapping[str, Any], place: str) -> Found:
 
 def whole(text: str) -> str:
     """Stripped, and with halves of surrogate pairs (a cut emoji in JSON), which nothing can encode, as '?'."""
-    return text.strip().encode("utf-8", "replace").decode()
+    return _encodable(text.strip())
+
+
+def _encodable(text: str) -> str:
+    """With '?' for halves of surrogate pairs, and for bytes of a file's name that are not UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _in_a_line(error: BaseException) -> str:

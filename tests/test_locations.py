@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -146,9 +147,29 @@ def test_what_cannot_be_reached_is_one_clear_error():
         with pytest.raises(CorpusError, match=reason) as caught:
             load_corpus(location)
         assert location in str(caught.value)
-    with pytest.raises(CorpusError, match="there is a password in it") as caught:
-        load_corpus("ftp://me:hunter2@host/docs")
-    assert "hunter2" not in str(caught.value)
+    for secret in (
+        "ftp://me:hunter2@host/docs",
+        "https://host/docs.jsonl?X-Amz-Signature=hunter2",
+        "abfs://x/y?sig=hunter2",
+    ):
+        with pytest.raises(CorpusError, match="there is a password or a signature in it") as caught:
+            load_corpus(secret)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_name_that_nothing_can_encode_is_no_end_of_the_corpus(tmp_path: Path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("Fine.")
+    (folder / os.fsdecode(b"th\xe9.txt")).write_bytes(b"caf\xe9")
+    corpus = load_corpus(str(folder))
+    assert [document.id for document in corpus.documents] == ["caf?.txt"]
+    assert [(unread.id, "th?.txt: it is not UTF-8" in str(unread.error)) for unread in corpus.unread] == [
+        ("th?.txt", True)
+    ]
+    path = tmp_path / "docs.jsonl"
+    path.write_text('{"id": "a\\ud83d", "text": "x"}\n')
+    assert load_corpus(str(path)).documents == (Document("a?", "x"),)
 
 
 def test_reading_stops_with_the_documents_asked_for(tmp_path: Path):
