@@ -34,19 +34,27 @@ def work_on(
 
     Raises:
         ShardLost: the worker process died, and it is not known over which document.
+        WorkerLost: it died over the only one.
     """
     ended: list[Ended] = []
     left = list(jobs)
     for number in range(1 if len(jobs) == 1 else config.run.retries + 1):
         if number:
             sleep(config.run.retry_delay * 2 ** (number - 1))
-        tried = _try(left, corpus_key, config, work, attempt() + number, here)
+        try:
+            tried = _try(left, corpus_key, config, work, attempt() + number, here)
+        except ShardLost:
+            if len(jobs) > 1:  # of others too, even where this was the second try of one: the task stands for all
+                raise
+            error = lost(jobs[0].document_id)
+            error.attempts = attempt()  # type: ignore[attr-defined]
+            raise error from None
         again = [job for job, _, _, error in tried if error and passes(error) and len(jobs) > 1]
         last = number == config.run.retries
         ended += [(outcome, records) for job, outcome, records, _ in tried if last or job not in again]
-        if len(jobs) == 1 and (error := tried[0][3]):
-            error.records = tried[0][2]  # type: ignore[attr-defined]
-            raise error
+        if len(jobs) == 1 and (fault := tried[0][3]):
+            fault.records = tried[0][2]  # type: ignore[attr-defined]
+            raise fault
         left = again
         if not left:
             break
@@ -63,14 +71,7 @@ def _try(
 ) -> list[Tried]:
     if here or config.run.runner != "processes":
         return work(jobs, corpus_key, config, number)
-    try:
-        return processes(config).run(_in_process, work, jobs, corpus_key, config, number)
-    except ShardLost:
-        if len(jobs) > 1:
-            raise
-        error = lost(jobs[0].document_id)
-        error.attempts = number  # type: ignore[attr-defined]
-        raise error from None
+    return processes(config).run(_in_process, work, jobs, corpus_key, config, number)
 
 
 def lost(document_id: str) -> WorkerLost:

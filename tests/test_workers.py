@@ -18,8 +18,11 @@ import pytest
 from conftest import write_jsonl
 
 from dyprag.config import PipelineConfig
+from dyprag.errors import ShardLost
 from storage.artifacts import Store
-from storage.catalogue import Catalogue
+from storage.catalogue import Catalogue, Work
+from tasks.plan import Job
+from tasks.shards import Tried, failed, work_on
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 
@@ -108,6 +111,19 @@ def test_a_killed_worker_process_costs_nothing_but_its_shard_s_time(tmp_path: Pa
     summary = run(settings, store, runner="processes", documents_per_task=1, retries=2, retry_delay=0.1)
     assert killed
     assert (summary["done"], summary["failed"]) == (4, 0)
+
+
+def trips_then_dies(jobs: list[Job], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+    if number > 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    tripped = failed(jobs[0], [OSError("a passing fault")], [], number)
+    return [tripped, *((job, Work(job.document_id, job.key, "done"), [], None) for job in jobs[1:])]
+
+
+def test_a_document_that_kills_its_process_at_its_second_try_takes_no_other_with_it():
+    config = PipelineConfig.model_validate({"run": {"runner": "processes", "workers": 2, "retry_delay": 0}})
+    with pytest.raises(ShardLost):  # tried in halves: a WorkerLost would be the failure of every job of the task
+        work_on([Job("poison", "", "1"), Job("book", "", "2")], "", config, trips_then_dies)
 
 
 def workers(process: psutil.Process) -> list[psutil.Process]:
