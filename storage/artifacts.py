@@ -210,7 +210,8 @@ class Store:
     def sweep(self, older_than: float = 3600.0, checkpoints_older_than: float = 30 * 86400.0) -> None:
         """Remove what killed writers left behind, once it is an hour old and surely nobody's, and checkpoints that
         nothing went on from in a month."""
-        left = [("*/*/.writing-*", older_than), ("checkpoints/.*.writing", older_than)]
+        places = ("*/*/.writing-*", "indexes/.writing-*", "checkpoints/.*.writing")
+        left = [(place, older_than) for place in places]
         for pattern, age in (*left, ("checkpoints/*", checkpoints_older_than)):
             for path in self.root.glob(pattern):
                 try:

@@ -325,7 +325,7 @@ class Catalogue:
         )
 
     def record_work(self, run_id: str, stage: str, items: Sequence[Work], artifacts: Sequence[Record] = ()) -> None:
-        """Write a batch of outcomes, and the artifacts they made, in one transaction."""
+        """Write the artifacts that a batch of outcomes made, then the outcomes: what is done has its artifact's row."""
         import pyarrow as pa
 
         if not items and not artifacts:

@@ -29,13 +29,19 @@ def alone(store: Store) -> Iterator[None]:
 
 @contextmanager
 def _lock(store: Store, how: int) -> Iterator[None]:
-    descriptor = os.open(store.root / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+    place = f"store {store.root}"
     try:
-        fcntl.flock(descriptor, how)
-        yield
-    except BlockingIOError as error:
+        descriptor = os.open(store.root / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError as error:
         raise StoreError(
-            f"store {store.root}", "a run is at work on it", "Wait for that run to end, or stop it."
-        ) from error
+            place, f"its file 'lock' cannot be written ({error.strerror})",
+            "Free disk space or mend the file's rights, then run again.",
+        ) from error  # fmt: skip
+    try:
+        try:
+            fcntl.flock(descriptor, how)
+        except BlockingIOError as error:
+            raise StoreError(place, "a run is at work on it", "Wait for that run to end, or stop it.") from error
+        yield
     finally:
         os.close(descriptor)

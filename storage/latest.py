@@ -28,7 +28,10 @@ def note_latest(store: Store, kind: str, settings: Mapping[str, Any], key: str) 
     try:
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}-{os.getpid()}")
-        temporary.write_text(json.dumps(note, ensure_ascii=False, indent=1), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as stream:
+            json.dump(note, stream, ensure_ascii=False, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise StoreError(
@@ -43,8 +46,18 @@ def latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
 
 
 def all_latest(store: Store, kind: str) -> Iterator[str]:
-    """The keys of the latest artifacts of a kind, under whatever settings."""
-    yield from filter(None, map(_key, (store.root / "latest").glob(f"{kind}-*.json")))
+    """The keys of the latest artifacts of a kind, under whatever settings.
+
+    Raises:
+        StoreError: a note cannot be read, so that what it keeps is not known.
+    """
+    for path in sorted((store.root / "latest").glob(f"{kind}-*.json")):
+        if (key := _key(path)) is None:
+            raise StoreError(
+                f"store {store.root}", f"latest/{path.name} cannot be read, which says what is in use",
+                "Run the pipeline again with its settings, which writes it anew, or delete it if those are no more.",
+            )  # fmt: skip
+        yield key
 
 
 def _path(store: Store, kind: str, settings: Mapping[str, Any]) -> Path:

@@ -113,5 +113,8 @@ def test_where_the_documents_are_not_known_nothing_goes(config: PipelineConfig, 
     (store.folder("corpus", KEYS["corpus"]) / "documents.parquet").write_bytes(b"")
     with pytest.raises(StoreError, match=r"is damaged or gone\. Run: dyprag ingest"):
         collect(config, dry_run=False)
+    (store.root / "latest" / "corpus-of-another-location.json").write_bytes(b"")  # as a power cut may leave it
+    with pytest.raises(StoreError, match=r"corpus-of-another-location\.json cannot be read"):
+        collect(config, dry_run=True)
     with pytest.raises(StoreError, match=r"nothing has been ingested into it\. Run: dyprag ingest"):
         collect(PipelineConfig(store=str(tmp_path / "empty")), dry_run=True)
