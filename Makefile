@@ -59,7 +59,7 @@ server: export PREFECT_SERVER_API_PORT = $(PORT)
 server: $(VENV)/.installed ## Start Prefect's server and UI: make server PORT=4200
 	$(BIN)/prefect server start
 
-deploy: $(VENV)/.installed ## Make the work pool, the automations and a deployment of every flow: make deploy NOTIFY=URL
+deploy: $(VENV)/.installed ## Make the work pool, the automations and a deployment of every flow (NOTIFY in the environment: who is told)
 	$(BIN)/dyprag automations
 	$(BIN)/prefect --no-prompt deploy --all
 

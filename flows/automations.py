@@ -87,8 +87,10 @@ def create_automations(notify: str | None = None) -> list[str]:
             time, if there was one.
 
     Raises:
-        DypragError: the server does not answer, or is one that ends with this process.
+        DypragError: the server does not answer, or is one that ends with this process; or that is no webhook's URL.
     """
+    if notify and not notify.startswith(("http://", "https://")):
+        raise DypragError("NOTIFY", "it is no http:// or https:// URL", "Set it to the webhook's URL, or to nothing.")
     if not PREFECT_API_URL.value():
         raise DypragError(
             "PREFECT_API_URL", "it is not set, and only a lasting server can watch over runs",

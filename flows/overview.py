@@ -104,11 +104,9 @@ def show_made(store: Store, stage: str, run_id: str, work: Sequence[Work]) -> No
         where = [f"dyprag augment --show {shlex.quote(w.document_id)}" for w in made[:MOST_ROWS]]
     lines += [f"| of | seconds | {kind or 'to see it'} |", "| :- | -: | :- |"]
     lines += [f"| {_cell(w.document_id)} | {w.seconds:.1f} | `{at}` |" for w, at in zip(made, where, strict=False)]
-    if len(made) > MOST_ROWS:
-        catalogue, sql = root / "catalogue.duckdb", f"FROM work WHERE run_id = '{run_id}'"
-        lines += ["", f'And {len(made) - MOST_ROWS} more: `duckdb -readonly {catalogue} "{sql}"`']
+    more = f"And {len(made) - MOST_ROWS} more. " if len(made) > MOST_ROWS else ""
     sql = f"FROM work WHERE run_id = '{run_id}'"
-    lines += ["", f'All of them: `duckdb -readonly {root / "catalogue.duckdb"} "{sql}"`']
+    lines += ["", f'{more}All of them: `duckdb -readonly {root / "catalogue.duckdb"} "{sql}"`']
     told(
         create_markdown_artifact, "\n".join(lines), key=f"{stage}-made", description=f"Where to find what {stage} made"
     )
