@@ -35,7 +35,7 @@ Figure = dict[str, Any]
 
 @dataclass
 class Took:
-    """What a command took; `memory` holds (seconds, MiB, adapters there) as it went on."""
+    """What a command took; `memory` holds (seconds, MiB) as it went on."""
 
     wall: float
     cpu: float

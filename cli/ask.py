@@ -51,26 +51,26 @@ def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]
 
 
 def answer_from(
-    question: str, documents: Sequence[str], methods: Sequence[str], config: PipelineConfig
+    question: str, documents: Sequence[str], method: str | None, config: PipelineConfig
 ) -> list[dict[str, Any]]:
-    """Answer from documents that are in no store, with the learned translator: by each of the methods.
+    """Answer from documents that are in no store, with the learned translator: by a method, or by all.
 
     Args:
         documents: locations, as `corpus.documents` takes them.
 
     Returns:
-        Of each method what `answer` gives, and `passages`: the texts that were retrieved.
+        Of the method, or of each, what `answer` gives, and `passages`: the texts that were retrieved.
 
     Raises:
         ConfigError: no such method, or no translator for the model.
         CorpusError: a location that cannot be read.
     """
-    from dyprag.assistant import load
+    from dyprag.assistant import METHODS, load
     from dyprag.corpus import read_documents
 
     given = [document for location in documents for document in read_documents(location)]
     assistant = load(config=config)
-    replies = [assistant.ask(question, given, method) for method in methods]
+    replies = [assistant.ask(question, given, one) for one in ([method] if method else METHODS)]
     return [
         {
             "question": question, "method": reply.method, "answer": reply.text,

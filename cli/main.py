@@ -162,8 +162,7 @@ def ask(
         if not document:
             found = [answer(question, method or "prag-combine", settings)]
         else:
-            chosen = ("vanilla", "rag", "dyprag", "dyprag-combine") if compare_ else (method or "dyprag-combine",)
-            found = answer_from(question, document, chosen, settings)
+            found = answer_from(question, document, None if compare_ else method or "dyprag-combine", settings)
         if json_:
             print(json.dumps(found if compare_ else found[0], ensure_ascii=False))
         elif compare_:

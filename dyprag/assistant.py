@@ -23,7 +23,7 @@ from dyprag.methods import RAG, Asked, DyPRAG, Method, Vanilla
 from dyprag.model_files import learned_folder
 from dyprag.models import BaseModel, load_model
 from dyprag.retrieval import BM25Retriever
-from dyprag.splitting import splitter
+from dyprag.splitting import split_document, splitter
 from dyprag.translation import load_translator
 
 METHODS = ("vanilla", "rag", "dyprag", "dyprag-combine")
@@ -62,11 +62,7 @@ class Assistant:
             document = Document(f"document {number}", given) if isinstance(given, str) else given
             if not document.text.strip():
                 raise DocumentError(f"document {document.id!r}", "it has no text", "Give one that says something.")
-            texts = self._split(document.text)
-            if len(texts) < 2:
-                found.append(document)
-            else:
-                found += [Document(f"{document.id}#{n}", text, document.title) for n, text in enumerate(texts, start=1)]
+            found += split_document(document, self._split)
         return found
 
     @torch.inference_mode()

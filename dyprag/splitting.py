@@ -26,8 +26,16 @@ def splitter(model: str, tokens: int, overlap: int) -> Callable[[str], list[str]
     return TextSplitter.from_huggingface_tokenizer(tokenizer, tokens, overlap=overlap).chunks
 
 
+def split_document(document: Document, split: Callable[[str], list[str]]) -> list[Document]:
+    """The passages of a document, DOCUMENT#1, DOCUMENT#2, ...; itself where it is short enough."""
+    texts = split(document.text)
+    if len(texts) < 2:
+        return [document]
+    return [Document(f"{document.id}#{n}", text, document.title) for n, text in enumerate(texts, start=1)]
+
+
 def split_corpus(corpus: Corpus, split: Callable[[str], list[str]]) -> Corpus:
-    """The corpus with every document that is split replaced by its passages, DOCUMENT#1, DOCUMENT#2, ...
+    """The corpus with every document that is split replaced by its passages.
 
     A question about such a document is one about those passages that an answer of it stands in; about all of them
     where none is found.
@@ -38,13 +46,10 @@ def split_corpus(corpus: Corpus, split: Callable[[str], list[str]]) -> Corpus:
     documents: list[Document] = []
     passages: dict[str, list[Document]] = {}
     for document in corpus.documents:
-        texts = split(document.text)
-        if len(texts) > 1:
-            parts = [Document(f"{document.id}#{n}", text, document.title) for n, text in enumerate(texts, start=1)]
+        parts = split_document(document, split)
+        documents += parts
+        if len(parts) > 1:
             passages[document.id] = parts
-            documents += parts
-        else:
-            documents.append(document)
     if len({document.id for document in documents}) < len(documents):
         taken_ids = {part.id for some in passages.values() for part in some}
         taken = next(document.id for document in corpus.documents if document.id in taken_ids)
