@@ -32,8 +32,9 @@ def documents_at(location: str) -> Iterator[Found]:
 
     Args:
         location: a folder, whose text files (.txt, .md, .html, .pdf) are documents named by their path; one such file;
-            a file of rows (.jsonl, .parquet, .csv, .tsv) with `id`, `text` and an optional `title`; a glob of either;
-            or a URL of these that fsspec knows, such as s3://bucket/folder. A file may be compressed (.gz).
+            a file of rows (.jsonl, .parquet, .csv, .tsv; .json and names with no ending are taken for the first) with
+            `id`, `text` and an optional `title`; a glob of either; or a URL of these that fsspec knows, such as
+            s3://bucket/folder. A file may be compressed (.gz).
 
     Raises:
         CorpusError: the location does not exist or cannot be reached.
@@ -98,8 +99,11 @@ def _of_file(fs: Any, file: str, name: str) -> Iterator[Found]:
             elif kind in TEXTS:
                 title, text = TEXTS[kind](stream.read())
                 yield Document(name, whole(text), whole(title) or PurePosixPath(name).name.split(".")[0])
-            else:
+            elif kind == "json" or "/" in kind:  # the name has no ending
                 yield from ROWS["jsonl"](stream, place)
+            else:
+                remedy = "Convert it to one of .txt, .md, .html, .pdf, .jsonl, .parquet, .csv and .tsv."
+                raise DocumentError("", f"nothing here reads .{kind} files", remedy)
     except UnicodeDecodeError as error:
         reason = f"it is not UTF-8 (byte {error.start:,} is {error.object[error.start]:#04x})"
         yield Unread(name, DocumentError(place, reason, "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW."))
@@ -121,7 +125,7 @@ def _of_file(fs: Any, file: str, name: str) -> Iterator[Found]:
 
 def _kind(file: str) -> str:
     """A file's kind by its name: a key of TEXTS or ROWS, or whatever it ends with."""
-    name = file.lower().removesuffix(".gz")
+    name = (urlsplit(file).path if "://" in file else file).lower().removesuffix(".gz")
     return KINDS.get(ending := name.rsplit(".", 1)[-1], ending)
 
 
