@@ -58,7 +58,7 @@ def watch() -> Automation:
 
 
 def tell(webhook: Any | None) -> Automation:
-    """Tells when a run of a deployment failed, crashed, or ended with failed documents.
+    """Tells when a run of a deployment failed, crashed, stopped at a limit, or ended with failed documents.
 
     Args:
         webhook: the id of the block to call; without one the automation only shows in the UI's event feed.
@@ -68,7 +68,7 @@ def tell(webhook: Any | None) -> Automation:
         name=TELL,
         description="A run ended with failed documents, or did not end well itself.",
         trigger=EventTrigger(
-            expect={f"prefect.flow-run.{end}" for end in ("CompletedWithFailures", "Failed", "Crashed")},
+            expect={f"prefect.flow-run.{end}" for end in ("CompletedWithFailures", "Stopped", "Failed", "Crashed")},
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.role": "deployment"},  # a stage tells nothing beside its pipeline
             for_each={"prefect.resource.id"},
