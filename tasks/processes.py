@@ -48,17 +48,25 @@ class Processes:
         """
         place = self._free.get()
         try:
-            if place not in self._executors:
-                device = self._devices[place % len(self._devices)] if self._devices else None
-                self._executors[place] = ProcessPoolExecutor(
-                    1, _context(), initializer=_begin, initargs=(device, self._threads)
-                )
-            return self._executors[place].submit(work, *arguments, **named).result()
+            try:
+                begun = self._executor(place).submit(work, *arguments, **named)
+            except BrokenProcessPool:  # it died while it had nothing to do, which is no document's fault
+                self._executors.pop(place).shutdown(wait=False)
+                begun = self._executor(place).submit(work, *arguments, **named)
+            return begun.result()
         except BrokenProcessPool as error:
             self._executors.pop(place).shutdown(wait=False)
             raise ShardLost("a shard of documents", "its worker process died", "It is tried in halves.") from error
         finally:
             self._free.put(place)
+
+    def _executor(self, place: int) -> ProcessPoolExecutor:
+        if place not in self._executors:
+            device = self._devices[place % len(self._devices)] if self._devices else None
+            self._executors[place] = ProcessPoolExecutor(
+                1, _context(), initializer=_begin, initargs=(device, self._threads)
+            )
+        return self._executors[place]
 
 
 def processes(config: PipelineConfig) -> Processes:

@@ -20,6 +20,7 @@ import yaml
 from conftest import TEXTS, write_jsonl
 
 from dyprag.config import PipelineConfig
+from flows.automations import FLOWS
 from storage.artifacts import Store
 from tasks.plan import Plan
 
@@ -141,6 +142,7 @@ def test_every_flow_is_a_deployment_whose_form_has_descriptions_and_defaults(ser
     assert {(d["entrypoint"], d["name"]) for d in deployments} == {(d["entrypoint"], d["name"]) for d in declared}
     files = {path.stem for path in (ROOT / "flows").glob("*.py") if "\n@flow(" in path.read_text()}
     assert {d["entrypoint"].split(":")[1] for d in deployments} == files
+    assert {name.replace("-", "_") for name in FLOWS} == files, "those that are watched over"
     assert len(deployments) == len(files) + 1  # the nightly one
     for deployment in deployments:
         assert "dyprag" in deployment["tags"]

@@ -22,6 +22,7 @@ from dyprag.errors import ShardLost
 from storage.artifacts import Store
 from storage.catalogue import Catalogue, Work
 from tasks.plan import Job
+from tasks.processes import Processes
 from tasks.shards import Tried, failed, work_on
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
@@ -124,6 +125,14 @@ def test_a_document_that_kills_its_process_at_its_second_try_takes_no_other_with
     config = PipelineConfig.model_validate({"run": {"runner": "processes", "workers": 2, "retry_delay": 0}})
     with pytest.raises(ShardLost):  # tried in halves: a WorkerLost would be the failure of every job of the task
         work_on([Job("poison", "", "1"), Job("book", "", "2")], "", config, trips_then_dies)
+
+
+def test_a_process_that_died_with_nothing_to_do_is_no_document_s_fault():
+    processes = Processes(1, ())
+    died = processes.run(os.getpid)
+    os.kill(died, signal.SIGKILL)
+    time.sleep(1.0)  # until it is known
+    assert processes.run(os.getpid) != died
 
 
 def workers(process: psutil.Process) -> list[psutil.Process]:
