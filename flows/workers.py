@@ -11,7 +11,7 @@ from prefect.task_runners import TaskRunner
 from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.errors import ConfigError
 from flows.stage import with_retries
-from tasks.processes import devices, worker_count
+from tasks.processes import devices, processes, worker_count
 
 FEW = 2000  # task runs that a server takes in without dropping any
 MANY = 400  # of more documents, so many tasks
@@ -32,6 +32,8 @@ class Workers:
 
     def __exit__(self, *error: Any) -> None:
         self._open.__exit__(*error)
+        if self._config.run.runner == "processes" and not self._here:
+            processes(self._config).end_idle()  # the next stage may want their memory in this process
 
     def together(self, documents: int) -> int:
         """How many documents one task takes."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import lru_cache
 from typing import ParamSpec, TypeVar
 
@@ -60,6 +61,17 @@ class Processes:
         finally:
             self._free.put(place)
 
+    def end_idle(self) -> None:
+        """End those that have nothing to do: a model, and what its training took of a GPU, is in each."""
+        idle = []
+        with suppress(queue.Empty):
+            while True:
+                idle.append(self._free.get_nowait())
+        for place in idle:
+            if place in self._executors:
+                self._executors.pop(place).shutdown()
+            self._free.put(place)
+
     def _executor(self, place: int) -> ProcessPoolExecutor:
         if place not in self._executors:
             device = self._devices[place % len(self._devices)] if self._devices else None
@@ -70,7 +82,7 @@ class Processes:
 
 
 def processes(config: PipelineConfig) -> Processes:
-    """The worker processes of a configuration, shared by all its stages; they end with this process."""
+    """The worker processes of a configuration, shared by all its tasks; they end with the stage, or this process."""
     return _opened(worker_count(config), devices(config))
 
 

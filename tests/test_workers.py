@@ -81,6 +81,7 @@ def test_a_document_that_kills_its_process_is_set_apart_and_the_rest_goes_on(tmp
     store = tmp_path / "processes"
     summary = run(settings, store, runner="processes", documents_per_task=3, retries=1, retry_delay=0.1)
     assert (summary["done"], summary["failed"]) == (2, 1)
+    assert workers(psutil.Process()) == [], "they end with their stage, whose models the next one has no use for"
     (failure,) = Catalogue(Store(store)).query("SELECT * FROM failures")
     assert (failure["document_id"], failure["error_type"], failure["attempts"]) == ("poison", "WorkerLost", 2)
     assert failure["error"].startswith("document 'poison': the process that worked on it died")
