@@ -156,7 +156,8 @@ def files(store: Path) -> dict[str, str]:
 
 
 def figure(name: str, value: float, unit: str, goal: float | None, holds: Any) -> Figure:
-    made = {"name": name, "value": round(value, 3), "unit": unit, "goal": goal, "holds": bool(holds(value))}
+    made = {"name": name, "value": round(value, 3), "unit": unit, "baseline": None, "ratio": None, "goal": goal,
+            "holds": bool(holds(value))}  # fmt: skip
     print(f"{name}: {made['value']} {unit} (goal {goal}): {'holds' if made['holds'] else 'does not hold'}", flush=True)
     return made
 

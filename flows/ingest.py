@@ -80,6 +80,7 @@ def _outcomes(run: Stage, fresh: set[str]) -> list[Work]:
     work += [_failed(unread.id, key, unread.error) for unread in run.plan.corpus.unread]
     if unchanged:
         work.append(Work(UNCHANGED, key, "cached", units=unchanged))
+    run.catalogue.forget_work(run.run_id, run.name)  # a retried run would count twice what is unchanged by now
     run.catalogue.record_work(run.run_id, run.name, work)
     return work
 

@@ -342,6 +342,11 @@ class Catalogue:
                 f"SELECT ?, ?, now(), {', '.join(names)} FROM given", [run_id, stage],
             )  # fmt: skip
 
+    def forget_work(self, run_id: str, stage: str) -> None:
+        """Take out what an earlier try of a run noted of a stage."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM work WHERE run_id = ? AND stage = ?", [run_id, stage])
+
     def add_results(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Result rows of an evaluation; those of the same run are replaced."""
         self._replace("results", run_id, rows, {"created": "now()"})

@@ -131,6 +131,28 @@ def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tm
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
+def test_a_retried_ingest_counts_each_document_once(settings: dict[str, Any], tmp_path: Path):
+    from prefect import flow
+
+    from flows.ingest import ingest_corpus
+
+    rows = [{"id": name, "text": text} for name, text in TEXTS.items()]
+    settings["corpus"] = {"documents": str(tmp_path / "docs.jsonl")}
+    config = PipelineConfig.model_validate(settings)
+
+    @flow
+    def tried_twice() -> None:  # under the id of one run, as after Retry in the UI
+        for some in ([*rows, {"id": "hollow"}], rows):
+            write_jsonl(tmp_path / "docs.jsonl", some)
+            ingest_corpus(config)
+
+    tried_twice()
+    (counted, *_) = Catalogue(Store(config.store)).progress()
+    assert (counted["stage"], counted["done"], counted["failed"]) == ("ingest", 3, 0)
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_server")
 def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: dict[str, Any], tmp_path: Path):
     from flows.augment import augment
     from flows.evaluate import evaluate
