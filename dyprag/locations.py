@@ -62,12 +62,14 @@ def _each(location: str) -> Iterator[Found]:
         reason = "there is a password or a signature in it, which would be shown"
         remedy = "Give it by the environment or the library's own files."
         raise CorpusError(f"corpus {url.scheme}://…", reason, remedy)
+    closed: list[OSError] = []
     try:
         fs, path = fsspec.url_to_fs(os.path.expanduser(location))
         fs.invalidate_cache()  # a process may look twice
         if fs.isdir(path):
             base = path.rstrip("/")
-            files = [file for file in sorted(fs.find(path)) if _kind(file) in TEXTS]
+            below = _below(path, closed) if _is_local(fs) else fs.find(path)
+            files = [file for file in sorted(below) if _kind(file) in TEXTS]
         elif fs.exists(path):
             base, files = os.path.dirname(path), [path]
         elif has_magic(path):
@@ -84,12 +86,27 @@ def _each(location: str) -> Iterator[Found]:
     except Exception as error:  # each file system has its own kinds
         reason = f"it cannot be reached ({_in_a_line(error)})"
         raise CorpusError(place, reason, "Check the address, the network and the credentials.") from error
+    for folder in closed:
+        shown = _encodable(str(folder.filename))
+        reason = f"this folder cannot be listed ({_in_a_line(folder)})"
+        fault = DocumentError(f"corpus {shown}", reason, "Check its rights.")
+        yield Unread(f"{shown[len(base) :].lstrip('/')}/", fault)
     for file in files:
         yield from _of_file(fs, file, _encodable(file[len(base) :].lstrip("/")))
 
 
+def _below(folder: str, closed: list[OSError]) -> Iterator[str]:
+    """The files below a folder; `closed` takes what fsspec would pass over in silence, as if it had been removed."""
+    for place, _, names in os.walk(folder, onerror=closed.append):
+        yield from (os.path.join(place, name) for name in names)
+
+
+def _is_local(fs: Any) -> bool:
+    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
 def _of_file(fs: Any, file: str, name: str) -> Iterator[Found]:
-    local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+    local = _is_local(fs)
     shown = file if local else fs.unstrip_protocol(file)
     place, kind = f"corpus {_encodable(shown)}", _kind(file)
     try:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import os
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -110,6 +111,30 @@ def test_files_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path
     assert all(reason in told[name] for name, reason in reasons.items())
     with pytest.raises(CorpusError, match="it is binary"):  # who wants all or nothing
         read_documents(str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_others_go_on():
+    with tempfile.TemporaryDirectory() as name:  # not below pytest's, which are root's alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "a.txt").write_text("Fine.")
+        (folder / "closed").mkdir(mode=0o700)
+        (folder / "closed" / "b.txt").write_text("Not to be seen.")
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            else:
+                (folder / "closed").chmod(0)
+            corpus = load_corpus(name)
+        finally:
+            if user == 0:
+                os.seteuid(0)
+            (folder / "closed").chmod(0o700)
+    assert [document.id for document in corpus.documents] == ["a.txt"]
+    assert faults(corpus) == {
+        "closed/": f"corpus {folder}/closed: this folder cannot be listed (Permission denied). Check its rights."
+    }
 
 
 def test_rows_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path):
