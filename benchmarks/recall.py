@@ -24,7 +24,7 @@ from dyprag.translation import load_translator
 
 MODEL, TOKENS, GOAL, TIMES = "smollm2-135m", 150, 0.25, 15
 SETTINGS = {
-    "recall": {"closed": 50, "open": 50, "popqa": 150, "multihop": 15, "questions": 4, "parametrized": 5},
+    "recall": {"closed": 15, "open": 15, "popqa": 60, "multihop": 10, "questions": 4, "parametrized": 2},
     "learn": {"closed": 64, "open": 64},  # what the controls are made of
 }
 
