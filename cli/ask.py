@@ -65,12 +65,12 @@ def answer_from(
         ConfigError: no such method, or no translator for the model.
         CorpusError: a location that cannot be read.
     """
-    from dyprag.assistant import METHODS, load
+    from dyprag.assistant import load
     from dyprag.corpus import read_documents
 
     given = [document for location in documents for document in read_documents(location)]
     assistant = load(config=config)
-    replies = [assistant.ask(question, given, one) for one in ([method] if method else METHODS)]
+    replies = [assistant.ask(question, given, method)] if method else assistant.compare(question, given)
     return [
         {
             "question": question, "method": reply.method, "answer": reply.text,

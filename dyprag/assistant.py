@@ -60,8 +60,8 @@ class Assistant:
         found = []
         for number, given in enumerate(documents, start=1):
             document = Document(f"document {number}", given) if isinstance(given, str) else given
-            if not document.text.strip():
-                raise DocumentError(f"document {document.id!r}", "it has no text", "Give one that says something.")
+            if document.fault:
+                raise document.fault
             found += split_document(document, self._split)
         return found
 
@@ -104,15 +104,31 @@ class Assistant:
         """
         if method not in METHODS:
             raise ConfigError(f"method {method!r}", "there is no such method", f"Choose one of {', '.join(METHODS)}.")
+        if method == "vanilla":
+            return self._reply(question, method)
         began = perf_counter()
-        found = self.retrieve(question, documents) if method != "vanilla" else ()
-        asked = [Asked(question, found)]
-        (given,) = self._method(method).answer(self.base, asked, self.sampling, 1)
-        return Reply(given.text.strip(), method, found, perf_counter() - began)
+        found = self.retrieve(question, documents)
+        return self._reply(question, method, found, perf_counter() - began)
 
     def compare(self, question: str, documents: Sequence[Document | str]) -> list[Reply]:
-        """The answers by all methods."""
-        return [self.ask(question, documents, method) for method in METHODS]
+        """The answers by all methods; the passages are looked for once, and count in the seconds of each that has them.
+
+        Raises:
+            DocumentError: a document has no text.
+        """
+        began = perf_counter()
+        found = self.retrieve(question, documents)
+        spent = perf_counter() - began
+        return [
+            self._reply(question, method) if method == "vanilla" else self._reply(question, method, found, spent)
+            for method in METHODS
+        ]
+
+    def _reply(self, question: str, method: str, found: tuple[Retrieved, ...] = (), spent: float = 0.0) -> Reply:
+        """Answer from passages that were found in so many seconds."""
+        began = perf_counter()
+        (given,) = self._method(method).answer(self.base, [Asked(question, found)], self.sampling, 1)
+        return Reply(given.text.strip(), method, found, spent + perf_counter() - began)
 
     def retrieve(self, question: str, documents: Sequence[Document | str]) -> tuple[Retrieved, ...]:
         """The passages that fit a question best, best first."""
