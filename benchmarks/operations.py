@@ -26,6 +26,7 @@ from typing import Any
 
 import psutil
 import yaml
+from augmentation import endpoint  # the script beside this one
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests")]
@@ -241,18 +242,6 @@ def on_server(stage: str) -> int:
         if len(rows) < 200:
             return seen
     return seen
-
-
-@contextmanager
-def endpoint() -> Iterator[str]:
-    """The tests' LLM server as a process; gives its URL."""
-    words = [sys.executable, str(ROOT / "tests" / "llm_server.py"), "--port", "0", "--seed", "0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.kill()
 
 
 @contextmanager

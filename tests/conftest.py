@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -168,6 +169,14 @@ def save_official_translator(path: Path, base: "BaseModel", rank: int) -> torch.
     whole.projector = networks
     torch.save({"model_state_dict": whole.state_dict()}, path)
     return networks
+
+
+def wait_for(what: str, check: Callable[[], bool], seconds: float = 180) -> None:
+    """Look again and again, and fail where it has not come true after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.25)
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> str:

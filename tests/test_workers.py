@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import write_jsonl
+from conftest import wait_for, write_jsonl
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
@@ -145,23 +144,16 @@ def workers(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def wait_for(check: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_worker_processes_end_with_a_killed_run():
     code = "import time; from tasks.processes import Processes; Processes(1, ()).run(time.sleep, 300)"
     run = subprocess.Popen([sys.executable, "-c", code])
     process, found = psutil.Process(run.pid), []
-    wait_for(lambda: bool(found.extend(workers(process)) or found))
+    wait_for("a worker", lambda: bool(found.extend(workers(process)) or found), 60)
     time.sleep(1.0)  # until it sleeps
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    wait_for(lambda: not any(worker.is_running() for worker in found), 20)
+    wait_for("its end", lambda: not any(worker.is_running() for worker in found), 20)
 
 
 @pytest.mark.slow
