@@ -3,15 +3,14 @@
 What makes a whole corpus unusable is one error up front; a document that cannot be read is its own failure, later.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from dyprag.documents import Corpus, Document, Question, Unread
-from dyprag.errors import CorpusError
-from dyprag.locations import documents_at, whole
+from dyprag.errors import CONVERT, CorpusError, DocumentError
+from dyprag.locations import documents_at, object_of, whole
 
 DEMO = "demo"
 
@@ -221,7 +220,7 @@ def read_text(path: Path, what: str) -> str:
         raise CorpusError(
             f"{what} {path}",
             f"it is not UTF-8 (byte {error.start:,} is {error.object[error.start]:#04x})",
-            "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW.",
+            CONVERT,
         ) from error
     except OSError as error:
         raise CorpusError(f"{what} {path}", f"it cannot be read ({error.strerror})", "Check its rights.") from error
@@ -233,11 +232,7 @@ def read_rows(path: Path, what: str) -> Iterable[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise CorpusError(
-                f"{what} {path}, line {number}", f"it is not JSON ({error})", "Write one JSON object a line (JSONL)."
-            ) from error
-        if not isinstance(row, dict):
-            raise CorpusError(f"{what} {path}, line {number}", "it is not a JSON object", "Write one object a line.")
+            row = object_of(line, f"{what} {path}, line {number}")
+        except DocumentError as error:
+            raise CorpusError(*error.args) from error
         yield number, row

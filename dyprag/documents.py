@@ -46,6 +46,13 @@ class Document:
         return content_key("document", [self.title, self.text])
 
     @property
+    def fault(self) -> DocumentError | None:
+        """Why it can be of no use: it has no text; None where it has."""
+        if self.text.strip():
+            return None
+        return DocumentError(f"document {self.id!r}", "it has no text", "Give it text, or leave it out.")
+
+    @property
     def passage(self) -> str:
         """The text as it stands in a prompt, the title before it where there is one."""
         return f"{self.title}\n{self.text}" if self.title else self.text

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from dyprag.documents import Document, Unread
-from dyprag.errors import CorpusError, DocumentError
+from dyprag.errors import CONVERT, CorpusError, DocumentError
 
 Found = Document | Unread
 UNIQUE = "Give each document a unique id."
@@ -123,7 +123,7 @@ def _of_file(fs: Any, file: str, name: str) -> Iterator[Found]:
                 raise DocumentError("", f"nothing here reads .{kind} files", remedy)
     except UnicodeDecodeError as error:
         reason = f"it is not UTF-8 (byte {error.start:,} is {error.object[error.start]:#04x})"
-        yield Unread(name, DocumentError(place, reason, "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW."))
+        yield Unread(name, DocumentError(place, reason, CONVERT))
     except DocumentError as error:
         yield Unread(name, DocumentError(place, error.reason, error.remedy))
     except BROKEN as error:
@@ -188,20 +188,29 @@ def _jsonl(stream: Iterable[bytes], place: str) -> Iterator[Found]:
             continue
         where = f"{place}, line {number}"
         try:
-            row = json.loads(line.decode("utf-8-sig"))
+            row = object_of(line.decode("utf-8-sig"), where)
         except UnicodeDecodeError as error:
             reason = f"it is not UTF-8 (byte {error.start:,} of it is {line[error.start]:#04x})"
-            remedy = "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW."
-            yield Unread(f"line {number}", DocumentError(where, reason, remedy))
-        except ValueError as error:
-            fault = DocumentError(where, f"it is not JSON ({error})", "Write one JSON object a line (JSONL).")
-            yield Unread(f"line {number}", fault)
+            yield Unread(f"line {number}", DocumentError(where, reason, CONVERT))
+        except DocumentError as error:
+            yield Unread(f"line {number}", error)
         else:
-            if isinstance(row, dict):
-                yield _of_row(row, where)
-            else:
-                fault = DocumentError(where, "it is not a JSON object", "Write one object a line.")
-                yield Unread(f"line {number}", fault)
+            yield _of_row(row, where)
+
+
+def object_of(line: str, place: str) -> dict[str, Any]:
+    """The object that a line of a JSONL file is.
+
+    Raises:
+        DocumentError: it is none.
+    """
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DocumentError(place, f"it is not JSON ({error})", "Write one JSON object a line (JSONL).") from error
+    if not isinstance(row, dict):
+        raise DocumentError(place, "it is not a JSON object", "Write one object a line.")
+    return row
 
 
 def _table(delimiter: str) -> Callable[[Any, str], Iterator[Found]]:

@@ -6,15 +6,14 @@ from prefect import State, flow
 from prefect.artifacts import create_table_artifact
 
 from dyprag.config import PipelineConfig
-from dyprag.errors import DocumentError
 from flows.overview import run_name
-from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, stage
+from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, failed_work, stage
 from storage.artifacts import Record
 from storage.catalogue import Work
 from storage.latest import latest, note_latest
 from storage.tables import write_corpus
 from tasks.ingest import SHOWN, Difference, difference, known_keys, read_location
-from tasks.plan import Plan, corpus_settings
+from tasks.plan import Job, Plan, corpus_settings
 from tasks.telling import told
 
 UNCHANGED = "(unchanged)"  # where a document's id would be
@@ -70,20 +69,15 @@ def _outcomes(run: Stage, fresh: set[str]) -> list[Work]:
     """What became of each document; of the unchanged ones together, or every night would bring a row for each."""
     key, work, unchanged = run.plan.corpus_key, [], 0
     for document in run.plan.corpus.documents:
-        if not document.text:
-            error = DocumentError(f"document {document.id!r}", "it has no text", "Give it text, or leave it out.")
-            work.append(_failed(document.id, key, error, document.key))
+        if document.fault:
+            work.append(failed_work(Job(document.id, document.key, key), document.fault))
         elif document.id in fresh:
             work.append(Work(document.id, key, "done", document.key, 1))
         else:
             unchanged += 1
-    work += [_failed(unread.id, key, unread.error) for unread in run.plan.corpus.unread]
+    work += [failed_work(Job(unread.id, "", key), unread.error) for unread in run.plan.corpus.unread]
     if unchanged:
         work.append(Work(UNCHANGED, key, "cached", units=unchanged))
     run.catalogue.forget_work(run.run_id, run.name)  # a retried run would count twice what is unchanged by now
     run.catalogue.record_work(run.run_id, run.name, work)
     return work
-
-
-def _failed(identity: str, key: str, error: DocumentError, document_key: str = "") -> Work:
-    return Work(identity, key, "failed", document_key, 1, 0.0, type(error).__name__, str(error))

@@ -128,14 +128,14 @@ class Store:
                 measures = fill(folder) or {}
                 files = {}
                 for path in sorted(folder.iterdir()):
-                    _flush(path)
+                    flush(path)
                     files[path.name] = {"bytes": path.stat().st_size, "blake2b": file_checksum(path)}
                 finished = Record(**{
                     **asdict(record), "created": began, "seconds": record.seconds or time.time() - began,
                     "measures": {**record.measures, **measures}, "files": files,
                 })  # fmt: skip
                 (folder / RECORD).write_text(json.dumps(asdict(finished), ensure_ascii=False, indent=1))
-                _flush(folder / RECORD)
+                flush(folder / RECORD)
                 try:
                     os.rename(folder, target)
                 except OSError:
@@ -143,7 +143,7 @@ class Store:
                     if existing is None:
                         raise
                     return existing
-                _flush(target.parent)
+                flush(target.parent)
                 return finished
         except OSError as error:
             raise StoreError(
@@ -248,7 +248,8 @@ def file_checksum(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have the disk hold what was written of a file, or of a folder's names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -14,7 +14,7 @@ from typing import Any
 
 from dyprag.documents import content_key
 from dyprag.errors import StoreError
-from storage.artifacts import Store
+from storage.artifacts import Store, flush
 
 
 def note_latest(store: Store, kind: str, settings: Mapping[str, Any], key: str) -> None:
@@ -28,10 +28,8 @@ def note_latest(store: Store, kind: str, settings: Mapping[str, Any], key: str) 
     try:
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}-{os.getpid()}")
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(note, stream, ensure_ascii=False, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
+        temporary.write_text(json.dumps(note, ensure_ascii=False, indent=1), encoding="utf-8")
+        flush(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise StoreError(

@@ -114,9 +114,9 @@ class LocalAugmenter:
 
     def refusal(self, document: Document) -> DocumentError | None:
         """Why a document cannot be augmented: it has no text, or is too long for the model; None where it can."""
+        if document.fault:
+            return document.fault
         subject = f"document {document.id!r}"
-        if not document.text.strip():
-            return DocumentError(subject, "it has no text", "Give it text, or leave it out.")
         tokens = len(self._base.tokenizer(neutralise(document.passage, self._base.tokenizer))["input_ids"])
         limit = self._base.max_tokens - 128  # question, answer and template stand beside it
         if tokens > limit:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dyprag.documents import Document
-from dyprag.errors import CorpusError
+from dyprag.errors import CONVERT, CorpusError
 
 COLUMNS = ("id", "text", "title")
 FIELD_LIMIT = 16 * 2**20  # characters; a quotation mark that is never closed ends there, not with the memory
@@ -96,8 +96,7 @@ def _lines(path: Path) -> Iterator[str]:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         reason = f"it is not UTF-8 (byte {error.start + 1:,} of the line is {error.object[error.start]:#04x})"
-        remedy = "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW."
-        raise CorpusError(_place(path, number), reason, remedy) from error
+        raise CorpusError(_place(path, number), reason, CONVERT) from error
     except (OSError, EOFError, zlib.error) as error:
         reason = f"it cannot be read after line {number} ({error})"
         raise CorpusError(f"passages {path}", reason, "Check the path and its rights, or fetch it again.") from error
