@@ -170,11 +170,7 @@ class _Decoding:
         self._forward(self.tokens[:, shared:], (self._mask.cumsum(1) - 1).clamp(min=0)[:, shared:])
 
     def _forward(self, ids: Tensor, positions: Tensor) -> None:
-        output = self._base.model(
-            input_ids=ids, attention_mask=self._mask, position_ids=positions, past_key_values=self._cache,
-            use_cache=True, logits_to_keep=1,
-        )  # fmt: skip
-        self.logits = output.logits[:, -1].float()
+        self.logits = next_logits(self._base, ids, self._mask, positions, self._cache)
 
     def advance(self, tokens: Tensor) -> None:
         """Put one more token behind each row."""
@@ -186,6 +182,15 @@ class _Decoding:
         """Go on with some of the rows only."""
         self._cache.batch_select_indices(places)
         self.tokens, self._mask, self.logits = self.tokens[places], self._mask[places], self.logits[places]
+
+
+def next_logits(base: BaseModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+    """Logits of the token behind each row, [rows, vocabulary], float32; the rows' keys and values go into the cache."""
+    states = base.model.get_decoder()(
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+    ).last_hidden_state
+    # of two dimensions and contiguous: given a slice of three, torch copies the vocabulary's matrix for each row
+    return base.head(states[:, -1].contiguous()).float()
 
 
 class _RoomyLayer(DynamicLayer):
@@ -260,7 +265,7 @@ def _prefill(base: BaseModel, prefix: Sequence[int], ids: Tensor, mask: Tensor) 
     if not prefix:
         return cache, ids, mask
     row = torch.tensor([list(prefix)], device=base.device)
-    base.model(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    base.model.get_decoder()(input_ids=row, past_key_values=cache, use_cache=True)
     cache.batch_repeat_interleave(ids.shape[0])
     front = row.expand(ids.shape[0], -1)
     return cache, torch.cat([front, ids], dim=1), torch.cat([torch.ones_like(front), mask], dim=1)
