@@ -177,6 +177,34 @@ def ask(
 
 
 @app.command()
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; by default only for this machine.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535)] = 8000,
+    document: Annotated[
+        list[str] | None,
+        typer.Option("--document", "-d", metavar="FILE", help="Documents for requests that bring none. Repeatable."),
+    ] = None,
+    corpus: Annotated[bool, typer.Option("--corpus", help="For these, the corpus in the store instead.")] = False,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Answers written together.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Let others than this machine call without a token.")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Answer over HTTP as OpenAI's chat completions do, from documents sent along; `/` is a page to try it.
+
+    A token that clients must give is read from the environment's `DYPRAG_TOKEN`.
+    """
+    with _errors():
+        from cli.serve import serve as serve_forever
+
+        if corpus and document:
+            raise ConfigError("--corpus", "it does not go with --document", "Name one of the two.")
+        serve_forever(host, port, document or [], corpus, rows, open_, read_config(config, set_))
+
+
+@app.command()
 def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
     """Per stage: how many documents are done, partial, failed, waiting; those that are not whole, and why."""
     with _errors():

@@ -81,6 +81,15 @@ class Assistant:
             self._made.popitem(last=False)
         return stack(made)
 
+    @property
+    def kept(self) -> int:
+        """Adapters that are kept."""
+        return len(self._made)
+
+    def known(self, passage: Document) -> bool:
+        """Whether a passage's adapter is kept."""
+        return passage.key in self._made
+
     def adapter(self, documents: Sequence[Document | str]) -> Adapters:
         """One adapter of all the documents' passages, [1, layers, …], each as strong as the others.
 

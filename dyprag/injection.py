@@ -37,7 +37,8 @@ def inject(base: BaseModel, adapters: Adapters | None, first_layer: int = 0) -> 
     for projection in PROJECTIONS:
         # unbind once: its backward is one stack, while indexing would fill a full-size gradient per layer
         layers.append(adapters.a[projection].to(base.device, base.dtype).unbind(1))
-        layers.append((adapters.b[projection].to(base.device) * adapters.scale).to(base.dtype).unbind(1))
+        b = adapters.b[projection].to(base.device)
+        layers.append((b if adapters.scale == 1 else b * adapters.scale).to(base.dtype).unbind(1))
     forwards = [_forward(block, matrices) for block, *matrices in zip(base.blocks, *layers, strict=True)]
     before = [block.__dict__.get("forward") for block in base.blocks]  # none, or an outer context's
     try:

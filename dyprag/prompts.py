@@ -44,7 +44,9 @@ REASONING_EXAMPLES = tuple(
 )
 
 
-def chat_text(tokenizer: Any, user: str, assistant: str = "", history: Sequence[tuple[str, str]] = ()) -> str:
+def chat_text(
+    tokenizer: Any, user: str, assistant: str = "", history: Sequence[tuple[str, str]] = (), system: str = ""
+) -> str:
     """Render a conversation up to and including the beginning of the assistant's turn.
 
     Args:
@@ -52,15 +54,18 @@ def chat_text(tokenizer: Any, user: str, assistant: str = "", history: Sequence[
         user: the last user message.
         assistant: the words that the answer is to begin with.
         history: earlier (user, assistant) turns, such as few-shot examples.
+        system: what the model is told before all else; empty: what the template says by itself.
     """
     turns = [(neutralise(u, tokenizer), neutralise(a, tokenizer)) for u, a in history]
     user = neutralise(user, tokenizer)
+    system = neutralise(system, tokenizer)
     if not tokenizer.chat_template:
-        lines = [f"{u}\n{a}\n" for u, a in turns]
+        lines = [f"{system}\n"] * bool(system) + [f"{u}\n{a}\n" for u, a in turns]
         return "\n".join([*lines, f"{user}\n{assistant}"])
-    messages = [{"role": role, "content": text} for u, a in turns for role, text in (("user", u), ("assistant", a))] + [
-        {"role": "user", "content": user}
-    ]
+    messages = [{"role": "system", "content": system}] * bool(system)
+    messages += [
+        {"role": role, "content": text} for u, a in turns for role, text in (("user", u), ("assistant", a))
+    ] + [{"role": "user", "content": user}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return text + assistant
 
@@ -71,16 +76,22 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 
 
 def question_prompt(
-    tokenizer: Any, question: str, passages: Sequence[str] = (), chain_of_thought: bool = False
+    tokenizer: Any,
+    question: str,
+    passages: Sequence[str] = (),
+    chain_of_thought: bool = False,
+    history: Sequence[tuple[str, str]] = (),
+    system: str = "",
 ) -> list[int]:
     """Ids of a question, with or without passages, that end where the answer is to begin.
 
-    With `chain_of_thought` examples stand before it, which reason and then say 'So the answer is …'.
+    With `chain_of_thought` examples stand before it, which reason and then say 'So the answer is …'. `history` and
+    `system` are as `chat_text` takes them.
     """
     user = _asked(question, passages)
     if chain_of_thought:
         return encode(tokenizer, chat_text(tokenizer, user, history=REASONING_EXAMPLES))
-    return encode(tokenizer, chat_text(tokenizer, user, ANSWER_PREFIX))
+    return encode(tokenizer, chat_text(tokenizer, user, ANSWER_PREFIX, history, system))
 
 
 def _asked(question: str, passages: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """The protocol of a method, and the loop that answers questions with one, in batches with an adapter for each row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
@@ -111,13 +111,25 @@ class Prompt:
 
 def fitting_prompt(base: BaseModel, item: Asked, with_passages: bool, new_tokens: int) -> Prompt:
     """The question's prompt; passages that do not fit beside `new_tokens` are left out, the longest first."""
-    passages = list(item.retrieved) if with_passages else []
+    return fit(
+        item.retrieved if with_passages else (),
+        lambda texts: question_prompt(base.tokenizer, item.question, texts, item.chain_of_thought),
+        base.max_tokens - new_tokens,
+    )
+
+
+def fit(found: Sequence[Retrieved], render: Callable[[Sequence[str]], list[int]], most: int) -> Prompt:
+    """A prompt of at most so many ids; passages that do not fit are left out, the longest first.
+
+    Args:
+        render: gives the ids of the prompt with some passages. Without any it may be longer than `most`.
+    """
+    passages = list(found)
     while True:
-        texts = [found.document.passage for found in passages]
-        ids = question_prompt(base.tokenizer, item.question, texts, item.chain_of_thought)
-        if not passages or len(ids) <= base.max_tokens - new_tokens:
+        ids = render([one.document.passage for one in passages])
+        if not passages or len(ids) <= most:
             return Prompt(ids, tuple(passages))
-        passages.remove(max(passages, key=lambda found: len(found.document.passage)))
+        passages.remove(max(passages, key=lambda one: len(one.document.passage)))
 
 
 def _stack_rows(rows: Sequence[Adapters | None]) -> Adapters | None:

@@ -1,0 +1,66 @@
+"""`dyprag serve`: the HTTP server."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from dyprag.config import PipelineConfig
+from dyprag.errors import ConfigError
+
+TOKEN = "DYPRAG_TOKEN"  # the environment's variable: on a command line everybody could read it
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    host: str,
+    port: int,
+    locations: Sequence[str],
+    corpus: bool,
+    rows: int | None,
+    is_open: bool,
+    config: PipelineConfig,
+) -> None:
+    """Serve until interrupted.
+
+    Args:
+        locations: documents that are searched for requests that bring none, as `corpus.documents` takes them.
+        corpus: search the corpus in the store instead.
+        rows: answers written together; None: 16 on a CPU, 64 elsewhere.
+        is_open: whether others than this machine may call without a token.
+
+    Raises:
+        ConfigError: an address for others to call, without a token; or no translator for the model.
+        CorpusError: a location that cannot be read.
+        StoreError: there is no corpus in the store.
+    """
+    token = os.environ.get(TOKEN, "")
+    if host not in LOOPBACK and not token and not is_open:
+        raise ConfigError(
+            f"--host {host}", "others could reach it, and it has no token",
+            f"Set the environment's {TOKEN}, or say --open if anybody may use it.",
+        )  # fmt: skip
+    import uvicorn
+
+    from dyprag.assistant import load
+    from dyprag.corpus import read_documents
+    from dyprag.serving.app import Limits, create_app
+
+    found: Any = _stored(config) if corpus else [one for place in locations for one in read_documents(place)]
+    assistant = load(config=config)
+    limits = Limits(rows=rows or (16 if assistant.base.device.type == "cpu" else 64))
+    hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
+    app = create_app(assistant, found, replace(limits), token, hosts)
+    print(f"Serving {assistant.name}: http://{host if ':' not in host else f'[{host}]'}:{port}", file=sys.stderr)
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=10)
+
+
+def _stored(config: PipelineConfig) -> Any:
+    """A retriever over the store's corpus, and how many documents it has."""
+    from flows.stage import corpus_of
+    from storage.artifacts import Store
+    from tasks.evaluate import passages_of
+
+    key, corpus = corpus_of(config.resolved(), Store(config.store))
+    return passages_of(config.store, key, corpus, ""), len(corpus.documents)

@@ -1,0 +1,390 @@
+"""The HTTP server: OpenAI's chat completions over one base model, a page to try it, health and metrics."""
+
+import asyncio
+import json
+import re
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from dyprag.assistant import Assistant
+from dyprag.documents import Document, Retrieved
+from dyprag.errors import DocumentError
+from dyprag.lora import Adapters, merge, stack
+from dyprag.methods.protocol import fit
+from dyprag.prompts import chat_text, encode, question_prompt
+from dyprag.retrieval import BM25Retriever, Retriever
+from dyprag.serving.engine import BusyError, Engine, Job, Piece, Wish
+from dyprag.serving.guards import Guard
+from dyprag.serving.metrics import Metrics
+from dyprag.serving.schema import (
+    Answer,
+    ChatCompletion,
+    ChatRequest,
+    Choice,
+    ErrorAnswer,
+    Health,
+    Made,
+    Model,
+    Models,
+    Usage,
+    UsedPassage,
+)
+
+PAGE = Path(__file__).with_name("page.html")
+PLAIN = "chat"  # how a request is called that has neither documents nor a method
+LISTENING = 0.5  # seconds after which a client is asked whether it is still there
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server takes on.
+
+    rows: answers written together; waiting: requests beside these, more are refused (429). body: bytes of a request
+    (413); prompt, answer: tokens (400). seconds: for a request in all (504).
+    """
+
+    rows: int = 16
+    waiting: int = 256
+    body: int = 1_000_000
+    prompt: int = 4096
+    answer: int = 1024
+    seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A request that can be handed in: its prompt, how it is chosen, and what it is made from."""
+
+    method: str
+    prompt: list[int]
+    wish: Wish
+    injected: tuple[Retrieved, ...]
+    used: tuple[Retrieved, ...]
+
+
+class RefusedError(Exception):
+    """A request that is not answered, with its HTTP status."""
+
+    def __init__(self, status: int, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class Service:
+    """The model's side of the server: requests become jobs of the engine.
+
+    Args:
+        documents: what is searched for requests that bring no documents: a retriever, and how many passages it has.
+    """
+
+    def __init__(self, assistant: Assistant, documents: tuple[Retriever, int] | None, limits: Limits) -> None:
+        self.assistant, self.limits = assistant, limits
+        self.retriever: Retriever | None = documents[0] if documents else None
+        self.count = documents[1] if documents else 0
+        first = getattr(assistant.translator, "first_layer", 0)
+        self.engine = Engine(
+            assistant.base, assistant.adapters, assistant.known, first, limits.rows, limits.waiting
+        )  # fmt: skip
+
+    def prepare(self, body: ChatRequest) -> Ready:
+        """The prompt, and the passages that adapters are made of.
+
+        Raises:
+            RefusedError: a conversation that cannot be answered, a document that is no text, a prompt that is too long.
+        """
+        limits, base = self.limits, self.assistant.base
+        system, history, question = _turns(body)
+        asked = body.max_completion_tokens or body.max_tokens
+        if (asked or 0) > limits.answer:
+            raise RefusedError(400, f"max_tokens is {asked}; this server writes {limits.answer} at most.")
+        given = body.given()
+        if given is None and self.retriever is None and body.method not in (None, "vanilla"):
+            raise RefusedError(400, f"Method {body.method} needs documents: give some, or serve some.")
+        method = body.method or (PLAIN if given is None and self.retriever is None else "dyprag-combine")
+        new = asked or (256 if method == PLAIN else self.assistant.sampling.max_new_tokens)
+        most = min(limits.prompt, base.max_tokens - new)
+        found = () if method in (PLAIN, "vanilla") else self._found(question, given, body.passages)
+        if method == PLAIN:
+            ids = encode(base.tokenizer, chat_text(base.tokenizer, question, "", history, system))
+            prompt = fit((), lambda _: ids, most)
+        else:
+            in_prompt = found if method in ("rag", "dyprag-combine") else ()
+            render = partial(question_prompt, base.tokenizer, question, history=history, system=system)
+            prompt = fit(in_prompt, render, most)
+        if len(prompt.ids) > most:
+            message = f"The prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
+            raise RefusedError(400, message, "context_length_exceeded")
+        seed = secrets.randbits(62) if body.seed is None else body.seed
+        wish = Wish(new, body.temperature, body.top_p, seed, body.stops, method != PLAIN)
+        injected = found if method in ("dyprag", "dyprag-combine") else ()
+        return Ready(method, prompt.ids, wish, injected, prompt.passages if method == "rag" else found)
+
+    def _found(self, question: str, given: list[Document] | None, count: int | None) -> tuple[Retrieved, ...]:
+        count = count or self.assistant.chosen
+        if given is None:
+            return tuple(self.retriever.search(question, count)) if self.retriever else ()
+        for document in given:
+            if len(re.findall(r"[\x00-\x08\x0e-\x1f\ufffd]", document.text)) > len(document.text) / 100:
+                raise RefusedError(400, f"{document.id}: it is not text. Give its text.")
+        try:
+            passages = self.assistant.passages(given)
+        except DocumentError as error:
+            raise RefusedError(400, str(error)) from None
+        return tuple(BM25Retriever(passages).search(question, count)) if passages else ()
+
+    def job(self, ready: Ready, emit: Callable[[Piece], None], deadline: float) -> Job:
+        """What the engine is handed."""
+        scores = [found.score for found in ready.injected]
+
+        def combine(made: list[Adapters]) -> Adapters | None:
+            return merge(stack(made), self.assistant.merging, scores) if made else None
+
+        passages = [found.document for found in ready.injected]
+        return Job(ready.prompt, ready.wish, emit, deadline, passages, combine)
+
+
+def _turns(body: ChatRequest) -> tuple[str, list[tuple[str, str]], str]:
+    """What the model is told before all else, the (user, assistant) turns so far, and the question."""
+    told = [one.text for one in body.messages if one.role in ("system", "developer")]
+    turns = [one for one in body.messages if one.role in ("user", "assistant")]
+    roles = [one.role for one in turns]
+    if not turns or roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+        raise RefusedError(400, "messages: users and assistants have to take turns, and the last turn is a user's.")
+    texts = [one.text for one in turns]
+    if not texts[-1].strip():
+        raise RefusedError(400, "messages: the last one is empty. Ask a question.")
+    return "\n".join(told), list(zip(texts[:-1:2], texts[1:-1:2], strict=True)), texts[-1]
+
+
+def create_app(
+    assistant: Assistant,
+    documents: Sequence[Document] | tuple[Retriever, int] = (),
+    limits: Limits = Limits(),
+    token: str = "",
+    hosts: Sequence[str] = ("*",),
+) -> FastAPI:
+    """The server's application.
+
+    Args:
+        documents: what is searched for requests that bring none: documents, or a retriever and its number of passages.
+        token: what a client has to give as a bearer token; empty: none.
+        hosts: names under which it may be called; others are refused, so that no web page can reach it by a name of
+            its own.
+    """
+    if documents and isinstance(documents[0], Document):
+        passages = assistant.passages(documents)  # type: ignore[arg-type]
+        documents = (BM25Retriever(passages), len(passages))
+    service = Service(assistant, documents or None, limits)  # type: ignore[arg-type]
+    metrics = Metrics(service.engine, assistant)
+    bearer = HTTPBearer(auto_error=False, description="The server's token, if it has one.")
+
+    def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
+        if token and not (given and secrets.compare_digest(given.credentials.encode(), token.encode())):
+            raise RefusedError(401, "This server wants its token: Authorization: Bearer …", "invalid_api_key")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(service.engine.close)
+
+    app = FastAPI(title="dyprag", version="0.1.0", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app.state.service = service
+    app.add_middleware(Guard, body=limits.body, together=limits.rows + limits.waiting, refuse=refusal)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _unknown)
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorAnswer, "description": words} for status, words in _STATUSES.items()
+    }
+    guarded: dict[str, Any] = {"dependencies": [Depends(allowed)]}
+    streamed = {"content": {"text/event-stream": {}}, "description": "The answer; in pieces if `stream` is set."}
+
+    @app.post("/v1/chat/completions", response_model=ChatCompletion, responses={200: streamed, **errors}, **guarded)
+    async def chat_completions(body: ChatRequest, request: Request) -> Any:
+        """Answer the last message, from documents if there are some."""
+        began = time.monotonic()
+        method: str = body.method or "default"
+        try:
+            ready = await run_in_threadpool(service.prepare, body)
+            method = ready.method
+            pieces: asyncio.Queue[Piece] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+
+            def emit(piece: Piece) -> None:
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+            job = service.job(ready, emit, began + limits.seconds)
+            service.engine.submit(job)
+        except (RefusedError, BusyError) as error:
+            metrics.ended(method, "refused", began)
+            if isinstance(error, BusyError):
+                raise RefusedError(429, "As many requests wait as may wait. Try again soon.", "busy") from None
+            raise
+        reply = _Reply(service, body, ready, job, began)
+        if body.stream:
+            events = reply.events(pieces, metrics)
+            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        text = ""
+        async for piece in listen(pieces, job, request):
+            text += piece.text
+        metrics.ended(method, piece.finish, began, job)
+        if piece.finish in _FAILURES:
+            status, message = _FAILURES[piece.finish]
+            raise RefusedError(status, message, piece.finish)
+        return reply.whole(text, piece.finish)
+
+    @app.get("/v1/models", responses=_only(errors, 401), **guarded)
+    async def models() -> Models:
+        """The model that is served."""
+        return Models(data=[Model(id=assistant.name, created=_STARTED)])
+
+    @app.get("/healthz", responses={503: {"model": ErrorAnswer, "description": "It has stopped working."}})
+    async def healthz() -> Health:
+        """Whether answers can be expected."""
+        engine = service.engine
+        if not engine.alive:
+            raise RefusedError(503, "The engine has stopped. Start the server again.")
+        return Health(model=assistant.name, running=engine.running, waiting=engine.waiting, documents=service.count)
+
+    @app.get("/metrics", response_class=PlainTextResponse, responses=_only(errors, 401), **guarded)
+    async def prometheus() -> Response:
+        """In Prometheus' text format."""
+        return Response(metrics.text(), media_type=metrics.content_type)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> HTMLResponse:
+        """A page to try it."""
+        policy = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+        headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=headers)
+
+    return app
+
+
+_STARTED = int(time.time())
+_STATUSES = {
+    400: "A request that cannot be answered; the message says why.", 401: "The token is missing or wrong.",
+    413: "The request is too large.", 429: "Too many requests wait.", 500: "The answer failed.",
+    504: "The answer took too long.",
+}  # fmt: skip
+_FAILURES = {
+    "timeout": (504, "The answer was not there in time. Ask for fewer tokens, or try again when less is asked."),
+    "error": (500, "The answer failed; the server's log says why."),
+}
+
+
+async def listen(pieces: "asyncio.Queue[Piece]", job: Job, request: Request | None = None) -> AsyncIterator[Piece]:
+    """A job's pieces up to the last; the job is cancelled where nobody listens any more."""
+    ended = False
+    try:
+        while not ended:
+            try:
+                piece = await asyncio.wait_for(pieces.get(), LISTENING)
+            except TimeoutError:
+                if request and await request.is_disconnected():
+                    job.cancelled = True
+                continue
+            ended = bool(piece.finish)
+            yield piece
+    finally:
+        job.cancelled = not ended
+
+
+class _Reply:
+    """An answer in the forms of OpenAI's API."""
+
+    def __init__(self, service: Service, body: ChatRequest, ready: Ready, job: Job, began: float) -> None:
+        self.ready, self.job, self.began, self.body = ready, job, began, body
+        self.head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.assistant.name,
+        }  # fmt: skip
+
+    def usage(self) -> Usage:
+        """Tokens, in and out."""
+        given, written = len(self.ready.prompt), len(self.job.ids)
+        return Usage(prompt_tokens=given, completion_tokens=written, total_tokens=given + written)
+
+    def made(self) -> Made:
+        """How it was made."""
+        used = [UsedPassage(id=u.document.id, text=u.document.passage, score=u.score) for u in self.ready.used]
+        seconds = time.monotonic() - self.began
+        return Made(method=self.ready.method, passages=used, seconds=seconds, first_token=self.job.waited)
+
+    def whole(self, text: str, finish: str) -> ChatCompletion:
+        """All at once."""
+        choice = Choice(message=Answer(content=text.strip()), finish_reason=finish)  # type: ignore[arg-type]
+        return ChatCompletion(**self.head, choices=[choice], usage=self.usage(), dyprag=self.made())  # type: ignore[arg-type]
+
+    async def events(self, pieces: "asyncio.Queue[Piece]", metrics: Metrics) -> AsyncIterator[str]:
+        """As server-sent events."""
+        finish = "gone"
+        try:
+            yield self._event({"role": "assistant", "content": ""})
+            async for piece in listen(pieces, self.job):
+                finish = piece.finish
+                if finish in _FAILURES:
+                    yield f"data: {json.dumps(_error(_FAILURES[finish][1], 'server_error', finish))}\n\n"
+                else:
+                    yield self._event({"content": piece.text}, finish)
+        finally:
+            metrics.ended(self.ready.method, finish or "gone", self.began, self.job)
+        if self.body.stream_options and self.body.stream_options.include_usage:
+            yield self._event(usage=self.usage().model_dump())
+        yield "data: [DONE]\n\n"
+
+    def _event(self, delta: dict[str, str] | None = None, finish: str = "", **more: Any) -> str:
+        """A chunk; the one that ends the answer says how it was made."""
+        choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish or None}]
+        if finish:
+            more["dyprag"] = self.made().model_dump()
+        return f"data: {json.dumps({**self.head, 'object': 'chat.completion.chunk', 'choices': choices, **more})}\n\n"
+
+
+def _only(errors: dict[int | str, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: errors[status] for status in statuses}
+
+
+def _error(message: str, kind: str, code: str | None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "code": code}}
+
+
+def refusal(status: int, message: str, code: str | None = None) -> JSONResponse:
+    """An error as OpenAI's API gives it."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    headers = {"Retry-After": "1"} if status == 429 else {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse(_error(message, kind, code), status, headers)
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RefusedError)
+    return refusal(error.status, str(error), error.code or None)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
+    return refusal(400, f"{place}: {first['msg']}.")
+
+
+async def _unknown(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    answer = refusal(error.status_code, str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer

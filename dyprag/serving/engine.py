@@ -1,0 +1,303 @@
+"""Continuous batching: a thread of its own writes the answers of all requests, a token of each at a time.
+
+Between two tokens it takes in who has come, makes one adapter for somebody who waits, and lets go of who has ended,
+gone away, or run out of time. Nobody waits for another's last token.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import RepetitionPenaltyLogitsProcessor
+
+from dyprag.documents import Document
+from dyprag.lora import Adapters
+from dyprag.models import BaseModel
+from dyprag.serving.rows import Rows
+
+logger = logging.getLogger("dyprag.serving")
+DRAWN_FROM = 256  # most tokens that one is drawn from: what is less likely is noise
+HALF = "�"  # of a character; what comes next completes it
+
+
+class BusyError(Exception):
+    """As many requests wait as may wait."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How an answer is chosen, and where it ends.
+
+    temperature: 0 takes the likeliest token. top_p: the share of the probability that is drawn from, likeliest first.
+    stop: texts that end the answer and are no part of it. one_line: it ends at a line break.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    one_line: bool = False
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What was written since the last piece. The last one has `finish`: stop, length, timeout, or error."""
+
+    text: str
+    finish: str = ""
+
+
+@dataclass(eq=False)
+class Job:
+    """A prompt to be answered.
+
+    emit: called from the engine's thread with every piece; it must not block. deadline: on the monotonic clock.
+    passages: those that adapters are to be made of; combine: gives the one to inject from theirs. made: those that are
+    there. cancelled: nobody listens any more. waited: seconds from its coming to its first token.
+    """
+
+    prompt: list[int]
+    wish: Wish
+    emit: Callable[[Piece], None]
+    deadline: float
+    passages: Sequence[Document] = ()
+    combine: Callable[[list[Adapters]], Adapters | None] = lambda made: None
+    made: list[Adapters] = field(default_factory=list)
+    cancelled: bool = False
+    ids: list[int] = field(default_factory=list)
+    waited: float = 0.0
+    _came: float = field(default_factory=time.monotonic)
+    _told: int = 0  # characters
+
+    def take(self, token: int, ends: set[int], decode: Callable[[list[int]], str]) -> bool:
+        """Note a token and tell what it adds to the text; whether that was the last."""
+        self.waited = self.waited or time.monotonic() - self._came
+        ended = token in ends
+        if not ended:
+            self.ids.append(token)
+        text = decode(self.ids).lstrip()
+        found = [at for word in self.wish.stop if (at := text.find(word)) >= 0]
+        if found or ended:
+            return self.end("stop", text[: min(found, default=len(text))])
+        if len(self.ids) >= self.wish.max_tokens:
+            return self.end("length", text)
+        held = max((_begun(text, word) for word in self.wish.stop), default=0)
+        text = text[: len(text) - held].rstrip(HALF)
+        if len(text) > self._told:
+            self.emit(Piece(text[self._told :]))
+            self._told = len(text)
+        return False
+
+    def end(self, finish: str, text: str = "") -> bool:
+        """Tell the rest of the text, and that it has ended."""
+        self.emit(Piece(text[self._told :], finish))
+        return True
+
+
+def _begun(text: str, word: str) -> int:
+    """How much of a word's beginning the text ends with."""
+    return next((size for size in range(min(len(text), len(word) - 1), 0, -1) if text.endswith(word[:size])), 0)
+
+
+class Engine:
+    """Writes answers on one base model until it is closed.
+
+    Args:
+        adapters: gives passages' adapters, [passages, layers, …], made now or before.
+        known: whether a passage's was made before, and is there at once.
+        first_layer: the layers before it are left as they are, whatever the adapters hold for them.
+        most_rows: answers written together.
+        most_waiting: requests that may wait behind these.
+        most_tokens: of prompts that are begun between two tokens; one longer prompt is begun by itself.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        adapters: Callable[[Sequence[Document]], Adapters],
+        known: Callable[[Document], bool],
+        first_layer: int = 0,
+        most_rows: int = 16,
+        most_waiting: int = 256,
+        most_tokens: int = 1024,
+    ) -> None:
+        self._base, self._adapters, self._known = base, adapters, known
+        self._rows, self._first = Rows(base, first_layer), first_layer
+        self._most_rows, self._most_waiting, self._most_tokens = most_rows, most_waiting, most_tokens
+        self._waiting: list[Job] = []
+        self._running: list[Job] = []
+        self._draws: dict[Job, torch.Generator] = {}
+        self._changed = threading.Condition()
+        self._open = True
+        penalty = getattr(base.model.generation_config, "repetition_penalty", None) or 1.0
+        self._penalise = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1.0 else None
+        config = getattr(base.model.generation_config, "eos_token_id", None)  # of chats, some models have several
+        ends = {base.tokenizer.eos_token_id, *(config if isinstance(config, list) else ())}
+        self._ends = (ends, ends | set(base.newline_ids))
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Answers that are being written."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a row or for an adapter."""
+        return len(self._waiting)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread is at work."""
+        return self._thread.is_alive()
+
+    def submit(self, job: Job) -> None:
+        """Hand in a job; from then on its `emit` is called.
+
+        Raises:
+            BusyError: as many wait as may wait, or the engine is closed.
+        """
+        with self._changed:
+            if len(self._waiting) >= self._most_waiting or not self._open:
+                raise BusyError
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Write no more; what is unfinished ends with an error."""
+        with self._changed:
+            self._open = False
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while self._open and not self._waiting and not self._running:
+                    self._changed.wait()
+                if not self._open:
+                    break
+            try:
+                self._turn()
+            except Exception:  # nobody but those who are in it may suffer from it
+                logger.exception("A batch of %d answers failed.", len(self._running))
+                for job in self._running:
+                    job.end("error")
+                self._rows, self._running = Rows(self._base, self._first), []
+        for job in (*self._running, *self._waiting):
+            job.end("error")
+
+    def _turn(self) -> None:
+        self._dismiss()
+        self._make_one()
+        self._take_in()
+        if not self._running:
+            return
+        tokens = self._choose()
+        for row in reversed(range(len(self._running))):
+            job = self._running[row]
+            if job.take(tokens[row], self._ends[job.wish.one_line], self._decode):
+                self._leave(row)
+                tokens[row] = tokens[-1]
+                tokens.pop()
+        if self._running:
+            self._rows.advance(tokens)
+
+    def _dismiss(self) -> None:
+        """Let go of who has gone away or run out of time."""
+        now = time.monotonic()
+        for row in reversed(range(len(self._running))):
+            job = self._running[row]
+            if job.cancelled or now > job.deadline:
+                job.end("timeout")
+                self._leave(row)
+        over = [job for job in self._waiting if job.cancelled or now > job.deadline]
+        if over:
+            self._remove(over)
+        for job in over:
+            job.end("timeout")
+
+    def _make_one(self) -> None:
+        """Give those who wait for adapters all that were made before, and make one that was not: more would keep those
+        waiting who are being answered."""
+        spent = False
+        for job in self._waiting[: self._most_rows]:
+            while len(job.made) < len(job.passages):
+                passage = job.passages[len(job.made)]
+                known = self._known(passage)
+                if spent and not known:
+                    break
+                try:
+                    job.made.append(self._adapters([passage]))
+                except Exception:
+                    logger.exception("No adapter could be made of %s.", passage.id)
+                    self._remove([job])
+                    job.end("error")
+                    return
+                spent = spent or not known
+
+    def _take_in(self) -> None:
+        """Begin the answers of those who wait and have their adapters, as many as there are rows for."""
+        chosen: list[Job] = []
+        tokens = 0
+        for job in self._waiting[: self._most_rows]:  # who waits for an adapter keeps nobody else waiting
+            full = len(self._running) + len(chosen) >= self._most_rows
+            if full or (chosen and tokens + len(job.prompt) > self._most_tokens):
+                break
+            if len(job.made) == len(job.passages):
+                chosen.append(job)
+                tokens += len(job.prompt)
+        if not chosen:
+            return
+        self._remove(chosen)
+        self._running += chosen  # first, so that they are told if it fails
+        with torch.inference_mode():
+            adapters = [job.combine(job.made) for job in chosen]
+        for job in chosen:
+            job.made = []
+        self._rows.join([job.prompt for job in chosen], adapters)
+
+    def _remove(self, jobs: list[Job]) -> None:
+        with self._changed:
+            self._waiting = [job for job in self._waiting if job not in jobs]
+
+    def _leave(self, row: int) -> None:
+        self._draws.pop(self._running[row], None)
+        self._rows.leave(row)
+        self._running[row] = self._running[-1]
+        self._running.pop()
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._base.tokenizer.decode(ids, skip_special_tokens=True)
+
+    @torch.inference_mode()
+    def _choose(self) -> list[int]:
+        """The next token of each row."""
+        logits = self._rows.logits
+        if self._penalise:
+            device = logits.device
+            told = [torch.tensor([[*job.prompt, *job.ids]], device=device) for job in self._running]
+            logits = torch.cat([
+                self._penalise(ids, logits[row : row + 1]) for row, ids in enumerate(told)
+            ])  # fmt: skip
+        tokens = logits.argmax(-1).tolist()
+        for row, job in enumerate(self._running):
+            if job.wish.temperature > 0:
+                tokens[row] = self._draw(job, logits[row])
+        return tokens
+
+    def _draw(self, job: Job, logits: Tensor) -> int:
+        if job not in self._draws:
+            self._draws[job] = torch.Generator().manual_seed(job.wish.seed)
+        scaled = logits / job.wish.temperature
+        values, places = scaled.topk(min(DRAWN_FROM, len(scaled)))
+        chances = (values - scaled.logsumexp(-1)).exp().cpu()
+        before = chances.cumsum(0) - chances
+        chances[before >= job.wish.top_p] = 0
+        return int(places[torch.multinomial(chances, 1, generator=self._draws[job])])

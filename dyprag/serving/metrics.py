@@ -1,0 +1,51 @@
+"""What a server tells Prometheus."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from dyprag.assistant import Assistant
+from dyprag.serving.engine import Engine, Job
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """Counters of one server, in a registry of its own."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, engine: Engine, assistant: Assistant) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "dyprag_requests", "Requests, by how they ended.", ["method", "outcome"], registry=registry
+        )
+        self._tokens = Counter("dyprag_tokens", "Tokens, prompts' and answers'.", ["kind"], registry=registry)
+        self._seconds = Histogram(
+            "dyprag_request_seconds", "Until the whole answer.", ["method"], buckets=SECONDS, registry=registry
+        )
+        self._first = Histogram(
+            "dyprag_first_token_seconds", "Until its first token.", ["method"], buckets=SECONDS, registry=registry
+        )
+        for name, words, value in (
+            ("dyprag_running", "Answers being written.", lambda: engine.running),
+            ("dyprag_waiting", "Requests that wait for a row or an adapter.", lambda: engine.waiting),
+            ("dyprag_adapters", "Adapters kept in memory.", lambda: assistant.kept),
+        ):
+            Gauge(name, words, registry=registry).set_function(value)
+
+    def ended(self, method: str, outcome: str, began: float, job: Job | None = None) -> None:
+        """Note a request's end."""
+        self._requests.labels(method, outcome).inc()
+        if job is None:
+            return
+        self._tokens.labels("prompt").inc(len(job.prompt))
+        self._tokens.labels("answer").inc(len(job.ids))
+        self._seconds.labels(method).observe(time.monotonic() - began)
+        if job.waited:
+            self._first.labels(method).observe(job.waited)
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self._registry)
