@@ -93,6 +93,22 @@ def lively(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> "BaseMo
     return base
 
 
+@pytest.fixture(scope="module")
+def folder(base: "BaseModel", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A translator of the tiny model, in its folder, that changes what the model says."""
+    from dyprag.config import LearnSettings
+    from dyprag.translation import fresh_translator, save_translator
+
+    settings = LearnSettings(rank=2, alpha=2.0, first_layer=0, sources=1, width=16, heads=2, blocks=1)
+    prompts = [base.tokenizer(text)["input_ids"] for text in TEXTS.values()]
+    translator = fresh_translator(base, settings, prompts)
+    with torch.no_grad():
+        translator.gains.fill_(50.0)
+    folder = tmp_path_factory.mktemp("translator")
+    save_translator(translator, folder)
+    return folder
+
+
 IDS = torch.tensor([[5, 9, 33, 70, 12, 8], [7, 7, 21, 90, 3, 40], [250, 14, 60, 61, 62, 100]])
 
 

@@ -10,25 +10,10 @@ from typer.testing import CliRunner
 
 from dyprag import assistant as module
 from dyprag.assistant import Assistant, load
-from dyprag.config import LearnSettings, PipelineConfig
+from dyprag.config import PipelineConfig
 from dyprag.documents import Document
 from dyprag.errors import ConfigError, DocumentError
 from dyprag.lora import load_peft, merge
-from dyprag.models import BaseModel
-from dyprag.translation import fresh_translator, save_translator
-
-
-@pytest.fixture(scope="module")
-def folder(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A translator of the tiny model that changes what the model says."""
-    settings = LearnSettings(rank=2, alpha=2.0, first_layer=0, sources=1, width=16, heads=2, blocks=1)
-    prompts = [base.tokenizer(text)["input_ids"] for text in TEXTS.values()]
-    translator = fresh_translator(base, settings, prompts)
-    with torch.no_grad():
-        translator.gains.fill_(50.0)
-    folder = tmp_path_factory.mktemp("translator")
-    save_translator(translator, folder)
-    return folder
 
 
 def values(tiny_model: str, folder: Path) -> dict[str, Any]:

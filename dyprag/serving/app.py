@@ -194,7 +194,7 @@ def create_app(
     bearer = HTTPBearer(auto_error=False, description="The server's token, if it has one.")
 
     def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        if token and not (given and secrets.compare_digest(given.credentials.encode(), token.encode())):
+        if token and not (given and secrets.compare_digest(given.credentials.encode("latin-1"), token.encode())):
             raise RefusedError(401, "This server wants its token: Authorization: Bearer …", "invalid_api_key")
 
     @asynccontextmanager
@@ -378,9 +378,10 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-    return refusal(400, f"{place}: {first['msg']}.")
+    deepest = max(error.errors(), key=lambda one: len(one["loc"]))  # of what could have been meant, the nearest
+    parts = [str(part) for part in deepest["loc"][1:]]
+    place = ".".join(part for part in parts if part.isidentifier() or part.isdigit()) or "the request"
+    return refusal(400, f"{place}: {deepest['msg']}.")
 
 
 async def _unknown(_: Request, error: Exception) -> JSONResponse:

@@ -193,7 +193,7 @@ class _AdapterTable:
         """Write a row's adapter, behind or over those that are there."""
         rank = adapter.rank if adapter else 0
         self._ranks[row:] = [rank]
-        if adapter:
+        if adapter or self._a:
             self._make_room(row + 1, rank)
         for projection in self._a:
             self._a[projection][:, row] = 0
