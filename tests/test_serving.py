@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import openai
 import pytest
+import schemathesis
 import uvicorn
 from conftest import TEXTS, wait_for
+from hypothesis import HealthCheck
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from dyprag.assistant import Assistant, load
 from dyprag.config import PipelineConfig
@@ -250,6 +260,21 @@ def test_a_fault_of_the_model_ends_with_500_and_the_server_goes_on(assistant: As
         events = [line for line in post(url, {**body, "stream": True}).text.split("\n\n") if line]
         assert events[-1] == "data: [DONE]"
         assert json.loads(events[-2].removeprefix("data: "))["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+def test_no_request_of_its_schema_breaks_it(assistant: Assistant):
+    checks = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
+    with serving(assistant, limits=Limits(answer=16)) as url:
+        schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+        for operation in schema.get_all_operations():
+            for mode in GenerationMode:
+
+                @hypothesis.settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+                @hypothesis.given(case=operation.ok().as_strategy(generation_mode=mode))
+                def sent(case: schemathesis.Case) -> None:
+                    case.call_and_validate(checks=checks)
+
+                sent()
 
 
 def test_metrics_tell_what_was_done(assistant: Assistant):

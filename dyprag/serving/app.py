@@ -262,7 +262,10 @@ def create_app(
             raise RefusedError(503, "The engine has stopped. Start the server again.")
         return Health(model=assistant.name, running=engine.running, waiting=engine.waiting, documents=service.count)
 
-    @app.get("/metrics", response_class=PlainTextResponse, responses=_only(errors, 401), **guarded)
+    schema = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+    refused: dict[int | str, dict[str, Any]] = {401: {"description": _STATUSES[401], "content": schema}}
+
+    @app.get("/metrics", response_class=PlainTextResponse, responses=refused, **guarded)
     async def prometheus() -> Response:
         """In Prometheus' text format."""
         return Response(metrics.text(), media_type=metrics.content_type)
