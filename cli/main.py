@@ -177,6 +177,42 @@ def ask(
 
 
 @app.command()
+def export(
+    peft: Annotated[
+        Path | None, typer.Option("--peft", metavar="DIR", help="Write adapters in PEFT's format, for PEFT and vLLM.")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", "-d", metavar="ID", help="Only this document's of the corpus.")
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", help="Those of the documents found for this, merged into one.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", metavar="FILE", help="Of a file: the translator makes its adapter.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", "-m", help="prag: trained adapters; dyprag: translated ones. By default prag where "
+                     "the store has them."),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Write adapters for PEFT and vLLM: of the whole corpus, a document, a question or a file."""
+    with _errors():
+        from cli.export import Choice, exported_text
+        from cli.export import export as export_adapters
+
+        found = export_adapters(Choice(document, question, file, method), peft, read_config(config, set_))
+        print(json.dumps(found, ensure_ascii=False) if json_ else exported_text(found))
+        if found["missing"]:
+            few = ", ".join(found["missing"][:5]) + (", …" if len(found["missing"]) > 5 else "")
+            print(f"{len(found['missing'])} without an adapter: {few}", file=sys.stderr)
+            raise typer.Exit(2)
+
+
+@app.command()
 def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen at; by default only for this machine.")] = (
         "127.0.0.1"

@@ -68,6 +68,10 @@ class StoreError(DypragError):
     """A store folder or catalogue that cannot be read or written."""
 
 
+class ExportError(DypragError):
+    """Something that cannot be exported, or a folder that it cannot be written to."""
+
+
 class CatalogueHeld(StoreError):
     """The catalogue is sound, for all that is known, and another process holds it."""
 

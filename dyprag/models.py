@@ -104,6 +104,15 @@ def check_model(name: str) -> None:
     if name in EMBEDDED:
         embedded_file(name)
         return
+    model_shape(name)
+
+
+def model_shape(name: str) -> BaseModel:
+    """A base model without its weights and tokenizer: for its modules' names, number and sizes only.
+
+    Raises:
+        ModelError: unknown name, unreadable configuration, or no gated FFN in the model.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -113,7 +122,7 @@ def check_model(name: str) -> None:
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     except (OSError, ValueError, KeyError) as error:
         raise _unloadable(name, error) from error
-    find_ffn(model, name)
+    return BaseModel(model, None, model_fingerprint(name), _context_length(model), find_ffn(model, name))
 
 
 _load_lock = threading.Lock()

@@ -56,6 +56,7 @@ def test_help_teaches_every_command():
         "status",
         "verify",
         "report",
+        "export",
     ):
         assert command in text
         assert dyprag(command, "--help").exit_code == 0

@@ -1,0 +1,287 @@
+"""`dyprag export`: adapters for PEFT and vLLM, or the model with one merged in."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dyprag.config import PipelineConfig
+from dyprag.documents import Document, Retrieved
+from dyprag.errors import ConfigError, ExportError, StoreError
+
+if TYPE_CHECKING:
+    from dyprag.lora import Adapters
+    from dyprag.models import BaseModel
+
+METHODS = ("prag", "dyprag")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to be exported: one document of the corpus, what is found for a question, a file; else the corpus.
+
+    Raises:
+        ConfigError: more than one is named, or no such method.
+    """
+
+    document: str | None = None
+    question: str | None = None
+    file: str | None = None
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.document, self.question, self.file)) > 1:
+            reason = "more than one of --document, --question and --file is given"
+            raise ConfigError("what to export", reason, "Name one of them, or none for the whole corpus.")
+        if self.method not in (None, *METHODS):
+            raise ConfigError(f"method {self.method!r}", "it has no adapters of its own", "Choose prag or dyprag.")
+        if self.file is not None and self.method == "prag":
+            raise ConfigError(
+                "--method prag", "no adapter is trained for a file", "Leave it out: the translator makes its adapter."
+            )
+
+    @property
+    def one(self) -> bool:
+        """Whether it is a single adapter."""
+        return bool(self.document is not None or self.question is not None or self.file is not None)
+
+
+@dataclass(frozen=True)
+class Item:
+    """An adapter to export: what its folder is called, the table of the index that names it, under which keys, the ids
+    that it was made of, and how it is made; `stored` is its folder in the store, if it is one of those."""
+
+    label: str
+    table: str
+    names: tuple[str, ...]
+    made_of: tuple[str, ...]
+    method: str
+    adapter: Callable[[], "Adapters"]
+    stored: Path | None = None
+
+
+def export(choice: Choice, peft: Path | None, config: PipelineConfig) -> dict[str, Any]:
+    """Export adapters in PEFT's format.
+
+    Returns:
+        method, adapters (names of their folders), written (how many of them were not there), missing (ids of documents
+        without an adapter), folder, index, serve (vLLM's command, in lines), too_high (the highest rank, where vLLM
+        does not take it).
+
+    Raises:
+        ConfigError: nowhere to write to, or a choice that cannot be.
+        StoreError: the corpus or what makes its adapters is not in the store.
+        ExportError: there is nothing to export, or the folder cannot be written.
+    """
+    from dyprag.export import INDEX, VLLM_RANKS, read_index, serve_command, write_index
+    from dyprag.models import model_shape
+
+    if peft is None:
+        raise ConfigError("dyprag export", "it is not said where to", "Give --peft DIR.")
+    config = config.resolved()
+    base = model_shape(config.model.name)
+    index = read_index(peft, config.model.name, base.fingerprint)
+    source = Source(choice, config)
+    items = list(source.items())
+    if not choice.one:
+        index.documents = {}
+    written = 0
+    for item in items:
+        placed = _place(peft, item, base, config.model.name)
+        written += placed.made
+        getattr(index, item.table).update(dict.fromkeys(item.names, placed.name))
+        index.adapters[placed.name] = {
+            "method": item.method, "made_of": list(item.made_of), "rank": placed.rank, "alpha": placed.alpha,
+            "bytes": placed.bytes,
+        }  # fmt: skip
+    index.prune()
+    write_index(peft, index)
+    highest = max(told["rank"] for told in index.adapters.values())
+    return {
+        "method": items[0].method, "adapters": list(index.adapters), "written": written, "missing": source.missing,
+        "folder": str(peft), "index": str(peft / INDEX), "serve": serve_command(index),
+        "too_high": highest if highest > VLLM_RANKS[-1] else None,
+    }  # fmt: skip
+
+
+def _place(folder: Path, item: Item, base: "BaseModel", model: str) -> Any:
+    import json
+
+    from dyprag.export import copy_adapter, place, write_adapter
+
+    def fill(temporary: Path) -> None:
+        if item.stored is not None:
+            alpha = json.loads((item.stored / "adapter_config.json").read_text())["lora_alpha"]
+            if isinstance(alpha, int):  # as it is in the store, to the byte
+                return copy_adapter(item.stored, temporary)
+        write_adapter(base, item.adapter(), temporary, model)
+
+    return place(folder, item.label, fill)
+
+
+class Source:
+    """Where the adapters of a choice come from. The configuration must be resolved."""
+
+    def __init__(self, choice: Choice, config: PipelineConfig) -> None:
+        self.choice, self.config = choice, config
+        self.missing: list[str] = []
+
+    def items(self) -> Iterator[Item]:
+        """The adapters, one after the other; `missing` has the documents without one when they are through.
+
+        Raises:
+            StoreError, ExportError, CorpusError, ConfigError: see `export`.
+        """
+        if self.choice.file is not None:
+            yield self._of_file(self.choice.file)
+        elif self.choice.question is not None:
+            yield self._of_question(self.choice.question)
+        elif self.choice.document is not None:
+            yield self._of_document(self.choice.document)
+        else:
+            yield from self._of_corpus()
+
+    def _of_file(self, location: str) -> Item:
+        from dyprag.assistant import load
+        from dyprag.corpus import read_documents
+
+        documents = list(read_documents(location))
+        assistant = load(config=self.config)
+        passages = tuple(passage.id for passage in assistant.passages(documents))
+        stem = Path(location).stem
+        return Item(stem, "files", (location,), passages, "dyprag", lambda: assistant.adapter(documents))
+
+    def _of_question(self, question: str) -> Item:
+        from tasks.evaluate import passages_of
+
+        stage = self._stage("prag")
+        passages = passages_of(self.config.store, stage.require_corpus(), stage.plan.corpus, "")
+        found = passages.search(question, self.config.evaluate.passages)
+        if not found:
+            raise ExportError(f"question {question!r}", "no document was found for it", "Ask in the documents' words.")
+        trained = [hit for hit in found if self._trained(hit.document)]
+        method = self.choice.method or ("prag" if trained else "dyprag")
+        if method == "prag" and not trained:
+            raise self._untrained("no document that was found has an adapter")
+        used = trained if method == "prag" else found
+        self.missing = [hit.document.id for hit in found if hit not in used]
+        ids = tuple(hit.document.id for hit in used)
+        return Item(question, "questions", (question,), ids, method, lambda: self._merged(method, used))
+
+    def _of_document(self, identity: str) -> Item:
+        documents = {document.id: document for document in self._stage("prag").plan.corpus.documents}
+        document = documents.get(identity)
+        if document is None:
+            raise self._unknown(identity, list(documents))
+        if document.fault:
+            raise document.fault
+        method = self.choice.method or ("prag" if self._trained(document) else "dyprag")
+        item = self._item(document, (identity,), method)
+        if item is None:
+            raise self._untrained(f"document {identity!r} has no adapter yet")
+        return item
+
+    def _of_corpus(self) -> Iterator[Item]:
+        plan = self._stage("prag").plan
+        names: dict[str, list[str]] = {}  # the same text under several ids has one adapter
+        for document in plan.corpus.documents:
+            names.setdefault(document.key, []).append(document.id)
+        method = self.choice.method or ("prag" if any(map(self._trained, plan.documents)) else "dyprag")
+        there = 0
+        for document in plan.documents:
+            if item := self._item(document, tuple(names[document.key]), method):
+                there += 1
+                yield item
+            else:
+                self.missing += names[document.key]
+        if not there:
+            raise self._untrained("no document has an adapter yet")
+
+    def _item(self, document: Document, names: tuple[str, ...], method: str) -> Item | None:
+        """A document's adapter; None where it is to be a trained one, and there is none."""
+        stored = self._trained(document) if method == "prag" else None
+        if method == "prag" and stored is None:
+            return None
+        alone = [Retrieved(document, 1.0)]
+        return Item(names[0], "documents", names, names[:1], method, lambda: self._merged(method, alone), stored)
+
+    def _trained(self, document: Document) -> Path | None:
+        """The folder of a document's adapter in the store; None where there is none."""
+        stage = self._stage("prag")
+        key = stage.plan.adapter_key(document)
+        return stage.store.folder("adapter", key) if stage.store.find("adapter", key) else None
+
+    def _merged(self, method: str, found: list[Retrieved]) -> "Adapters":
+        """What an answer by the method about these documents has injected."""
+        from dyprag.batching import compute
+        from tasks.evaluate import make_method
+
+        stage = self._stage(method)
+        job = self._job(method, found)
+        maker: Any = make_method(job, stage.require_corpus(), stage.config)
+        return compute(lambda: maker.adapter(found))
+
+    def _job(self, method: str, found: list[Retrieved]) -> Any:
+        from flows.evaluate import linked
+        from tasks.evaluate import AnswerJob
+
+        stage = self._stage(method)
+        documents = tuple((hit.document.id, hit.score) for hit in found)
+        if method == "prag":
+            keys = {hit.document.key: stage.plan.adapter_key(hit.document) for hit in found}
+            return AnswerJob("export", "", method, "", (), (documents,), adapters=keys)
+        return linked(stage.plan, self._sources, AnswerJob("export", "", method, "", (), (documents,)))
+
+    def _stage(self, method: str) -> Any:
+        """The store's corpus and keys for a method."""
+        return self._stages[method]
+
+    @cached_property
+    def _stages(self) -> dict[str, Any]:
+        from flows.stage import Stage
+
+        def of(method: str) -> Any:
+            chosen = self.config.evaluate.model_copy(update={"methods": (method,), "controls": ()})
+            return Stage(self.config.model_copy(update={"evaluate": chosen}), "export")
+
+        return {method: of(method) for method in METHODS}
+
+    @cached_property
+    def _sources(self) -> Any:
+        from flows.evaluate import Sources
+
+        return Sources(self._stage("dyprag"))
+
+    def _untrained(self, reason: str) -> StoreError:
+        remedy = "Run: dyprag parametrize, or choose --method dyprag."
+        return StoreError(f"store {self.config.store}", reason, remedy)
+
+    def _unknown(self, identity: str, known: list[str]) -> ExportError:
+        import difflib
+
+        passages = [other for other in known if other.startswith(f"{identity}#")]
+        if passages:
+            return ExportError(
+                f"document {identity!r}", f"it was split into {len(passages)} passages, an adapter each",
+                f"Name one of them: {', '.join(passages[:5])}{', …' if len(passages) > 5 else ''}.",
+            )  # fmt: skip
+        near = difflib.get_close_matches(identity, known, n=3) or known[:3]
+        return ExportError(
+            f"document {identity!r}", "it is not in the corpus as last ingested",
+            f"There are {len(known)}, such as {', '.join(map(repr, near))}.",
+        )  # fmt: skip
+
+
+def exported_text(found: dict[str, Any]) -> str:
+    """What was exported, in words, and how vLLM serves it."""
+    count = len(found["adapters"])
+    lines = [f"{count} adapter{'s' * (count != 1)} in {found['folder']}, {found['written']} written now; "
+             f"{Path(found['index']).name} says which is whose."]  # fmt: skip
+    if found["too_high"]:
+        lines.append(f"For PEFT: vLLM takes no rank of {found['too_high']}.")
+    elif count <= 3:
+        lines += ["", f"cd {found['folder']}; " + " \\\n    ".join(found["serve"])]
+    else:
+        lines.append(f"vLLM serves them: sh {Path(found['folder']) / 'serve.sh'}")
+    return "\n".join(lines)
