@@ -61,34 +61,58 @@ class Item:
     stored: Path | None = None
 
 
-def export(choice: Choice, peft: Path | None, config: PipelineConfig) -> dict[str, Any]:
-    """Export adapters in PEFT's format.
+def export(choice: Choice, peft: Path | None, merged: Path | None, config: PipelineConfig) -> dict[str, Any]:
+    """Export adapters in PEFT's format, or the model with one merged in, or both.
 
     Returns:
-        method, adapters (names of their folders), written (how many of them were not there), missing (ids of documents
-        without an adapter), folder, index, serve (vLLM's command, in lines), too_high (the highest rank, where vLLM
-        does not take it).
+        method; missing: ids of documents without an adapter; merged: the folder of the model, and whether it was
+        written; peft: see `export_peft`. The last two are None where they are not asked for.
 
     Raises:
         ConfigError: nowhere to write to, or a choice that cannot be.
         StoreError: the corpus or what makes its adapters is not in the store.
         ExportError: there is nothing to export, or the folder cannot be written.
     """
+    if peft is None and merged is None:
+        raise ConfigError("dyprag export", "it is not said where to", "Give --peft DIR, or --merged DIR.")
+    if merged is not None and not choice.one:
+        raise ConfigError("--merged", "one adapter is merged in", "Name a --document, a --question or a --file.")
+    config = config.resolved()
+    source = Source(choice, config)
+    items = list(source.items())
+    found: dict[str, Any] = {"method": items[0].method, "missing": source.missing, "peft": None, "merged": None}
+    if peft is not None:
+        found["peft"] = export_peft(items, peft, not choice.one, config)
+    if merged is not None:
+        from dyprag.batching import compute
+        from dyprag.merged import save_merged
+
+        name, dtype = config.model.name, config.model.dtype
+        written = compute(lambda: save_merged(name, items[0].adapter(), merged, dtype))
+        found["merged"] = {"folder": str(merged), "written": written}
+    return found
+
+
+def export_peft(items: list[Item], folder: Path, whole: bool, config: PipelineConfig) -> dict[str, Any]:
+    """Write adapters, the index and vLLM's command.
+
+    Args:
+        whole: whether these are all documents' adapters, so that the index names no other document.
+
+    Returns:
+        adapters (names of the folders that the index knows), written (how many of them were not there), folder, index,
+        serve (vLLM's command, in lines), too_high (the highest rank, where vLLM does not take it).
+    """
     from dyprag.export import INDEX, VLLM_RANKS, read_index, serve_command, write_index
     from dyprag.models import model_shape
 
-    if peft is None:
-        raise ConfigError("dyprag export", "it is not said where to", "Give --peft DIR.")
-    config = config.resolved()
     base = model_shape(config.model.name)
-    index = read_index(peft, config.model.name, base.fingerprint)
-    source = Source(choice, config)
-    items = list(source.items())
-    if not choice.one:
+    index = read_index(folder, config.model.name, base.fingerprint)
+    if whole:
         index.documents = {}
     written = 0
     for item in items:
-        placed = _place(peft, item, base, config.model.name)
+        placed = _place(folder, item, base, config.model.name)
         written += placed.made
         getattr(index, item.table).update(dict.fromkeys(item.names, placed.name))
         index.adapters[placed.name] = {
@@ -96,12 +120,11 @@ def export(choice: Choice, peft: Path | None, config: PipelineConfig) -> dict[st
             "bytes": placed.bytes,
         }  # fmt: skip
     index.prune()
-    write_index(peft, index)
+    write_index(folder, index)
     highest = max(told["rank"] for told in index.adapters.values())
     return {
-        "method": items[0].method, "adapters": list(index.adapters), "written": written, "missing": source.missing,
-        "folder": str(peft), "index": str(peft / INDEX), "serve": serve_command(index),
-        "too_high": highest if highest > VLLM_RANKS[-1] else None,
+        "adapters": list(index.adapters), "written": written, "folder": str(folder), "index": str(folder / INDEX),
+        "serve": serve_command(index), "too_high": highest if highest > VLLM_RANKS[-1] else None,
     }  # fmt: skip
 
 
@@ -275,13 +298,15 @@ class Source:
 
 def exported_text(found: dict[str, Any]) -> str:
     """What was exported, in words, and how vLLM serves it."""
-    count = len(found["adapters"])
-    lines = [f"{count} adapter{'s' * (count != 1)} in {found['folder']}, {found['written']} written now; "
-             f"{Path(found['index']).name} says which is whose."]  # fmt: skip
-    if found["too_high"]:
-        lines.append(f"For PEFT: vLLM takes no rank of {found['too_high']}.")
-    elif count <= 3:
-        lines += ["", f"cd {found['folder']}; " + " \\\n    ".join(found["serve"])]
-    else:
-        lines.append(f"vLLM serves them: sh {Path(found['folder']) / 'serve.sh'}")
+    lines = []
+    if made := found["peft"]:
+        count = len(made["adapters"])
+        lines.append(f"{count} adapter{'s' * (count != 1)} in {made['folder']}, {made['written']} written now; "
+                     f"{Path(made['index']).name} says which is whose.")  # fmt: skip
+        if made["too_high"]:
+            lines.append(f"For PEFT: vLLM takes no rank of {made['too_high']}.")
+        else:
+            lines.append(f"vLLM serves {'them' if count > 1 else 'it'}: sh {Path(made['folder']) / 'serve.sh'}")
+    if made := found["merged"]:
+        lines.append(f"Model in {made['folder']}{'' if made['written'] else ', where it was already'}.")
     return "\n".join(lines)

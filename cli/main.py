@@ -181,6 +181,11 @@ def export(
     peft: Annotated[
         Path | None, typer.Option("--peft", metavar="DIR", help="Write adapters in PEFT's format, for PEFT and vLLM.")
     ] = None,
+    merged: Annotated[
+        Path | None,
+        typer.Option("--merged", metavar="DIR", help="Write the model with the one adapter merged into its weights, in "
+                     "model.dtype."),
+    ] = None,
     document: Annotated[
         str | None, typer.Option("--document", "-d", metavar="ID", help="Only this document's of the corpus.")
     ] = None,
@@ -199,12 +204,12 @@ def export(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Write adapters for PEFT and vLLM: of the whole corpus, a document, a question or a file."""
+    """Write adapters for PEFT and vLLM, of the whole corpus, a document, a question or a file; or a merged model."""
     with _errors():
         from cli.export import Choice, exported_text
         from cli.export import export as export_adapters
 
-        found = export_adapters(Choice(document, question, file, method), peft, read_config(config, set_))
+        found = export_adapters(Choice(document, question, file, method), peft, merged, read_config(config, set_))
         print(json.dumps(found, ensure_ascii=False) if json_ else exported_text(found))
         if found["missing"]:
             few = ", ".join(found["missing"][:5]) + (", …" if len(found["missing"]) > 5 else "")

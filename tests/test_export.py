@@ -123,11 +123,11 @@ def test_a_corpus_is_a_folder_a_document_and_what_is_there_is_not_written_again(
         "index.json", "serve.sh", *(f"{folder}/{name}" for folder in index["adapters"] for name in PEFT_FILES),
     }  # fmt: skip
     again = dyprag(config_file, "export", "--peft", out, "--json")
-    assert json.loads(again.stdout)["written"] == 0
+    assert json.loads(again.stdout)["peft"]["written"] == 0
     assert contents(out) == first
     weights = out / index["documents"]["lamp"] / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert json.loads(dyprag(config_file, "export", "--peft", out, "--json").stdout)["written"] == 1
+    assert json.loads(dyprag(config_file, "export", "--peft", out, "--json").stdout)["peft"]["written"] == 1
     assert {name: data for name, (data, _) in contents(out).items()} == {n: data for n, (data, _) in first.items()}
 
 
@@ -149,7 +149,7 @@ def test_a_question_s_adapter_is_what_an_answer_has_injected(
     out = tmp_path / "out"
     result = dyprag(config_file, "export", "--peft", out, "--question", QUESTION, "--set", "evaluate.passages=2",
                     "--set", "evaluate.prag_merge=sum", "--json")  # fmt: skip
-    found = json.loads(result.stdout)
+    found = json.loads(result.stdout)["peft"]
     (name,) = found["adapters"]
     index = json.loads((out / "index.json").read_text())
     assert index["questions"] == {QUESTION: name}
@@ -179,13 +179,14 @@ def test_without_a_trained_adapter_the_translator_makes_one_of_a_document_or_of_
     assert of_file.startswith("notes-")
     assert of_file.rpartition("-")[2] == made.rpartition("-")[2]  # the same text, the same weights
     everything = json.loads(dyprag(config_file, "export", "--peft", out, "--method", "dyprag", "--json").stdout)
-    assert len(everything["adapters"]) == 4  # three texts and the file
+    assert len(everything["peft"]["adapters"]) == 4  # three texts and the file
     assert everything["missing"] == []
-    assert everything["written"] == 2
+    assert everything["peft"]["written"] == 2
 
 
 REFUSED = {
     "nowhere": ([], "it is not said where to. Give --peft DIR"),
+    "merged corpus": (["--merged", "out"], "one adapter is merged in. Name a --document, a --question or a --file"),
     "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "more than one of"),
     "method": (["--peft", "out", "-m", "rag"], "it has no adapters of its own"),
     "file by prag": (["--peft", "out", "-f", "x.txt", "-m", "prag"], "no adapter is trained for a file"),
@@ -204,7 +205,7 @@ def test_what_cannot_be_exported_is_refused_with_one_clear_line(
     assert result.exit_code == 1, result.output
     (line,) = result.stderr.strip().splitlines()
     assert reason in line
-    assert not Path("out/index.json").exists()
+    assert not Path("out").exists()
 
 
 def test_a_folder_of_another_model_s_adapters_or_one_that_cannot_be_written_is_refused(
@@ -299,3 +300,15 @@ def test_a_model_s_shape_names_the_same_modules_as_the_model(base: BaseModel, ti
 )
 def test_a_name_is_fit_for_a_folder_and_a_command_line(text: str, name: str):
     assert slug(text) == name
+
+
+def test_a_document_s_adapter_is_merged_into_a_model_that_answers_as_the_injected_one(
+    tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel
+):
+    out = tmp_path / "merged"
+    result = dyprag(config_file, "export", "--merged", out, "--document", "lamp")
+    assert (result.exit_code, result.stdout) == (0, f"Model in {out}.\n")
+    with inject(base, stored(plan, "lamp")):
+        ours = logits(base.model)
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(out).eval()), ours, atol=1e-5, rtol=0)
+    assert "where it was already" in dyprag(config_file, "export", "--merged", out, "--document", "lamp").stdout
