@@ -47,6 +47,7 @@ class Plan:
 
     def __init__(self, config: PipelineConfig, corpus: Corpus, corpus_key: str | None = None) -> None:
         self.config, self.corpus = config, corpus
+        self._products: dict[str, dict[ProductName, str]] = {}  # by document key
         if corpus_key is not None:  # of one that is stored
             self.corpus_key = corpus_key
 
@@ -72,8 +73,19 @@ class Plan:
 
     def product_keys(self, document: Document) -> dict[ProductName, str]:
         """The keys of a document's two products; without rewrites only that of its question-answer pairs."""
+        if document.key not in self._products:
+            self._products[document.key] = {
+                product: content_key(product, [document.key, *inputs], settings)
+                for product, (inputs, settings) in self._product_material.items()
+            }
+        return self._products[document.key]
+
+    @cached_property
+    def _product_material(self) -> dict[ProductName, tuple[list[str], dict[str, object]]]:
+        """What enters the keys of all documents' products alike: inputs and settings. Worked out once, for it takes
+        longer than a key."""
         augment = self.config.augment
-        keys: dict[ProductName, str] = {}
+        material: dict[ProductName, tuple[list[str], dict[str, object]]] = {}
         for product in PRODUCTS:
             if getattr(augment, product) == 0:
                 continue
@@ -83,19 +95,21 @@ class Plan:
                 settings = augment.material_of(product)
             else:
                 inputs, settings = [LOCAL_VERSION], {**augment.material_of(product), **self.model}
-            settings = {**settings, "checks": CHECKS_VERSION}
-            keys[product] = content_key(product, [document.key, *inputs], settings)
-        return keys
+            material[product] = inputs, {**settings, "checks": CHECKS_VERSION}
+        return material
 
     def augmentation_key(self, document: Document) -> str:
         return content_key("augmentation", list(self.product_keys(document).values()))
 
     def adapter_key(self, document: Document) -> str:
-        settings = {
+        return content_key("adapter", [self.augmentation_key(document)], self._adapter_material)
+
+    @cached_property
+    def _adapter_material(self) -> dict[str, object]:
+        return {
             "lora": self.config.lora.material(), "parametrize": self.config.parametrize.material(),
             "prompts": PROMPTS_VERSION, **self.model,
         }  # fmt: skip
-        return content_key("adapter", [self.augmentation_key(document)], settings)
 
     def embedding_key(self, document: Document) -> str:
         return content_key("embedding", [document.key], self.model)
