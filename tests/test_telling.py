@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks import telling
 
@@ -31,3 +31,11 @@ def test_a_server_that_is_away_is_told_of_once_and_holds_nothing_up(messages: li
 def test_a_mistake_in_what_is_told_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         telling.told(lambda: 1 // 0)
+
+
+@pytest.mark.usefixtures("nobody")
+def test_while_telling_the_server_is_asked_once_more_and_no_setting_is_lost():
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 5}):
+        during = telling.told(lambda: (PREFECT_CLIENT_MAX_RETRIES.value(), PREFECT_API_URL.value()))
+        assert during == (1, "http://127.0.0.1:9/api")
+        assert PREFECT_CLIENT_MAX_RETRIES.value() == 5
