@@ -273,7 +273,8 @@ def create_app(
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> HTMLResponse:
         """A page to try it."""
-        policy = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+        inline = "script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+        policy = f"default-src 'self'; {inline}; frame-ancestors 'none'"
         headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
         return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=headers)
 
