@@ -217,6 +217,44 @@ def export(
             raise typer.Exit(2)
 
 
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="An adapter that PEFT saved, or a folder of `dyprag export`.")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", "-d", metavar="ID", help="The document of the corpus that it is of.")
+    ] = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Instead: use the document's trained adapter again.")
+    ] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Take adapters trained elsewhere into the store, as documents' own: PRAG then answers with them."""
+    with _errors():
+        from cli.imports import forget as forget_import
+        from cli.imports import import_adapters, imported_text
+
+        settings = read_config(config, set_)
+        if forget:
+            if document is None or folder is not None:
+                raise ConfigError("--forget", "it takes a document and no folder", "Name it with --document ID.")
+            forgotten = forget_import(document, settings)
+            words = f"{document}: {'its import is forgotten' if forgotten else 'nothing was imported for it'}."
+            print(json.dumps({"forgotten": forgotten}) if json_ else words)
+            return
+        if folder is None:
+            raise ConfigError("dyprag import", "it is not said what", "Name an adapter's folder.")
+        found = import_adapters(folder, document, settings)
+        print(json.dumps(found, ensure_ascii=False) if json_ else imported_text(found))
+        if found["missing"]:
+            few = ", ".join(found["missing"][:5]) + (", …" if len(found["missing"]) > 5 else "")
+            print(f"{len(found['missing'])} not in the corpus: {few}", file=sys.stderr)
+            raise typer.Exit(2)
+
+
 @app.command()
 def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen at; by default only for this machine.")] = (

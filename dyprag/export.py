@@ -124,6 +124,10 @@ def read_index(folder: Path, model: str, fingerprint: str) -> Index:
         return Index(model, fingerprint)
     try:
         index = Index(**json.loads(path.read_text(encoding="utf-8")))
+        if not all(
+            isinstance(table, dict) for table in (index.documents, index.questions, index.files, index.adapters)
+        ):
+            raise TypeError("a table is none")
     except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(f"index {path}", "it cannot be read", "Choose another folder, or delete it.") from error
     if index.fingerprint != fingerprint:

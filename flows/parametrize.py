@@ -45,12 +45,15 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
 
 
 def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:
-    """Jobs of the documents that are augmented, and the others as waiting."""
+    """Jobs of the documents that are augmented, and the others as waiting. One whose adapter was imported waits for
+    nothing, and its job has no products where it has not been augmented."""
     jobs, waiting = [], []
     for document in run.plan.parametrized:
         key, products = run.plan.adapter_key(document), run.plan.product_keys(document)
         if all(run.store.find(kind, product) for kind, product in products.items()):
             jobs.append(Job(document.id, document.key, key, tuple(products.values())))
+        elif document.key in run.plan.imported:
+            jobs.append(Job(document.id, document.key, key))
         else:
             waiting.append(Work(document.id, key, "waiting", document.key))
     return jobs, waiting

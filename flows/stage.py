@@ -24,6 +24,7 @@ from storage.catalogue import Catalogue, Ended, Work
 from storage.guard import in_use
 from storage.latest import latest
 from tasks.evaluate import stored_corpus
+from tasks.imports import imported_adapters
 from tasks.plan import Job, Plan, corpus_settings
 from tasks.shards import lost
 
@@ -70,7 +71,7 @@ class Stage:
     def plan(self) -> Plan:
         """Of the corpus that was ingested last."""
         key, corpus = corpus_of(self.config, self.store)
-        return Plan(self.config, corpus, key)
+        return Plan(self.config, corpus, key, imported_adapters(self.config, self.store))
 
     def require_corpus(self) -> str:
         """The key of the ingested corpus.

@@ -58,7 +58,8 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
 
 
 def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
-    """(adapter, embedding) jobs of the documents that the translator is trained on: adapter at hand, not held out.
+    """(adapter, embedding) jobs of the documents that the translator is trained on: augmented, with an adapter at hand,
+    not held out.
 
     Args:
         given: with a translator from elsewhere, those of the alignment documents, which controls are made of.
@@ -67,7 +68,7 @@ def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
     taken = (run.plan.corpus.alignment or frozenset()) if given else documents.keys() - run.plan.held_out
     pairs = []
     for job in adapter_jobs(run)[0]:
-        if job.document_id in taken and run.store.find("adapter", job.key):
+        if job.document_id in taken and job.upstream and run.store.find("adapter", job.key):
             embedding = run.plan.embedding_key(documents[job.document_id])
             pairs.append((job, Job(job.document_id, job.document_key, embedding)))
     return pairs

@@ -1,4 +1,5 @@
-"""What was last used under some settings: the corpus that was ingested, the translator that was trained or kept.
+"""What was last used under some settings: the corpus that was ingested, the translator that was trained or kept, the
+adapter that was imported for a document.
 
     STORE/latest/KIND-HASH.json     the key of that artifact, and the settings whose hash is in the name
 
@@ -49,13 +50,40 @@ def all_latest(store: Store, kind: str) -> Iterator[str]:
     Raises:
         StoreError: a note cannot be read, so that what it keeps is not known.
     """
+    return (key for key, _ in all_notes(store, kind))
+
+
+def all_notes(store: Store, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The key of each latest artifact of a kind, and the settings that it was noted under.
+
+    Raises:
+        StoreError: as for `all_latest`.
+    """
     for path in sorted((store.root / "latest").glob(f"{kind}-*.json")):
-        if (key := _key(path)) is None:
+        note = _read(path)
+        if note is None:
             raise StoreError(
                 f"store {store.root}", f"latest/{path.name} cannot be read, which says what is in use",
                 "Run the pipeline again with its settings, which writes it anew, or delete it if those are no more.",
             )  # fmt: skip
-        yield key
+        yield note
+
+
+def forget_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> bool:
+    """Take back what was noted under these settings; gives whether anything was.
+
+    Raises:
+        StoreError: it cannot be deleted.
+    """
+    path = _path(store, kind, settings)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        reason = f"{path.name} cannot be deleted ({error.strerror})"
+        raise StoreError(f"store {store.root}", reason, "Mend the folder's rights, then run again.") from error
+    return True
 
 
 def _path(store: Store, kind: str, settings: Mapping[str, Any]) -> Path:
@@ -63,7 +91,13 @@ def _path(store: Store, kind: str, settings: Mapping[str, Any]) -> Path:
 
 
 def _key(path: Path) -> str | None:
+    note = _read(path)
+    return None if note is None else note[0]
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]] | None:
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["key"])
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return str(note["key"]), dict(note["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -57,6 +57,7 @@ def test_help_teaches_every_command():
         "verify",
         "report",
         "export",
+        "import",
     ):
         assert command in text
         assert dyprag(command, "--help").exit_code == 0
