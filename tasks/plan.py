@@ -45,13 +45,18 @@ class AugmentJob:
 class Plan:
     """Keys of every artifact of a configuration over a corpus. The configuration must be resolved.
 
-        if imported := self.imported.get(document.key):
-            return imported
-        return content_key("adapter", [self.augmentation_key(document)], self._adapter_material)
+    `imported` has the keys of adapters that were trained elsewhere and stand for documents' own, by document key.
+    """
 
-    @cached_property
-    def _adapter_material(self) -> dict[str, object]:
-        return {
+    def __init__(
+        self,
+        config: PipelineConfig,
+        corpus: Corpus,
+        corpus_key: str | None = None,
+        imported: Mapping[str, str] | None = None,
+    ) -> None:
+        self.config, self.corpus, self.imported = config, corpus, imported or {}
+        self._products: dict[str, dict[ProductName, str]] = {}  # by document key
         if corpus_key is not None:  # of one that is stored
             self.corpus_key = corpus_key
 
@@ -106,17 +111,13 @@ class Plan:
         return content_key("augmentation", list(self.product_keys(document).values()))
 
     def adapter_key(self, document: Document) -> str:
-<<<<<<< HEAD
+        if imported := self.imported.get(document.key):
+            return imported
         return content_key("adapter", [self.augmentation_key(document)], self._adapter_material)
 
     @cached_property
     def _adapter_material(self) -> dict[str, object]:
         return {
-=======
-        if imported := self.imported.get(document.key):
-            return imported
-        settings = {
->>>>>>> 7cac8ad (dyprag import: adapters that PEFT trained stand for documents' own)
             "lora": self.config.lora.material(), "parametrize": self.config.parametrize.material(),
             "prompts": PROMPTS_VERSION, **self.model,
         }  # fmt: skip
