@@ -81,9 +81,7 @@ def place(folder: Path, label: str, fill: Callable[[Path], None]) -> Placed:
     """
     with _writing(folder) as temporary:
         fill(temporary)
-        for path in temporary.iterdir():
-            with path.open("r+b") as file:
-                os.fsync(file.fileno())
+        publish(temporary)
         config = json.loads((temporary / PEFT_FILES[0]).read_text())
         digest = _checksum(temporary / PEFT_FILES[1])
         rank, alpha = config["r"], config["lora_alpha"]
@@ -167,6 +165,14 @@ def serve_command(index: Index) -> list[str]:
     together = min(len(index.adapters), TOGETHER)
     options = f"--enable-lora --max-lora-rank {rank} --max-loras {together} --lora-modules"
     return [f"vllm serve {shlex.quote(model)} {options}", *(f'{name}="$PWD"/{name}' for name in index.adapters)]
+
+
+def publish(folder: Path) -> None:
+    """Let every user of the machine read the files of a folder, as safetensors does not, and the disk hold them."""
+    for path in folder.iterdir():
+        path.chmod(0o644)
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dyprag.errors import ExportError, ModelError
-from dyprag.export import unwritable
+from dyprag.export import publish, unwritable
 from dyprag.lora import Adapters
 from dyprag.model_files import first_line, model_fingerprint, model_folder
 from dyprag.models import PROJECTIONS
@@ -59,6 +59,7 @@ def save_merged(name: str, adapter: Adapters, folder: Path, dtype: str = "auto")
             _copy_rest(source, made, dtype)
             _merge_weights(name, source, made, adapter.to("cpu", torch.float32), dtype)
             (made / NOTE).write_text(json.dumps(note, indent=1) + "\n")
+            publish(made)
             if folder.exists():
                 folder.rmdir()
             made.rename(folder)

@@ -118,6 +118,7 @@ def test_a_corpus_is_a_folder_a_document_and_what_is_there_is_not_written_again(
             torch.testing.assert_close(of_peft(tiny_model, out / folder), logits(base.model), atol=1e-5, rtol=0)
         told = index["adapters"][folder]
         assert (told["method"], told["rank"], told["alpha"], told["made_of"]) == ("prag", 2, 32, [name])
+        assert {path.stat().st_mode & 0o777 for path in (out / folder).iterdir()} == {0o644}  # for a server's user
     first = contents(out)
     assert first.keys() == {
         "index.json", "serve.sh", *(f"{folder}/{name}" for folder in index["adapters"] for name in PEFT_FILES),
