@@ -279,6 +279,10 @@ class TranslatorSettings(Section):
         description="Share of documents new to it from which on the translator is trained again; below it, the last "
         "one trained for this corpus with the same settings is kept. 0: train again after every change.",
     )
+    tune: bool = Field(
+        default=False,
+        description="Train it again from the last one's weights, on all documents, rather than from the beginning.",
+    )
     width: int = Field(default=32, ge=1, description="Intermediate width p.")
     layers: Literal["own", "shared"] = Field(
         default="own", description="own: each layer has its own weights; shared: one set, told the layer by its index."
@@ -312,7 +316,9 @@ class TranslatorSettings(Section):
         default=None, ge=1, description="Stop after so many looks without a better loss. Empty: never."
     )
 
-    immaterial: ClassVar[frozenset[str]] = frozenset({"official", "learned", "retrain"})  # its bytes stand for it
+    immaterial: ClassVar[frozenset[str]] = frozenset(
+        {"official", "learned", "retrain", "tune"}
+    )  # the first two's bytes count
 
     @property
     def given(self) -> bool:

@@ -86,7 +86,7 @@ class Sources:
             raise StoreError(f"store {store.root}", "no document has an adapter yet", "Run: dyprag parametrize.")
         given = run.config.translator.given
         self.pairs = tuple(translator_jobs(run, given)) if any(map(needs_training_pairs, methods)) else ()
-        self.translator, _ = choose_translator(run, list(self.pairs))
+        self.translator, *_ = choose_translator(run, list(self.pairs))
         if any(method.startswith("dyprag") for method in methods):
             if store.find("translator", self.translator) is None:
                 raise StoreError(

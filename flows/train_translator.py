@@ -44,12 +44,12 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
                 "no document that is not held out has an adapter",
                 "Run: dyprag parametrize, or --set corpus.held_out=0.",
             )
-        key, note = choose_translator(run, jobs)
+        key, note, start = choose_translator(run, jobs)
 
         def submit() -> PrefectFuture[Any]:
             if given:
                 return take_given_translator.submit(key, run.config)
-            return with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config)
+            return with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config, start)
 
         work, _ = run.make_one("translator", key, submit)
         note_latest(run.store, "translator", translator_settings(run.config), key)
@@ -74,24 +74,30 @@ def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
     return pairs
 
 
-def choose_translator(run: Stage, jobs: list[tuple[Job, Job]]) -> tuple[str, str]:
+def choose_translator(run: Stage, jobs: list[tuple[Job, Job]]) -> tuple[str, str, str]:
     """The key of the translator trained on these pairs, or of the last one where so few of them are new to it that it
-    is kept; and what there is to say of that. With one that is kept, the plan takes for held out what that one has not
-    seen, so that no answer counts as one about an unseen document that was seen."""
+    is kept; what there is to say of that; and the key of the one whose weights it begins with, if any. With one that
+    is kept, the plan takes for held out what that one has not seen, so that no answer counts as one about an unseen
+    document that was seen."""
     documents = {document.id: document for document in run.plan.documents}
-    key = run.plan.translator_key([documents[adapter.document_id] for adapter, _ in jobs])
+    trained = [documents[adapter.document_id] for adapter, _ in jobs]
+    key, settings = run.plan.translator_key(trained), run.config.translator
     experiment = run.plan.corpus.alignment is not None  # which says itself what it is trained on
-    if not jobs or experiment or run.config.translator.given or run.store.find("translator", key):
-        return key, ""
+    if not jobs or experiment or settings.given or run.store.find("translator", key):
+        return key, "", ""
     last = latest(run.store, "translator", translator_settings(run.config))
     if last is None or (record := run.store.find("translator", last)) is None:
-        return key, ""
+        return key, "", ""
     seen = set(record.inputs)
     new = sum(adapter.key not in seen for adapter, _ in jobs)
-    if new / len(jobs) >= run.config.translator.retrain:
-        return key, ""
+    changed = new or len(jobs) != record.measures["documents"]  # one that was tuned has a key of its own
+    if changed and new / len(jobs) >= settings.retrain:
+        if settings.tune:
+            return run.plan.translator_key(trained, record.key), "from the last one's weights", record.key
+        return key, "", ""
     run.plan.held_out = {d.id for d in run.plan.corpus.documents if run.plan.adapter_key(d) not in seen}
-    return record.key, f"the last one is kept: {new} of {len(jobs)} documents are new to it"
+    note = f"the last one is kept: {new} of {len(jobs)} documents are new to it" if changed else ""
+    return record.key, note, ""
 
 
 def _embed(run: Stage, corpus_key: str) -> list[Work]:

@@ -125,15 +125,16 @@ class Plan:
     def embedding_key(self, document: Document) -> str:
         return content_key("embedding", [document.key], self.model)
 
-    def translator_key(self, documents: Sequence[Document]) -> str:
-        """The translator trained on these documents' adapters and embeddings, or the one that is given."""
+    def translator_key(self, documents: Sequence[Document], start: str = "") -> str:
+        """The translator trained on these documents' adapters and embeddings, from the weights of the one that `start`
+        names if there is one; or the one that is given."""
         if self.config.translator.official:
             settings = {"rank": self.config.lora.rank, **self.model}
             return content_key("translator", ["official", given_checksum(self.config)], settings)
         if self.config.translator.learned:
             return content_key("translator", ["learned", given_checksum(self.config)], self.model)
         inputs = [key for d in documents for key in (self.adapter_key(d), self.embedding_key(d))]
-        return content_key("translator", inputs, self.config.translator.material())
+        return content_key("translator", [*inputs, *([start] if start else [])], self.config.translator.material())
 
     @cached_property
     def parametrized(self) -> list[Document]:

@@ -17,7 +17,9 @@ from tasks.work import base_model, ingested, is_passing, training_progress, tran
 
 
 @task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
-def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig) -> Record:
+def train_translator_on(
+    key: str, pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig, start: str = ""
+) -> Record:
     """Train the translator on (adapter, embedding) pairs and store it with its learning curve.
 
     A training that was killed goes on from its last checkpoint.
@@ -25,13 +27,14 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
     Args:
         key: the translator's key.
         pairs: for each training document the jobs that made its adapter and its embedding.
+        start: key of the translator whose weights it begins with; empty: it begins afresh.
     """
     import torch
 
     from dyprag.alignment import Losses, Pair, train_translator
     from dyprag.lora import load_peft
     from dyprag.samples import document_samples
-    from dyprag.translation import save_translator
+    from dyprag.translation import load_translator, save_translator
     from dyprag.translator import Translator
 
     store, base = Store(config.store), base_model(config)
@@ -50,6 +53,9 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
     def train() -> tuple[Translator, list[Losses]]:
         data = [read(*jobs) for jobs in pairs]
         made = Translator.for_model(base, config.translator, lora.rank, lora.alpha, lora.seed)
+        if start:
+            last: Any = load_translator(store.open("translator", start), base)
+            made.load_state_dict(last.state_dict())
         return made, train_translator(
             base, made, data, config.translator, lambda at, of, losses: tell(at, of, losses.total), checkpoint
         )
@@ -62,7 +68,8 @@ def train_translator_on(key: str, pairs: list[tuple[Job, Job]], corpus_key: str,
     parameters = sum(parameter.numel() for parameter in translator.parameters())
     looks = [losses.validation for losses in curve if losses.validation is not None]
     record = Record(
-        "translator", key, [part.key for pair in pairs for part in pair], config.translator.material(),
+        "translator", key, [*(part.key for pair in pairs for part in pair), *([start] if start else [])],
+        config.translator.material(),
         seconds=perf_counter() - began,
         measures={"steps": len(curve), "parameters": parameters, "documents": len(pairs), "loss": curve[-1].total,
                   "dtype": str(base.dtype), **({"validation_loss": min(looks)} if looks else {})},

@@ -12,6 +12,7 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
 from storage.artifacts import Store
 from storage.catalogue import Catalogue
+from storage.tables import read_rows
 from tasks.ingest import Difference, difference
 
 NEW = "The Vashti mill was raised in 1871 by Otto Brandl. It grinds rye beside the Elm brook."
@@ -188,3 +189,14 @@ def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: d
     assert [row["split"] for row in catalogue.scores(run_id)] == ["seen", "unseen"]
     summary, translators = trained(rows[:8])  # 2 of 8 are
     assert (translators, summary["cached"], summary["note"]) == (2, 0, "")
+
+    settings["translator"] |= {"retrain": 0, "tune": True}
+    summary, translators = trained(rows[:9])  # one more: 8 of 9 were seen by the one that it begins with
+    assert (translators, summary["note"]) == (3, "from the last one's weights")
+    (tuned,) = [r for r in store.records() if r.kind == "translator" and r.measures["documents"] == 9]
+    (before,) = [r for r in store.records() if r.kind == "translator" and r.measures["documents"] == 8]
+    assert before.key in tuned.inputs
+    first = {r.key: read_rows(store.open("translator", r.key) / "curve.parquet")[0]["total"] for r in (before, tuned)}
+    assert first[tuned.key] < first[before.key], "it does not begin where the last one ended"
+    summary, translators = trained(rows[:9], evaluate)
+    assert (translators, summary["cached"], summary["note"]) == (3, 1, "")
