@@ -141,7 +141,7 @@ def picture(looks: list[dict[str, Any]], path: Path) -> None:
         one.spines[["top", "right"]].set_visible(False)
     for one in axes[-1]:
         one.set_xlabel("documents trained on (steps of 8)")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    chart.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     chart.savefig(path)
 
 
