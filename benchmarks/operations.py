@@ -7,6 +7,7 @@ documents), kills (200 documents, twenty times kill -9). A tiny random model, an
 Prints the figures, wall and CPU seconds, and writes build/bench/operations.json.
 """
 
+import atexit
 import json
 import os
 import platform
@@ -89,6 +90,7 @@ def whole_run(folder: Path, config: Path, url: str, documents: int, beside: bool
 
 def loop(path: str) -> None:
     """The same work without Prefect and catalogue, in a process of its own."""
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))  # as cli.main: DuckDB's leaks are no news
     from dyprag.config import PipelineConfig
     from flows.stage import corpus_of
     from storage.artifacts import Store

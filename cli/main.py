@@ -1,12 +1,14 @@
 """`dyprag`: the pipeline from a terminal. Every command takes the same configuration file and the same overrides."""
 
 import atexit
+import gc as garbage
 import json
 import logging
 import os
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -495,10 +497,12 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
         if config.experiment.name is not None and name in ("pipeline", "evaluate"):
             name = "experiment"
         _prepare_logging(verbose)
-        _check_before_work(name, config)
+        with _imports():
+            _check_before_work(name, config)
+            flow = _flow(name)
         # what failed shows in the exit code here, whatever a deployment's run makes of it
         run_settings = config.run.model_copy(update={"on_failures": "complete"})
-        state = _flow(name)(config.model_copy(update={"run": run_settings}), return_state=True)
+        state = flow(config.model_copy(update={"run": run_settings}), return_state=True)
         if state.is_failed() or state.is_crashed():
             error = state.result(raise_on_failure=False)
             if isinstance(error, DypragError):
@@ -526,6 +530,18 @@ def _flow(name: str) -> Callable[..., Any]:
     return flow
 
 
+@contextmanager
+def _imports() -> Iterator[None]:
+    """Without the garbage collector, which finds nothing in modules that are just imported, and afterwards passes them
+    over, also in the end: together half a second."""
+    garbage.disable()
+    try:
+        yield
+    finally:
+        garbage.freeze()
+        garbage.enable()
+
+
 def _check_before_work(name: str, config: PipelineConfig) -> None:
     """Find what would stop the run before a server is started for it."""
     from dyprag.augmentation.prompt_files import VARIABLES, prompt_file
@@ -533,10 +549,11 @@ def _check_before_work(name: str, config: PipelineConfig) -> None:
     from dyprag.models import check_model
     from storage.artifacts import Store
     from tasks.augment import endpoint_key
-    from tasks.experiment import check_experiment
     from tasks.plan import given_checksum
 
     if name == "experiment":
+        from tasks.experiment import check_experiment
+
         check_experiment(config.resolved())
     elif name in ("ingest", "pipeline"):
         check_corpus(config.corpus.documents, config.corpus.questions)

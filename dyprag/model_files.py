@@ -106,6 +106,14 @@ def model_folder(name: str) -> Path:
         ) from error
 
 
+def model_type(folder: Path) -> str:
+    """What transformers is to take the model in a folder for, such as "llama"; empty where that cannot be read."""
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def _converted(name: str) -> Path:
     """The embedded model as safetensors in the cache. Reading GGUF takes 20 s, reading the copy one."""
     target = cache_folder() / "models" / model_fingerprint(name)

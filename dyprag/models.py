@@ -15,12 +15,13 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dyprag.errors import ModelError, is_out_of_memory
-from dyprag.model_files import EMBEDDED, embedded_file, first_line, model_fingerprint, model_folder
+from dyprag.model_files import EMBEDDED, embedded_file, first_line, model_fingerprint, model_folder, model_type
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+KNOWN = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text")  # types of models that have a gated FFN in each layer
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -103,8 +104,8 @@ def check_model(name: str) -> None:
     """
     if name in EMBEDDED:
         embedded_file(name)
-        return
-    model_shape(name)
+    elif model_type(model_folder(name)) not in KNOWN:  # to build it, torch and transformers are imported: seconds
+        model_shape(name)
 
 
 def model_shape(name: str) -> BaseModel:

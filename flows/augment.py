@@ -12,7 +12,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import Stopped
-from dyprag.report import augmentation_table
 from flows.overview import run_name
 from flows.stage import Stage, Summary, end_state, named, stage
 from flows.workers import Workers
@@ -40,18 +39,27 @@ def augment_corpus(config: PipelineConfig) -> Summary:
     with stage(config, "augment") as run:
         corpus_key = run.require_corpus()
         everything, api = jobs(run), run.config.augment.backend == "api"
+        tried = True
         try:
             in_batches = api and run.config.augment.api.batch
             work = (_augment_in_batches if in_batches else _augment)(run, everything, corpus_key)
+            tried = in_batches or any(item.attempts for item in work)
         finally:
             dismiss_augmenters()
-            if api:
+            if api and (tried or run.catalogue.lacks_requests()):
                 run.catalogue.add_requests()
-        if rows := run.catalogue.augmentations([key for job in everything for key in job.products.values()]):
-            table = augmentation_table(rows)
-            description = "What augmentation brought and took"
-            told(create_markdown_artifact, table, key="augmentation", description=description)
+        if tried:
+            _show_augmentation(run, everything)
         return run.summary(work)
+
+
+def _show_augmentation(run: Stage, everything: Sequence[AugmentJob]) -> None:
+    from dyprag.report import augmentation_table
+
+    if rows := run.catalogue.augmentations([key for job in everything for key in job.products.values()]):
+        table = augmentation_table(rows)
+        description = "What augmentation brought and took"
+        told(create_markdown_artifact, table, key="augmentation", description=description)
 
 
 def jobs(run: Stage) -> list[AugmentJob]:

@@ -5,7 +5,7 @@ import queue
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,7 @@ from tasks.shards import lost
 
 logger = logging.getLogger("dyprag.flows")
 PREPARED = "corpus:"  # before the key of a corpus in the store
+WRITTEN_EVERY = 4.0  # seconds between two writings of what became of documents to the catalogue
 WINDOW = 256  # tasks submitted that have not ended
 DEATHS = ("ShardLost", "KilledWorker", "WorkerCrashedError")  # ours, Dask's and Ray's word for a worker that died
 
@@ -166,10 +167,11 @@ class Stage:
             sound[start : start + together] for start in range(0, len(sound), together)
         )
         groups.extend([job] for job in missing if job.key in apart)
-        with stage_progress(self.name, len(missing)) as advance:
+        with stage_progress(self.name, len(missing)) as advance, self._recording(outcomes) as record:
             for ended_now in _as_they_end(groups, submit, ahead):
-                self._record(ended_now, outcomes)
-                advance(len(ended_now), sum(work.state == "failed" for work, _ in ended_now))
+                record(ended_now)
+                if ended_now:
+                    advance(len(ended_now), sum(work.state == "failed" for work, _ in ended_now))
                 if stopped := next((work for work, _ in ended_now if work.error_type == Stopped.__name__), None):
                     self.reason = stopped.error
                     groups.clear()  # none of the others is submitted
@@ -182,6 +184,30 @@ class Stage:
         """Keys of what worker processes have died over: tried again, but alone and after all others."""
         sql = "SELECT DISTINCT key FROM work WHERE stage = ? AND error_type = ?"
         return {row["key"] for row in self.catalogue.query(sql, [self.name, WorkerLost.__name__])}
+
+    @contextmanager
+    def _recording(self, outcomes: dict[str, Work]) -> Iterator[Callable[[Sequence[Ended]], None]]:
+        """Gives what records outcomes, or is called without any now and then. The catalogue is written every few
+        seconds, and in the end: to open it and close it takes as long for a document as for hundreds. A run that is
+        killed before has its artifacts on disk, where the next finds them."""
+        unwritten: list[Ended] = []
+        written = time.monotonic()
+
+        def write() -> None:
+            nonlocal written
+            self._record(unwritten, outcomes)
+            unwritten.clear()
+            written = time.monotonic()
+
+        def record(ended: Sequence[Ended]) -> None:
+            unwritten.extend(ended)
+            if time.monotonic() - written > WRITTEN_EVERY:
+                write()
+
+        try:
+            yield record
+        finally:
+            write()
 
     def _record(self, ended: Sequence[Ended], outcomes: dict[str, Work]) -> None:
         self.catalogue.record_work(
@@ -285,11 +311,10 @@ def _as_they_end(
     groups: deque[Sequence[Any]],
     submit: Callable[[Sequence[Any]], PrefectFuture[Any]],
     ahead: int,
-    gather: float = 0.5,
 ) -> Iterator[list[Ended]]:
-    """Submit groups of jobs, some ahead of those that run, and give what became of them, gathered for half a second,
-    so that the catalogue is written in batches. A group over which its worker died is submitted again in halves, until
-    it is known which job did it."""
+    """Submit groups of jobs, some ahead of those that run, and give what became of them; nothing, every few seconds in
+    which none ended. A group over which its worker died is submitted again in halves, until it is known which job did
+    it."""
     ended: queue.Queue[PrefectFuture[Any]] = queue.Queue()
     running: dict[PrefectFuture[Any], Sequence[Any]] = {}
     while True:
@@ -300,13 +325,11 @@ def _as_they_end(
             future.add_done_callback(ended.put)
         if not running:
             return
-        batch = [ended.get()]
-        deadline = time.monotonic() + gather
-        while len(batch) < len(running) and (left := deadline - time.monotonic()) > 0:
-            try:
-                batch.append(ended.get(timeout=left))
-            except queue.Empty:
-                break
+        batch = []
+        with suppress(queue.Empty):
+            batch.append(ended.get(timeout=WRITTEN_EVERY))
+            while True:
+                batch.append(ended.get_nowait())
         outcomes: list[Ended] = []
         for future in batch:
             jobs = running.pop(future)

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dyprag.errors import ArtifactError, StoreError
 
@@ -222,14 +222,19 @@ class Store:
 
     def _checked(self, folder: Path) -> Record:
         try:
-            record = Record(**json.loads((folder / RECORD).read_text()))
+            with open(f"{folder}/{RECORD}", "rb") as stream:
+                record = Record(**json.loads(stream.read()))
         except (OSError, ValueError, TypeError) as error:
             raise ArtifactError(f"artifact {folder}", "its record cannot be read", "It needs no action.") from error
         for name, expected in record.files.items():
-            path = folder / name
-            if not path.is_file() or path.stat().st_size != expected["bytes"]:
+            try:
+                with open(f"{folder}/{name}", "rb") as stream:
+                    size, checksum = os.fstat(stream.fileno()).st_size, _checksum(stream)
+            except OSError:
+                size, checksum = -1, ""
+            if size != expected["bytes"]:
                 raise ArtifactError(f"artifact {folder}", f"{name} is missing or truncated", "It needs no action.")
-            if file_checksum(path) != expected["blake2b"]:
+            if checksum != expected["blake2b"]:
                 raise ArtifactError(f"artifact {folder}", f"{name} has a wrong checksum", "It needs no action.")
         return record
 
@@ -245,7 +250,14 @@ class Store:
 def file_checksum(path: Path) -> str:
     """Of the whole content, 32 hexadecimal characters."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return _checksum(stream)
+
+
+def _checksum(stream: BinaryIO) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def flush(path: Path) -> None:

@@ -26,6 +26,7 @@ from storage.artifacts import Record, Store
 
 FROM_DISK = ("artifacts", "documents", "requests")
 TABLES = (*FROM_DISK, "runs", "work", "results", "scores")
+MICROSECOND = 2e-6  # as exactly as a time of the catalogue is a record's
 STAGES = ("ingest", "augment", "parametrize", "embed", "train-translator", "evaluate")
 
 SCHEMA = """
@@ -256,20 +257,9 @@ class Catalogue:
 
     def add_artifacts(self, records: Iterable[Record]) -> None:
         """Rows for artifacts on disk; known ones are replaced by what the disk says."""
-        import pyarrow as pa
-
-        some = list({record.key: record for record in records}.values())
-        if not some:
-            return
-        columns = {name: [getattr(r, name) for r in some] for name in ("key", "kind", "document_key", "document_id")}
-        figures = {"bytes": pa.int64(), "checksum": pa.string(), "seconds": pa.float64(), "created": pa.float64()}
-        columns |= {name: pa.array([getattr(r, name) for r in some], kind) for name, kind in figures.items()}
-        columns |= {name: [json.dumps(getattr(r, name)) for r in some] for name in ("inputs", "settings", "measures")}
-        with self._writing() as connection:
-            connection.register("given", pa.table(columns))
-            connection.execute(
-                "INSERT OR REPLACE INTO artifacts SELECT * REPLACE (to_timestamp(created) AS created) FROM given"
-            )
+        if some := list(records):
+            with self._writing() as connection:
+                _put_artifacts(connection, some)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Take out the rows of artifacts that are no more, and of corpora their documents."""
@@ -318,6 +308,12 @@ class Catalogue:
                 "INSERT OR IGNORE INTO requests SELECT * REPLACE (to_timestamp(created) AS created) FROM answered"
             )
 
+    def lacks_requests(self) -> bool:
+        """Whether the journal has another number of answers than there are rows, as after a run that was killed."""
+        from storage.journal import count_responses
+
+        return self.query("SELECT count(*) AS n FROM requests") != [{"n": count_responses(self.store)}]
+
     def augmentations(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """The rows of the products with these keys, in the documents' order of their names."""
         return self.query(
@@ -325,17 +321,17 @@ class Catalogue:
         )
 
     def record_work(self, run_id: str, stage: str, items: Sequence[Work], artifacts: Sequence[Record] = ()) -> None:
-        """Write the artifacts that a batch of outcomes made, then the outcomes: what is done has its artifact's row."""
+        """Write the artifacts that a batch of outcomes made, and the outcomes: both or neither."""
         import pyarrow as pa
 
         if not items and not artifacts:
             return
-        self.add_artifacts(artifacts)
-        if not items:
-            return
         last = list({item.document_id: item for item in items}.values())
         names = [field.name for field in fields(Work)]
         with self._writing() as connection:
+            _put_artifacts(connection, artifacts)
+            if not last:
+                return
             connection.register("given", pa.table({name: [getattr(w, name) for w in last] for name in names}))
             connection.execute(
                 f"INSERT OR REPLACE INTO work (run_id, stage, updated, {', '.join(names)}) "
@@ -447,6 +443,29 @@ class Catalogue:
                         f"catalogue {self.path}", "another process holds it", "Wait for that run to end, or stop it."
                     ) from error
                 time.sleep(0.05)
+
+
+def _put_artifacts(connection: duckdb.DuckDBPyConnection, records: Iterable[Record]) -> None:
+    import pyarrow as pa
+
+    latest = {record.key: record for record in records}
+    if not latest:
+        return
+    connection.register("asked", pa.table({"key": list(latest)}))
+    for key, created in connection.execute(  # a run that finds all made has ten thousands, with rows as they should be
+        "SELECT key, epoch(created) FROM artifacts SEMI JOIN asked USING (key)"
+    ).fetchall():
+        if abs(created - latest[key].created) < MICROSECOND:
+            del latest[key]
+    some = list(latest.values())
+    if not some:
+        return
+    columns = {name: [getattr(r, name) for r in some] for name in ("key", "kind", "document_key", "document_id")}
+    figures = {"bytes": pa.int64(), "checksum": pa.string(), "seconds": pa.float64(), "created": pa.float64()}
+    columns |= {name: pa.array([getattr(r, name) for r in some], kind) for name, kind in figures.items()}
+    columns |= {name: [json.dumps(getattr(r, name)) for r in some] for name in ("inputs", "settings", "measures")}
+    connection.register("made", pa.table(columns))
+    connection.execute("INSERT OR REPLACE INTO artifacts SELECT * REPLACE (to_timestamp(created) AS created) FROM made")
 
 
 def versions() -> dict[str, str]:

@@ -116,6 +116,15 @@ def responses(store: Store, document_id: str | None = None) -> Iterator[Response
             yield entry
 
 
+def count_responses(store: Store) -> int:
+    """How many answers there are, lines that were cut short among them, without reading what they say."""
+    count = 0
+    for path in (store.root / FOLDER).glob("*.jsonl"):
+        with path.open("rb") as stream:
+            count += sum(line.startswith(b'{"response"') for line in stream)
+    return count
+
+
 def _entries(folder: Path) -> Iterator[tuple[Path, int, Entry]]:
     for path in sorted(folder.glob("*.jsonl")):
         offset = 0

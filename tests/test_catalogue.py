@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def test_which_documents_failed_where_and_why_is_one_line_of_sql(catalogue: Cata
     catalogue.record_work("r1", "parametrize", [Work("a", "k1", "done"), failed("b")])
     rows = catalogue.query("SELECT document_id, stage, error FROM failures")
     assert rows == [{"document_id": "b", "stage": "parametrize", "error": "document 'b': too big"}]
+
+
+def test_an_artifact_that_is_made_again_has_the_row_of_the_new_one(catalogue: Catalogue):
+    made = Record("adapter", "ab" * 16, [], {}, "dk", "a", created=1764000000.123457, measures={"loss": 2.0})
+    catalogue.record_work("r1", "parametrize", [Work("a", made.key, "done")], [made])
+    catalogue.record_work("r2", "parametrize", [Work("a", made.key, "cached")], [made])
+    again = replace(made, created=made.created + 0.001, measures={"loss": 1.0})
+    catalogue.record_work("r3", "parametrize", [Work("a", made.key, "done")], [made, again])
+    assert catalogue.query("SELECT key, measures FROM artifacts") == [{"key": made.key, "measures": '{"loss": 1.0}'}]
 
 
 def test_progress_counts_the_newest_run_of_each_stage(catalogue: Catalogue):

@@ -90,8 +90,11 @@ def test_the_catalogue_has_every_request_once_and_is_rebuilt_from_the_journal(st
     catalogue.prepare()
     journal.add(answer("r1"))
     journal.add(answer("r2", tokens=5))
+    journal.open_batch(OpenBatch("batch_1", 12.5, ()))
+    assert catalogue.lacks_requests()
     for _ in range(2):
         catalogue.add_requests()
+        assert not catalogue.lacks_requests()
     rows = catalogue.query("SELECT document_id, requests, retries, tokens_in, tokens_out, cost, latency FROM spending")
     assert rows == [{"document_id": "doc", "requests": 2, "retries": 2, "tokens_in": 15, "tokens_out": 30,
                      "cost": None, "latency": 0.5}]  # fmt: skip

@@ -1,6 +1,8 @@
 """Base models: found, told apart, refused with a remedy; and text that cannot act as control tokens."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +28,18 @@ def test_the_ffn_of_each_family_is_found_in_layer_order(family: str, tmp_path: P
     check_model(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert list(find_ffn(model, family)) == [model.get_submodule(f"model.layers.{layer}.mlp") for layer in range(3)]
+
+
+def test_models_that_are_taken_for_sound_by_their_type_are_tested_here():
+    assert set(models.KNOWN) <= set(FAMILIES)
+
+
+def test_a_model_of_a_known_type_is_checked_without_importing_torch(tiny_model: str):
+    script = (
+        "import sys; from dyprag.models import check_model; check_model(sys.argv[1]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tiny_model], capture_output=True, check=True, timeout=120)
+    assert done.stdout.split() == [b"False"]
 
 
 def test_sizes_are_the_models(base: BaseModel):
