@@ -10,6 +10,7 @@ from dyprag.models import neutralise
 
 PROMPTS_VERSION = 1  # part of the keys of adapters and predictions: raise it with any change of the prompts below
 REASONING_VERSION = 1  # the same for what is answered step by step
+ANSWERS_VERSION = 1  # likewise of predictions: where a method, or generation, answers otherwise
 ANSWER_PREFIX = "The answer is:"
 WITH_PASSAGES = (
     "Answer the question from the passages below and from what you know yourself.\n\n{passages}\n\nQuestion: {question}"

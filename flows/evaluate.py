@@ -14,8 +14,7 @@ from dyprag.documents import Document, Found, Question, content_key
 from dyprag.errors import CorpusError, StoreError
 from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.metrics import answer_presence
-from dyprag.methods import ANSWERS_VERSION
-from dyprag.prompts import PROMPTS_VERSION, REASONING_VERSION
+from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
 from flows.overview import run_name
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from flows.train_translator import choose_translator, translator_jobs

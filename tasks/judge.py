@@ -2,12 +2,11 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.augmentation.endpoint import Endpoint
 from dyprag.augmentation.limits import spent_before
 from dyprag.augmentation.products import Request, Response
 from dyprag.config import AugmentSettings, PipelineConfig
@@ -17,6 +16,9 @@ from storage.journal import Journal
 from storage.tables import read_rows, write_rows
 from tasks.augment import endpoint_key
 from tasks.work import is_passing
+
+if TYPE_CHECKING:
+    from dyprag.augmentation.endpoint import Endpoint
 
 
 @task(name="judge", task_run_name="judge {one} against {other}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
@@ -46,6 +48,8 @@ def judge_methods(one: str, other: str, key: str, predictions: tuple[list[str], 
 
 
 async def _judge(store: Store, pairs: list[Pair], config: PipelineConfig) -> list[Judgement]:
+    from dyprag.augmentation.endpoint import Endpoint
+
     api, journal = config.judge.api, Journal(store)
     spent = spent_before(api, journal.tokens)
     endpoint = Endpoint(judge_settings(api, config.judge.tries), endpoint_key(api), spent)
@@ -58,7 +62,7 @@ async def _judge(store: Store, pairs: list[Pair], config: PipelineConfig) -> lis
 class _Remembering:
     """An endpoint whose answers are kept from the moment they come: a stopped run asks for none again."""
 
-    def __init__(self, endpoint: Endpoint, journal: Journal) -> None:
+    def __init__(self, endpoint: "Endpoint", journal: Journal) -> None:
         self._endpoint, self._journal = endpoint, journal
         self.settings: AugmentSettings = endpoint.settings
 

@@ -9,8 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import content_key
-from dyprag.methods import ANSWERS_VERSION
-from dyprag.prompts import PROMPTS_VERSION, REASONING_VERSION
+from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
 from storage.artifacts import Record, Store
 from tasks.evaluate import AnswerJob, answer_length, make_method, stored_corpus
 from tasks.plan import Plan

@@ -68,6 +68,7 @@ def test_nothing_that_could_run_foreign_code_is_used(package: str):
         ("dyprag.config", ["torch", "transformers", "prefect"]),
         ("tasks.plan", ["torch", "transformers"]),
         ("dyprag.models", ["prefect", "torch", "transformers"]),
+        ("flows.pipeline", ["torch", "transformers", "peft", "openai", "matplotlib"]),
         ("cli.main, storage.catalogue", ["prefect", "torch", "transformers", "pyarrow", "numpy"]),  # dyprag status
     ],
 )

@@ -10,9 +10,7 @@ from dyprag.methods.rag import RAG
 from dyprag.methods.rounds import choose_threshold
 from dyprag.methods.vanilla import Vanilla
 
-ANSWERS_VERSION = 1  # part of the keys of predictions: raise it where a method, or generation, answers otherwise
-
 __all__ = [
-    "ANSWERS_VERSION", "DRAGIN", "FLARE", "PRAG", "RAG", "Answer", "Asked", "DyPRAG", "Method", "OneForAll", "Vanilla",
+    "DRAGIN", "FLARE", "PRAG", "RAG", "Answer", "Asked", "DyPRAG", "Method", "OneForAll", "Vanilla",
     "answer_questions", "choose_threshold", "mean_adapter", "zero_adapter",
 ]  # fmt: skip
