@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dyprag.config import PipelineConfig
-from dyprag.errors import ConfigError, DypragError
+from dyprag.errors import ConfigError, DypragError, ServerError
 
 app = typer.Typer(
     name="dyprag",
@@ -502,7 +502,7 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
             flow = _flow(name)
         # what failed shows in the exit code here, whatever a deployment's run makes of it
         run_settings = config.run.model_copy(update={"on_failures": "complete"})
-        state = flow(config.model_copy(update={"run": run_settings}), return_state=True)
+        state = _state_of(flow, config.model_copy(update={"run": run_settings}))
         if state.is_failed() or state.is_crashed():
             error = state.result(raise_on_failure=False)
             if isinstance(error, DypragError):
@@ -521,6 +521,29 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
             print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
         if any(summary["failed"] or summary["reason"] for summary in summaries):
             raise typer.Exit(2)
+
+
+def _state_of(flow: Callable[..., Any], config: PipelineConfig) -> Any:
+    """Run a flow; gives the state that it ends in, which an error of the work itself is part of.
+
+    Raises:
+        ServerError: the Prefect server does not answer, or none could be started.
+    """
+    import httpx
+    from prefect.exceptions import PrefectException
+    from prefect.settings import PREFECT_API_URL
+
+    try:
+        return flow(config, return_state=True)
+    except (httpx.HTTPError, PrefectException, RuntimeError, OSError) as error:
+        url = PREFECT_API_URL.value()
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ServerError(
+            f"Prefect server {url or 'of this run'}", f"it does not answer ({reason})",
+            "Start it, or unset PREFECT_API_URL, which has each run start one of its own; then run again: what was "
+            "made is found." if url else "Run again, on a less busy machine or with a server that is running already "
+            "(prefect server start): what was made is found.",
+        ) from error  # fmt: skip
 
 
 def _flow(name: str) -> Callable[..., Any]:
@@ -580,6 +603,9 @@ def _prepare_logging(verbose: bool) -> None:
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+        # of a server that went away we tell once; Prefect does at every event and line that does not reach it
+        os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
+        logging.raiseExceptions = False
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("dyprag")

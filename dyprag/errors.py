@@ -72,6 +72,10 @@ class ExportError(DypragError):
     """Something that cannot be exported, or a folder that it cannot be written to."""
 
 
+class ServerError(DypragError):
+    """A Prefect server that does not answer, so that a run cannot begin or its end cannot be told."""
+
+
 class CatalogueHeld(StoreError):
     """The catalogue is sound, for all that is known, and another process holds it."""
 

@@ -123,8 +123,10 @@ def write_report(
     )
     report = render(data, store.reports / report_id)
     latest = store.reports / LATEST
-    latest.unlink(missing_ok=True)
-    latest.symlink_to(report_id)
+    fresh = latest.with_name(f".{LATEST}-{report_id}")  # two runs may end at once: one of the two names is there always
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(report_id)
+    fresh.replace(latest)
     return WrittenReport(report, rows)
 
 

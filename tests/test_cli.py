@@ -190,3 +190,16 @@ def test_the_installed_command_exits_with_the_error_and_no_traceback(tmp_path: P
     assert "document 'a' has no 'text' string" in process.stderr
     assert "Traceback" not in process.stderr
     assert json.dumps(process.stdout) == '""'
+
+
+def test_a_prefect_server_that_does_not_answer_is_one_clear_error(tmp_path: Path, config_file: Path):
+    environment = {
+        **os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_CLIENT_MAX_RETRIES": "0", "PYTHONPATH": str(Path(__file__).parents[1]),
+    }  # fmt: skip
+    words = [sys.executable, "-m", "cli.main", "ingest", "--config", str(config_file)]
+    process = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    (line,) = process.stderr.strip().splitlines()
+    assert line.startswith("error: Prefect server http://127.0.0.1:9/api: it does not answer (")
+    assert "Start it, or unset PREFECT_API_URL" in line

@@ -1,22 +1,16 @@
 """A real server, a real worker: what `make deploy` makes there, and what a run from the API does."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import TEXTS, wait_for, write_jsonl
+from own_server import ROOT, Server
 
 from dyprag.config import PipelineConfig
 from flows.automations import FLOWS
@@ -24,95 +18,6 @@ from storage.artifacts import Store
 from tasks.plan import Plan
 
 pytestmark = pytest.mark.prefect
-ROOT = Path(__file__).parent.parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Server:
-    """A Prefect server on loopback with a home of its own, and what is told to a webhook."""
-
-    def __init__(self, home: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/api"
-        self.environment = {
-            **os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": self.url, "HF_HUB_OFFLINE": "1",
-            "PREFECT_SERVER_API_PORT": str(self.port), "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
-            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2", "PREFECT_WORKER_QUERY_SECONDS": "2",
-        }  # fmt: skip
-        self.environment.pop("PREFECT_PROFILE", None)
-        self.log = home / "server.log"
-        self.processes: list[subprocess.Popen[bytes]] = []
-        told = self.told = []
-
-        class Webhook(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *arguments: object) -> None: ...
-
-        self.webhook = HTTPServer(("127.0.0.1", 0), Webhook)
-        threading.Thread(target=self.webhook.serve_forever, daemon=True).start()
-
-    def start(self, *arguments: str) -> None:
-        with self.log.open("ab") as output:
-            self.processes.append(subprocess.Popen(
-                [sys.executable, "-m", "prefect", *arguments], cwd=ROOT, env=self.environment, stdout=output,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            ))  # fmt: skip
-
-    def deploy(self) -> str:
-        """`make deploy`, with this environment's programs in place of those of .venv."""
-        environment = {**self.environment, "PYTHONPATH": str(ROOT), "NOTIFY": self.hook, "VENV": "absent"}
-        process = subprocess.run(
-            ["make", "deploy", f"BIN={Path(sys.executable).parent}", "-o", "absent/.installed", "-e"], cwd=ROOT,
-            env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert process.returncode == 0, process.stdout + process.stderr
-        return process.stdout + process.stderr
-
-    @property
-    def hook(self) -> str:
-        return f"http://127.0.0.1:{self.webhook.server_port}/a-secret"
-
-    def api(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
-        request = urllib.request.Request(
-            self.url + path,
-            json.dumps(body).encode() if body is not None else None,
-            {"Content-Type": "application/json"},
-            method=method,
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read() or "null")
-
-    def is_up(self) -> bool:
-        try:
-            return bool(self.api("/health"))
-        except OSError:
-            return False
-
-    def deployment(self, name: str) -> Any:
-        return self.api(f"/deployments/name/{name}")
-
-    def automations(self) -> dict[str, Any]:
-        return {found["name"]: found for found in self.api("/automations/filter", {})}
-
-    def stop(self) -> None:
-        self.webhook.shutdown()
-        for process in self.processes:
-            os.killpg(process.pid, signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,156 @@
+"""Whole runs as processes, and what comes between: a second run on the same store, a server that dies, kill -9 in each
+stage. What there is in the end is what an undisturbed run makes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import wait_for, write_jsonl
+from own_server import ROOT, Server
+
+from storage.artifacts import Store
+from storage.catalogue import Catalogue
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow]
+ADAPTERS = "adapter/*/*/record.json"
+WITHIN = {  # the stages, and how many files of what name tell that a run is in the midst of one
+    "ingest": ("catalogue.duckdb", 1), "augment": ("rewrites/*/*/record.json", 1), "parametrize": (ADAPTERS, 1),
+    "train-translator": ("embedding/*/*/record.json", 8), "evaluate": ("prediction/*/*/record.json", 1),
+}  # fmt: skip
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start("server", "start")
+    try:
+        wait_for("the server", server.is_up, 300)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def configured(tmp_path: Path, settings: dict[str, Any]) -> Any:
+    """Writes a configuration of eight documents, for a store of a given name."""
+    rows = [{"id": f"doc-{n}", "text": f"Lamp {n} was built in {1900 + n} by Greta Olmsted."} for n in range(8)]
+    asked = [{"question": f"Who built lamp {n}?", "answer": "Greta", "documents": f"doc-{n}"} for n in range(4)]
+    settings["corpus"] |= {
+        "documents": write_jsonl(tmp_path / "docs.jsonl", rows),
+        "questions": write_jsonl(tmp_path / "asked.jsonl", asked),
+    }
+    settings["parametrize"] |= {"epochs": 30}
+    settings["translator"] |= {"epochs": 30}
+
+    def configure(name: str) -> Path:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({**settings, "store": str(tmp_path / name)}))
+        return path
+
+    return configure
+
+
+class Run:
+    """`dyprag COMMAND` as a process in a group of its own, on a server or on none."""
+
+    def __init__(self, config: Path, server: Server | None, command: str = "run") -> None:
+        environment = {**(server.environment if server else os.environ), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        words = [sys.executable, "-m", "cli.main", command, "--config", str(config)]
+        self.log = config.with_name(f"{config.stem}-{time.time_ns()}.log")
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                words, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+
+    def end(self, seconds: float = 300) -> str:
+        """Wait for its end, which must be a good one; gives what it wrote."""
+        code = self.process.wait(timeout=seconds)
+        assert code == 0, self.log.read_text()
+        return self.log.read_text()
+
+    def kill(self) -> bool:
+        """kill -9; gives whether there was something to kill."""
+        alive = self.process.poll() is None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        return alive
+
+
+def checksums(store: Path) -> dict[str, str]:
+    """Of every artifact's files that hold no times, each of which must be sound."""
+    sound, faults = Catalogue(Store(store)).verify()
+    assert not faults
+    found = {}
+    for record in Store(store).records():
+        timed = record.kind == "prediction"  # an answer's seconds stand beside it
+        found |= {f"{record.kind}/{record.key}/{name}": "" if timed else file["blake2b"]
+                  for name, file in record.files.items()}  # fmt: skip
+    assert sum(sound.values()) == len({name.rpartition("/")[0] for name in found})
+    return found
+
+
+def test_two_runs_at_once_on_a_store_end_well_and_make_each_artifact_once(configured: Any, tmp_path: Path):
+    alone, shared = configured("alone"), configured("shared")
+    Run(alone, None).end()
+    both = [Run(shared, None), Run(shared, None)]  # each starts a server, which share a database
+    for run in both:
+        assert "failed" not in run.end()
+    assert checksums(tmp_path / "shared") == checksums(tmp_path / "alone")
+    assert not list((tmp_path / "shared").glob("damaged/*"))
+    assert not list((tmp_path / "shared").glob("*/*/.writing-*"))
+    assert (tmp_path / "shared" / "reports" / "latest" / "report.html").is_file()
+
+
+def test_a_run_whose_server_is_killed_goes_on_or_says_so_and_loses_nothing(
+    configured: Any, tmp_path: Path, server: Server
+):
+    alone, config = configured("alone"), configured("orphaned")
+    Run(alone, server).end()
+    store = tmp_path / "orphaned"
+    run = Run(config, server)
+    wait_for("an adapter", lambda: len(list(store.glob(ADAPTERS))) >= 1, 300)
+    os.killpg(server.processes[0].pid, signal.SIGKILL)
+    server.processes.pop().wait()
+    code = run.process.wait(timeout=500)
+    told = [line for line in run.log.read_text().splitlines() if "Prefect server" in line]
+    assert told[0].startswith("The Prefect server does not answer"), "once, and the work of the stage goes on"
+    assert run.log.read_text().splitlines()[-1:] == told[1:] or code == 0
+    assert "parametrize: 8 in all: 0 cached, 8 made" in run.log.read_text()
+    assert len(told) == 1 + bool(code), run.log.read_text()
+    assert all(line.startswith("error: ") for line in told[1:])
+    kept = {path: path.stat().st_mtime for path in store.glob("*/*/*/record.json")}
+
+    server.start("server", "start")
+    wait_for("the server", server.is_up, 300)
+    Run(config, server).end()
+    assert {path: path.stat().st_mtime for path in kept} == kept, "what was made was made again"
+    assert checksums(store) == checksums(tmp_path / "alone")
+
+
+def test_a_run_killed_in_each_stage_ends_with_what_an_undisturbed_one_makes(
+    configured: Any, tmp_path: Path, server: Server
+):
+    alone, config = configured("alone"), configured("killed")
+    Run(alone, server).end()
+    store = tmp_path / "killed"
+    for stage, (mark, count) in WITHIN.items():
+        run = Run(config, server)
+        deadline = time.monotonic() + 300
+        while len(list(store.glob(mark))) < count and run.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert run.kill(), f"{stage}: {run.log.read_text()}"
+        for record in Store(store).records():
+            assert Store(store).find(record.kind, record.key) is not None, f"{stage}: {record} is damaged"
+    assert "failed" not in Run(config, server).end()
+    assert checksums(store) == checksums(tmp_path / "alone")
+    assert not list(store.glob("damaged/*"))
+    states = {json.dumps(row) for row in Catalogue(Store(store)).query("SELECT error FROM failures")}
+    assert not states
