@@ -127,7 +127,9 @@ class Store:
                 folder.mkdir()
                 measures = fill(folder) or {}
                 files = {}
+                mode = folder.stat().st_mode & 0o666  # safetensors' files would be their writer's alone
                 for path in sorted(folder.iterdir()):
+                    path.chmod(mode)
                     flush(path)
                     files[path.name] = {"bytes": path.stat().st_size, "blake2b": file_checksum(path)}
                 finished = Record(**{

@@ -43,6 +43,16 @@ def test_what_was_written_is_found_with_its_size_and_checksum(store: Store):
     assert (store.open("rewrites", record.key) / "data.txt").read_text() == "hello"
 
 
+def test_files_can_be_read_by_whom_the_folder_can(store: Store):
+    def fill(folder: Path) -> None:
+        _write(folder, "hello")
+        (folder / "data.txt").chmod(0o600)  # as safetensors leaves its files
+
+    record = store.write(Record("rewrites", "cd" * 16, [], {}), fill)
+    folder = store.open("rewrites", record.key)
+    assert (folder / "data.txt").stat().st_mode & 0o666 == folder.stat().st_mode & 0o666
+
+
 def test_a_writer_that_fails_leaves_nothing(store: Store):
     def fail(folder: Path) -> None:
         (folder / "half").write_text("half")
