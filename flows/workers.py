@@ -59,6 +59,10 @@ class Workers:
             return task.submit(**parameters)
         if self._cluster is None:
             self._cluster = self._open.enter_context(cluster(self._config))
+            if self._config.run.runner == "ray":
+                from prefect_ray.context import remote_options
+
+                self._open.enter_context(remote_options(**ray_options(self._config)))
         return self._cluster.submit(task, parameters)
 
 
@@ -89,3 +93,14 @@ def cluster(config: PipelineConfig) -> TaskRunner[Any]:
             "setting 'run.runner'", f"the package prefect-{runner} is not installed",
             f"Run: pip install 'dyprag[{runner}]', or choose threads or processes.",
         ) from error  # fmt: skip
+
+
+def ray_options(config: PipelineConfig) -> dict[str, Any]:
+    """What a task asks a Ray cluster for: its share of a GPU where there are any, since Ray shows none to a task that
+    asks for none (one each, or with more workers than GPUs a fraction); and to be begun again but once where its worker
+    dies, as those that die over a document are found by halving."""
+    import ray
+
+    gpus = ray.cluster_resources().get("GPU", 0) if config.model.device in ("auto", "cuda") else 0
+    share = {"num_gpus": min(1, gpus / (config.run.workers or gpus))} if gpus else {}
+    return {"max_retries": 1, **share}

@@ -166,3 +166,21 @@ def test_a_cluster_makes_the_same_adapters_as_threads(tmp_path: Path, settings: 
     summary = run(settings, tmp_path / runner, runner=runner, documents_per_task=2)
     assert (summary["done"], summary["failed"]) == (4, 0)
     assert adapters(tmp_path / runner) == adapters(tmp_path / "threads") != {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("device", "count", "share"), [("auto", 4, 0.5), ("cuda", None, 1), ("cpu", 4, None)])
+def test_a_task_asks_ray_for_its_share_of_a_gpu(device: str, count: int | None, share: float | None):
+    ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    from flows.workers import ray_options
+
+    ray.init(num_cpus=1, num_gpus=2, include_dashboard=False)  # what Ray counts; no GPU need be there
+    try:
+        config = PipelineConfig.model_validate(
+            {"model": {"device": device}, "run": {"runner": "ray", "workers": count}}
+        )
+        assert ray_options(config).get("num_gpus") == share
+        see = ray.remote(**ray_options(config))(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+        assert (ray.get(see.remote()) in ("0", "1")) == bool(share)
+    finally:
+        ray.shutdown()
