@@ -264,6 +264,7 @@ def test_one_document_is_shown_with_its_products_marks_and_what_was_dropped(
     assert none.exit_code == 1
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_result_is_the_same_and_no_answer_is_paid_twice(
     tmp_path: Path, server: LLMServer, api: dict[str, Any]
 ):
