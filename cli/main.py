@@ -164,6 +164,8 @@ def ask(
         if not document:
             found = [answer(question, method or "prag-combine", settings)]
         else:
+            with _imports():
+                import dyprag.assistant  # noqa: F401
             found = answer_from(question, document, None if compare_ else method or "dyprag-combine", settings)
         if json_:
             print(json.dumps(found if compare_ else found[0], ensure_ascii=False))

@@ -68,7 +68,10 @@ def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
     taken = (run.plan.corpus.alignment or frozenset()) if given else documents.keys() - run.plan.held_out
     pairs = []
     for job in adapter_jobs(run)[0]:
-        if job.document_id in taken and job.upstream and run.store.find("adapter", job.key):
+        if job.document_id not in taken or not job.upstream or not run.store.find("adapter", job.key):
+            continue
+        products = run.plan.product_keys(documents[job.document_id])  # an adapter can be there without them
+        if all(run.store.find(kind, product) for kind, product in products.items()):
             embedding = run.plan.embedding_key(documents[job.document_id])
             pairs.append((job, Job(job.document_id, job.document_key, embedding)))
     return pairs
