@@ -27,11 +27,11 @@ from typing import Any
 
 import psutil
 import yaml
-from augmentation import endpoint  # the script beside this one
+from augmentation import endpoint, stats  # the script beside this one
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests")]
-EARLY, KILLS, KILLED_DOCUMENTS = 0.2, 20, 200
+EARLY, KILLS, KILLED_DOCUMENTS, CONCURRENCY = 0.2, 20, 200, 32
 Figure = dict[str, Any]
 
 
@@ -130,8 +130,9 @@ def kills(folder: Path, url: str) -> list[Figure]:
     calm, harried = (configuration(folder, name, url, KILLED_DOCUMENTS) for name in ("calm", "harried"))
     for stage in ("ingest", "augment", "parametrize"):
         command(stage, calm)
+    asked = stats(url)["total"]
     command("ingest", harried)
-    draw, hits = random.Random(0), 0
+    draw, hits, written = random.Random(0), 0, {}
     for stage in ("augment", "parametrize"):
         for _ in range(KILLS // 2):
             process = start(stage, harried)
@@ -142,10 +143,23 @@ def kills(folder: Path, url: str) -> list[Figure]:
             hits += process.poll() is None
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            written = times(folder / "harried") | written
         command(stage, harried)
+    now = times(folder / "harried")
     same = files(folder / "calm") == files(folder / "harried")
-    return [figure("kill -9 that hit a working process", hits, "", KILLS, lambda v: v == KILLS),
-            figure("artifacts equal to an undisturbed run's", int(same), "", 1, bool)]  # fmt: skip
+    again, twice = sum(now[path] != at for path, at in written.items()), stats(url)["total"] - 2 * asked
+    in_flight = KILLS // 2 * CONCURRENCY
+    return [
+        figure("kill -9 that hit a working process", hits, "", KILLS, lambda v: v == KILLS),
+        figure("artifacts equal to an undisturbed run's", int(same), "", 1, bool),
+        figure("finished artifacts written again", again, "", 0, lambda v: v == 0),
+        figure(f"requests sent twice, of {asked}", twice, "", in_flight, lambda v: 0 <= v <= in_flight),
+    ]
+
+
+def times(store: Path) -> dict[Path, int]:
+    """When each artifact was written, in nanoseconds."""
+    return {path: path.stat().st_mtime_ns for path in store.glob("*/*/[!.]*/record.json")}
 
 
 def files(store: Path) -> dict[str, str]:
@@ -185,7 +199,8 @@ def configuration(folder: Path, store: str, url: str, documents: int) -> Path:
         "store": str(folder / store), "model": {"name": str(model), "dtype": "float32", "device": "cpu"},
         "corpus": {"documents": corpus(folder, documents)},
         "augment": {"backend": "api", "qa_pairs": 2, "least_pairs": 1, "rewrites": 1, "verify": False,
-                    "api": {"model": "m", "base_url": url, "concurrency": 32, "requests_per_minute": 1_000_000}},
+                    "api": {"model": "m", "base_url": url, "concurrency": CONCURRENCY,
+                            "requests_per_minute": 1_000_000}},
         "parametrize": {"epochs": 1},
     }))  # fmt: skip
     return path
@@ -252,7 +267,9 @@ def prefect_server(folder: Path) -> Iterator[None]:
     if os.environ.get("PREFECT_API_URL"):
         yield
         return
-    port = "4599"
+    from own_server import free_port
+
+    port = str(free_port())
     os.environ |= {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_API_PORT": port, "DO_NOT_TRACK": "1",
                    "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}  # fmt: skip
     url = f"http://127.0.0.1:{port}/api"

@@ -109,6 +109,7 @@ def test_two_runs_at_once_on_a_store_end_well_and_make_each_artifact_once(config
     assert (tmp_path / "shared" / "reports" / "latest" / "report.html").is_file()
 
 
+@pytest.mark.timeout(1200)  # Prefect asks a server that is gone again and again, for minutes
 def test_a_run_whose_server_is_killed_goes_on_or_says_so_and_loses_nothing(
     configured: Any, tmp_path: Path, server: Server
 ):
