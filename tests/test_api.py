@@ -271,7 +271,7 @@ def test_the_key_is_written_nowhere(made: Made, store: Store, messages: list[str
     assert not any(KEY in message for message in messages)
 
 
-def test_an_endpoint_that_is_down_is_waited_for(server: LLMServer, made: Made):
+def test_an_endpoint_that_is_down_is_waited_for_and_told_of_once(server: LLMServer, made: Made, messages: list[str]):
     augmenter = made(retries=1)
     server.stop_listening()
     try:
@@ -283,6 +283,7 @@ def test_an_endpoint_that_is_down_is_waited_for(server: LLMServer, made: Made):
     for product in written:
         assert product.result(timeout=30).accepted
     assert len(server.requests) == 6
+    assert sum(message.startswith("The endpoint does not answer.") for message in messages) == 1
 
 
 def test_an_endpoint_that_stays_down_stops_everything(server: LLMServer, made: Made):

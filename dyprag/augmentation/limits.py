@@ -1,6 +1,7 @@
 """What keeps requests within bounds: rates, a budget, and a breaker for an endpoint that is down."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from dyprag.augmentation.products import Response
 from dyprag.config import ApiSettings, Price
 from dyprag.errors import Stopped
 
+logger = logging.getLogger("dyprag.augmentation")
 BURST = 1.0  # seconds whose share of a limit may be used at once
 FAULTS_TO_OPEN = 5  # in a row, of any requests
 
@@ -155,6 +157,10 @@ class Breaker:
         if self._faults >= FAULTS_TO_OPEN and len(self._faulted) > 1 and not self.open:
             self._down_since = time.monotonic()
             self.open = True
+            logger.warning(
+                "The endpoint does not answer. It is asked again, one request at a time, for up to %.0f s.",
+                self._give_up_after,
+            )
 
 
 def cost(price: Price | None, tokens_in: int, tokens_out: int) -> float | None:
