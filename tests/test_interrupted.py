@@ -62,7 +62,8 @@ class Run:
     """`dyprag COMMAND` as a process in a group of its own, on a server or on none."""
 
     def __init__(self, config: Path, server: Server | None, command: str = "run") -> None:
-        environment = {**(server.environment if server else os.environ), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        home = {**os.environ, "PREFECT_HOME": str(config.with_name(f"prefect-{config.stem}"))}
+        environment = {**(server.environment if server else home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         words = [sys.executable, "-m", "cli.main", command, "--config", str(config)]
         self.log = config.with_name(f"{config.stem}-{time.time_ns()}.log")
         with self.log.open("wb") as output:
@@ -100,7 +101,7 @@ def checksums(store: Path) -> dict[str, str]:
 def test_two_runs_at_once_on_a_store_end_well_and_make_each_artifact_once(configured: Any, tmp_path: Path):
     alone, shared = configured("alone"), configured("shared")
     Run(alone, None).end()
-    both = [Run(shared, None), Run(shared, None)]  # each starts a server, which share a database
+    both = [Run(shared, None), Run(shared, None)]  # each starts a server; both make one new database
     for run in both:
         assert "failed" not in run.end()
     assert checksums(tmp_path / "shared") == checksums(tmp_path / "alone")
