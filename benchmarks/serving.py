@@ -28,7 +28,7 @@ import psutil
 
 from dyprag.recall.invented import invented_lessons
 
-CLIENTS, DOCUMENTS, EACH = 16, int(os.environ.get("DD", 100)), int(os.environ.get("EE", 96))
+CLIENTS, DOCUMENTS, EACH = 16, 100, 96
 METHODS = ("vanilla", "rag", "dyprag", "dyprag-combine")
 
 
