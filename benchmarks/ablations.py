@@ -40,6 +40,7 @@ COMMON: dict[str, Any] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "attentive": {},
     "hypernetwork": {"kind": "hypernetwork", "width": 32, "learning_rate": 1e-3},
+    "slots anywhere": {"spread": False},
     "no pointing": {"copy_tokens": False},
     "a fifth of the documents": {"closed": 80, "open": 80},
     "rank 2": {"rank": 2, "alpha": 2.0},

@@ -20,7 +20,7 @@ from dyprag.generation import alike, pad
 from dyprag.lora import Adapters
 from dyprag.models import PROJECTIONS, BaseModel, neutralise
 
-MOST_TOGETHER = 16  # passages read at once
+MOST_TOGETHER = {"cpu": 16}  # passages read at once
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_passages(base: BaseModel, passages: Sequence[str], sources: Sequence[in
     if not all(tokens):
         raise DocumentError("a passage", "it has no text", "Give it text, or leave it out.")
     readings: dict[int, Reading] = {}
-    for batch in alike([len(row) for row in tokens], MOST_TOGETHER):
+    for batch in alike([len(row) for row in tokens], MOST_TOGETHER.get(base.device.type, 64)):
         ids, _ = pad([tokens[index] for index in batch], base, side="right")
         with base.lock:
             made = base.model.get_decoder()(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
@@ -61,7 +61,8 @@ def read_passages(base: BaseModel, passages: Sequence[str], sources: Sequence[in
 class AttentiveShape:
     """All sizes that fix the parameters: `layers` of the base model, of which those from `first` on are adapted;
     `sources` the layers whose inputs are read; `width` of a slot, `heads` of its attention, `blocks` of it;
-    `copy_tokens` whether a slot also mixes in the states and unembeddings of the tokens that it points at."""
+    `copy_tokens` whether a slot also mixes in the states and unembeddings of the tokens that it points at; `spread`
+    whether a source's slots begin spread over the document, each with a stretch of its own."""
 
     hidden: int
     layers: int
@@ -74,6 +75,7 @@ class AttentiveShape:
     blocks: int
     copy_tokens: bool
     features: dict[str, tuple[int, int]]
+    spread: bool = False
 
     @property
     def slots(self) -> int:
@@ -138,6 +140,8 @@ class AttentiveTranslator(nn.Module):
             # keys of gate, up, down, then values of gate, up, down
             self.heads = nn.Parameter(torch.randn(6, hidden, width) * width**-0.5)
             self.gains = nn.Parameter(torch.full((3, shape.layers - shape.first, shape.rank), 0.1))
+            if shape.spread:
+                self.near = nn.Parameter(torch.ones(sources, slots // sources))
         nn.init.constant_(self.gates.bias, 0.5)
         adapted = shape.layers - shape.first
         self.states_mean: Tensor
@@ -238,10 +242,16 @@ class AttentiveTranslator(nn.Module):
         values = torch.einsum("dsth,swh->dstw", plain * scale, self.value_maps) + identity[:, None]
         wide = torch.where(mask, 0.0, -torch.inf)[:, None, None, None]  # [docs, 1, 1, 1, tokens]
         x = self.latents.view(sources, -1, shape.width).expand(docs, -1, -1, -1)
+        apart = None
+        if shape.spread:
+            apart = _apart(mask, shape.slots // sources)[:, None]
+            x = x + (wide[:, :, 0] - apart).softmax(-1) @ values
         for block in self.blocks:
             x = block(x, keys, values, wide)
         z = self.norm(x)
         points = (self.point(z) @ keys.mT) * shape.width**-0.5 + wide[:, :, 0]
+        if apart is not None:
+            points = points - self.near[..., None] * apart
         return z.flatten(1, 2), points.softmax(-1).flatten(1, 2), plain
 
     def _unembedding(self, ids: Tensor) -> Tensor:
@@ -296,6 +306,17 @@ def _side_by_side(readings: Sequence[Reading], base: BaseModel) -> tuple[Tensor,
         mask[row, 1:length] = True  # the first token is an attention sink and carries no meaning of its own
         mask[row, 0] = length == 1
     return states, ids, mask
+
+
+def _apart(mask: Tensor, count: int) -> Tensor:
+    """How far each token is from the middle of each of `count` even stretches of its document, in stretches, [docs,
+    count, tokens]. mask: [docs, tokens], which tokens are real."""
+    longest = mask.shape[1]
+    last = (mask * torch.arange(longest, device=mask.device)).amax(1)
+    stretch = (last / count).clamp(min=1e-6)[:, None]
+    middles = 1 + stretch * (torch.arange(count, device=mask.device) + 0.5)
+    tokens = torch.arange(longest, device=mask.device) + 0.5
+    return (tokens - middles[..., None]).abs() / stretch[..., None].clamp(min=1)
 
 
 def _following(x: Tensor) -> Tensor:

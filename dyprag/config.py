@@ -352,6 +352,9 @@ class LearnSettings(Section):
     heads: int = Field(default=8, ge=1, description="attentive: heads of its attention.")
     blocks: int = Field(default=2, ge=1, description="attentive: blocks of attention.")
     copy_tokens: bool = Field(default=True, description="attentive: slots also point at tokens and copy them.")
+    spread: bool = Field(
+        default=True, description="attentive: slots begin spread over the document, each with a stretch of its own."
+    )
     normalize: bool = Field(default=True, description="hypernetwork: layer norm on the document's embedding.")
     init_std: float = Field(default=1e-3, gt=0, description="hypernetwork: of the initial up-projection.")
     residual: bool = Field(default=True, description="hypernetwork: predict the difference from one initial adapter.")
@@ -361,10 +364,15 @@ class LearnSettings(Section):
     real: int | None = Field(
         default=None, ge=0, description="Real passages with questions made by rules, from `data`. Empty: all there are."
     )
+    blanks: int = Field(default=1, ge=0, description="Sentences with a blank among a real passage's questions.")
+    gaps: int = Field(default=0, ge=0, description="Further sentences with a gap, as augmentation asks them.")
     data: str | None = Field(default=None, description="The data sets' folder. Empty: invented documents only.")
     steps: int = Field(default=1500, ge=1, description="Optimizer steps.")
     documents: int = Field(default=8, ge=1, description="Documents in a step.")
     questions: int = Field(default=4, ge=1, description="At most so many questions about each of them.")
+    row_tokens: int = Field(
+        default=115, ge=1, description="Tokens of a document's questions in a step, unless the first has more."
+    )
     learning_rate: float = Field(default=2e-3, gt=0, description="AdamW's learning rate after the warm-up.")
     warmup: int = Field(default=50, ge=0, description="Steps in which it rises.")
     decay: float = Field(default=0.3, ge=0, le=1, description="Share of the steps, at the end, in which it falls to 0.")

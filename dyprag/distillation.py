@@ -8,10 +8,11 @@ All questions of a document stand in one row, behind the part of the prompt that
 
 import logging
 import math
+import os
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from dyprag.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
 from dyprag.config import LearnSettings
-from dyprag.documents import QAPair, content_key
+from dyprag.documents import content_key
 from dyprag.errors import DypragError
 from dyprag.forward import token_losses
 from dyprag.injection import inject
@@ -34,7 +35,7 @@ from dyprag.translation import Translating
 logger = logging.getLogger("dyprag.distillation")
 CALIBRATED = 24  # documents, and questions, that a fresh translator is calibrated on
 MOST_READ = 30_000  # readings kept in memory
-MOST_ROW = 115  # tokens of a document's questions in a step, unless its first one is longer
+MOST_HELPERS = 8  # processes that make steps for an accelerator
 
 
 def calibration_prompts(base: BaseModel, lessons: Sequence[Lesson]) -> list[list[int]]:
@@ -49,48 +50,59 @@ def calibration_prompts(base: BaseModel, lessons: Sequence[Lesson]) -> list[list
 class Tree:
     """Rows of samples, those of a row behind their common beginning.
 
-    ids, positions: [rows, tokens]; mask: [rows, 1, tokens, tokens], added to attention scores; places: [answer tokens],
-    flat positions of what predicts them; targets: [answer tokens]; samples: [answer tokens], the number of each one's
-    sample, counted over all rows.
+    ids, positions: [rows, tokens]; parts: [rows, tokens], 0 for the common beginning, then the row's samples from 1,
+    -1 for padding; places: [answer tokens], flat positions of what predicts them; targets: [answer tokens]; samples:
+    [answer tokens], the number of each one's sample, counted over all rows.
     """
 
     ids: Tensor
     positions: Tensor
-    mask: Tensor
+    parts: Tensor
     places: Tensor
     targets: Tensor
     samples: Tensor
 
+    def to(self, device: torch.device) -> "Tree":
+        """The same on a device."""
+        return Tree(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """What is added to attention scores, [rows, 1, tokens, tokens]: each part sees itself and the beginning."""
+        causal = torch.ones(self.ids.shape[1], self.ids.shape[1], dtype=torch.bool, device=self.ids.device).tril()
+        seen = causal & ((self.parts[:, :, None] == self.parts[:, None, :]) | (self.parts[:, None, :] == 0))
+        return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)[:, None]
+
 
 def grow(base: BaseModel, rows: Sequence[Sequence[Sample]]) -> Tree:
     """Put each row's samples behind what all of them begin with; each sees that and itself."""
+    return _grown(rows, base.tokenizer.pad_token_id).to(base.device)
+
+
+def _grown(rows: Sequence[Sequence[Sample]], pad_id: int) -> Tree:
     shared = [_shared(row) for row in rows]
     longest = max(k + sum(len(sample.ids) - k for sample in row) for k, row in zip(shared, rows, strict=True))
-    ids = torch.full((len(rows), longest), base.tokenizer.pad_token_id, dtype=torch.long)
-    positions = torch.zeros_like(ids)
-    part = torch.full_like(ids, -1)  # 0: the common beginning, then the row's samples; -1: padding
+    ids: list[list[int]] = []
+    positions: list[list[int]] = []
+    parts: list[list[int]] = []
     places: list[int] = []
     targets: list[int] = []
     numbers: list[int] = []
-    for index, (row, at) in enumerate(zip(rows, shared, strict=True)):
-        begin = at
-        ids[index, :at], positions[index, :at], part[index, :at] = torch.tensor(row[0].ids[:at]), torch.arange(at), 0
+    for index, (row, begin) in enumerate(zip(rows, shared, strict=True)):
+        own, at, part = row[0].ids[:begin], list(range(begin)), [0] * begin
         for count, sample in enumerate(row, start=1):
-            here = slice(at, at + len(sample.ids) - begin)
-            ids[index, here] = torch.tensor(sample.ids[begin:])
-            positions[index, here] = torch.arange(begin, len(sample.ids))
-            part[index, here] = count
-            first = index * longest + at + sample.prompt_length - begin - 1
+            first = index * longest + len(own) + sample.prompt_length - begin - 1
             answer = sample.ids[sample.prompt_length :]
             places += range(first, first + len(answer))
             targets += answer
             numbers += [numbers[-1] + 1 if numbers else 0] * len(answer)
-            at = here.stop
-    causal = torch.ones(longest, longest, dtype=torch.bool).tril()
-    seen = causal & ((part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0))
-    mask = torch.where(seen, 0.0, torch.finfo(base.dtype).min).to(base.dtype)[:, None]
-    flat = (torch.tensor(x, dtype=torch.long) for x in (places, targets, numbers))
-    return Tree(*(t.to(base.device) for t in (ids, positions, mask, *flat)))
+            own = own + sample.ids[begin:]
+            at += range(begin, len(sample.ids))
+            part += [count] * (len(sample.ids) - begin)
+        left = longest - len(own)
+        ids.append(own + [pad_id] * left)
+        positions.append(at + [0] * left)
+        parts.append(part + [-1] * left)
+    return Tree(*(torch.tensor(x, dtype=torch.long) for x in (ids, positions, parts, places, targets, numbers)))
 
 
 def _shared(row: Sequence[Sample]) -> int:
@@ -104,7 +116,10 @@ def answer_states(base: BaseModel, tree: Tree, adapters: Adapters | None, first_
     """Last hidden states where answer tokens are predicted, [answer tokens, hidden]."""
     with inject(base, adapters, first_layer):
         states = base.model.get_decoder()(
-            input_ids=tree.ids, position_ids=tree.positions, attention_mask=tree.mask, use_cache=False
+            input_ids=tree.ids,
+            position_ids=tree.positions,
+            attention_mask=tree.mask(base.dtype),
+            use_cache=False,
         ).last_hidden_state
     return states.flatten(0, 1).index_select(0, tree.places)
 
@@ -196,15 +211,15 @@ def learn(
         curve = [Learned(**losses) for losses in found[0]["curve"]]
         logger.info("The training goes on from step %d.", len(curve))
     reader = cast(Translating, translator)
-    library = _Library(base, reader, lessons)
+    library = Library(base, reader, lessons)
+    steps = _prepared(base, Steps(base.tokenizer, lessons, settings), len(curve))
     saved = time.monotonic()
     translator.train()
-    while len(curve) < settings.steps:
-        step = len(curve) + 1
+    for step, prepared in enumerate(steps, start=len(curve) + 1):
         for group in optimizer.param_groups:
             group["lr"] = rate(settings, step)
         with base.lock:
-            losses, total = lesson_loss(base, reader, lessons, draws(lessons, settings, step), settings, library)
+            losses, total = lesson_loss(base, reader, prepared, settings, library)
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(translator.parameters(), settings.clip)
@@ -226,56 +241,124 @@ def learn(
     return curve
 
 
-class _Library:
-    """Readings and samples of lessons, each made once; at most so many readings are kept."""
+@dataclass(frozen=True)
+class Step:
+    """The rows of a step as tensors: of which lessons they are, their questions, which answer tokens belong to
+    questions about other lessons, those questions alone, and, for the teacher, the own ones behind the passage."""
+
+    lessons: list[int]
+    tree: Tree
+    foreign: Tensor
+    strangers: Tree | None
+    shown: Tree | None
+
+    def to(self, device: torch.device) -> "Step":
+        """The same on a device."""
+        strangers, shown = (tree and tree.to(device) for tree in (self.strangers, self.shown))
+        return Step(self.lessons, self.tree.to(device), self.foreign.to(device), strangers, shown)
+
+
+class Steps(torch.utils.data.Dataset[Step]):
+    """The steps of a training, by their number from 0; each sample is tokenized once."""
+
+    def __init__(self, tokenizer: Any, lessons: Sequence[Lesson], settings: LearnSettings) -> None:
+        self.tokenizer, self.lessons, self.settings = tokenizer, lessons, settings
+        self.samples: dict[tuple[int, int], Sample] = {}
+
+    def __getitem__(self, number: int) -> Step:
+        rows = draws(self.lessons, self.settings, number + 1)
+        own = [self._that_fit([self._sample(row.lesson, i) for i in row.pairs]) for row in rows]
+        other = [[self._sample(*row.other)] if row.other else [] for row in rows]
+        pad = self.tokenizer.pad_token_id
+        tree = _grown([mine + theirs for mine, theirs in zip(own, other, strict=True)], pad)
+        flags = [flag for mine, theirs in zip(own, other, strict=True)
+                 for flag in [False] * len(mine) + [True] * len(theirs)]  # fmt: skip
+        shown = None
+        if self.settings.lambda_teacher:
+            shown = _grown([[self._shown(row.lesson, i) for i in row.pairs[: len(mine)]]
+                            for row, mine in zip(rows, own, strict=True)], pad)  # fmt: skip
+        strangers = _grown([theirs for theirs in other if theirs], pad) if any(other) else None
+        return Step([row.lesson for row in rows], tree, torch.tensor(flags)[tree.samples], strangers, shown)
+
+    def _sample(self, lesson: int, pair: int) -> Sample:
+        if (lesson, pair) not in self.samples:
+            asked = self.lessons[lesson].pairs[pair]
+            self.samples[lesson, pair] = Sample(*training_sample(self.tokenizer, asked.question, asked.answer))
+        return self.samples[lesson, pair]
+
+    def _shown(self, lesson: int, pair: int) -> Sample:
+        asked, passage = self.lessons[lesson].pairs[pair], self.lessons[lesson].document.passage
+        return Sample(*training_sample(self.tokenizer, asked.question, asked.answer, passage))
+
+    def _that_fit(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The first of a row's samples, and those after it until the row gets long: all rows wait for the longest."""
+        count = 1
+        while count < len(samples):
+            row = samples[: count + 1]
+            shared = _shared(row)
+            if shared + sum(len(sample.ids) - shared for sample in row) > self.settings.row_tokens:
+                break
+            count += 1
+        return list(samples[:count])
+
+
+def _prepared(base: BaseModel, steps: Steps, first: int) -> Iterator[Step]:
+    """The steps from a number on. An accelerator would wait for them: there other processes make them ahead."""
+    left = range(first, steps.settings.steps)
+    if base.device.type == "cpu":
+        return (steps[number] for number in left)
+    helpers = min(MOST_HELPERS, (os.cpu_count() or 1) - 1, len(left))
+    loader = torch.utils.data.DataLoader(
+        steps, batch_size=None, sampler=left, num_workers=helpers, prefetch_factor=4 if helpers else None
+    )
+    return (step.to(base.device) for step in loader)
+
+
+class Library:
+    """What a translator reads of lessons, each made once, as many kept as there is room for."""
 
     def __init__(self, base: BaseModel, translator: Translating, lessons: Sequence[Lesson]) -> None:
         self.base, self.translator, self.lessons = base, translator, lessons
         self.read: dict[int, Any] = {}
+        self.most = MOST_READ
+        self.together = 1  # in other company it would be padded, and differ in its last bits after a resumption
+        if base.device.type != "cpu":  # nothing is the same to the last bit there
+            self.together = len(lessons)
 
     def readings(self, wanted: Sequence[int]) -> list[Any]:
-        for index in dict.fromkeys(wanted):
-            if index in self.read:
-                continue
-            if len(self.read) > MOST_READ:
-                self.read.clear()
-            # each by itself: in other company it would be padded, and differ in its last bits after a resumption
-            (self.read[index],) = self.translator.read(self.base, [self.lessons[index].document.passage])
-        return [self.read[index] for index in wanted]
-
-    def sample(self, pair: QAPair, passage: str | None = None) -> Sample:
-        return Sample(*training_sample(self.base.tokenizer, pair.question, pair.answer, passage))
+        """Those of some lessons, by their numbers."""
+        missing = [index for index in dict.fromkeys(wanted) if index not in self.read]
+        made: dict[int, Any] = {}
+        for at in range(0, len(missing), self.together):
+            part = missing[at : at + self.together]
+            passages = [self.lessons[index].document.passage for index in part]
+            made |= zip(part, self.translator.read(self.base, passages), strict=True)
+        found = [made[index] if index in made else self.read[index] for index in wanted]
+        for index, reading in made.items():
+            if len(self.read) < self.most:
+                self.read[index] = reading
+        return found
 
 
 def lesson_loss(
-    base: BaseModel, translator: Translating, lessons: Sequence[Lesson], rows: Sequence[Draw],
-    settings: LearnSettings, library: _Library,
-) -> tuple[Learned, Tensor]:  # fmt: skip
+    base: BaseModel, translator: Translating, step: Step, settings: LearnSettings, library: Library
+) -> tuple[Learned, Tensor]:
     """The losses of one step.
 
     L_pred: mean cross-entropy of the right answers' tokens. Teacher: mean over the same tokens of KL(base model with
     the passage in its prompt ‖ base model with the adapter). Unrelated: mean over the answer tokens of questions about
     other documents of KL(base model ‖ base model with the adapter).
     """
-    own = [_that_fit([library.sample(lessons[row.lesson].pairs[i]) for i in row.pairs]) for row in rows]
-    other = [[library.sample(lessons[row.other[0]].pairs[row.other[1]])] if row.other else [] for row in rows]
-    tree = grow(base, [mine + theirs for mine, theirs in zip(own, other, strict=True)])
-    foreign = torch.tensor(
-        [flag for mine, theirs in zip(own, other, strict=True) for flag in [False] * len(mine) + [True] * len(theirs)],
-        device=base.device,
-    )[tree.samples]
+    tree, foreign = step.tree, step.foreign
     teacher = None
-    if settings.lambda_teacher or foreign.any():
+    if step.shown or step.strangers:
         teacher = torch.zeros(len(tree.targets), base.hidden, device=base.device, dtype=base.dtype)
         with torch.no_grad():
-            if settings.lambda_teacher:
-                passages = [lessons[row.lesson].document.passage for row in rows]
-                shown = [[library.sample(lessons[row.lesson].pairs[i], text) for i in row.pairs[: len(mine)]]
-                         for row, text, mine in zip(rows, passages, own, strict=True)]  # fmt: skip
-                teacher[~foreign] = answer_states(base, grow(base, shown), None)
-            if foreign.any():
-                teacher[foreign] = answer_states(base, grow(base, [theirs for theirs in other if theirs]), None)
-    adapters = translator.translate(library.readings([row.lesson for row in rows]))
+            if step.shown:
+                teacher[~foreign] = answer_states(base, step.shown, None)
+            if step.strangers:
+                teacher[foreign] = answer_states(base, step.strangers, None)
+    adapters = translator.translate(library.readings(step.lessons))
     states = answer_states(base, tree, adapters, translator.first_layer)
     mine, theirs = (~foreign).float(), foreign.float()
     counts = mine.sum(), theirs.sum().clamp(min=1)
@@ -283,21 +366,8 @@ def lesson_loss(
     found = token_losses(base, states, tree.targets, settings.lambda_pred * mine / counts[0], teacher, towards)
     pred, near, away = (found.nll * mine).sum(), (found.kl * mine).sum(), (found.kl * theirs).sum()
     near *= settings.lambda_teacher > 0  # there was none to be near to
-    return Learned(
-        *(x.item() for x in (pred / counts[0], near / counts[0], away / counts[1], found.total))
-    ), found.total
-
-
-def _that_fit(samples: Sequence[Sample]) -> list[Sample]:
-    """The first of a row's samples, and those after it until the row gets long: all rows wait for the longest."""
-    count = 1
-    while count < len(samples):
-        row = samples[: count + 1]
-        shared = _shared(row)
-        if shared + sum(len(sample.ids) - shared for sample in row) > MOST_ROW:
-            break
-        count += 1
-    return list(samples[:count])
+    losses = torch.stack([pred / counts[0], near / counts[0], away / counts[1], found.total.detach()]).tolist()
+    return Learned(*losses), found.total
 
 
 def _name(base: BaseModel, translator: Any, lessons: Sequence[Lesson], settings: LearnSettings) -> str:

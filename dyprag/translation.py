@@ -72,7 +72,7 @@ def fresh_translator(base: BaseModel, settings: LearnSettings, prompts: Sequence
     return AttentiveTranslator.for_model(
         base,
         AttentiveShape(base.hidden, base.layers, settings.first_layer, settings.rank, scale, sources, settings.width,
-                       settings.heads, settings.blocks, settings.copy_tokens, features),
+                       settings.heads, settings.blocks, settings.copy_tokens, features, settings.spread),
         settings.seed, prompts,
     )  # fmt: skip
 

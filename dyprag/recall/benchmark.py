@@ -61,7 +61,7 @@ def training_lessons(settings: LearnSettings) -> list[Lesson]:
     lessons = invented_lessons("closed", settings.closed, settings.seed)
     lessons += invented_lessons("open", settings.open, settings.seed)
     if settings.data:
-        lessons += extracted_lessons(Path(settings.data), settings.seed, settings.real)
+        lessons += extracted_lessons(Path(settings.data), settings.seed, settings.real, settings.blanks, settings.gaps)
     return [lesson for lesson in lessons if lesson.pairs]
 
 

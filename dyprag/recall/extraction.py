@@ -24,7 +24,7 @@ from dyprag.recall.wording import (
     without_parentheses,
 )
 
-MOST_FACTS, MOST_CLOZES = 6, 1  # pairs of each kind for one passage; a cloze is three times as long as a question
+MOST_FACTS = 6  # pairs of one passage that are no cloze
 
 _FOLLOWS = (
     r"(?=\s*(?:[,.;&]|\b(?:and|or|who|whose|from|of|in|best|known|born|active|based|for|at|with|during|under|as|"
@@ -129,12 +129,13 @@ class Subject:
         return any(re.match(r"(?:He|She|His|Her)\b", sentence) for sentence in self.rest)
 
 
-def extracted_pairs(document: Document, draw: random.Random) -> list[tuple[str, QAPair]]:
-    """At most eight pairs about a titled document, each with the name of its rule; every answer is in the text.
+def extracted_pairs(document: Document, draw: random.Random, blanks: int = 1) -> list[tuple[str, QAPair]]:
+    """Pairs about a titled document, each with the name of its rule; every answer is in the text.
 
     Args:
         document: a paragraph whose first sentence says what its title is.
         draw: chooses wordings and blanks.
+        blanks: sentences with a blank at most; such a question is three times as long as another.
     """
     subject = _subject(document)
     pairs: dict[str, tuple[str, QAPair]] = {}
@@ -147,8 +148,8 @@ def extracted_pairs(document: Document, draw: random.Random) -> list[tuple[str, 
             if answer.casefold() not in pair.question.casefold():
                 pairs.setdefault(pair.question, (rule, pair))
     known = {pair.answer for _, pair in pairs.values()}
-    blanks = cloze_pairs(document, subject.name, known, MOST_CLOZES, draw)
-    return [*pairs.values(), *(("cloze", pair) for pair in blanks)]
+    clozes = cloze_pairs(document, subject.name, known, blanks, draw)
+    return [*pairs.values(), *(("cloze", pair) for pair in clozes)]
 
 
 def _subject(document: Document) -> Subject:

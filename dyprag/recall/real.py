@@ -102,8 +102,8 @@ def _gaps(document: Document) -> list[QAPair]:
     return [gap_pair(document.title, found) for found in best.values()]
 
 
-def extracted_lessons(data: Path, seed: int, limit: int | None = None) -> list[Lesson]:
-    """Paragraphs that no test question is about, with at most nine pairs that rules find; in an order by the seed.
+def extracted_lessons(data: Path, seed: int, limit: int | None = None, blanks: int = 1, gaps: int = 0) -> list[Lesson]:
+    """Paragraphs that no test question is about, with pairs that rules find; in an order by the seed.
 
     The paragraphs are those of 2WikiMultihopQA, DPR's file and HotpotQA's distractors. IIRC's are not taken, since all
     are gold.
@@ -112,6 +112,8 @@ def extracted_lessons(data: Path, seed: int, limit: int | None = None) -> list[L
         data: the folder that holds the sets' folders, as `popqa_lessons` takes it.
         seed: of the order, wordings and blanks; a passage's pairs depend on it and on the passage only.
         limit: take at most so many.
+        blanks: sentences with a blank among a passage's pairs, at most.
+        gaps: further ones with a gap, as augmentation asks them, at most.
 
     Raises:
         CorpusError: a file is missing or malformed, also one that only says what to leave out.
@@ -123,9 +125,13 @@ def extracted_lessons(data: Path, seed: int, limit: int | None = None) -> list[L
     for passage in passages:
         if limit is not None and len(lessons) >= limit:
             break
-        found = extracted_pairs(passage, random.Random(f"{seed} {passage.key}"))
+        draw = random.Random(f"{seed} {passage.key}")
+        found = [pair for _, pair in extracted_pairs(passage, draw, blanks)]
+        if gaps:
+            others = _gaps(passage)
+            found += draw.sample(others, min(gaps, len(others)))
         if len(found) >= FEWEST_PAIRS:
-            lessons.append(Lesson(passage, tuple(pair for _, pair in found)))
+            lessons.append(Lesson(passage, tuple(found)))
     return lessons
 
 
