@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,7 +64,7 @@ class Tree:
 
     def to(self, device: torch.device) -> "Tree":
         """The same on a device."""
-        return Tree(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        return Tree(*(getattr(self, each.name).to(device, non_blocking=True) for each in fields(self)))
 
     def mask(self, dtype: torch.dtype) -> Tensor:
         """What is added to attention scores, [rows, 1, tokens, tokens]: each part sees itself and the beginning."""
@@ -138,12 +138,14 @@ def recited(base: BaseModel, tree: Tree, adapters: Adapters | None, first_layer:
 @dataclass(frozen=True)
 class Learned:
     """The losses of one step: of the right answers, towards the teacher with the passage, and towards the base model
-    on questions about other documents; `total` as weighted."""
+    on questions about other documents; `total` as weighted. With how long it took, and on what."""
 
     pred: float
     teacher: float
     unrelated: float
     total: float
+    seconds: float = field(default=0.0, compare=False)
+    device: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,8 @@ def learn(
     reader = cast(Translating, translator)
     library = Library(base, reader, lessons)
     steps = _prepared(base, Steps(base.tokenizer, lessons, settings), len(curve))
-    saved = time.monotonic()
+    device = torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else base.device.type
+    saved = began = time.monotonic()
     translator.train()
     for step, prepared in enumerate(steps, start=len(curve) + 1):
         for group in optimizer.param_groups:
@@ -231,6 +234,8 @@ def learn(
                 "translator", f"its training diverged: at step {step} the loss is {losses.total}",
                 "Lower learn.learning_rate.",
             )  # fmt: skip
+        began, before = time.monotonic(), began
+        losses = replace(losses, seconds=began - before, device=device)
         curve.append(losses)
         if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
             save_checkpoint(checkpoint, name, translator, optimizer, {"curve": [asdict(x) for x in curve]}, {})

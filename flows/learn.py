@@ -55,7 +55,7 @@ def _report(run: Stage, record: Record, jobs: list[RecallJob]) -> None:
     summaries = summarise(row for job in jobs for row in recalled(run.store, job))
     specific = {s.band: round(s.specific.difference, 1) for s in summaries if s.specific}
     run.catalogue.note_measures(run.run_id, {"translator": record.key, "document_specific_recall": specific})
-    card = model_card(run.config, record.measures, record.seconds, summaries)
+    card = model_card(run.config, record.measures, summaries)
     folder = run.store.root / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"translator-{record.key[:8]}.md").write_text(card, encoding="utf-8")

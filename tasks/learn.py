@@ -102,6 +102,7 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     measures = {
         "steps": len(curve), "documents": len(lessons), "loss": sum(x.pred for x in last) / len(last),
         "parameters": sum(parameter.numel() for parameter in translator.parameters()), "dtype": str(base.dtype),
+        "seconds": sum(x.seconds for x in curve), "devices": list(dict.fromkeys(x.device for x in curve)),
     }  # fmt: skip
     record = Record("translator", key, [], settings.material(), seconds=perf_counter() - began, measures=measures)
 

@@ -42,13 +42,8 @@ def _share(values: dict[Any, float], summary: Summary, condition: Any) -> str:
     return f"{values[condition]:.1f}" + (f" ({summary.questions[condition]} questions)" if fewer else "")
 
 
-def model_card(config: PipelineConfig, measures: dict[str, Any], seconds: float, summaries: Sequence[Summary]) -> str:
-    """The card, as Markdown.
-
-    Args:
-        measures: of the translator's record.
-        seconds: its training took.
-    """
+def model_card(config: PipelineConfig, measures: dict[str, Any], summaries: Sequence[Summary]) -> str:
+    """The card, as Markdown. measures: of the translator's record."""
     settings = yaml.safe_dump(config.learn.model_dump(exclude={"data", "output"}), sort_keys=False).strip()
     sources = (
         f"{config.learn.closed:,} invented documents with facts of closed vocabularies, {config.learn.open:,} with "
@@ -77,7 +72,8 @@ one adapter trained on training documents' pairs. PRAG's own adapter: trained on
 are asked, a ceiling.
 
 ## Training
-{measures["documents"]:,} documents: {sources}. {measures["steps"]:,} steps in {seconds / 60:.0f} minutes, in
+{measures["documents"]:,} documents: {sources}. {measures["steps"]:,} steps of {config.learn.documents} in
+{measures["seconds"] / 60:.0f} minutes on {" and ".join(measures["devices"])}, in
 {measures["dtype"].removeprefix("torch.")}; mean loss of an answer's token in the last 100 steps
 {measures["loss"]:.2f}.
 
