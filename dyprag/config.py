@@ -387,11 +387,17 @@ class LearnSettings(Section):
     )
     unrelated: float = Field(default=0.25, ge=0, le=1, description="Share of documents asked such a question too.")
     seed: int = Field(default=0, description="Seed of the initial weights, the documents and their order.")
+    start: str | None = Field(
+        default=None,
+        description="A translator of the same sizes to begin with: a folder that `output` or the store holds, or "
+        "'packaged'. Empty: a fresh one.",
+    )
     output: str | None = Field(
         default=None, description="A folder that takes the translator, in bfloat16, and its model card. Empty: none."
     )
 
-    immaterial: ClassVar[frozenset[str]] = frozenset({"data", "output"})  # the lessons stand for where they are from
+    # the lessons and the first weights stand for where they are from
+    immaterial: ClassVar[frozenset[str]] = frozenset({"data", "start", "output"})
 
 
 class RecallSettings(Section):

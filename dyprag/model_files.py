@@ -129,6 +129,8 @@ def _converted(name: str) -> Path:
         tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     # The weights are plain now; without these marks gone, save_pretrained refuses a GGUF-loaded model.
     model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    # some releases of transformers (5.17) give it another end token than the file names
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     try:

@@ -39,6 +39,33 @@ class Translating(Protocol):
         ...
 
 
+def first_translator(
+    base: BaseModel, settings: LearnSettings, prompts: Sequence[Sequence[int]], start: Path | None = None
+) -> nn.Module:
+    """A translator to be trained: a fresh one, or with the weights in a folder.
+
+    Args:
+        prompts: as `fresh_translator` takes them.
+
+    Raises:
+        ConfigError: sizes that do not fit the base model, or other ones than the folder's translator has.
+        ArtifactError: the folder's translator cannot be read, or is another model's.
+    """
+    made = fresh_translator(base, settings, prompts)
+    if start is None:
+        return made
+    found = load_translator(start, base)
+    wanted, there = (json.loads(json.dumps(asdict(cast(Any, one).shape))) for one in (made, found))
+    other = [f"{name} {there.get(name)}" for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
+    if other:
+        raise ConfigError(
+            "setting 'learn.start'", f"the translator in {start} has other sizes than are set: {', '.join(other)}",
+            "Set learn's sizes to these, or learn.start to another one.",
+        )  # fmt: skip
+    made.load_state_dict(found.state_dict())
+    return made
+
+
 def fresh_translator(base: BaseModel, settings: LearnSettings, prompts: Sequence[Sequence[int]]) -> nn.Module:
     """A translator to be trained, of the kind set.
 

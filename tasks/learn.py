@@ -20,10 +20,12 @@ from dyprag.config import (
     RecallSettings,
 )
 from dyprag.documents import content_key
+from dyprag.model_files import learned_folder
 from dyprag.prompts import PROMPTS_VERSION
 from dyprag.recall.lessons import Lesson
 from storage.artifacts import Record, Store
 from storage.tables import read_rows, write_rows
+from tasks.plan import learned_checksum
 from tasks.work import (
     base_model,
     is_passing,
@@ -82,15 +84,16 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     from torch import nn
 
     from dyprag.distillation import calibration_prompts, learn
-    from dyprag.translation import fresh_translator, save_translator
+    from dyprag.translation import first_translator, save_translator
 
     store, base, settings = Store(config.store), base_model(config), config.learn
     lessons = lessons_of(settings)
+    start = learned_folder(settings.start, config.model.name) if settings.start else None
     tell = training_progress("Learning a translator", "loss")
     began = perf_counter()
 
     def train() -> "tuple[nn.Module, list[Learned]]":
-        made = fresh_translator(base, settings, calibration_prompts(base, lessons))
+        made = first_translator(base, settings, calibration_prompts(base, lessons), start)
         return made, learn(
             base, made, lessons, settings, lambda at, losses: tell(at, settings.steps, losses.total), checkpoint
         )
@@ -177,6 +180,8 @@ def recalled(store: Store, job: RecallJob) -> "list[Recalled]":
 def learned_key(config: PipelineConfig, model: dict[str, object]) -> str:
     """The key of the translator that these settings give."""
     settings = {"learn": config.learn.material(), "version": LEARNING_VERSION, "prompts": PROMPTS_VERSION, **model}
+    if config.learn.start:
+        settings["start"] = learned_checksum("learn.start", config.learn.start, config.model.name)
     return content_key("translator", [lessons_key(lessons_of(config.learn))], settings)
 
 

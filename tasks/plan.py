@@ -287,22 +287,31 @@ def given_checksum(config: PipelineConfig) -> str:
         ConfigError: it cannot be read.
     """
     official, learned = config.translator.official, config.translator.learned
-    try:
-        if official:
+    if official:
+        try:
             return file_checksum(Path(official))
-        if learned:
-            folder = learned_folder(learned, config.model.name)
-            return "".join(file_checksum(folder / f"translator.{kind}") for kind in ("json", "safetensors"))
-        return ""
+        except OSError as error:
+            raise _unreadable(
+                "translator.official", official, error, "a translator of the official code (epoch_N.pt)"
+            ) from error
+    return learned_checksum("translator.learned", learned, config.model.name) if learned else ""
+
+
+def learned_checksum(setting: str, name: str, model: str) -> str:
+    """Of a learned translator that a setting names.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    folder = learned_folder(name, model)
+    try:
+        return "".join(file_checksum(folder / f"translator.{kind}") for kind in ("json", "safetensors"))
     except OSError as error:
-        name, remedy = (
-            ("official", "a translator of the official code (epoch_N.pt)") if official
-            else ("learned", "the folder that learn.output named, or 'packaged'")
-        )  # fmt: skip
-        raise ConfigError(
-            f"setting 'translator.{name}'", f"{official or learned} cannot be read ({error.strerror})",
-            f"Give {remedy}.",
-        ) from error  # fmt: skip
+        raise _unreadable(setting, name, error, "the folder that learn.output named, or 'packaged'") from error
+
+
+def _unreadable(setting: str, given: str, error: OSError, remedy: str) -> ConfigError:
+    return ConfigError(f"setting '{setting}'", f"{given} cannot be read ({error.strerror})", f"Give {remedy}.")
 
 
 def distinct(corpus: Corpus) -> list[Document]:

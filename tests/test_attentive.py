@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from dyprag.attentive import AttentiveTranslator, Reading, read_passages
+from dyprag.attentive import AttentiveTranslator, Reading, _apart, read_passages
 from dyprag.config import LearnSettings
 from dyprag.errors import ArtifactError, ConfigError
 from dyprag.injection import inject
 from dyprag.lora import Adapters, save_peft
 from dyprag.models import PROJECTIONS, BaseModel, load_model
-from dyprag.translation import fresh_translator, load_translator, save_translator
+from dyprag.translation import first_translator, fresh_translator, load_translator, save_translator
 from dyprag.translator import Translator
 
 SMALL = {"first_layer": 1, "sources": 1, "width": 16, "heads": 2, "blocks": 1, "rank": 2, "alpha": 2, "seed": 3}
@@ -329,3 +329,41 @@ def test_a_normalizing_hypernetwork_sees_the_layer_norm_of_the_embedding(base: B
     for name, tensor in plain(norm(vectors)).tensors().items():
         torch.testing.assert_close(ours(vectors).tensors()[name], tensor, atol=1e-5, rtol=1e-5)
     assert distance(ours(vectors), plain(vectors)) > 0.1
+
+
+def test_a_training_may_begin_with_a_translators_weights(base: BaseModel, tmp_path: Path):
+    before = make(base)
+    with torch.no_grad():
+        for parameter in before.parameters():
+            parameter.add_(0.5)
+    save_translator(before, tmp_path)
+    begun = first_translator(base, LearnSettings(**SMALL), prompts(base)[:1], tmp_path)
+    for name, tensor in before.state_dict().items():
+        assert torch.equal(begun.state_dict()[name], tensor)
+    assert all(parameter.requires_grad for parameter in begun.parameters())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"width": 8}, {"rank": 1}, {"alpha": 4}, {"spread": False}, {"kind": "hypernetwork"}]
+)
+def test_a_translator_of_other_sizes_is_nothing_to_begin_with(
+    base: BaseModel, tmp_path: Path, changes: dict[str, object]
+):
+    save_translator(make(base), tmp_path)
+    with pytest.raises(ConfigError, match=r"learn\.start"):
+        first_translator(base, LearnSettings(**{**SMALL, **changes}), prompts(base), tmp_path)
+
+
+@given(length=st.integers(1, 40), padding=st.integers(0, 5), count=st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_every_token_but_the_first_is_within_a_stretch_of_some_slot(length: int, padding: int, count: int):
+    mask = torch.zeros(1, length + padding, dtype=torch.bool)
+    mask[0, min(1, length - 1) : length] = True
+    apart = _apart(mask, count)
+    assert apart.shape == (1, count, length + padding)
+    assert torch.isfinite(apart).all()
+    if length > 1:
+        assert (apart[0, :, 1:length].amin(0) <= 1).all()
+        assert (apart.argmin(-1)[0] >= 1).all()
+        assert (apart.argmin(-1)[0] < length).all()
+    torch.testing.assert_close(_apart(mask[:, :length], count), apart[..., :length])

@@ -1,6 +1,7 @@
 """Training from documents and questions: its losses are those of plain forward passes, and it can be stopped."""
 
 import itertools
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 import dyprag.distillation
 from dyprag.config import LearnSettings
-from dyprag.distillation import answer_states, draws, grow, learn, rate, recited
+from dyprag.distillation import Library, Steps, Tree, answer_states, draws, grow, learn, lesson_loss, rate, recited
 from dyprag.documents import Document, QAPair
 from dyprag.errors import DypragError
 from dyprag.generation import Sampling, generate
@@ -224,6 +225,37 @@ def test_other_steps_and_seeds_draw_other_rows_and_all_lessons():
     assert {row.pairs for rows in steps for row in rows} == {(0,), (1,)}
     assert steps != [draws(LESSONS, given_settings(questions=1, documents=2, seed=1), step) for step in range(1, 40)]
     assert all(row.other is None for row in draws(LESSONS, given_settings(unrelated=0.0), 1))
+
+
+@pytest.mark.parametrize("teacher", [0.0, 1.0])
+def test_steps_made_ahead_by_other_processes_are_the_same(base: BaseModel, teacher: float):
+    steps = Steps(base.tokenizer, LESSONS, given_settings(documents=3, lambda_teacher=teacher, unrelated=0.5, steps=6))
+    loader = torch.utils.data.DataLoader(steps, batch_size=None, sampler=range(2, 6), num_workers=2, prefetch_factor=4)
+    for number, made in enumerate(loader, start=2):
+        here = steps[number]
+        assert made.lessons == here.lessons
+        assert torch.equal(made.foreign, here.foreign)
+        for name in ("tree", "strangers", "shown"):
+            one, other = getattr(made, name), getattr(here, name)
+            assert (one is None) == (other is None)
+            for field in fields(Tree) if one else ():
+                assert torch.equal(getattr(one, field.name), getattr(other, field.name))
+    assert number == 5
+
+
+def test_passages_read_together_or_kept_make_the_same_losses(lively: BaseModel):
+    settings = given_settings(documents=3)
+    translator = make(lively, settings)
+    step = Steps(lively.tokenizer, LESSONS, settings)[0]
+    found = []
+    for together, most in ((1, 9), (9, 9), (1, 1), (2, 0)):
+        library = Library(lively, translator, LESSONS)
+        library.together, library.most = together, most
+        for _ in range(2):
+            found.append(lesson_loss(lively, translator, step, settings, library)[1])
+            assert len(library.read) == min(most, len(set(step.lessons)))
+    for loss in found:
+        torch.testing.assert_close(loss, found[0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
