@@ -28,7 +28,7 @@ from dyprag.translation import load_translator
 
 METHODS = ("vanilla", "rag", "dyprag", "dyprag-combine")
 PASSAGE_TOKENS = 160  # of a passage at most: what the packaged translator was trained on
-KEPT_BYTES = 256 * 2**20  # of adapters kept in memory
+KEPT_BYTES = 512 * 2**20  # of adapters kept in memory
 
 
 @dataclass(frozen=True)
