@@ -212,6 +212,20 @@ def alignment_steps(
     return steps
 
 
+@torch.no_grad()
+def prediction_loss(
+    base: BaseModel, translator: Translator, pairs: Sequence[Pair], settings: TranslatorSettings
+) -> float:
+    """The mean over documents of L_pred over the samples of each that would be trained on."""
+    alone = settings.model_copy(update={"lambda_pred": 1.0, "lambda_mse": 0.0, "lambda_kl": 0.0})
+    losses = []
+    for pair in pairs:
+        samples = _used(pair, settings)
+        with base.lock:
+            losses.append(alignment_loss(base, translator, [pair] * len(samples), samples, alone)[0].pred)
+    return sum(losses) / len(losses)
+
+
 def alignment_loss(
     base: BaseModel,
     translator: Translator,

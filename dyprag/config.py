@@ -279,6 +279,12 @@ class TranslatorSettings(Section):
         description="Share of documents new to it from which on the translator is trained again; below it, the last "
         "one trained for this corpus with the same settings is kept. 0: train again after every change.",
     )
+    retrain_loss: float | None = Field(
+        default=None,
+        ge=0,
+        description="Train it again as well once its loss on documents that are new to it is higher by this share "
+        "than on those it was trained on (0.1: by a tenth). Empty: however high it is.",
+    )
     tune: bool = Field(
         default=False,
         description="Train it again from the last one's weights, on all documents, rather than from the beginning.",
@@ -317,7 +323,7 @@ class TranslatorSettings(Section):
     )
 
     immaterial: ClassVar[frozenset[str]] = frozenset(
-        {"official", "learned", "retrain", "tune"}
+        {"official", "learned", "retrain", "retrain_loss", "tune"}
     )  # the first two's bytes count
 
     @property

@@ -15,7 +15,7 @@ from storage.catalogue import Work
 from storage.latest import latest, note_latest
 from tasks.embed import embed_documents
 from tasks.plan import Job, draws_on_embeddings, translator_settings
-from tasks.train_translator import take_given_translator, train_translator_on
+from tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
 
@@ -44,7 +44,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
                 "no document that is not held out has an adapter",
                 "Run: dyprag parametrize, or --set corpus.held_out=0.",
             )
-        key, note, start = choose_translator(run, jobs)
+        key, note, start = choose_translator(run, jobs, corpus_key)
 
         def submit() -> PrefectFuture[Any]:
             if given:
@@ -77,11 +77,15 @@ def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
     return pairs
 
 
-def choose_translator(run: Stage, jobs: list[tuple[Job, Job]]) -> tuple[str, str, str]:
+def choose_translator(run: Stage, jobs: list[tuple[Job, Job]], corpus_key: str = "") -> tuple[str, str, str]:
     """The key of the translator trained on these pairs, or of the last one where so few of them are new to it that it
     is kept; what there is to say of that; and the key of the one whose weights it begins with, if any. With one that
     is kept, the plan takes for held out what that one has not seen, so that no answer counts as one about an unseen
-    document that was seen."""
+    document that was seen.
+
+    Args:
+        corpus_key: where it is about to be trained; then its loss on what is new may be a reason, too.
+    """
     documents = {document.id: document for document in run.plan.documents}
     trained = [documents[adapter.document_id] for adapter, _ in jobs]
     key, settings = run.plan.translator_key(trained), run.config.translator
@@ -92,15 +96,26 @@ def choose_translator(run: Stage, jobs: list[tuple[Job, Job]]) -> tuple[str, str
     if last is None or (record := run.store.find("translator", last)) is None:
         return key, "", ""
     seen = set(record.inputs)
-    new = sum(adapter.key not in seen for adapter, _ in jobs)
+    fresh = [pair for pair in jobs if pair[0].key not in seen]
+    known = [pair for pair in jobs if pair[0].key in seen]
+    new = len(fresh)
     changed = new or len(jobs) != record.measures["documents"]  # one that was tuned has a key of its own
-    if changed and new / len(jobs) >= settings.retrain:
+    enough = bool(changed) and new / len(jobs) >= settings.retrain
+    loss = ""
+    if not enough and fresh and known and corpus_key and settings.retrain_loss is not None:
+        look = with_retries(rise_of_loss, run.config)
+        rise = look.submit(record.key, fresh, known, corpus_key, run.config).result()
+        enough = rise >= settings.retrain_loss
+        loss = f"its loss on what is new is {abs(100 * rise):.1f} % {'above' if rise > 0 else 'below'} that on the rest"
+    if enough:
+        tuned = "from the last one's weights" if settings.tune else ""
+        note = "; ".join(filter(None, (tuned, loss)))
         if settings.tune:
-            return run.plan.translator_key(trained, record.key), "from the last one's weights", record.key
-        return key, "", ""
+            return run.plan.translator_key(trained, record.key), note, record.key
+        return key, note, ""
     run.plan.held_out = {d.id for d in run.plan.corpus.documents if run.plan.adapter_key(d) not in seen}
     note = f"the last one is kept: {new} of {len(jobs)} documents are new to it" if changed else ""
-    return record.key, note, ""
+    return record.key, "; ".join(filter(None, (note, loss))), ""
 
 
 def _embed(run: Stage, corpus_key: str) -> list[Work]:

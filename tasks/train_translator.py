@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -14,6 +14,11 @@ from storage.artifacts import Record, Store
 from storage.tables import read_augmentation, read_embedding, write_rows
 from tasks.plan import Job
 from tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
+
+if TYPE_CHECKING:
+    from dyprag.alignment import Pair
+
+LOOKED_AT = 32  # documents of each kind that say how a translator does
 
 
 @task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
@@ -29,29 +34,14 @@ def train_translator_on(
         pairs: for each training document the jobs that made its adapter and its embedding.
         start: key of the translator whose weights it begins with; empty: it begins afresh.
     """
-    import torch
-
-    from dyprag.alignment import Losses, Pair, train_translator
-    from dyprag.lora import load_peft
-    from dyprag.samples import document_samples
+    from dyprag.alignment import Losses, train_translator
     from dyprag.translation import load_translator, save_translator
     from dyprag.translator import Translator
 
-    store, base = Store(config.store), base_model(config)
-    settings, documents = config.parametrize, ingested(config.store, corpus_key)
-    lora = config.lora
-
-    def read(adapter: Job, embedding: Job) -> Pair:
-        augmentation = read_augmentation(store, adapter.upstream)
-        document = documents[adapter.document_id]
-        return Pair(
-            torch.tensor(read_embedding(store.open("embedding", embedding.key))),
-            load_peft(store.open("adapter", adapter.key)),
-            document_samples(base, document, augmentation, settings.answer, settings.samples),
-        )
+    store, base, lora = Store(config.store), base_model(config), config.lora
 
     def train() -> tuple[Translator, list[Losses]]:
-        data = [read(*jobs) for jobs in pairs]
+        data = _read_pairs(pairs, corpus_key, config)
         made = Translator.for_model(base, config.translator, lora.rank, lora.alpha, lora.seed)
         if start:
             last: Any = load_translator(store.open("translator", start), base)
@@ -82,6 +72,48 @@ def train_translator_on(
     record = store.write(record, fill)
     checkpoint.unlink(missing_ok=True)
     return record
+
+
+@task(name="look at new documents", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+def rise_of_loss(
+    translator: str, new: list[tuple[Job, Job]], seen: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig
+) -> float:
+    """By which share a translator's loss on documents that are new to it is above that on documents it was trained on:
+    the mean of each document's L_pred, over some of either."""
+    from dyprag.alignment import prediction_loss
+    from dyprag.translation import load_translator
+
+    base = base_model(config)
+    made: Any = load_translator(Store(config.store).open("translator", translator), base)
+
+    def loss(pairs: list[tuple[Job, Job]]) -> float:
+        some = pairs[:: max(1, len(pairs) // LOOKED_AT)][:LOOKED_AT]
+        return compute(lambda: prediction_loss(base, made, _read_pairs(some, corpus_key, config), config.translator))
+
+    return loss(new) / loss(seen) - 1
+
+
+def _read_pairs(pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig) -> "list[Pair]":
+    """The doc-param pairs of (adapter, embedding) jobs, with their documents' samples."""
+    import torch
+
+    from dyprag.alignment import Pair
+    from dyprag.lora import load_peft
+    from dyprag.samples import document_samples
+
+    store, base = Store(config.store), base_model(config)
+    settings, documents = config.parametrize, ingested(config.store, corpus_key)
+
+    def read(adapter: Job, embedding: Job) -> Pair:
+        augmentation = read_augmentation(store, adapter.upstream)
+        document = documents[adapter.document_id]
+        return Pair(
+            torch.tensor(read_embedding(store.open("embedding", embedding.key))),
+            load_peft(store.open("adapter", adapter.key)),
+            document_samples(base, document, augmentation, settings.answer, settings.samples),
+        )
+
+    return [read(*jobs) for jobs in pairs]
 
 
 @task(name="take translator", cache_policy=NO_CACHE)

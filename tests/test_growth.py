@@ -1,6 +1,7 @@
 """A corpus that grows, changes and shrinks: only what is new is made, and what is gone is found no more."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: d
     from flows.parametrize import parametrize
     from flows.train_translator import train_translator
 
-    rows = [{"id": f"d{n}", "text": f"{text} It is number {n}."} for n in range(3) for text in TEXTS.values()]
+    rows = [{"id": f"d{n}", "text": f"{text} It is number {n}."} for n in range(4) for text in TEXTS.values()]
     rows = [{**row, "id": f"d{n}"} for n, row in enumerate(rows)]
     asked = [{"question": f"Which is number {n}?", "answer": str(n), "documents": f"d{n}"} for n in (0, 6)]
     settings["corpus"] = {
@@ -190,13 +191,27 @@ def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: d
     summary, translators = trained(rows[:8])  # 2 of 8 are
     assert (translators, summary["cached"], summary["note"]) == (2, 0, "")
 
-    settings["translator"] |= {"retrain": 0, "tune": True}
-    summary, translators = trained(rows[:9])  # one more: 8 of 9 were seen by the one that it begins with
-    assert (translators, summary["note"]) == (3, "from the last one's weights")
-    (tuned,) = [r for r in store.records() if r.kind == "translator" and r.measures["documents"] == 9]
-    (before,) = [r for r in store.records() if r.kind == "translator" and r.measures["documents"] == 8]
-    assert before.key in tuned.inputs
+    settings["translator"] |= {"retrain": 0.5, "retrain_loss": 9.0}
+    summary, translators = trained(rows[:9])  # few are new, and their loss is not ten times that of the others
+    assert (translators, summary["cached"]) == (2, 1)
+    told = re.fullmatch(
+        r"the last one is kept: 1 of 9 documents are new to it; its loss on what is new is ([\d.]+) % (above|below) .+",
+        summary["note"],
+    )
+    assert told
+    settings["translator"] |= {"retrain_loss": 0.0}
+    summary, again = trained(rows[:9])
+    assert again == (3 if told[2] == "above" else 2)
+    assert summary["note"].endswith(f"its loss on what is new is {told[1]} % {told[2]} that on the rest")
+
+    settings["translator"] |= {"retrain": 0, "retrain_loss": None, "tune": True}
+    summary, translators = trained(rows[:10])  # one more: the others were seen by the one that it begins with
+    assert (translators, summary["note"]) == (again + 1, "from the last one's weights")
+    (tuned,) = [r for r in store.records() if r.kind == "translator" and r.measures["documents"] == 10]
+    before = store.find("translator", tuned.inputs[-1])
+    assert before
+    assert before.measures["documents"] == again + 6
     first = {r.key: read_rows(store.open("translator", r.key) / "curve.parquet")[0]["total"] for r in (before, tuned)}
     assert first[tuned.key] < first[before.key], "it does not begin where the last one ended"
-    summary, translators = trained(rows[:9], evaluate)
-    assert (translators, summary["cached"], summary["note"]) == (3, 1, "")
+    summary, translators = trained(rows[:10], evaluate)
+    assert (translators, summary["cached"], summary["note"]) == (again + 1, 1, "")
