@@ -44,7 +44,7 @@ def _share(values: dict[Any, float], summary: Summary, condition: Any) -> str:
 
 def model_card(config: PipelineConfig, measures: dict[str, Any], summaries: Sequence[Summary]) -> str:
     """The card, as Markdown. measures: of the translator's record."""
-    settings = yaml.safe_dump(config.learn.model_dump(exclude={"data", "output"}), sort_keys=False).strip()
+    settings = yaml.safe_dump(config.learn.model_dump(exclude={"data", "start", "output"}), sort_keys=False).strip()
     sources = (
         f"{config.learn.closed:,} invented documents with facts of closed vocabularies, {config.learn.open:,} with "
     )
@@ -52,6 +52,7 @@ def model_card(config: PipelineConfig, measures: dict[str, Any], summaries: Sequ
     if config.learn.data:
         sources += ", and Wikipedia passages of 2WikiMultihopQA, HotpotQA and DPR with questions made by rules"
         sources += " (CC BY-SA); none about what a test question of PopQA, HotpotQA or 2WikiMultihopQA is about"
+    begun = " It began with the weights of one that had been learned before." if config.learn.start else ""
     return f"""# Translator for {config.model.name}
 
 Makes a LoRA adapter of rank {config.learn.rank} for a document in one forward pass; with it the model answers questions
@@ -75,7 +76,7 @@ are asked, a ceiling.
 {measures["documents"]:,} documents: {sources}. {measures["steps"]:,} steps of {config.learn.documents} in
 {measures["seconds"] / 60:.0f} minutes on {" and ".join(measures["devices"])}, in
 {measures["dtype"].removeprefix("torch.")}; mean loss of an answer's token in the last 100 steps
-{measures["loss"]:.2f}.
+{measures["loss"]:.2f}.{begun}
 
 ```yaml
 {settings}
