@@ -1,10 +1,13 @@
 """Where a stage's tasks are worked on: `run.runner`, and how many documents a task is worth there."""
 
 import math
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
+from urllib.parse import urlsplit
 
 from prefect import Task
+from prefect.client.orchestration import get_client
+from prefect.context import SettingsContext, get_settings_context
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
@@ -16,6 +19,7 @@ from tasks.processes import devices, processes, worker_count
 FEW = 2000  # task runs that a server takes in without dropping any
 MANY = 400  # of more documents, so many tasks
 SHARD = (25, 200)  # documents in one of those
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 class Workers:
@@ -25,6 +29,7 @@ class Workers:
     def __init__(self, config: PipelineConfig, here: bool = False) -> None:
         self._config, self._here = config, here or config.run.runner == "threads"
         self._cluster: TaskRunner[Any] | None = None
+        self._told: AbstractContextManager[Any] = nullcontext()
         self._open = ExitStack()
 
     def __enter__(self) -> "Workers":
@@ -59,11 +64,13 @@ class Workers:
             return task.submit(**parameters)
         if self._cluster is None:
             self._cluster = self._open.enter_context(cluster(self._config))
+            self._told = server_told(self._config.run.address)
             if self._config.run.runner == "ray":
                 from prefect_ray.context import remote_options
 
                 self._open.enter_context(remote_options(**ray_options(self._config)))
-        return self._cluster.submit(task, parameters)
+        with self._told:  # a task takes the settings along
+            return self._cluster.submit(task, parameters)
 
 
 def cluster(config: PipelineConfig) -> TaskRunner[Any]:
@@ -93,6 +100,22 @@ def cluster(config: PipelineConfig) -> TaskRunner[Any]:
             "setting 'run.runner'", f"the package prefect-{runner} is not installed",
             f"Run: pip install 'dyprag[{runner}]', or choose threads or processes.",
         ) from error  # fmt: skip
+
+
+def server_told(address: str | None) -> AbstractContextManager[Any]:
+    """Settings that name the server which this process started for its run: from those that name none, each worker of a
+    cluster would start one of its own. A cluster on other machines could not reach it, as it listens on this one alone.
+
+    Args:
+        address: of the cluster; None where it is begun on this machine.
+    """
+    now = get_settings_context()
+    host = urlsplit(address if not address or "//" in address else f"//{address}").hostname
+    if now.settings.api.url or (host and host not in THIS_MACHINE):
+        return nullcontext()
+    url = str(get_client(sync_client=True).api_url).rstrip("/")
+    api = now.settings.api.model_copy(update={"url": url})
+    return SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"api": api}))
 
 
 def ray_options(config: PipelineConfig) -> dict[str, Any]:

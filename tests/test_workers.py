@@ -3,6 +3,7 @@ from threads, processes, Dask and Ray."""
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,7 +15,9 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from conftest import wait_for, write_jsonl
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
@@ -54,18 +57,24 @@ def corpus(tmp_path: Path, settings: dict[str, Any], *ids: str) -> None:
     settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
 
 
-def run(settings: dict[str, Any], store: Path, augmented: Path | None = None, **how: Any) -> dict[str, Any]:
-    """Parametrize in a store of its own; gives the stage's summary."""
+def prepare(settings: dict[str, Any], store: Path) -> None:
+    """Ingest and augment into a store of its own."""
     from flows.augment import augment
     from flows.ingest import ingest
+
+    here = PipelineConfig.model_validate({**settings, "store": str(store), "run": {}})
+    ingest(here)
+    augment(here)
+
+
+def run(settings: dict[str, Any], store: Path, **how: Any) -> dict[str, Any]:
+    """Parametrize in a store of its own; gives the stage's summary."""
     from flows.parametrize import parametrize
 
+    if not store.exists():
+        prepare(settings, store)
     given = {**settings, "store": str(store), "run": {**settings["run"], "workers": 2, **how}}
     config = PipelineConfig.model_validate(given)
-    if not store.exists():
-        here = PipelineConfig.model_validate({**given, "run": {}})
-        ingest(here)
-        augment(here)
     return parametrize(config, return_state=True).result()[0]
 
 
@@ -166,6 +175,65 @@ def test_a_cluster_makes_the_same_adapters_as_threads(tmp_path: Path, settings: 
     summary = run(settings, tmp_path / runner, runner=runner, documents_per_task=2)
     assert (summary["done"], summary["failed"]) == (4, 0)
     assert adapters(tmp_path / runner) == adapters(tmp_path / "threads") != {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_a_cluster_s_workers_use_the_server_that_the_run_started(tmp_path: Path, settings: dict[str, Any], runner: str):
+    if find_spec(f"prefect_{runner}") is None:
+        pytest.skip(f"the extra {runner!r} is not installed")
+    corpus(tmp_path, settings, "bridge", "lamp", "book", "tower")
+    store = tmp_path / "store"
+    prepare(settings, store)
+    settings["run"] |= {"runner": runner, "workers": 2, "documents_per_task": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**settings, "store": str(store)}))
+    home = str(tmp_path / "prefect")
+    environment = {**os.environ, "PREFECT_HOME": home, "PREFECT_PROFILES_PATH": f"{home}/profiles.toml"}
+    environment.pop("PREFECT_API_URL", None)
+    words = [sys.executable, "-m", "cli.main", "parametrize", "--config", str(tmp_path / "config.yaml")]
+    process = subprocess.Popen(words, env=environment)
+    servers: set[int] = set()
+    while process.poll() is None:
+        servers |= servers_of(home)
+        time.sleep(0.2)
+    assert process.returncode == 0
+    assert len(servers) == 1
+    assert len([name for name in adapters(store) if name.endswith("adapter_model.safetensors")]) == 4
+    with sqlite3.connect(tmp_path / "prefect" / "prefect.db") as records:
+        tasks = "SELECT count(*) FROM task_run WHERE name LIKE 'parametrize%' AND state_type = 'COMPLETED'"
+        assert records.execute(tasks).fetchone() == (4,)
+
+
+def servers_of(home: str) -> set[int]:
+    """The Prefect servers with this home."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "prefect.server.api.server" in " ".join(process.cmdline()) and (
+                process.environ().get("PREFECT_HOME") == home
+            ):
+                found.add(process.pid)
+    return found
+
+
+def test_a_run_s_own_server_is_named_to_clusters_that_can_reach_it(monkeypatch: pytest.MonkeyPatch):
+    from flows.workers import server_told
+
+    class Client:
+        api_url = "http://127.0.0.1:8123/api/"
+
+    monkeypatch.setattr("flows.workers.get_client", lambda sync_client: Client)
+    set_one = PREFECT_API_URL.value()
+    with server_told(None):
+        assert PREFECT_API_URL.value() == set_one, "a server of the user's own is left alone"
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        for address in (None, "tcp://127.0.0.1:8786", "localhost:8786", "ray://[::1]:10001"):
+            with server_told(address):
+                assert PREFECT_API_URL.value() == "http://127.0.0.1:8123/api"
+        for address in ("tcp://scheduler:8786", "10.0.0.4:8786", "ray://head:10001"):
+            with server_told(address):
+                assert not PREFECT_API_URL.value()
 
 
 @pytest.mark.slow
