@@ -310,6 +310,11 @@ def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
             rows = [[str(row[c]) for c in ("document_id", "stage", "attempts", "error")] for row in failures]
             _print_table(["failed document", "stage", "attempts", "error"], rows)
             print("\nRun the same command again: only these and the waiting ones are worked on.")
+        if held := catalogue.held():
+            print()
+            _print_table(
+                ["waiting", "stage", "why"], [[str(row[c]) for c in ("documents", "stage", "error")] for row in held]
+            )
 
 
 @app.command()

@@ -378,6 +378,13 @@ class Catalogue:
         empty = {"done": 0, "partial": 0, "failed": 0, "waiting": 0, "cached": 0}
         return [rows.get(stage, {"stage": stage, **empty}) for stage in STAGES]
 
+    def held(self) -> list[dict[str, Any]]:
+        """Per stage and reason, how many documents wait for something that was told: stage, error, documents."""
+        return self.query(
+            "SELECT stage, error, CAST(sum(units) AS BIGINT) AS documents FROM latest_work "
+            "WHERE state = 'waiting' AND error <> '' GROUP BY stage, error ORDER BY stage, error"
+        )
+
     def results(self, run_id: str | None = None) -> list[dict[str, Any]]:
         """The result rows of a run, or of the newest evaluation, in the order in which they were added."""
         return self.query(

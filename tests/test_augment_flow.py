@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -171,6 +172,10 @@ def test_a_refused_key_ends_the_stage_at_once(server: LLMServer, api: dict[str, 
     summary = augment(api, concurrency=1)
     assert (summary["done"], summary["failed"], summary["waiting"]) == (0, 0, 20)
     assert "it refuses the key" in summary["reason"]
+    path = Path(api["store"]).parent / "config.yaml"
+    path.write_text(yaml.safe_dump(api))
+    told = CliRunner().invoke(app, ["status", "-c", str(path)]).output
+    assert re.search(r"\b20 +augment +the endpoint .+: it refuses the key \(401\)", told)
     assert len(server.requests) == 1
     server.behaviour = Behaviour()
     assert augment(api, concurrency=1)["done"] == 20
