@@ -42,7 +42,8 @@ def test_no_setting_is_empty_after_resolving_but_those_that_mean_none():
     empty = {f"{section}.{name}" for section in SECTIONS for name, v in getattr(config, section) if v is None}
     assert empty == {
         "augment.prompts", "parametrize.documents", "translator.official", "translator.learned",
-        "translator.init_std_down", "translator.samples_per_document", "translator.patience",
+        "translator.retrain_loss", "translator.init_std_down", "translator.samples_per_document",
+        "translator.patience",
         "evaluate.flare_threshold", "evaluate.dragin_threshold",
     }  # fmt: skip
 
