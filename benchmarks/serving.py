@@ -68,7 +68,8 @@ def endurance(client: httpx.Client, process: psutil.Process, asked: list[Any], r
             answered += sum(pool.map(lambda one: send(client, one), bodies[start : start + requests // 5]))
         memory.append(process.memory_info().rss / 2**20)
     note(figures, "answers lost", requests - answered, "", None, 0)
-    note(figures, f"memory at the end, beside {memory[0]:.0f} MiB after a fifth", memory[-1], "MiB", memory[0], 1.1)
+    fifths = ", ".join(f"{each:.0f}" for each in memory)
+    note(figures, f"memory at the end (after each fifth: {fifths})", memory[-1], "MiB", memory[0], 1.1)
     return figures
 
 
