@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 
+from dyprag.config import MOST_TOGETHER
 from dyprag.errors import DocumentError
 from dyprag.generation import alike, pad
 from dyprag.lora import Adapters
 from dyprag.models import PROJECTIONS, BaseModel, neutralise
 
-MOST_TOGETHER = {"cpu": 16}  # passages read at once
+CPU_TOGETHER = 16  # passages read at once on a CPU
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def read_passages(base: BaseModel, passages: Sequence[str], sources: Sequence[in
     if not all(tokens):
         raise DocumentError("a passage", "it has no text", "Give it text, or leave it out.")
     readings: dict[int, Reading] = {}
-    for batch in alike([len(row) for row in tokens], MOST_TOGETHER.get(base.device.type, 64)):
+    most = CPU_TOGETHER if base.device.type == "cpu" else MOST_TOGETHER
+    for batch in alike([len(row) for row in tokens], most):
         ids, _ = pad([tokens[index] for index in batch], base, side="right")
         with base.lock:
             made = base.model.get_decoder()(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states

@@ -51,19 +51,17 @@ def first_translator(
         ConfigError: sizes that do not fit the base model, or other ones than the folder's translator has.
         ArtifactError: the folder's translator cannot be read, or is another model's.
     """
-    made = fresh_translator(base, settings, prompts)
     if start is None:
-        return made
+        return fresh_translator(base, settings, prompts)
     found = load_translator(start, base)
-    wanted, there = (json.loads(json.dumps(asdict(cast(Any, one).shape))) for one in (made, found))
+    wanted, there = asdict(_shape(base, settings)), asdict(found.shape)
     other = [f"{name} {there.get(name)}" for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
     if other:
         raise ConfigError(
             "setting 'learn.start'", f"the translator in {start} has other sizes than are set: {', '.join(other)}",
             "Set learn's sizes to these, or learn.start to another one.",
         )  # fmt: skip
-    made.load_state_dict(found.state_dict())
-    return made
+    return found
 
 
 def fresh_translator(base: BaseModel, settings: LearnSettings, prompts: Sequence[Sequence[int]]) -> nn.Module:
@@ -75,16 +73,22 @@ def fresh_translator(base: BaseModel, settings: LearnSettings, prompts: Sequence
     Raises:
         ConfigError: sizes that do not fit the base model.
     """
+    shape = _shape(base, settings)
+    if isinstance(shape, AttentiveShape):
+        return AttentiveTranslator.for_model(base, shape, settings.seed, prompts)
+    made = Translator(shape, settings.init_std, settings.seed)
+    if settings.residual:
+        for projection, a in initial_adapters(base, settings.rank, settings.alpha, settings.seed).a.items():
+            getattr(made, f"start_{projection}").copy_(a[0])
+    return made.to(base.device)
+
+
+def _shape(base: BaseModel, settings: LearnSettings) -> TranslatorShape | AttentiveShape:
     features = {projection: base.features(projection) for projection in PROJECTIONS}
     scale = settings.alpha / settings.rank
     if settings.kind == "hypernetwork":
-        shape = TranslatorShape(base.hidden, base.layers, settings.rank, scale, settings.width, False,
-                                settings.residual, features, settings.normalize)  # fmt: skip
-        made = Translator(shape, settings.init_std, settings.seed)
-        if settings.residual:
-            for projection, a in initial_adapters(base, settings.rank, settings.alpha, settings.seed).a.items():
-                getattr(made, f"start_{projection}").copy_(a[0])
-        return made.to(base.device)
+        return TranslatorShape(base.hidden, base.layers, settings.rank, scale, settings.width, False,
+                               settings.residual, features, settings.normalize)  # fmt: skip
     adapted = base.layers - settings.first_layer
     if adapted < settings.sources or adapted % settings.sources:
         raise ConfigError(
@@ -96,12 +100,8 @@ def fresh_translator(base: BaseModel, settings: LearnSettings, prompts: Sequence
         raise ConfigError("setting 'learn.width'", "it is no multiple of learn.heads", "Choose one that is.")
     step = adapted // settings.sources
     sources = tuple(settings.first_layer + step * place + step // 2 for place in range(settings.sources))
-    return AttentiveTranslator.for_model(
-        base,
-        AttentiveShape(base.hidden, base.layers, settings.first_layer, settings.rank, scale, sources, settings.width,
-                       settings.heads, settings.blocks, settings.copy_tokens, features, settings.spread),
-        settings.seed, prompts,
-    )  # fmt: skip
+    return AttentiveShape(base.hidden, base.layers, settings.first_layer, settings.rank, scale, sources, settings.width,
+                          settings.heads, settings.blocks, settings.copy_tokens, features, settings.spread)  # fmt: skip
 
 
 def save_translator(translator: nn.Module, folder: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -165,11 +165,15 @@ def test_worker_processes_end_with_a_killed_run():
     wait_for("its end", lambda: not any(worker.is_running() for worker in found), 20)
 
 
+def require(runner: str) -> None:
+    if find_spec(f"prefect_{runner}") is None:
+        pytest.skip(f"the extra {runner!r} is not installed")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_a_cluster_makes_the_same_adapters_as_threads(tmp_path: Path, settings: dict[str, Any], runner: str):
-    if find_spec(f"prefect_{runner}") is None:
-        pytest.skip(f"the extra {runner!r} is not installed")
+    require(runner)
     corpus(tmp_path, settings, "bridge", "lamp", "book", "tower")
     run(settings, tmp_path / "threads")
     summary = run(settings, tmp_path / runner, runner=runner, documents_per_task=2)
@@ -180,8 +184,7 @@ def test_a_cluster_makes_the_same_adapters_as_threads(tmp_path: Path, settings: 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_a_cluster_s_workers_use_the_server_that_the_run_started(tmp_path: Path, settings: dict[str, Any], runner: str):
-    if find_spec(f"prefect_{runner}") is None:
-        pytest.skip(f"the extra {runner!r} is not installed")
+    require(runner)
     corpus(tmp_path, settings, "bridge", "lamp", "book", "tower")
     store = tmp_path / "store"
     prepare(settings, store)
