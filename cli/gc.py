@@ -21,6 +21,7 @@ def collect(config: PipelineConfig, dry_run: bool) -> dict[str, Any]:
     from storage.guard import alone
 
     store = Store(config.store)
+    store.refresh()
     with nullcontext() if dry_run else alone(store):
         pieces = garbage(store)
         if not dry_run:

@@ -538,7 +538,7 @@ class RunSettings(Section):
         default="threads",
         description="Where models work on documents: in threads of the run's process, which share one model; in "
         "processes of this machine, each with a model, or a GPU, of its own, so that a document that kills its process "
-        "takes no other with it; on a Dask or Ray cluster that sees the store's folder (pip install dyprag[dask] or "
+        "takes no other with it; on a Dask or Ray cluster that sees the store (pip install dyprag[dask] or "
         "dyprag[ray]). Requests to an endpoint always leave from the run's process.",
     )
     workers: int | None = Field(
@@ -568,7 +568,12 @@ class PipelineConfig(Section):
         description="Where empty settings come from. auto: the model's own preset, else paper; paper: the paper's "
         "values; official: the official code's, where they differ.",
     )
-    store: str = Field(default="artifacts", description="Folder of the artifacts, the catalogue and the reports.")
+    store: str = Field(
+        default="artifacts",
+        description="Folder of the artifacts, the catalogue and the reports; or a URL that fsspec knows, such as "
+        "s3://bucket/folder: artifacts, answers of endpoints and reports are kept there, the catalogue and a copy of "
+        "what was made or wanted in this machine's cache folder.",
+    )
     model: ModelSettings = Field(default=ModelSettings(), description="The base model.")
     corpus: CorpusSettings = Field(default=CorpusSettings(), description="Documents and test questions.")
     augment: AugmentSettings = Field(default=AugmentSettings(), description="Stage 1a: augmentation.")

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from dyprag.documents import Document, Unread
-from dyprag.errors import CONVERT, CorpusError, DocumentError
+from dyprag.errors import CONVERT, CorpusError, DocumentError, DypragError
 
 Found = Document | Unread
 UNIQUE = "Give each document a unique id."
@@ -57,11 +57,7 @@ def _each(location: str) -> Iterator[Found]:
     from fsspec.core import has_magic
 
     place = f"corpus {location}"
-    url = urlsplit(location)
-    if url.scheme and (url.password or any(SECRET.search(name) for name, _ in parse_qsl(url.query))):
-        reason = "there is a password or a signature in it, which would be shown"
-        remedy = "Give it by the environment or the library's own files."
-        raise CorpusError(f"corpus {url.scheme}://…", reason, remedy)
+    refuse_secrets(location, "corpus", CorpusError)
     closed: list[OSError] = []
     try:
         fs, path = fsspec.url_to_fs(os.path.expanduser(location))
@@ -84,11 +80,11 @@ def _each(location: str) -> Iterator[Found]:
         extra = "pip install 'dyprag[s3]'" if location.startswith("s3") else "install the package that it names"
         raise CorpusError(place, f"a library for it is missing ({error})", f"Install it: {extra}.") from error
     except Exception as error:  # each file system has its own kinds
-        reason = f"it cannot be reached ({_in_a_line(error)})"
+        reason = f"it cannot be reached ({in_a_line(error)})"
         raise CorpusError(place, reason, "Check the address, the network and the credentials.") from error
     for folder in closed:
         shown = _encodable(str(folder.filename))
-        reason = f"this folder cannot be listed ({_in_a_line(folder)})"
+        reason = f"this folder cannot be listed ({in_a_line(folder)})"
         fault = DocumentError(f"corpus {shown}", reason, "Check its rights.")
         yield Unread(f"{shown[len(base) :].lstrip('/')}/", fault)
     for file in files:
@@ -127,9 +123,9 @@ def _of_file(fs: Any, file: str, name: str) -> Iterator[Found]:
     except DocumentError as error:
         yield Unread(name, DocumentError(place, error.reason, error.remedy))
     except BROKEN as error:
-        yield Unread(name, DocumentError(place, f"it is broken ({_in_a_line(error)})", MEND))
+        yield Unread(name, DocumentError(place, f"it is broken ({in_a_line(error)})", MEND))
     except Exception as error:
-        reason = f"it cannot be read ({_in_a_line(error)})"
+        reason = f"it cannot be read ({in_a_line(error)})"
         denied = isinstance(error, PermissionError | FileNotFoundError)
         # Of a file of rows the rest would seem to have been removed, and of a far one, it may be there the next minute,
         # or all others are denied from now on as well: a token's time is up.
@@ -176,7 +172,7 @@ def _pdf(data: bytes) -> tuple[str, str]:
     except FileNotDecryptedError:
         raise DocumentError("", "it is encrypted", "Save it without a password.") from None
     except (PyPdfError, *BROKEN, TypeError, AttributeError, AssertionError) as error:
-        raise DocumentError("", f"it is a broken PDF ({_in_a_line(error)})", MEND) from error
+        raise DocumentError("", f"it is a broken PDF ({in_a_line(error)})", MEND) from error
     if not text.strip():
         raise DocumentError("", "it is a PDF without text, of scanned pages perhaps", "Run it through OCR first.")
     return title or "", text
@@ -264,7 +260,16 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _in_a_line(error: BaseException) -> str:
+def refuse_secrets(location: str, what: str, kind: type[DypragError]) -> None:
+    """Raise an error of this kind where an address holds a password or a signature: it would be shown."""
+    url = urlsplit(location)
+    if url.scheme and (url.password or any(SECRET.search(name) for name, _ in parse_qsl(url.query))):
+        reason = "there is a password or a signature in it, which would be shown"
+        raise kind(f"{what} {url.scheme}://…", reason, "Give it by the environment or the library's own files.")
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says, on one line."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())[:200] or type(error).__name__
 
 

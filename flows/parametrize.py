@@ -51,9 +51,7 @@ def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:
     for document in run.plan.parametrized:
         key, products = run.plan.adapter_key(document), run.plan.product_keys(document)
         # the adapter first: where it is made, its products need not be read
-        if run.store.folder("adapter", key).exists() or all(
-            run.store.find(kind, product) for kind, product in products.items()
-        ):
+        if run.store.has("adapter", key) or all(run.store.find(kind, product) for kind, product in products.items()):
             jobs.append(Job(document.id, document.key, key, tuple(products.values())))
         elif document.key in run.plan.imported:
             jobs.append(Job(document.id, document.key, key))

@@ -64,6 +64,7 @@ class Stage:
     def __init__(self, config: PipelineConfig, name: str) -> None:
         self.config, self.name = config, name
         self.store = Store(config.store)
+        self.store.refresh()
         self.catalogue = Catalogue(self.store)
         self.reason = ""
         self.run_id = str(flow_run.id or f"{name}-{time.time_ns()}")
@@ -243,6 +244,7 @@ def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
     with in_use(opened.store):
         try:
             yield opened
+            opened.store.save()
             state = "completed"
         finally:
             opened.catalogue.finish_run(opened.run_id, state)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dyprag.errors import ArtifactError, StoreError
+from storage.remote import RECORD, remote_of
 
 logger = logging.getLogger("dyprag.storage")
 
@@ -40,7 +41,6 @@ KINDS = (
     "judgement",
     "recall",
 )
-RECORD = "record.json"
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,18 @@ class Record:
 
 
 class Store:
-    """The artifacts below one folder.
+    """The artifacts below one folder, or below a URL of which a folder here is the copy (storage/remote.py): then what
+    is made is written to both, and what is not here is read from there.
 
     Raises:
-        StoreError: the folder cannot be created or written.
+        StoreError: the folder cannot be created or written, or the URL not reached.
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.remote = remote_of(str(root), os.getpid())
+        self.root = (
+            self.remote.copy() if self.remote else Path(str(root).removeprefix("file://")).expanduser().absolute()
+        )
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
@@ -88,6 +92,18 @@ class Store:
                 f"it cannot be written ({error.strerror})",
                 "Choose another folder (--set store=PATH) or give yourself the right to write there.",
             ) from error
+
+    def refresh(self) -> None:
+        """Behind a URL, learn what others have written there."""
+        if self.remote:
+            self.remote.forget()
+            self.remote.replace_files(self.root, "latest")
+
+    def save(self) -> None:
+        """Behind a URL, write there what is no artifact and grows from stage to stage."""
+        if self.remote:
+            for folder in ("responses", "reports"):
+                self.remote.push_files(self.root, folder)
 
     @property
     def catalogue_path(self) -> Path:
@@ -138,6 +154,8 @@ class Store:
                 })  # fmt: skip
                 (folder / RECORD).write_text(json.dumps(asdict(finished), ensure_ascii=False, indent=1))
                 flush(folder / RECORD)
+                if self.remote:  # first, as what is here is taken to be there
+                    self.remote.push(record.kind, record.key, folder)
                 try:
                     os.rename(folder, target)
                 except OSError:
@@ -160,14 +178,26 @@ class Store:
         A damaged one is reported, moved to STORE/damaged and counts as absent, so that it is made again.
         """
         folder = self.folder(kind, key)
-        if not folder.exists():
+        if not folder.exists() and not (self.has(kind, key) and self._fetched(kind, key)):
             return None
         try:
             return self._checked(folder)
         except ArtifactError as error:
             logger.warning("%s It is moved to %s and made again.", error, self.root / "damaged")
             self.set_aside(folder)
+        if not self.remote or not self._fetched(kind, key):
             return None
+        try:
+            return self._checked(folder)
+        except ArtifactError as error:
+            logger.warning("%s So it is at %s, where it is deleted.", error, self.remote.url)
+            self.remote.delete(kind, key)
+            self.set_aside(folder)
+            return None
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether there is an artifact, sound or not; behind a URL, as far as was known at the last `refresh`."""
+        return self.folder(kind, key).exists() or (self.remote is not None and key in self.remote.keys(kind))
 
     def open(self, kind: str, key: str) -> Path:
         """The folder of a sound artifact.
@@ -175,6 +205,8 @@ class Store:
         Raises:
             ArtifactError: it is missing or damaged.
         """
+        if not self.folder(kind, key).exists():
+            self._fetched(kind, key)  # whoever asks knows of it: it may be newer than the list
         if self.find(kind, key) is None:
             raise ArtifactError(
                 f"{kind} {key}", "it is missing or damaged", "Run the stage that makes it again: dyprag run."
@@ -189,14 +221,22 @@ class Store:
                     yield Record(**json.loads(path.read_text()))
                 except (OSError, ValueError, TypeError):
                     logger.warning("%s cannot be read and is left out.", path)
+            for data in self.remote.records(kind, self._elsewhere(kind)) if self.remote else ():
+                try:
+                    yield Record(**json.loads(data))
+                except (ValueError, TypeError):
+                    logger.warning("A record of %s artifacts cannot be read and is left out.", kind)
 
     def count(self) -> int:
-        """Of artifacts on disk, readable or not."""
-        return sum(1 for _ in self._folders())
+        """Of artifacts, readable or not."""
+        return sum(1 for _ in self._folders()) + sum(len(self._elsewhere(kind)) for kind in KINDS)
 
     def verify(self) -> Iterator[tuple[str, str, str]]:
         """(kind, key, what is wrong with it) of every artifact, its bytes checked; nothing is wrong with most. Changes
-        nothing."""
+        nothing, but that behind a URL all that is not here is read."""
+        for kind in KINDS:
+            for key in sorted(self._elsewhere(kind)):
+                self._fetched(kind, key)
         for kind, folder in self._folders():
             try:
                 self._checked(folder)
@@ -208,6 +248,27 @@ class Store:
         """(kind, folder) of every artifact that is not being written just now."""
         for kind in KINDS:
             yield from ((kind, folder) for folder in sorted((self.root / kind).glob("*/*")) if folder.name[0] != ".")
+
+    def _elsewhere(self, kind: str) -> set[str]:
+        """Keys of artifacts that are behind the URL and not here."""
+        if not self.remote:
+            return set()
+        return {key for key in self.remote.keys(kind) if not self.folder(kind, key).exists()}
+
+    def _fetched(self, kind: str, key: str) -> bool:
+        """Read an artifact from behind the URL; gives whether it is here now."""
+        target = self.folder(kind, key)
+        if not self.remote:
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as temporary:
+            folder = Path(temporary) / "artifact"
+            folder.mkdir()
+            if not self.remote.pull(kind, key, folder):
+                return False
+            with contextlib.suppress(OSError):  # another process was quicker
+                os.rename(folder, target)
+        return target.exists()
 
     def sweep(self, older_than: float = 3600.0, checkpoints_older_than: float = 30 * 86400.0) -> None:
         """Remove what killed writers left behind, once it is an hour old and surely nobody's, and checkpoints that

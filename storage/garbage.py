@@ -16,6 +16,7 @@ from storage.latest import all_latest
 from storage.tables import read_keys
 
 LASTING = ("threshold", "prediction", "judgement", "recall")
+INDEX = "index"  # of passages: kept on this machine only, and made again where it is missing
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def remove(store: Store, pieces: list[Piece]) -> None:
         StoreError: one cannot be deleted.
     """
     for piece in pieces:
+        if store.remote and piece.kind != INDEX:
+            store.remote.delete(piece.kind, piece.key)
         aside = piece.path.with_name(f".writing-{piece.key}-{os.getpid()}")
         try:
             os.rename(piece.path, aside)
@@ -98,4 +101,4 @@ def _indexes(store: Store) -> Iterator[Piece]:
     for path in sorted((store.root / "indexes").glob("*")):
         if path.is_dir() and not path.name.startswith("."):
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-            yield Piece("index", path.name, size, path)
+            yield Piece(INDEX, path.name, size, path)

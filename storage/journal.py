@@ -32,7 +32,7 @@ class Journal:
     """
 
     def __init__(self, store: Store) -> None:
-        self._folder = store.root / FOLDER
+        self._folder = _folder(store)
         self._lock = threading.Lock()
         self._own: Path | None = None
         self._places: dict[str, dict[str, tuple[Path, int]]] = {}
@@ -111,7 +111,7 @@ class Journal:
 
 def responses(store: Store, document_id: str | None = None) -> Iterator[Response]:
     """All answers ever, oldest first; or those about one document."""
-    for _, _, entry in _entries(store.root / FOLDER):
+    for _, _, entry in _entries(_folder(store)):
         if isinstance(entry, Response) and document_id in (None, entry.document_id):
             yield entry
 
@@ -123,6 +123,12 @@ def count_responses(store: Store) -> int:
         with path.open("rb") as stream:
             count += sum(line.startswith(b'{"response"') for line in stream)
     return count
+
+
+def _folder(store: Store) -> Path:
+    if store.remote:
+        store.remote.pull_files(store.root, FOLDER)
+    return store.root / FOLDER
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, int, Entry]]:

@@ -31,6 +31,8 @@ def note_latest(store: Store, kind: str, settings: Mapping[str, Any], key: str) 
         temporary = path.with_name(f".{path.name}-{os.getpid()}")
         temporary.write_text(json.dumps(note, ensure_ascii=False, indent=1), encoding="utf-8")
         flush(temporary)
+        if store.remote:
+            store.remote.write_file(f"latest/{path.name}", temporary.read_bytes())
         os.replace(temporary, path)
     except OSError as error:
         raise StoreError(
@@ -77,6 +79,8 @@ def forget_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> bool:
     """
     path = _path(store, kind, settings)
     try:
+        if store.remote:
+            store.remote.delete_file(f"latest/{path.name}")
         path.unlink()
     except FileNotFoundError:
         return False

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 import json_repair
@@ -37,8 +38,9 @@ class _Pairs(_Form):
 _FORMS: dict[ProductName, type[_Form]] = {"rewrites": _Rewrites, "qa_pairs": _Pairs}
 
 
+@cache  # pydantic takes as long for it as the client for sending a request
 def schema(product: ProductName) -> dict[str, Any]:
-    """The JSON schema of a product's answer, as endpoints take it."""
+    """The JSON schema of a product's answer, as endpoints take it. One object for all: not to be changed."""
     inner = _FORMS[product].model_json_schema()
     # what strict structured output does not know of
     for definition in (inner, *inner.get("$defs", {}).values()):
