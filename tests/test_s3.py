@@ -1,16 +1,18 @@
 """A corpus in a bucket, and a store: a real server that speaks S3, on loopback; the same code as for a folder."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXTS
+from conftest import TEXTS, wait_for
 
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
@@ -258,3 +260,38 @@ def test_answers_that_were_paid_for_go_along(bucket: str, elsewhere: Any):
     elsewhere("there")
     assert list(responses(Store(url))) == [answer]
     assert (Store(url).root / FOLDER).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_server")
+def test_workers_elsewhere_need_no_common_folder(bucket: str, elsewhere: Any, settings: dict[str, Any], tmp_path: Path):
+    if find_spec("prefect_dask") is None:
+        pytest.skip("the extra 'dask' is not installed")
+    from flows.augment import augment
+    from flows.ingest import ingest
+    from flows.parametrize import parametrize
+
+    place = PipelineConfig.model_validate({**settings, "store": f"{bucket}/store"})
+    ingest(place)
+    augment(place)
+    scheduler = str(tmp_path / "scheduler.json")
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--scheduler-file", scheduler, "--port", "0"]
+    more = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", scheduler, "--nthreads", "1"]
+    far = {**os.environ, "DYPRAG_CACHE": str(tmp_path / "far"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen([*dask, "--no-dashboard"]) as one, subprocess.Popen([*more, "--no-nanny"], env=far) as other:
+        try:
+            wait_for("the scheduler", Path(scheduler).exists)
+            address = json.loads(Path(scheduler).read_text())["address"]
+            run = {**settings["run"], "runner": "dask", "address": address}
+            config = PipelineConfig.model_validate({**settings, "store": place.store, "run": run})
+            (summary,) = parametrize(config, return_state=True).result()
+        finally:
+            other.kill()
+            one.kill()
+    assert (summary["done"], summary["failed"]) == (3, 0)
+    store = Store(place.store)
+    assert not list(store.root.glob("adapter/*/*/record.json")), "they were made elsewhere"
+    assert len(list((tmp_path / "far").glob("stores/*/adapter/*/*/record.json"))) == 3
+    elsewhere("third")
+    assert parametrize(place, return_state=True).result()[0]["cached"] == 3
