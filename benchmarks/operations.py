@@ -2,7 +2,8 @@
 
     python benchmarks/operations.py [DOCUMENTS] [PART ...]
 
-Parts: run (ingest, augment, parametrize; beside the same work in a plain loop), again (nothing new, then ten new
+Parts: run (ingest, augment, parametrize; beside the same work in a plain loop, half of it before and half after, since
+a machine's pace may change by a tenth in these minutes), again (nothing new, then ten new
 documents), kills (200 documents, twenty times kill -9). A tiny random model, and the tests' LLM server on loopback.
 Prints the figures, wall and CPU seconds, and writes build/bench/operations.json.
 """
@@ -20,7 +21,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def main(documents: int, parts: list[str]) -> None:
 
 def whole_run(folder: Path, config: Path, url: str, documents: int, beside: bool) -> list[Figure]:
     """The three stages, their memory, and the server's record beside the catalogue."""
+    plain = PlainLoop(configuration(folder, "plain", url, documents)) if beside else None
     took = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
     store = folder / "store"
     done = query(store, "SELECT stage, count(*) AS n FROM latest_work WHERE state IN ('done', 'partial') GROUP BY 1")
@@ -77,19 +79,41 @@ def whole_run(folder: Path, config: Path, url: str, documents: int, beside: bool
         early, late = one.memory[int(len(one.memory) * EARLY)][1], one.memory[-1][1]
         figures.append(figure(f"{stage}: memory at the end beside that after a fifth", late / early, "x", 1.2,
                               lambda v: v <= 1.2))  # fmt: skip
-    if beside:
-        plain = configuration(folder, "plain", url, documents)
-        command("ingest", plain)
-        loop = timed([sys.executable, __file__, "loop", str(plain)])
+    if plain:
+        loop = plain.end()
         for what in ("wall", "cpu"):
-            ours, theirs = (sum(getattr(one, what) for one in some) for some in (took[1:], [loop]))
+            ours, theirs = sum(getattr(one, what) for one in took[1:]), getattr(loop, what)
             figures.append(figure(f"augment and parametrize, {what} seconds beside a plain loop's {theirs:.0f} s",
                                   ours / theirs, "x", 1.1, lambda v: v <= 1.1))  # fmt: skip
     return figures
 
 
+class PlainLoop:
+    """The plain loop in a process of its own, which has done half of the work when this is made."""
+
+    def __init__(self, config: Path) -> None:
+        command("ingest", config)
+        began = time.monotonic()
+        words = [sys.executable, __file__, "loop", str(config)]
+        self._process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != b"half\n":
+            raise RuntimeError("the plain loop failed")
+        self._wall = time.monotonic() - began
+
+    def end(self) -> Took:
+        """Let it do the other half."""
+        began = time.monotonic()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        _, status, usage = os.wait4(self._process.pid, 0)
+        if status:
+            raise RuntimeError("the plain loop failed")
+        return Took(self._wall + time.monotonic() - began, usage.ru_utime + usage.ru_stime, [])
+
+
 def loop(path: str) -> None:
-    """The same work without Prefect and catalogue, in a process of its own."""
+    """The same work without Prefect and catalogue. Waits after half of it until its input is closed."""
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))  # as cli.main: DuckDB's leaks are no news
     from dyprag.config import PipelineConfig
     from flows.stage import corpus_of
@@ -102,11 +126,16 @@ def loop(path: str) -> None:
     plan = Plan(config, stored)
     first = [AugmentJob(d.id, d.key, plan.augmentation_key(d), plan.product_keys(d)) for d in plan.documents]
     second = [Job(d.id, d.key, plan.adapter_key(d), tuple(plan.product_keys(d).values())) for d in plan.documents]
-    for work, jobs in ((augment._augment, first), (parametrize._parametrize, second)):
-        for start in range(0, len(jobs), 64):
-            tried = work(jobs[start : start + 64], corpus_key, config, 1)  # type: ignore[operator]
-            if any(error for *_, error in tried):
-                raise RuntimeError("not every document was made")
+    middle = len(first) // 2
+    for part in (slice(None, middle), slice(middle, None)):
+        for work, jobs in ((augment._augment, first[part]), (parametrize._parametrize, second[part])):
+            for start in range(0, len(jobs), 64):
+                tried = work(jobs[start : start + 64], corpus_key, config, 1)  # type: ignore[operator]
+                if any(error for *_, error in tried):
+                    raise RuntimeError("not every document was made")
+        if part.start is None:
+            print("half", flush=True)
+            sys.stdin.read()
     augment.dismiss_augmenters()
 
 
@@ -228,7 +257,8 @@ def timed(words: list[str]) -> Took:
                 seconds = times.user + times.system
         except psutil.Error:
             break
-        time.sleep(0.5)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
     if process.wait():
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
     return Took(time.monotonic() - began, seconds, [entry for entry in memory if entry[1] > 1][:-1] or memory)

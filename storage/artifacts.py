@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from dyprag.errors import ArtifactError, StoreError
 from storage.remote import RECORD, remote_of
@@ -291,8 +291,7 @@ class Store:
             raise ArtifactError(f"artifact {folder}", "its record cannot be read", "It needs no action.") from error
         for name, expected in record.files.items():
             try:
-                with open(f"{folder}/{name}", "rb") as stream:
-                    size, checksum = os.fstat(stream.fileno()).st_size, _checksum(stream)
+                size, checksum = _size_and_checksum(f"{folder}/{name}")
             except OSError:
                 size, checksum = -1, ""
             if size != expected["bytes"]:
@@ -312,15 +311,20 @@ class Store:
 
 def file_checksum(path: Path) -> str:
     """Of the whole content, 32 hexadecimal characters."""
-    with path.open("rb") as stream:
-        return _checksum(stream)
+    return _size_and_checksum(str(path))[1]
 
 
-def _checksum(stream: BinaryIO) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
+def _size_and_checksum(path: str) -> tuple[int, str]:
+    """In bytes. Without a stream: of ten thousands of small files that is half of the time."""
+    digest, size = hashlib.blake2b(digest_size=16), 0
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        while block := os.read(descriptor, 1 << 16):
+            digest.update(block)
+            size += len(block)
+    finally:
+        os.close(descriptor)
+    return size, digest.hexdigest()
 
 
 def flush(path: Path) -> None:

@@ -106,6 +106,27 @@ def test_automations_are_made_once_and_keep_the_webhook(server: Server, monkeypa
     assert server.hook not in json.dumps(server.api("/block_documents/filter", {}))
 
 
+@pytest.fixture(scope="module")
+def worker(server: Server) -> None:
+    """Does what is started on the pool."""
+    server.start("worker", "start", "--pool", "dyprag")
+
+
+def begin(server: Server, settings: dict[str, Any]) -> str:
+    """Start a run of the pipeline as the UI does; gives its id."""
+    deployment = server.deployment("pipeline/dyprag")
+    made = server.api(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": settings}})
+    return str(made["id"])
+
+
+def ended(server: Server, run: str) -> str:
+    """Wait for a run to end; gives the name of its state."""
+    ends = ("COMPLETED", "FAILED", "CRASHED")
+    wait_for("the flow run", lambda: server.api(f"/flow_runs/{run}")["state_type"] in ends)
+    return str(server.api(f"/flow_runs/{run}")["state"]["name"])
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_failed_document(
     server: Server, tmp_path: Path, settings: dict[str, Any]
 ):
@@ -115,16 +136,8 @@ def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_fa
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
     settings["evaluate"] |= {"methods": ["rag", "dyprag"]}
     settings["run"] |= {"on_failures": "complete"}
-    server.start("worker", "start", "--pool", "dyprag")
-    deployment = server.deployment("pipeline/dyprag")
-    run = server.api(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": settings}})
-
-    def ended() -> bool:
-        return server.api(f"/flow_runs/{run['id']}")["state_type"] in ("COMPLETED", "FAILED", "CRASHED")
-
-    wait_for("the flow run", ended)
-    state = server.api(f"/flow_runs/{run['id']}")["state"]
-    assert state["name"] == "CompletedWithFailures", f"{state}\n{server.log.read_text()[-5000:]}"
+    run = begin(server, settings)
+    assert ended(server, run) == "CompletedWithFailures", server.log.read_text()[-5000:]
     store, config = Store(settings["store"]), PipelineConfig.model_validate(settings).resolved()
     plan = Plan(config, corpus_of(config, store)[1])  # the names that the command line would give, and look for
     assert all(store.find("adapter", plan.adapter_key(d)) for d in plan.parametrized)
@@ -140,4 +153,28 @@ def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_fa
     (told,) = server.told  # once, and not for every stage
     assert "CompletedWithFailures" in told
     assert "1 failed" in told
-    assert run["id"] in told
+    assert run in told
+
+
+@pytest.mark.usefixtures("worker")
+def test_retry_in_the_ui_makes_what_is_missing_and_nothing_else(
+    server: Server, tmp_path: Path, settings: dict[str, Any]
+):
+    rows = [{"id": i, "text": text} for i, text in TEXTS.items()]
+    hollow = {"id": "hollow", "text": " "}
+    settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", [hollow, *rows])
+    settings["evaluate"] |= {"methods": ["rag"]}
+    settings["run"] |= {"on_failures": "fail"}
+    run = begin(server, settings)
+    assert ended(server, run) == "Failed", server.log.read_text()[-5000:]
+    made = {path: path.stat().st_mtime_ns for path in Path(settings["store"]).glob("adapter/*/*/record.json")}
+    assert len(made) == 3
+    write_jsonl(tmp_path / "docs.jsonl", [{**hollow, "text": "The Ilmar hollow was dug in 1871."}, *rows])
+    # what the button does
+    retry = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
+    assert server.api(f"/flow_runs/{run}/set_state", {"state": retry, "force": False})["status"] == "ACCEPT"
+    wait_for("the retry", lambda: server.api(f"/flow_runs/{run}")["run_count"] == 2)
+    assert ended(server, run) == "Completed", server.log.read_text()[-5000:]
+    now = {path: path.stat().st_mtime_ns for path in Path(settings["store"]).glob("adapter/*/*/record.json")}
+    assert len(now) == 4
+    assert {path: now[path] for path in made} == made
