@@ -550,7 +550,7 @@ class RunSettings(Section):
     documents_per_task: int | None = Field(
         default=None,
         ge=1,
-        description="Documents in one task. Empty: in threads one up to 2,000 documents and 25 to 200 beyond, which "
+        description="Documents in one task. Empty: in threads one up to 2,000 documents and 64 to 250 beyond, which "
         "a Prefect server takes in easily; elsewhere up to 64, so that each worker gets some tasks.",
     )
     retry_delay: float = Field(default=2.0, ge=0, description="Seconds before the first retry; doubled each time.")

@@ -17,8 +17,8 @@ from flows.stage import with_retries
 from tasks.processes import devices, processes, worker_count
 
 FEW = 2000  # task runs that a server takes in without dropping any
-MANY = 400  # of more documents, so many tasks
-SHARD = (25, 200)  # documents in one of those
+MANY = 160  # of more documents, so many tasks
+SHARD = (64, 250)  # documents in one of those: more threads at work than the machine can follow slow each other down
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 

@@ -181,7 +181,10 @@ class Store:
         if not folder.exists() and not (self.has(kind, key) and self._fetched(kind, key)):
             return None
         try:
-            return self._checked(folder)
+            record = self._checked(folder)
+            if self.remote and not self.remote.has(kind, key):  # deleted there, from another machine
+                self.remote.push(kind, key, folder)
+            return record
         except ArtifactError as error:
             logger.warning("%s It is moved to %s and made again.", error, self.root / "damaged")
             self.set_aside(folder)
@@ -197,7 +200,7 @@ class Store:
 
     def has(self, kind: str, key: str) -> bool:
         """Whether there is an artifact, sound or not; behind a URL, as far as was known at the last `refresh`."""
-        return self.folder(kind, key).exists() or (self.remote is not None and key in self.remote.keys(kind))
+        return self.folder(kind, key).exists() or (self.remote is not None and self.remote.has(kind, key))
 
     def open(self, kind: str, key: str) -> Path:
         """The folder of a sound artifact.

@@ -68,15 +68,16 @@ class Remote:
         name = re.sub(r"[^\w.-]+", "-", self.url).strip("-")[-60:]
         return cache_folder() / "stores" / f"{name}-{hashlib.blake2b(self.url.encode(), digest_size=4).hexdigest()}"
 
-    def keys(self, kind: str) -> set[str]:
-        """Of all artifacts of a kind; listed once, and again after `forget`."""
+    def has(self, kind: str, key: str) -> bool:
+        """Whether there is an artifact, as far as this process knows: it lists a kind's once, and again after
+        `forget`."""
         with self._lock:
-            if kind not in self._keys:
-                with self._reached(f"the {kind} artifacts cannot be listed"):
-                    self._fs.invalidate_cache()
-                    found = self._fs.find(f"{self._base}/{kind}")
-                self._keys[kind] = {path.split("/")[-2] for path in found if path.endswith(f"/{RECORD}")}
-            return self._keys[kind]
+            return key in self._listed(kind)
+
+    def keys(self, kind: str) -> set[str]:
+        """Of all artifacts of a kind, as `has` knows them."""
+        with self._lock:
+            return set(self._listed(kind))
 
     def forget(self) -> None:
         """List anew: others may have written."""
@@ -163,6 +164,14 @@ class Remote:
                 self._fs.rm_file(f"{self._base}/{name}")
             except FileNotFoundError:
                 return
+
+    def _listed(self, kind: str) -> set[str]:
+        if kind not in self._keys:
+            with self._reached(f"the {kind} artifacts cannot be listed"):
+                self._fs.invalidate_cache()
+                found = self._fs.find(f"{self._base}/{kind}")
+            self._keys[kind] = {path.split("/")[-2] for path in found if path.endswith(f"/{RECORD}")}
+        return self._keys[kind]
 
     def _place(self, kind: str, key: str) -> str:
         return f"{self._base}/{kind}/{key[:2]}/{key}"

@@ -187,6 +187,18 @@ def test_no_name_in_a_record_leads_out_of_its_folder(bucket: str, elsewhere: Any
     assert not [path for path in tmp_path.rglob("stolen") if "damaged" not in path.parts]
 
 
+def test_what_is_here_and_was_deleted_there_is_written_again(bucket: str, elsewhere: Any):
+    url = f"{bucket}/store"
+    made = Store(url).write(RECORD, fill)
+    elsewhere("there")
+    remove(Store(url), [Piece("adapter", "ab12", 10, Store(url).folder("adapter", "ab12"))])
+    assert names(url) == []
+    elsewhere("here")
+    assert Store(url).find("adapter", "ab12") == made
+    elsewhere("third")
+    assert Store(url).find("adapter", "ab12") == made
+
+
 def test_what_is_collected_is_gone_there_as_well(bucket: str, elsewhere: Any):
     url = f"{bucket}/store"
     store = Store(url)
