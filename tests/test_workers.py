@@ -104,7 +104,7 @@ def test_a_document_that_kills_its_process_is_set_apart_and_the_rest_goes_on(tmp
 
 def test_a_killed_worker_process_costs_nothing_but_its_shard_s_time(tmp_path: Path, settings: dict[str, Any]):
     corpus(tmp_path, settings, "bridge", "lamp", "book", "tower")
-    settings["parametrize"]["epochs"] = 30
+    settings["parametrize"]["epochs"] = 90  # long enough to be hit, on one core too
     store, killed = tmp_path / "store", []
 
     def kill_one() -> None:
