@@ -156,6 +156,7 @@ def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_fa
     assert run in told
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 def test_retry_in_the_ui_makes_what_is_missing_and_nothing_else(
     server: Server, tmp_path: Path, settings: dict[str, Any]

@@ -234,6 +234,7 @@ def test_a_pipeline_in_a_bucket_goes_on_on_another_machine(
 ):
     from flows.pipeline import pipeline
 
+    settings["evaluate"] |= {"methods": ["rag", "dyprag"]}
     config = PipelineConfig.model_validate({**settings, "store": f"{bucket}/store"})
 
     def run() -> dict[str, dict[str, Any]]:
