@@ -399,7 +399,8 @@ class Catalogue:
             StoreError: there is no catalogue yet, or another process holds it for too long.
         """
         if not self.path.exists():
-            raise StoreError(f"catalogue {self.path}", "there is none yet", "Run the pipeline first: dyprag run.")
+            remedy = "Run the pipeline first: dyprag run. Where there are artifacts already: dyprag catalogue rebuild."
+            raise StoreError(f"catalogue {self.path}", "there is none yet", remedy)
         with self._connected(read_only=True) as connection:
             try:
                 cursor = connection.execute(sql, list(parameters))
