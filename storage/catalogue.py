@@ -9,7 +9,9 @@ rebuilt from the artifacts' records and the journal, and is when the file is mis
     SELECT * FROM spending;      -- per document: every request to an endpoint, of failed documents too
 """
 
+import errno
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -437,15 +439,18 @@ class Catalogue:
     def _connect(self, read_only: bool) -> duckdb.DuckDBPyConnection:
         deadline = time.monotonic() + self.wait_seconds
         while True:
+            new = not self.path.exists()
             try:
                 return duckdb.connect(str(self.path), read_only=read_only)
             except duckdb.Error as error:
                 busy = "lock" in str(error).lower() or "different configuration" in str(error)
                 if not busy:
-                    raise StoreError(
-                        f"catalogue {self.path}", f"it cannot be opened ({error})",
-                        "Run: dyprag catalogue rebuild, which makes it again from the artifacts.",
-                    ) from error  # fmt: skip
+                    if new:  # of which the disk had room for a part, which no later run could open
+                        self.path.unlink(missing_ok=True)
+                    remedy = "Run: dyprag catalogue rebuild, which makes it again from the artifacts."
+                    if os.strerror(errno.ENOSPC) in str(error):
+                        remedy = "Free disk space, then run again: finished work is kept."
+                    raise StoreError(f"catalogue {self.path}", f"it cannot be opened ({error})", remedy) from error
                 if time.monotonic() > deadline:
                     raise CatalogueHeld(
                         f"catalogue {self.path}", "another process holds it", "Wait for that run to end, or stop it."
