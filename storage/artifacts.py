@@ -178,7 +178,7 @@ class Store:
         A damaged one is reported, moved to STORE/damaged and counts as absent, so that it is made again.
         """
         folder = self.folder(kind, key)
-        if not folder.exists() and not (self.has(kind, key) and self._fetched(kind, key)):
+        if not folder.exists() and not (self.remote and self.remote.has(kind, key) and self._fetched(kind, key)):
             return None
         try:
             record = self._checked(folder)
@@ -208,7 +208,7 @@ class Store:
         Raises:
             ArtifactError: it is missing or damaged.
         """
-        if not self.folder(kind, key).exists():
+        if self.remote and not self.folder(kind, key).exists():
             self._fetched(kind, key)  # whoever asks knows of it: it may be newer than the list
         if self.find(kind, key) is None:
             raise ArtifactError(

@@ -445,10 +445,10 @@ class Catalogue:
             except duckdb.Error as error:
                 busy = "lock" in str(error).lower() or "different configuration" in str(error)
                 if not busy:
-                    if new:  # of which the disk had room for a part, which no later run could open
-                        self.path.unlink(missing_ok=True)
                     remedy = "Run: dyprag catalogue rebuild, which makes it again from the artifacts."
                     if os.strerror(errno.ENOSPC) in str(error):
+                        if new:  # there was room for a part of it, which no later run could open
+                            self.path.unlink(missing_ok=True)
                         remedy = "Free disk space, then run again: finished work is kept."
                     raise StoreError(f"catalogue {self.path}", f"it cannot be opened ({error})", remedy) from error
                 if time.monotonic() > deadline:
