@@ -29,14 +29,19 @@ def results_table(rows: Sequence[Row]) -> str:
 def terminal_table(rows: Sequence[Row]) -> str:
     """The results as plain text in columns of fixed width, a table for each data set. Controls with wrong documents
     stand beside their methods; where there are several data sets or variants, the other controls are left out."""
-    several = len(datasets(rows)) > 1 or len(names(rows, "variant")) > 1
     parts = []
     for dataset in datasets(rows):
-        lines = shown(of(rows, dataset=dataset))
-        kept = [row for row in lines if not (is_control(row) if several else row["method"].endswith("-wrong"))]
-        table = blocks.plain(_table(kept, _TERMINAL))
+        table = blocks.plain(short(rows, dataset))
         parts.append(f"{dataset_name(rows, dataset)}\n{table}" if len(datasets(rows)) > 1 else table)
     return "\n\n".join(parts)
+
+
+def short(rows: Sequence[Row], dataset: str) -> Table:
+    """The table of one data set with the columns of `terminal_table`; `rows` are those of all data sets."""
+    several = len(datasets(rows)) > 1 or len(names(rows, "variant")) > 1
+    lines = shown(of(rows, dataset=dataset))
+    kept = [row for row in lines if not (is_control(row) if several else row["method"].endswith("-wrong"))]
+    return _table(kept, _TERMINAL)
 
 
 def results(rows: Sequence[Row]) -> Table:
