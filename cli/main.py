@@ -523,7 +523,7 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
         if as_json:
             print(json.dumps(summaries))
         elif any(summary["stage"] == "evaluate" and summary["done"] for summary in summaries):
-            _print_results(config)
+            _print_results(config, path, overrides or [])
         if any(summary["failed"] for summary in summaries):
             print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
         if any(summary["failed"] or summary["reason"] for summary in summaries):
@@ -620,7 +620,8 @@ def _prepare_logging(verbose: bool) -> None:
     logger.addHandler(handler)
 
 
-def _print_results(config: PipelineConfig) -> None:
+def _print_results(config: PipelineConfig, path: Path | None, overrides: list[str]) -> None:
+    from cli.suggestion import suggestion
     from dyprag.report import terminal_table
 
     catalogue = _catalogue(config)
@@ -629,6 +630,8 @@ def _print_results(config: PipelineConfig) -> None:
         print(terminal_table(rows))
         latest = catalogue.store.reports / "latest"
         print(f"\nReport:    {latest / 'report.html'}\nCatalogue: {catalogue.path}")
+        if command := suggestion(catalogue, rows[0]["run_id"], path, overrides):
+            print(f"Ask it:    {command}")
 
 
 def _catalogue(config: PipelineConfig, with_results: bool = False) -> Any:

@@ -1,6 +1,8 @@
 """After an evaluation: a question to begin with, which the method that `dyprag ask` takes by default answered right."""
 
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,19 @@ def suggestion(catalogue: Any, run_id: str, path: Path | None, overrides: Sequen
         return None
     answers = read_rows(catalogue.store.open("prediction", found["key"]) / "predictions.parquet")
     question = next(answer["question"] for answer in answers if answer["question_id"] == found["question_id"])
-    words = ["dyprag", "ask", *(["--config", str(path)] if path else [])]
+    words = [_command(), "ask", *(["--config", str(path)] if path else [])]
     for override in overrides:
         words += ["--set", override]
     return f"{shlex.join(words)} {_quoted(question)}"
+
+
+def _command() -> str:
+    """How this very command can be called again: by its name where a shell finds it."""
+    called = Path(sys.argv[0])
+    found = shutil.which("dyprag")
+    if called.name != "dyprag" or (found and Path(found).resolve() == called.resolve()):
+        return "dyprag"
+    return str(called)
 
 
 def _quoted(question: str) -> str:
