@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
@@ -12,6 +13,7 @@ from storage.artifacts import Store
 from storage.tables import read_keys
 
 SHOWN = 200  # rows of the difference that a person reads
+FEW = 3  # files that a line names
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,24 @@ def read_location(config: PipelineConfig) -> Corpus:
     if settings.passage_tokens is None:
         return corpus
     return split_corpus(corpus, splitter(config.model.name, settings.passage_tokens, settings.overlap))
+
+
+def sources(corpus: Corpus) -> dict[str, Any]:
+    """What is noted of where a corpus was read from: each document's file, and what was not read, with the reason."""
+    return {
+        "files": {document.id: document.source for document in corpus.documents if document.source},
+        "skipped": {one.id: one.reason for one in corpus.skipped},
+        "unread": {one.id: str(one.error) for one in corpus.unread},
+    }
+
+
+def skipped_text(corpus: Corpus) -> str:
+    """How many files were passed over, and the first of them; "" where there is none."""
+    names = [one.id for one in corpus.skipped]
+    if not names:
+        return ""
+    few = ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
+    return f"{len(names):,} skipped ({few})"
 
 
 def known_keys(store: Store, corpus_key: str | None) -> dict[str, str]:

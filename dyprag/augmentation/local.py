@@ -16,7 +16,7 @@ from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
 from dyprag.augmentation.questions import ask_prompt, gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
-from dyprag.augmentation.spans import Candidate, candidates, sentences
+from dyprag.augmentation.spans import Candidate, candidates, cells, sentences
 from dyprag.batching import Batcher
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
@@ -244,7 +244,10 @@ class LocalAugmenter:
         longest = max((len(tokenizer(text)["input_ids"]) for text in texts), default=1)
         best = [turned(sentence) for sentence in originals]
         for attempt in range(TRIES):
-            again = [index for index, sentence in enumerate(originals) if likeness(sentence, best[index]) > ALIKE]
+            again = [
+                index for index, sentence in enumerate(originals)
+                if not cells(sentence) and likeness(sentence, best[index]) > ALIKE  # a table's row stays as it is
+            ]  # fmt: skip
             sampling = Sampling(
                 min(settings.max_new_tokens, 5 * longest // 4),
                 settings.temperature,

@@ -6,7 +6,7 @@ from typing import Any
 
 from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Block, Kind, tidy
-from dyprag.reading.tables import Cell, Row, sentences_of
+from dyprag.reading.tables import Cell, Row, row_blocks
 
 SILENT = frozenset(
     """
@@ -101,8 +101,8 @@ class _Walk:
             if text := tidy(_text(caption)).replace("\n", " "):
                 self._give(Block(Kind.PARAGRAPH, text))
         linked = _linked_share(element)
-        for sentence in sentences_of(rows_of(element)):
-            self._give(Block(Kind.ROW, sentence, linked=linked))
+        for block in row_blocks(rows_of(element), linked):
+            self._give(block)
 
     def _enter(self, tag: str, element: Any) -> None:
         if tag in _BLOCKS:
@@ -187,7 +187,7 @@ def is_data(table: Any) -> bool:
     """Whether a table holds data, and does not only lay out a page."""
     if table.get("role") in ("presentation", "none") or next(_inner_tables(table), None) is not None:
         return False
-    rows = [row for row in table.iter("tr")]
+    rows = list(table.iter("tr"))
     most = max((sum(cell.tag in ("td", "th") for cell in row) for row in rows), default=0)
     if most < 2 or (len(rows) < 2 and next(table.iter("th"), None) is None):
         return False

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from dyprag.reading.blocks import Block, Kind, Reading, as_text, tidy, without_title
-from dyprag.reading.tables import Cell, sentences_of
+from dyprag.reading.tables import Cell, row_blocks
 
 _FILE = re.compile(r"\S+\.\w{2,5}")  # what stands for a picture that nobody described
 _TAGS = re.compile(r"<!--.*?(?:-->|\Z)|<[^>]*>", re.S)
@@ -174,7 +174,7 @@ class _Walk:
         self._rows = []
 
     def _end_table(self, _: Any) -> None:
-        self.blocks += [Block(Kind.ROW, sentence) for sentence in sentences_of(self._rows)]
+        self.blocks += row_blocks(self._rows)
 
     def _start_tablehead(self, _: Any) -> None:
         self._in_head = True

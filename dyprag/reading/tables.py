@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dyprag.reading.blocks import Block, Kind
+
 _DIGIT = re.compile(r"\d")
 _END = re.compile(r"[.!?…。！？][\"'”’)\]]?$")
 
@@ -24,8 +26,13 @@ class Cell:
 Row = Sequence[Cell]
 
 
-def sentences_of(rows: Sequence[Row]) -> Iterator[str]:
-    """A table's rows as sentences; rows that only name columns become the names of the cells below them."""
+def row_blocks(rows: Sequence[Row], linked: float = 0.0) -> Iterator[Block]:
+    """A table's rows as sentences; rows that only name columns become the names of the cells below them, and a cell
+    over the whole width a paragraph, for it is what the rows below it are about.
+
+    Args:
+        linked: the share of the table's letters that lead elsewhere.
+    """
     filled = [row for row in rows if any(cell.text for cell in row)]
     names, begin = _names(filled)
     unused: Row = ()  # names of columns below which nothing has come yet
@@ -33,17 +40,17 @@ def sentences_of(rows: Sequence[Row]) -> Iterator[str]:
         own = [cell for cell in row if cell.own and cell.text]
         if _only_names(row):
             if unused:
-                yield _sentence(unused, [])
+                yield Block(Kind.ROW, _sentence(unused, []), linked=linked)
             names, unused = [_joined(cell.text) for cell in row], row  # the columns have other names from here on
             continue
         if unused and len(own) > 1:
             unused = ()
         if len(own) == 1 and len(row) > 1 and not _is_value(row, own[0]):
-            yield own[0].text  # one cell over the whole width: what the rows below it are about
+            yield Block(Kind.PARAGRAPH, own[0].text, linked=linked)
         else:
-            yield _sentence(row, names)
+            yield Block(Kind.ROW, _sentence(row, names), linked=linked)
     if unused:
-        yield _sentence(unused, [])
+        yield Block(Kind.ROW, _sentence(unused, []), linked=linked)
 
 
 def _names(rows: Sequence[Row]) -> tuple[list[str], int]:

@@ -8,17 +8,19 @@ that it keeps is kept as well. Of a page of which it finds next to nothing, all 
 import codecs
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Block, Kind, Reading, as_text, letters, without_title
 from dyprag.reading.html import SILENT, blocks_of, is_data, parse, rows_of
-from dyprag.reading.tables import sentences_of
+from dyprag.reading.tables import row_blocks
 
 _DECLARED = re.compile(rb"""<(?:meta|\?xml)\b[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.I)
 _SEPARATORS = re.compile(r"\s+(?:[|–—·•»«›‹:-]{1,2}|::)\s+")
-_HOLLOW = re.compile(r"(?:home|index|untitled|welcome|start|page|document|new page|main|loading)(?: ?\d+)?(?:\W*)", re.I)
+_HOLLOW = re.compile(
+    r"(?:home|index|untitled|welcome|start|page|document|new page|main|loading)(?: ?\d+)?(?:\W*)", re.I
+)
 _ROLES = frozenset("navigation banner contentinfo search dialog alertdialog menu menubar toolbar tooltip".split())
 # What the names of classes and ids say of furniture that is never content, wherever it stands.
 _FURNITURE = re.compile(
@@ -96,8 +98,11 @@ def _headings(root: Any, tag: str) -> list[str]:
 
 def _without_site(title: str, root: Any) -> str:
     """A title without the name of the site at its end or beginning, where the page tells it."""
-    names = {letters(m.get("content") or "") for m in root.iter("meta")
-             if m.get("property") == "og:site_name" or m.get("name") in ("application-name", "apple-mobile-web-app-title")}  # fmt: skip
+    names = {
+        letters(meta.get("content") or "")
+        for meta in root.iter("meta")
+        if meta.get("property") == "og:site_name" or meta.get("name") == "application-name"
+    }
     parts = _SEPARATORS.split(title)
     for place, rest in ((-1, parts[:-1]), (0, parts[1:])):
         if rest and (letters(parts[place]) in names or (_HOLLOW.fullmatch(parts[place]) and place == 0)):
@@ -217,16 +222,16 @@ def _extracted(root: Any) -> str:
     tree = copy.deepcopy(root)
     for table in list(tree.iter("table")):
         if table.getparent() is not None and is_data(table):
-            _replace(table, sentences_of(rows_of(table)))
+            _replace(table, row_blocks(rows_of(table)))
     page = html.tostring(tree, encoding="unicode")
     return extract(page, include_comments=False, include_tables=True, deduplicate=False) or ""
 
 
-def _replace(table: Any, sentences: Iterator[str]) -> None:
+def _replace(table: Any, blocks: Iterable[Block]) -> None:
     from lxml import etree
 
     table.tag, table.text = "div", None
     for child in list(table):
         table.remove(child)
-    for sentence in sentences:
-        etree.SubElement(table, "p").text = sentence
+    for block in blocks:
+        etree.SubElement(table, "p").text = block.text
