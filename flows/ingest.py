@@ -82,7 +82,8 @@ def _show_skipped(corpus: Corpus) -> None:
     if skipped:
         rows = [{"file": one.id, "why it is skipped": one.reason} for one in skipped[:SHOWN]]
         first = f" The first {SHOWN} are shown; `dyprag documents --skipped` lists all." if len(skipped) > SHOWN else ""
-        description = f"{len(skipped):,} files hold no document.{first}"
+        count = f"{len(skipped):,} files hold" if len(skipped) > 1 else "1 file holds"
+        description = f"{count} no document.{first}"
         told(create_table_artifact, rows, key="corpus-skipped", description=description)
 
 

@@ -12,11 +12,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
+from dyprag.augmentation.cells import cells
 from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
 from dyprag.augmentation.questions import ask_prompt, gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
-from dyprag.augmentation.spans import Candidate, candidates, cells, sentences
+from dyprag.augmentation.spans import Candidate, candidates, sentences
 from dyprag.batching import Batcher
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair

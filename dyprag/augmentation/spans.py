@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from dyprag.augmentation.cells import cell_spans, cells
 from dyprag.augmentation.english import (
     BREAKS,
     MONTHS,
@@ -24,11 +25,6 @@ WORD = re.compile(r"\d[\d.,:]*\d|[^\W_](?:[\w'’.-]*[^\W_])?")
 # Empty lines, the lines of a list, and lines that end like a sentence: what stands behind them is another one.
 BLOCK_END = re.compile(r"\n[^\S\n]*\n\s*|\n(?=[^\S\n]*(?:[-*•–]|\d{1,3}[.)])[^\S\n])|(?<=[.!?])[^\S\n]*\n")
 _ITEM_MARK = re.compile(r"\s*(?:[-*•–]|\d{1,3}[.)])\s+(?=\S)")
-# The name of what stands behind it, as rows of tables have them.
-_LABEL = re.compile(r"(?:^|(?<=;\s))[^\W\d_][^:;.!?]{1,40}?:(?=\s\S)")
-_MOST_LABEL_WORDS = 4
-_MOST_CELL_WORDS = 8
-_PROSE = frozenset("the a an is are was were be been has have had do does did can may must should will would".split())
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]?\s+(?=[\"'“‘(]?[^\W\d_a-zà-öø-ÿ])")
 LEAST_WORDS = 3  # a sentence of so many tells nothing without those before it
 _YEAR = re.compile(r"1[0-9]\d\d|20\d\d")
@@ -98,30 +94,12 @@ def sentences(text: str) -> list[str]:
     return [part.strip() for block in blocks for part in _SENTENCE_END.split(block) if part.strip()]
 
 
-def cells(sentence: str) -> list[tuple[str, int, int]]:
-    """Of a row of a table, as the reader writes it ("Bridge: Old Bridge; Built: 1399."), the name of each cell and
-    where the cell stands; nothing for any other sentence."""
-    named = [match.span() for match in _LABEL.finditer(sentence)]
-    named = [(start, end) for start, end in named if len(sentence[start:end].split()) <= _MOST_LABEL_WORDS]
-    if not named or named[0][0] != 0 or sentence.endswith("?"):
-        return []
-    found = []
-    for (start, end), until in zip(named, [*(start for start, _ in named[1:]), len(sentence)], strict=True):
-        value = sentence[end:until].strip().rstrip(";").removesuffix(".").strip()
-        place = sentence.index(value, end)
-        found.append((sentence[start : end - 1].strip(), place, place + len(value)))
-    words = sentence[found[0][1] : found[0][2]].split()
-    if len(found) == 1 and (len(words) > _MOST_CELL_WORDS or _PROSE & {word.lower() for word in words}):
-        return []  # a sentence with a colon
-    return found
-
-
 def candidates(title: str, text: str) -> list[Candidate]:
     """Every answer worth asking for in a passage, without repetition: numbers and names before other spans, spans of
     several words before single ones, each in the order of the text."""
     found: dict[str, tuple[int, Candidate]] = {}
     for sentence in sentences(text):
-        row = _cell_spans(title, sentence)
+        row = cell_spans(inside(title), sentence)
         spans = [(*span, None) for span in _spans(sentence)] if not cells(sentence) else []
         for start, end, kind, asked in row or spans:
             answer = sentence[start:end]
@@ -132,28 +110,6 @@ def candidates(title: str, text: str) -> list[Candidate]:
                 candidate = Candidate(sentence, answer, start, starts)
                 found.setdefault(answer, (rank, candidate))
     return [candidate for _, candidate in sorted(found.values(), key=lambda item: item[0])]
-
-
-def _cell_spans(title: str, sentence: str) -> list[tuple[int, int, str, tuple[str, ...]]]:
-    """Of a row of a table (start, end, kind, how a question may begin) of each cell: it is asked for by its name, of
-    what the row's first cell says or, where there is but one, of the title."""
-    row = cells(sentence)
-    if len(row) == 1:
-        about, asked = inside(title) if title else "", row
-    else:
-        about, asked = (sentence[row[0][1] : row[0][2]], row[1:]) if row else ("", [])
-    return [
-        (start, end, "cell", _cell_starts(label, sentence[start:end], about))
-        for label, start, end in asked
-        if about and 0 < len(sentence[start:end].split()) <= _MOST_CELL_WORDS
-    ]
-
-
-def _cell_starts(label: str, value: str, about: str) -> tuple[str, ...]:
-    label = f"{label[0].lower()}{label[1:]}" if label[1:].islower() else label
-    if not is_past(label.split()[-1].lower()):
-        return (f"What is the {label} of {about}?",)
-    return (f"In which year was {about} {label}?",) if _YEAR.fullmatch(value) else ()
 
 
 def key_terms(text: str) -> set[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Block, Kind, tidy
-from dyprag.reading.tables import Cell, Row, row_blocks
+from dyprag.reading.tables import TABLE_LEVEL, Cell, Row, row_blocks
 
 SILENT = frozenset(
     """
@@ -99,7 +99,7 @@ class _Walk:
             return
         for caption in element.iter("caption"):
             if text := tidy(_text(caption)).replace("\n", " "):
-                self._give(Block(Kind.PARAGRAPH, text))
+                self._give(Block(Kind.HEADING, text, TABLE_LEVEL))
         linked = _linked_share(element)
         for block in row_blocks(rows_of(element), linked):
             self._give(block)

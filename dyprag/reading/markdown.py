@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from dyprag.reading.blocks import Block, Kind, Reading, as_text, tidy, without_title
-from dyprag.reading.tables import Cell, row_blocks
+from dyprag.reading.tables import TABLE_LEVEL, Cell, row_blocks
 
 _FILE = re.compile(r"\S+\.\w{2,5}")  # what stands for a picture that nobody described
 _TAGS = re.compile(r"<!--.*?(?:-->|\Z)|<[^>]*>", re.S)
@@ -34,7 +34,7 @@ def _heading_of(blocks: Sequence[Block]) -> str:
     if len(blocks) < 2:
         return ""
     names = [block.text for block in blocks if block.kind is Kind.HEADING and block.level == 1]
-    names += [blocks[0].text] if blocks[0].kind is Kind.HEADING else []
+    names += [blocks[0].text] if blocks[0].kind is Kind.HEADING and blocks[0].level < TABLE_LEVEL else []
     return names[0] if names else ""
 
 

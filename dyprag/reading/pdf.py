@@ -1,7 +1,7 @@
 """PDF files: lines joined to paragraphs, headings apart, without page numbers and running headers.
 
-pdfminer.six finds lines, and boxes of lines in their reading order, columns included; what is done here is what a
-reader does with them. Tables are read line by line: a PDF does not say that there is one.
+pdfminer.six finds lines, and boxes of lines; what is done here is what a reader does with them. Tables are read line by
+line: a PDF does not say that there is one.
 """
 
 import io
@@ -15,12 +15,14 @@ from typing import Any
 
 from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Block, Kind, Reading, as_text, tidy, without_title
+from dyprag.reading.order import Box, in_reading_order
 from dyprag.reading.plain import is_title
 
 _MARGIN = 0.12  # of a page's height, where running headers, footers and page numbers stand
 _LEAST_PAGES = 3  # that a running line stands on; two of a file with few
 _LARGER = 1.12  # than the text: a heading's letters
 _HEADING_WORDS = 20
+_LEADERS = re.compile(r"(?:\s*\.){5,}")  # of a table of contents
 _UNKNOWN = re.compile(r"\(cid:\d+\)")
 _MOST_UNKNOWN = 0.2  # of the letters
 _PAGE_NUMBER = re.compile(
@@ -97,7 +99,9 @@ def _opened(data: bytes) -> tuple[str, list[_Line], int]:
         titles = [title for info in document.info if (title := _decoded(resolve1(info.get("Title"))))]
         lines: list[_Line] = []
         page = -1
-        for page, layout in enumerate(extract_pages(io.BytesIO(data), laparams=LAParams(all_texts=True))):
+        for page, layout in enumerate(
+            extract_pages(io.BytesIO(data), laparams=LAParams(boxes_flow=None, all_texts=True))
+        ):
             lines += _lines(layout, page)
     except (PDFPasswordIncorrect, PDFEncryptionError):
         raise DocumentError("", "it is encrypted", "Save it without a password.") from None
@@ -125,10 +129,12 @@ def _lines(layout: Any, page: int) -> Iterator[_Line]:
     from pdfminer.layout import LTChar, LTTextBox
 
     height = layout.height or 1.0
-    for number, box in enumerate(_boxes(layout, LTTextBox)):
-        for line in box:
+    boxes = list(_boxes(layout, LTTextBox))
+    places = [Box(number, box.x0, box.x1, -box.y1, -box.y0) for number, box in enumerate(boxes)]
+    for number in (place.number for place in in_reading_order(places)):
+        for line in boxes[number]:
             chars = [char for char in line if isinstance(char, LTChar) and not char.get_text().isspace()]
-            text = " ".join(line.get_text().translate(_LIGATURES).split())
+            text = " ".join(_LEADERS.sub(" ", line.get_text().translate(_LIGATURES)).split())
             if chars and text:
                 bold = sum(bool(re.search(r"bold|black|heavy", char.fontname, re.I)) for char in chars)
                 top, bottom = (1 - (y - layout.y0) / height for y in (line.y1, line.y0))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dyprag.reading.blocks import Block, Kind
 
+TABLE_LEVEL = 7  # of headings inside of tables: below all others
 _DIGIT = re.compile(r"\d")
 _END = re.compile(r"[.!?…。！？][\"'”’)\]]?$")
 
@@ -28,7 +29,7 @@ Row = Sequence[Cell]
 
 def row_blocks(rows: Sequence[Row], linked: float = 0.0) -> Iterator[Block]:
     """A table's rows as sentences; rows that only name columns become the names of the cells below them, and a cell
-    over the whole width a paragraph, for it is what the rows below it are about.
+    over the whole width a heading of the rows below it.
 
     Args:
         linked: the share of the table's letters that lead elsewhere.
@@ -46,7 +47,7 @@ def row_blocks(rows: Sequence[Row], linked: float = 0.0) -> Iterator[Block]:
         if unused and len(own) > 1:
             unused = ()
         if len(own) == 1 and len(row) > 1 and not _is_value(row, own[0]):
-            yield Block(Kind.PARAGRAPH, own[0].text, linked=linked)
+            yield Block(Kind.HEADING, own[0].text, TABLE_LEVEL, linked)
         else:
             yield Block(Kind.ROW, _sentence(row, names), linked=linked)
     if unused:

@@ -33,7 +33,7 @@ _FURNITURE = re.compile(
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _LEAST_KEPT = 0.25  # of a page's prose: where less is taken for content, the extractor has not understood the page
 _LEAST_PROSE = 4  # words of a block that is likely prose
-_PAGE_OF_WORDS = 40  # in a noscript element: more than a request to turn scripts on
+_PAGE_OF_WORDS = 40  # that may be the text of a page; fewer in a noscript element ask for scripts to be turned on
 _SENTENCE = 8  # words of a block that is a sentence, wherever it stands
 _LISTS = (Kind.ITEM, Kind.ROW)
 _MOST_LINKED = 0.5  # of a block's letters: what has more leads elsewhere
@@ -126,7 +126,13 @@ def _clean(root: Any) -> None:
             _remove(element)
     most = _prose(root) / 3
     for element in list(root.iter()):
-        if element is not root and _is_furniture(element) and _prose(element) < most:
+        if element is root:
+            continue
+        if _is_hidden(element):  # unless a script is to show it: then it is most of the page, and long
+            small = _prose(element) < most or len(element.text_content().split()) < _PAGE_OF_WORDS
+        else:
+            small = _is_furniture(element) and _prose(element) < most
+        if small:
             _remove(element)
 
 
@@ -136,15 +142,18 @@ def _prose(element: Any) -> int:
     return len("".join(element.itertext())) - linked
 
 
+def _is_hidden(element: Any) -> bool:
+    if element.tag in ("html", "body"):
+        return False
+    marked = "hidden" in element.attrib or element.get("aria-hidden") == "true"
+    return marked or bool(_HIDDEN.search(element.get("style") or ""))
+
+
 def _is_furniture(element: Any) -> bool:
     tag = element.tag
     if tag in ("html", "body", "main", "article", "table", "tbody", "tr", "td"):
         return False
     if tag == "nav" or (element.get("role") or "").lower() in _ROLES:
-        return True
-    if "hidden" in element.attrib or element.get("aria-hidden") == "true":
-        return True
-    if _HIDDEN.search(element.get("style") or ""):
         return True
     if tag == "footer" and not any(up.tag in ("article", "blockquote") for up in element.iterancestors()):
         return True
@@ -170,8 +179,10 @@ def _remove(element: Any) -> None:
 def _content(root: Any, title: str) -> list[Block]:
     """The blocks of a page that are its content."""
     blocks = blocks_of(root)
-    voted = _voted(blocks, _extracted(root))
     prose = [len(block.text.split()) * (block.linked <= _MOST_LINKED) for block in blocks]
+    if sum(prose) < _PAGE_OF_WORDS:  # a piece of a page, too little to tell what is around what
+        return [block for block in blocks if block.linked <= _MOST_LINKED] or blocks
+    voted = _voted(blocks, _extracted(root))
     if sum(words for words, keep in zip(prose, voted, strict=True) if keep) < _LEAST_KEPT * sum(prose):
         return [block for block in blocks if block.linked <= _MOST_LINKED] or blocks
     region = _region(blocks, voted, title)
