@@ -41,7 +41,7 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
         if known and last == key:
             found = Difference(unchanged=len(corpus.documents))
         else:
-            found = difference(known_keys(run.store, last), run.plan.keys)
+            found = difference(known_keys(run.store, last), run.plan.keys, sources(corpus)["files"])
         if not known:
             measures = {"documents": len(corpus.documents), "questions": len(corpus.questions)}
             record = Record("corpus", key, [], {"location": config.corpus.documents}, measures=measures)

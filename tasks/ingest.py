@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from dyprag.config import PipelineConfig
@@ -42,16 +43,20 @@ class Difference:
         yield from (("new", name, "") for name in self.new)
 
 
-def difference(before: Mapping[str, str], now: Mapping[str, str]) -> Difference:
+def difference(
+    before: Mapping[str, str], now: Mapping[str, str], files: Mapping[str, str] = MappingProxyType({})
+) -> Difference:
     """What has changed between two states of a corpus.
 
     Args:
         before: the documents' keys (which name their content) by their ids.
         now: the same of the newer state.
+        files: the names of files by the ids of the newer state; an id was its file's name once.
     """
     gone = {key: identity for identity, key in before.items() if identity not in now}
     found = Difference()
     renamed = found.renamed
+    taken: set[str] = set()  # ids of before that others stand for now
     unchanged = 0
     for identity, key in now.items():
         known = before.get(identity)
@@ -61,9 +66,12 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> Difference:
             found.changed.append(identity)
         elif key in gone:
             renamed[identity] = gone.pop(key)
+        elif files.get(identity) in before and files[identity] not in now:
+            found.changed.append(identity)
+            taken.add(files[identity])
         else:
             found.new.append(identity)
-    taken = set(renamed.values())
+    taken |= set(renamed.values())
     removed = [identity for identity in before if identity not in now and identity not in taken]
     return Difference(found.new, found.changed, renamed, removed, unchanged)
 

@@ -62,7 +62,7 @@ def test_the_columns_of_a_table_are_asked_by_and_never_asked_for():
     rows = (
         "Bridges\n\nBridge: Old Bridge; Built: 1399; Length: 64 m.\nBridge: Quarn Bridge; Built: 1954; Length: 118 m."
     )
-    found = {candidate.answer: candidate.starts for candidate in candidates("Dunmarrow", rows)}
+    found = {candidate.answer: candidate.starts for candidate in candidates("Dunmarrow", f"Bridges\n\n{rows}")}
     assert found == {
         "1399": ("In which year was Old Bridge built?",), "64 m": ("What is the length of Old Bridge?",),
         "1954": ("In which year was Quarn Bridge built?",), "118 m": ("What is the length of Quarn Bridge?",),

@@ -29,6 +29,9 @@ def test_documents_are_told_apart_by_content():
     assert found.rows()[2] == {"difference": "renamed", "document": "moved", "before": "c"}
     assert str(difference(now, now)) == "nothing new"
     assert str(difference({}, now)) == "6 new"
+    files = {"a": "a.md", "b": "b.md", "c": "c.md"}  # whose names were ids once
+    found = difference({"a.md": "1", "b.md": "2", "gone.md": "3"}, {"a": "1", "b": "2'", "c": "4"}, files)
+    assert found == Difference(["c"], ["b"], {"a": "a.md"}, ["gone.md"], 0)
 
 
 def table_of(flow_run_id: Any, key: str = "corpus-difference") -> Any:

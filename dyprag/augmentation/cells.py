@@ -20,6 +20,8 @@ def cells(sentence: str) -> list[tuple[str, int, int]]:
     named = [(start, end) for start, end in named if len(sentence[start:end].split()) <= _MOST_LABEL_WORDS]
     if not named or named[0][0] != 0 or sentence.endswith("?"):
         return []
+    if _PROSE & set(sentence[: named[0][1] - 1].lower().split()):
+        return []
     found = []
     for (start, end), until in zip(named, [*(start for start, _ in named[1:]), len(sentence)], strict=True):
         value = sentence[end:until].strip().rstrip(";").removesuffix(".").strip()
