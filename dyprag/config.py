@@ -66,7 +66,7 @@ class CorpusSettings(Section):
 
     documents: str = Field(
         default="demo",
-        description="A folder (.txt, .md, .html, .pdf, files of rows), a JSONL, Parquet, CSV or TSV file (id, text, optional title), "
+        description="A folder (.txt, .md, .html, .pdf), a JSONL, Parquet, CSV or TSV file (id, text, optional title), "
         "a glob, a URL of any of these such as s3://bucket/folder, or 'demo'.",
     )
     questions: str | None = Field(
