@@ -5,7 +5,7 @@ Blocks are parted by empty lines, so that a heading never runs into the sentence
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 _MARKS = re.compile(r"[\W_]+")
@@ -67,11 +67,6 @@ def tidy(text: str) -> str:
     return "\n".join(stripped for line in lines if (stripped := line.strip()))
 
 
-def first_heading(blocks: Sequence[Block]) -> Block | None:
-    """The first heading, None where there is none."""
-    return next((block for block in blocks if block.kind is Kind.HEADING), None)
-
-
 def without_title(title: str, blocks: Sequence[Block]) -> list[Block]:
     """The blocks without a heading or first line that only repeats the title, which a passage has before its text.
 
@@ -81,8 +76,3 @@ def without_title(title: str, blocks: Sequence[Block]) -> list[Block]:
     if len(rest) > 1 and letters(rest[0].text) == letters(title) and rest[0].kind in (Kind.HEADING, Kind.PARAGRAPH):
         del rest[0]
     return rest
-
-
-def as_kind(block: Block, kind: Kind) -> Block:
-    """The same words as another kind of block."""
-    return replace(block, kind=kind, mark="", level=0)
