@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document, Retrieved
-from dyprag.errors import ConfigError, CorpusError, ExportError, StoreError
+from dyprag.errors import ConfigError, ExportError, StoreError
 
 if TYPE_CHECKING:
     from dyprag.lora import Adapters
@@ -196,6 +196,8 @@ class Source:
         documents = {document.id: document for document in self._stage("prag").plan.corpus.documents}
         document = documents.get(identity)
         if document is None:
+            from cli.documents import unknown_document
+
             raise unknown_document(identity, list(documents))
         if document.fault:
             raise document.fault
@@ -279,23 +281,6 @@ class Source:
     def _untrained(self, reason: str) -> StoreError:
         remedy = "Run: dyprag parametrize, or choose --method dyprag."
         return StoreError(f"store {self.config.store}", reason, remedy)
-
-
-def unknown_document(identity: str, known: list[str]) -> CorpusError:
-    """The error for an id that is none of the corpus', with those that may be meant."""
-    import difflib
-
-    passages = [other for other in known if other.startswith(f"{identity}#")]
-    if passages:
-        return CorpusError(
-            f"document {identity!r}", f"it was split into {len(passages)} passages, an adapter each",
-            f"Name one of them: {', '.join(passages[:5])}{', …' if len(passages) > 5 else ''}.",
-        )  # fmt: skip
-    near = difflib.get_close_matches(identity, known, n=3) or known[:3]
-    return CorpusError(
-        f"document {identity!r}", "it is not in the corpus as last ingested",
-        f"There are {len(known)}, such as {', '.join(map(repr, near))}.",
-    )  # fmt: skip
 
 
 def exported_text(found: dict[str, Any]) -> str:

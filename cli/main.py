@@ -288,6 +288,55 @@ def serve(
 
 
 @app.command()
+def documents(
+    identity: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A document, whose text is printed as it was read.")
+    ] = None,
+    document: Annotated[
+        list[str] | None,
+        typer.Option("--document", "-d", metavar="FILE", help="A file or folder instead of the store: how it would be "
+                     "read. Repeatable."),
+    ] = None,
+    skipped: Annotated[bool, typer.Option("--skipped", help="Only what was not read, and why.")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """The documents of the corpus and what was not read; or the text of one, as it was read."""
+    with _errors():
+        from cli.documents import (
+            FEW,
+            document_text,
+            documents_at,
+            documents_in_store,
+            listed,
+            one_document,
+            rows_of,
+            unread_rows,
+        )
+
+        settings = read_config(config, set_)
+        found = documents_at(document, settings) if document else documents_in_store(settings)
+        if identity is not None:
+            entry = one_document(identity, found)
+            print(json.dumps(entry, ensure_ascii=False) if json_ else document_text(entry))
+            return
+        if json_:
+            print(json.dumps(listed(found, skipped), ensure_ascii=False))
+            return
+        if document and not skipped and len(found["documents"]) == 1 and not found["skipped"] and not found["unread"]:
+            print(document_text(found["documents"][0]))
+            return
+        if rows := [] if skipped else rows_of(found):
+            _print_table(["id", "title", "words", "passages", "source"], rows)
+        if left := unread_rows(found, None if skipped else FEW):
+            print(end="\n" if rows else "")
+            _print_table(["not read", "file", "why"], left)
+        elif not rows:
+            print("Nothing was skipped or failed." if skipped else f"No documents in {found['location']}.")
+
+
+@app.command()
 def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
     """Per stage: how many documents are done, partial, failed, waiting; those that are not whole, and why."""
     with _errors():

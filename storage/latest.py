@@ -3,7 +3,8 @@ adapter that was imported for a document.
 
     STORE/latest/KIND-HASH.json     the key of that artifact, and the settings whose hash is in the name
 
-Only `ingest` looks where the documents come from; every other stage works on what it noted here.
+Only `ingest` looks where the documents come from; every other stage works on what it noted here. What it could not
+read there, and which file each document is of, is in the note of the kind 'sources'.
 """
 
 import json
@@ -18,14 +19,19 @@ from dyprag.errors import StoreError
 from storage.artifacts import Store, flush
 
 
-def note_latest(store: Store, kind: str, settings: Mapping[str, Any], key: str) -> None:
+def note_latest(
+    store: Store, kind: str, settings: Mapping[str, Any], key: str, more: Mapping[str, Any] | None = None
+) -> None:
     """Note an artifact as the latest of its kind under these settings.
+
+    Args:
+        more: what else is noted with it, as JSON.
 
     Raises:
         StoreError: the note cannot be written.
     """
     path = _path(store, kind, settings)
-    note = {"key": key, "settings": dict(settings), "noted": time.time()}
+    note = {"key": key, "settings": dict(settings), "noted": time.time(), **(more or {})}
     try:
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}-{os.getpid()}")
@@ -44,6 +50,19 @@ def note_latest(store: Store, kind: str, settings: Mapping[str, Any], key: str) 
 def latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
     """The key of the latest artifact of a kind under these settings; None where none was noted."""
     return _key(_path(store, kind, settings))
+
+
+def noted(store: Store, kind: str, key: str) -> dict[str, Any]:
+    """All that was last noted with an artifact as the latest of a kind, under whatever settings; {} where nothing
+    was."""
+    notes = []
+    for path in (store.root / "latest").glob(f"{kind}-*.json"):
+        try:
+            note = json.loads(path.read_text(encoding="utf-8"))
+            notes += [note] if note["key"] == key else []
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return max(notes, key=lambda note: float(note.get("noted", 0.0)), default={})
 
 
 def all_latest(store: Store, kind: str) -> Iterator[str]:

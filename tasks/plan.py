@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dyprag.augmentation import LOCAL_VERSION
+from dyprag.augmentation import local_version
 from dyprag.augmentation.checks import CHECKS_VERSION
 from dyprag.augmentation.products import PRODUCTS, ProductName
 from dyprag.augmentation.prompt_files import prompt_file
@@ -84,15 +84,15 @@ class Plan:
         """The keys of a document's two products; without rewrites only that of its question-answer pairs."""
         if document.key not in self._products:
             self._products[document.key] = {
-                product: content_key(product, [document.key, *inputs], settings)
+                product: content_key(product, [document.key, *(inputs or [local_version(document.text)])], settings)
                 for product, (inputs, settings) in self._product_material.items()
             }
         return self._products[document.key]
 
     @cached_property
     def _product_material(self) -> dict[ProductName, tuple[list[str], dict[str, object]]]:
-        """What enters the keys of all documents' products alike: inputs and settings. Worked out once, for it takes
-        longer than a key."""
+        """What enters the keys of all documents' products alike: inputs (none of what the local model writes, by rules
+        that depend on the text) and settings. Worked out once, for it takes longer than a key."""
         augment = self.config.augment
         material: dict[ProductName, tuple[list[str], dict[str, object]]] = {}
         for product in PRODUCTS:
@@ -103,7 +103,7 @@ class Plan:
                 inputs = [prompt_file(name, augment.prompts).digest for name in names]
                 settings = augment.material_of(product)
             else:
-                inputs, settings = [LOCAL_VERSION], {**augment.material_of(product), **self.model}
+                inputs, settings = [], {**augment.material_of(product), **self.model}
             material[product] = inputs, {**settings, "checks": CHECKS_VERSION}
         return material
 

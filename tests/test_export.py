@@ -191,7 +191,7 @@ REFUSED = {
     "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "more than one of"),
     "method": (["--peft", "out", "-m", "rag"], "it has no adapters of its own"),
     "file by prag": (["--peft", "out", "-f", "x.txt", "-m", "prag"], "no adapter is trained for a file"),
-    "unknown document": (["--peft", "out", "-d", "lamq"], "There are 4, such as 'lamp'"),
+    "unknown document": (["--peft", "out", "-d", "lamq"], "Did you mean 'lamp'?"),
     "untrained": (["--peft", "out", "-d", "book", "-m", "prag"], "document 'book' has no adapter yet. Run: dyprag p"),
     "no such file": (["--peft", "out", "-f", "none.txt"], "there is no such file"),
 }

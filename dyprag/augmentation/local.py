@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
+from dyprag.augmentation.cells import cells
 from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
 from dyprag.augmentation.questions import ask_prompt, gap_pair, is_sound, names_title, tidy
@@ -244,7 +245,10 @@ class LocalAugmenter:
         longest = max((len(tokenizer(text)["input_ids"]) for text in texts), default=1)
         best = [turned(sentence) for sentence in originals]
         for attempt in range(TRIES):
-            again = [index for index, sentence in enumerate(originals) if likeness(sentence, best[index]) > ALIKE]
+            again = [
+                index for index, sentence in enumerate(originals)
+                if not cells(sentence) and likeness(sentence, best[index]) > ALIKE  # a table's row stays as it is
+            ]  # fmt: skip
             sampling = Sampling(
                 min(settings.max_new_tokens, 5 * longest // 4),
                 settings.temperature,
