@@ -69,8 +69,8 @@ class CorpusSettings(Section):
 
     documents: str = Field(
         default="demo",
-        description="A folder (.txt, .md, .html, .pdf), a JSONL, Parquet, CSV or TSV file, a glob, a URL of any of these, "
-        "or 'demo'.",
+        description="A folder (.txt, .md, .html, .pdf), a JSONL, Parquet, CSV or TSV file, a glob, a URL of these, or "
+        "'demo'.",
     )
     questions: str | None = Field(
         default=None,
@@ -595,8 +595,7 @@ class PipelineConfig(Section):
     )
     store: str = Field(
         default="artifacts",
-        description="The folder of artifacts, catalogue and reports, or a URL such as s3://bucket/folder (the catalogue "
-        "is then in this machine's cache folder).",
+        description="The folder of artifacts, catalogue and reports, or a URL such as s3://bucket/folder.",
     )
     model: ModelSettings = Field(default=ModelSettings(), description="The base model.")
     corpus: CorpusSettings = Field(default=CorpusSettings(), description="Documents and test questions.")

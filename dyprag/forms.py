@@ -48,12 +48,11 @@ class Form:
     """Beside `PipelineConfig` in a flow's signature: what is sent by a form of these settings is read as one.
 
     Args:
-        names: sections, of which the basic settings are on the form, or single settings (`model.name`).
-        without: those of them that the flow has no use for.
+        names: sections, of which the basic settings are on the form, or single ones of these (`model.name`).
     """
 
-    def __init__(self, *names: str, without: tuple[str, ...] = ()) -> None:
-        self.names, self.without = names, without
+    def __init__(self, *names: str) -> None:
+        self.names = names
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(read_form, handler(source))
@@ -68,13 +67,11 @@ class Form:
         for position, (name, own) in enumerate(OWN.items(), start=len(form["properties"])):
             form["properties"][name] = {**own, "position": position}
         form["propertyNames"]["enum"] += list(OWN)
-        form["description"] = "What stays empty has the default that is told beside it, or the model preset's value."
+        form["description"] = "Leave a field empty to use its default or, where it says so, the model preset's value."
         return form
 
     def shows(self, name: str) -> bool:
         """Whether a setting, or some of a section, is on the form."""
-        if any(name == left or name.startswith(left + ".") for left in self.without):
-            return False
         return any(f"{name}.".startswith(f"{one}.") or f"{one}.".startswith(f"{name}.") for one in self.names)
 
 
@@ -90,6 +87,10 @@ def read_form(given: Any) -> PipelineConfig:
         raise ConfigError("parameter 'config'", f"it holds no settings (given: {given!r})", "Give them by section.")
     sent = dict(given)
     file, more = sent.pop(FILE, None), sent.pop(MORE, None) or {}
+    if not isinstance(file, str | None):
+        raise ConfigError(f"setting {FILE!r}", f"it is no path (given: {file!r})", "Give the path of a file.")
+    if not isinstance(more, Mapping):
+        raise ConfigError(f"setting {MORE!r}", f"it holds no settings (given: {more!r})", "Give names and values.")
     values = merged(read_file(Path(file)), sent) if file else sent
     further: dict[str, Any] = {}
     for key, value in more.items():
@@ -100,17 +101,15 @@ def read_form(given: Any) -> PipelineConfig:
 def _form_of(section: type[Section], schema: dict[str, Any], place: str, form: Form) -> dict[str, Any]:
     """The schema of a section with its basic settings as properties, and all others allowed but not drawn."""
     shown: dict[str, Any] = {}
-    for name in section.basic:
-        if form.shows(place + name):
-            inner = section_of(section, name)
-            field = schema["properties"][name]
-            drawn = _form_of(inner, field, f"{place}{name}.", form) if inner else _drawn(field)
-            shown[name] = {**drawn, "title": _title(name), "position": len(shown)}
-    others = {
-        f"^{re.escape(name)}$": {"anyOf": [{k: v for k, v in field.items() if k != "default"}, {"type": "null"}]}
-        for name, field in schema["properties"].items()
-        if name not in shown
-    }
+    others: dict[str, Any] = {}
+    for name in [*section.basic, *(name for name in section.model_fields if name not in section.basic)]:
+        inner, field = section_of(section, name), schema["properties"][name]
+        one = _form_of(inner, field, f"{place}{name}.", form) if inner else None
+        if name in section.basic and form.shows(place + name):
+            shown[name] = {**(one or _drawn(field)), "title": _title(name), "position": len(shown)}
+        else:
+            field = one or {key: value for key, value in field.items() if key != "default"}
+            others[f"^{re.escape(name)}$"] = {"anyOf": [field, {"type": "null"}]}  # null is not given
     return {
         "type": "object",
         "description": schema["description"],

@@ -1,4 +1,4 @@
-"""Which settings the form of each flow shows: those that it uses, and of earlier stages those by which it finds what
+"""Which settings the form of each flow shows: its own basic ones, and of earlier stages those by which it finds what
 they made. All others come from a file of settings or as JSON, two fields that every form has."""
 
 from typing import Annotated
@@ -8,26 +8,22 @@ from dyprag.forms import UNTOUCHED, Form
 
 __all__ = ["UNTOUCHED"]
 
-ON_FAILURES = "run.on_failures"
-AUGMENTED = ("corpus", "model", "store", "preset", "augment")
-ADAPTED = (*AUGMENTED, "lora", "parametrize")
-TRANSLATED = (*ADAPTED, "translator")
-NO_ENDPOINT = ("augment.api.base_url", "augment.api.key_block")  # what it wrote is found by its model's name
+ALWAYS = ("model", "store", "preset", "run.on_failures")
+CORPUS = ("corpus.documents", "corpus.questions", "corpus.max_documents", "corpus.passage_tokens")
+AUGMENTED = ("augment.backend", "augment.api.model", "augment.qa_pairs")
+TRAINED = ("parametrize.learning_rate", "parametrize.epochs")
 
-IngestForm = Annotated[PipelineConfig, Form("corpus", "model", "store", ON_FAILURES, without=("corpus.held_out",))]
-AugmentForm = Annotated[PipelineConfig, Form(*AUGMENTED, "run", without=("corpus.held_out",))]
-ParametrizeForm = Annotated[PipelineConfig, Form(*ADAPTED, "run", without=("corpus.held_out", *NO_ENDPOINT))]
-TranslatorForm = Annotated[PipelineConfig, Form(*TRANSLATED, ON_FAILURES, without=NO_ENDPOINT)]
-LearnForm = Annotated[PipelineConfig, Form("learn", "recall", "model", "store", ON_FAILURES)]
-EvaluateForm = Annotated[PipelineConfig, Form(*TRANSLATED, "evaluate", ON_FAILURES, without=NO_ENDPOINT)]
+IngestForm = Annotated[PipelineConfig, Form(*CORPUS, "model", "store")]
+AugmentForm = Annotated[PipelineConfig, Form(*ALWAYS, *CORPUS, "augment", "run")]
+ParametrizeForm = Annotated[PipelineConfig, Form(*ALWAYS, *CORPUS, *AUGMENTED, "lora", "parametrize", "run")]
+TranslatorForm = Annotated[PipelineConfig, Form(*ALWAYS, "corpus", *AUGMENTED, *TRAINED, "translator")]
+LearnForm = Annotated[PipelineConfig, Form(*ALWAYS, "learn", "recall")]
+EvaluateForm = Annotated[PipelineConfig, Form(*ALWAYS, *CORPUS, *AUGMENTED, *TRAINED, "translator.learned", "evaluate")]
 PipelineForm = Annotated[
     PipelineConfig,
-    Form(
-        "corpus", "model", "store", "preset", "augment.backend", "augment.api.model", "augment.api.base_url",
-        "augment.qa_pairs", "parametrize.learning_rate", "parametrize.epochs", "translator.learned",
-        "evaluate.methods", "evaluate.passages", ON_FAILURES, without=("corpus.held_out",),
-    ),
-]  # fmt: skip
+    Form(*ALWAYS, *CORPUS, *AUGMENTED, "augment.api.base_url", *TRAINED, "evaluate.methods", "evaluate.passages"),
+]
 ExperimentForm = Annotated[
-    PipelineConfig, Form("experiment", *TRANSLATED, "evaluate", "judge", "run", without=("corpus",))
+    PipelineConfig,
+    Form(*ALWAYS, "experiment", *AUGMENTED, "augment.api.base_url", *TRAINED, "evaluate", "judge.api.model"),
 ]
