@@ -108,8 +108,7 @@ def _form_of(section: type[Section], schema: dict[str, Any], place: str, form: F
         if name in section.basic and form.shows(place + name):
             shown[name] = {**(one or _drawn(field)), "title": _title(name), "position": len(shown)}
         else:
-            field = one or {key: value for key, value in field.items() if key != "default"}
-            others[f"^{re.escape(name)}$"] = {"anyOf": [field, {"type": "null"}]}  # null is not given
+            others[f"^{re.escape(name)}$"] = _undrawn(one or field)
     return {
         "type": "object",
         "description": schema["description"],
@@ -136,6 +135,14 @@ def _drawn(field: dict[str, Any]) -> dict[str, Any]:
         del kind["type"]
         kind["enum"] = ["yes", "no", True, False]
     return {**kind, "description": description}
+
+
+def _undrawn(field: dict[str, Any]) -> dict[str, Any]:
+    """What is only checked, each time a run is made: with no words, and null, which means not given."""
+    checked = {key: value for key, value in field.items() if key not in ("default", "title", "description")}
+    if isinstance(checked.get("type"), str) and "enum" not in checked:
+        return {**checked, "type": [checked["type"], "null"]}
+    return checked if {"type": "null"} in checked.get("anyOf", []) else {"anyOf": [checked, {"type": "null"}]}
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

@@ -107,12 +107,12 @@ class FormPage:
 
     @property
     def refusal(self) -> str:
-        """What the page says is wrong: the browser of a field, or the UI of what the server answered."""
+        """What the page says is wrong: the browser of a field, or the UI, for some seconds, of the server's answer."""
         field = self.driver.execute_script(
             "return document.querySelector('form input:invalid')?.validationMessage ?? ''"
         )
         said = self.driver.find_element("tag name", "body").text.splitlines()
-        return " ".join([field, *(line for line in said if "error" in line.lower())]).strip()
+        return " ".join([field, *(line for line in said if "error" in line.lower() or "went wrong" in line)]).strip()
 
     def _runs(self) -> list[Any]:
         wanted = {"deployments": {"id": {"any_": [self.deployment["id"]]}}}
