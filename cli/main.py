@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dyprag.config import PipelineConfig
+from dyprag.config_files import configuration, read_file, set_one, to_write
 from dyprag.errors import ConfigError, DypragError, ServerError
 
 app = typer.Typer(
@@ -477,10 +476,17 @@ def compare(
 
 
 @app.command("config")
-def show_config(config: ConfigOption = None, set_: SetOption = None) -> None:
-    """Print the full configuration as YAML, the model's preset filled in: a start for a file of your own."""
+def show_config(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every setting, also those that few people change.")] = False,
+) -> None:
+    """Print the configuration as YAML, the model's preset filled in: a start for a file of your own.
+
+    The basic settings, and others that are given and not the default; all of them with --all.
+    """
     with _errors():
-        print(yaml.safe_dump(read_config(config, set_).resolved().model_dump(mode="json"), sort_keys=False), end="")
+        print(yaml.safe_dump(to_write(read_config(config, set_), everything=all_), sort_keys=False), end="")
 
 
 def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfig:
@@ -489,62 +495,17 @@ def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfi
     Raises:
         ConfigError: a file that cannot be read, a key that does not exist, or a value that does not fit.
     """
-    values = _read_file(path) if path else {}
+    values = read_file(path) if path else {}
     for override in overrides or []:
         key, separator, text = override.partition("=")
         if not separator:
             raise ConfigError(f"--set {override}", "it has no '='", "Write --set section.key=value.")
-        *sections, name = key.strip().split(".")
-        place = values
-        for section in sections:
-            inner = place.setdefault(section, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"setting {key}", f"{section!r} is not a section", "See: dyprag config.")
-            place = inner
         try:
-            place[name] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError:
-            place[name] = text
-    try:
-        return PipelineConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"setting {key!r}", "there is no such setting", _nearest(first["loc"])) from None
-        if first["type"] == "value_error":  # our own, of settings that do not go together
-            raise ConfigError(f"setting {key!r}", str(first["ctx"]["error"]), "See: dyprag config.") from None
-        raise ConfigError(
-            f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", "See: dyprag config."
-        ) from None
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"configuration {path}", f"it cannot be read ({' '.join(str(error).split())})", "Give a YAML or TOML file."
-        ) from error
-    if values is not None and not isinstance(values, dict):
-        raise ConfigError(
-            f"configuration {path}", "it holds no settings", "Write settings as `section:` and `key: value`."
-        )
-    return values or {}
-
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    import difflib
-
-    section: Any = PipelineConfig()
-    for part in location[:-1]:
-        section = getattr(section, str(part), None)
-    if not isinstance(section, BaseModel):  # an item of a list, which has no value yet
-        return "See: dyprag config."
-    known = list(type(section).model_fields)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"Did you mean {close[0]!r}? See: dyprag config." if close else f"Known here: {', '.join(known)}."
+            value = text
+        set_one(values, key, value)
+    return configuration(values)
 
 
 def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json: bool, verbose: bool) -> None:

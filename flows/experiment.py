@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.experiments import variants
+from flows.forms import UNTOUCHED, ExperimentForm
 from flows.overview import run_name
 from flows.pipeline import pipeline
 from flows.stage import PREPARED, Summary, completing, end_state, stage
@@ -20,7 +21,7 @@ from tasks.telling import told
 
 
 @flow(name="experiment", flow_run_name=run_name)
-def experiment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def experiment(config: ExperimentForm = UNTOUCHED) -> State[Any]:
     """Run a named experiment: augmentation, adapters and translator for what its methods need, answers, report."""
     if config.experiment.name is None:
         raise ConfigError("setting 'experiment.name'", "it is empty", "Name an experiment, such as main.")

@@ -18,6 +18,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from dyprag.config import PipelineConfig
+from dyprag.config_files import untouched
+from dyprag.errors import DypragError
+from dyprag.forms import read_form
 from storage.artifacts import Store
 from storage.catalogue import Work
 from storage.tables import read_rows
@@ -37,10 +40,11 @@ KINDS = {
 
 def run_name() -> str:
     """A flow run's name: what it does, and on what."""
-    config = flow_run.parameters.get("config")
-    if not isinstance(config, PipelineConfig):
-        config = PipelineConfig.model_validate(config or {})
     what = str(flow_run.flow_name).replace("-", " ")
+    try:
+        config = read_form(flow_run.parameters.get("config") or {})
+    except DypragError:  # which the run itself is about to end with
+        return what
     if what == "learn":
         return f"learn {config.learn.kind} translator"
     if config.experiment.name is not None:
@@ -53,9 +57,8 @@ def retry_command(config: PipelineConfig, stage: str) -> str:
     """The command that tries again what failed in a stage, with every setting that is not what it would be anyway."""
     if config.experiment.name is not None:  # its variants' settings are made of the experiment's own
         return f"dyprag evaluate --experiment {config.experiment.name}"
-    known = PipelineConfig(preset=config.preset, model=config.model).resolved().model_dump(mode="json")
-    known |= PipelineConfig().model_dump(mode="json", include={"preset", "model"})
-    changes = [f"--set {shlex.quote(change)}" for change in _changes(config.model_dump(mode="json"), known)]
+    values = config.model_dump(mode="json")
+    changes = [f"--set {shlex.quote(change)}" for change in _changes(values, untouched(config))]
     return " ".join(["dyprag", COMMANDS.get(stage, stage), *changes])
 
 

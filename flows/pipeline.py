@@ -7,6 +7,7 @@ from prefect import State, flow
 from dyprag.config import PipelineConfig
 from flows.augment import augment
 from flows.evaluate import evaluate
+from flows.forms import UNTOUCHED, PipelineForm
 from flows.ingest import ingest
 from flows.overview import run_name
 from flows.parametrize import parametrize
@@ -18,7 +19,7 @@ from tasks.plan import Plan
 
 
 @flow(name="pipeline", flow_run_name=run_name)
-def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def pipeline(config: PipelineForm = UNTOUCHED) -> State[Any]:
     """From documents to a results table. Whatever is made already is taken as it is.
 
     Each stage is a sub-flow. A document that fails a stage waits there; the others go on. Without questions the

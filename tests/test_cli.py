@@ -172,11 +172,17 @@ def test_yaml_toml_and_overrides_make_one_configuration(tmp_path: Path):
 
 
 def test_config_prints_what_can_be_read_again(tmp_path: Path):
-    printed = dyprag("config", "--set", "lora.rank=3").output
-    (tmp_path / "again.yaml").write_text(printed)
-    again = read_config(tmp_path / "again.yaml", None)
+    given = ["--set", "lora.rank=3", "--set", "lora.seed=7"]
+    everything, basic = dyprag("config", "--all", *given).output, dyprag("config", *given).output
+    (tmp_path / "all.yaml").write_text(everything)
+    again = read_config(tmp_path / "all.yaml", None)
     assert again == again.resolved()
-    assert again.lora.rank == 3
+    assert (again.lora.rank, again.lora.seed) == (3, 7)
+    (tmp_path / "basic.yaml").write_text(basic)
+    assert read_config(tmp_path / "basic.yaml", None).resolved() == again, "what is given is there, basic or not"
+    assert len(basic.splitlines()) < 80 < len(everything.splitlines())
+    assert "weight_decay" in everything
+    assert "weight_decay" not in basic
 
 
 def test_the_installed_command_exits_with_the_error_and_no_traceback(tmp_path: Path):
