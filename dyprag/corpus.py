@@ -10,6 +10,7 @@ from typing import Any
 
 from dyprag.documents import Corpus, Document, Question, Unread
 from dyprag.errors import CONVERT, CorpusError, DocumentError
+from dyprag.interruption import check
 from dyprag.locations import documents_at, object_of, whole
 
 DEMO = "demo"
@@ -72,6 +73,7 @@ def load_corpus(
     first: list[Document] = []
     unread: list[Unread] = []
     for found in documents_at(_demo(documents, "documents.jsonl")):
+        check()
         first.append(found) if isinstance(found, Document) else unread.append(found)
         if questions is None and len(first) == max_documents:
             break

@@ -6,6 +6,7 @@ from prefect import State, flow
 from prefect.artifacts import create_table_artifact
 
 from dyprag.config import PipelineConfig
+from flows.endings import interruptible
 from flows.overview import run_name
 from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, failed_work, stage
 from storage.artifacts import Record
@@ -20,6 +21,7 @@ UNCHANGED = "(unchanged)"  # where a document's id would be
 
 
 @flow(name="ingest", flow_run_name=run_name)
+@interruptible
 def ingest(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     """Store the corpus as Parquet, and say what is new, changed, renamed and removed since the last time.
 
