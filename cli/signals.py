@@ -91,8 +91,8 @@ def _end(number: int) -> NoReturn:
     ended = False
     with suppress(queue.Empty):
         ended = _heard.get(timeout=_ending.grace) is None
-    if not ended and (endings := sys.modules.get("flows.endings")) is not None:
-        endings.close_open(CLOSING)
+    if (endings := sys.modules.get("flows.endings")) is not None:
+        (endings.send_rest if ended else endings.close_open)(CLOSING)
     _end_processes()
     _restore_terminal()
     for stream in (sys.stdout, sys.stderr):

@@ -6,7 +6,7 @@ does not end in time is killed with the process; `close_open` says before what c
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import State
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import FlowRunContext, SettingsContext, get_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
 from prefect.states import Cancelled
 
@@ -99,10 +101,20 @@ def noted(note: Callable[[], None]) -> Iterator[None]:
 def close_open(seconds: float) -> None:
     """Tell the catalogue and the Prefect server of what is about to be killed; gives up after so many seconds.
 
-    What is asked for here happens twice at worst, as the work's own thread may have got to it: neither minds.
+    What is asked for here happens twice at worst, as the work's own thread may have got to it: neither minds. Tasks
+    that are running the server marks by itself.
     """
-    tells = [*(partial(one.context.run, _cancel, one, seconds) for one in _runs), _write]
-    threads = [threading.Thread(target=_quietly, args=(tell,), daemon=True) for tell in tells]
+    _all_within(seconds, [*(partial(one.context.run, _cancel, one, seconds) for one in _runs), _write])
+
+
+def send_rest(seconds: float) -> None:
+    """Let Prefect send what it would send when the interpreter exits: the last events and lines of the log."""
+    _all_within(seconds, [partial(EventsWorker.drain_all, seconds), partial(APILogWorker.drain_all, seconds)])
+
+
+def _all_within(seconds: float, calls: Sequence[Callable[[], Any]]) -> None:
+    """Make calls at the same time; those that take longer are left alone."""
+    threads = [threading.Thread(target=_quietly, args=(call,), daemon=True) for call in calls]
     for thread in threads:
         thread.start()
     until = time.monotonic() + seconds
