@@ -47,8 +47,7 @@ def interruptible(work: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
 
     @wraps(work)
     def run(*arguments: P.args, **named: P.kwargs) -> State[Any]:
-        if not _runs:
-            interruption.renew()
+        # Dask and Ray pickle a flow with its tasks, this function by value: it may name nothing that cannot be
         with _known(), stops_threads():
             try:
                 interruption.check()
@@ -76,6 +75,8 @@ def stops_threads() -> Iterator[None]:
 @contextmanager
 def _known() -> Iterator[None]:
     """Have `close_open` know the flow run that this is."""
+    if not _runs:
+        interruption.renew()
     running = FlowRunContext.get()
     if running is None or running.flow_run is None:
         yield
