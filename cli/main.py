@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.signals import end_like, run_and_listen
 from dyprag.config import PipelineConfig
 from dyprag.config_files import configuration, read_file, set_one, to_write
 from dyprag.errors import ConfigError, DypragError, ServerError
+from dyprag.interruption import check, interrupted
 
 app = typer.Typer(
     name="dyprag",
@@ -513,6 +515,7 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
         config = read_config(path, overrides)
         if config.experiment.name is not None and name in ("pipeline", "evaluate"):
             name = "experiment"
+        end_like("Stopping. What is finished is kept: run the same command again to go on from here.")
         _prepare_logging(verbose)
         with _imports():
             _check_before_work(name, config)
@@ -520,6 +523,7 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
         # what failed shows in the exit code here, whatever a deployment's run makes of it
         run_settings = config.run.model_copy(update={"on_failures": "complete"})
         state = _state_of(flow, config.model_copy(update={"run": run_settings}))
+        check()
         if state.is_failed() or state.is_crashed():
             error = state.result(raise_on_failure=False)
             if isinstance(error, DypragError):
@@ -668,6 +672,8 @@ class _errors:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and interrupted():  # which has been said
+            raise typer.Exit(1) from None
         if isinstance(error, DypragError):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
@@ -678,7 +684,7 @@ def main() -> None:
     # DuckDB's bindings report leaks while the interpreter shuts down, which is noise to a user. What is registered
     # first runs last: everything else has been written by then.
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
-    app()
+    run_and_listen(app)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from cli.signals import end_like
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 
+OPEN = 3  # seconds that requests get to end when the server is told to
 TOKEN = "DYPRAG_TOKEN"  # the environment's variable: on a command line everybody could read it
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -53,7 +55,16 @@ def serve(
     hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
     app = create_app(assistant, found, replace(limits), token, hosts)
     print(f"Serving {assistant.name}: http://{host if ':' not in host else f'[{host}]'}:{port}", file=sys.stderr)
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=10)
+    settings = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=OPEN)
+    server = uvicorn.Server(settings)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    end_like(f"Stopping. Answers that are being written get {OPEN} seconds.", OPEN + 1.5, stop)
+    server.run()
+    if not server.started:
+        raise SystemExit(3)  # uvicorn has said why
 
 
 def _stored(config: PipelineConfig) -> Any:

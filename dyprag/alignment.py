@@ -18,7 +18,7 @@ from torch import Tensor
 from dyprag.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
 from dyprag.config import TranslatorSettings
 from dyprag.documents import content_key
-from dyprag.errors import DypragError
+from dyprag.errors import DypragError, Interrupted
 from dyprag.forward import hidden_states, pack, token_losses
 from dyprag.lora import Adapters, stack
 from dyprag.models import BaseModel
@@ -63,8 +63,9 @@ def train_translator(
     Args:
         pairs: one for each training document; a share of them, if so set, is not trained on but says when to stop.
         on_step: called with (step, steps, losses) after every optimizer step.
-        checkpoint: a file that takes the state of the training once a minute. If it is there at the start and belongs
-            to this training, the training goes on from it and ends with the same weights as one never stopped.
+        checkpoint: a file that takes the state of the training once a minute, and when it is interrupted. If it is
+            there at the start and belongs to this training, the training goes on from it and ends with the same weights
+            as one never stopped.
 
     Returns:
         The losses of every step. With validation, the translator ends with the weights that did best there.
@@ -81,7 +82,12 @@ def train_translator(
     translator.train()
     while len(training.curve) < len(steps) and not training.stopped:
         step = steps[len(training.curve)]
-        losses = training.step([pairs[p] for p, _ in step], [pairs[p].samples[s] for p, s in step])
+        try:
+            losses = training.step([pairs[p] for p, _ in step], [pairs[p].samples[s] for p, s in step])
+        except Interrupted:  # before the step changed anything
+            if checkpoint:
+                training.save(checkpoint)
+            raise
         number = len(training.curve) + 1
         last = number == len(steps)
         if not math.isfinite(losses.total) or (last and not all(p.isfinite().all() for p in translator.parameters())):

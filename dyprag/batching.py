@@ -12,6 +12,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from dyprag.errors import is_out_of_memory
+from dyprag.interruption import check
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,6 +25,7 @@ def compute(work: Callable[[], Result]) -> Result:
     OpenMP keeps a team of threads for every thread that computes; with more teams than cores they sleep at each
     barrier instead of spinning, and everything takes a third longer.
     """
+    check()
     if threading.current_thread().name.startswith("dyprag-model"):
         return work()
     return _model_thread.submit(copy_context().run, work).result()

@@ -12,6 +12,7 @@ from typing import Any
 
 from dyprag.documents import Corpus, Document, Question, Skipped, Unread
 from dyprag.errors import CONVERT, CorpusError, DocumentError
+from dyprag.interruption import check
 from dyprag.locations import READ, documents_at
 from dyprag.rows import object_of, whole
 
@@ -77,6 +78,7 @@ def load_corpus(
     first: list[Document] = []
     passed: list[Unread | Skipped] = []
     for found in documents_at(_demo(documents, "documents.jsonl")):
+        check()
         first.append(found) if isinstance(found, Document) else passed.append(found)
         if questions is None and len(first) == max_documents:
             break

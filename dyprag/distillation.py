@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dyprag.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
 from dyprag.config import LearnSettings
 from dyprag.documents import content_key
-from dyprag.errors import DypragError
+from dyprag.errors import DypragError, Interrupted
 from dyprag.forward import token_losses
 from dyprag.injection import inject
 from dyprag.lora import Adapters
@@ -192,8 +192,8 @@ def learn(
         translator: one that `dyprag.translation.fresh_translator` made.
         lessons: documents with pairs; one with none is passed over.
         on_step: called with (step, losses) after every step.
-        checkpoint: a file that takes the state once a minute; a training that was stopped goes on from it and ends with
-            the same weights.
+        checkpoint: a file that takes the state once a minute, and when the training is interrupted; it goes on from
+            there and ends with the same weights.
 
     Returns:
         The losses of every step.
@@ -222,7 +222,12 @@ def learn(
         for group in optimizer.param_groups:
             group["lr"] = rate(settings, step)
         with base.lock:
-            losses, total = lesson_loss(base, reader, prepared, settings, library)
+            try:
+                losses, total = lesson_loss(base, reader, prepared, settings, library)
+            except Interrupted:
+                if checkpoint:
+                    save_checkpoint(checkpoint, name, translator, optimizer, {"curve": [asdict(x) for x in curve]}, {})
+                raise
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(translator.parameters(), settings.clip)

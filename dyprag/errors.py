@@ -56,6 +56,10 @@ class Stopped(Waiting):
     """What keeps every document waiting: a budget that is spent, an endpoint that is down or refuses the key."""
 
 
+class Interrupted(Stopped):
+    """Work that ended because it was told to, by Ctrl-C or a signal."""
+
+
 class ModelError(DypragError):
     """A base model that cannot be found, loaded or adapted."""
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dyprag.errors import ExportError, ModelError
 from dyprag.export import publish, unwritable
+from dyprag.interruption import check
 from dyprag.lora import Adapters
 from dyprag.model_files import first_line, model_fingerprint, model_folder
 from dyprag.models import PROJECTIONS
@@ -76,6 +77,7 @@ def _merge_weights(name: str, source: Path, made: Path, adapter: Adapters, dtype
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
             for key in file.keys():  # noqa: SIM118
+                check()
                 tensor = file.get_tensor(key)
                 target = getattr(torch, dtype) if dtype != "auto" and tensor.is_floating_point() else tensor.dtype
                 if match := _WEIGHT.fullmatch(key):

@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dyprag.errors import ModelError, is_out_of_memory
+from dyprag.interruption import check
 from dyprag.model_files import EMBEDDED, embedded_file, first_line, model_fingerprint, model_folder, model_type
 from dyprag.threads import limit_threads
 
@@ -156,6 +157,8 @@ def _load(name: str, dtype: str, device: str) -> BaseModel:
         tokenizer.pad_token = tokenizer.eos_token
     base = BaseModel(model, tokenizer, model_fingerprint(name), _context_length(model), find_ffn(model, name))
     _check_formulas(base, name)
+    # every token that is written, every step of a training and every batch of an embedding passes here
+    model.get_decoder().register_forward_pre_hook(lambda *_: check())
     return base
 
 

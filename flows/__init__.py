@@ -3,6 +3,8 @@
 import logging
 import os
 
+from flows.own_server import watch_own_servers
+
 # Read when Prefect is imported: the automation that finds dead runs (automations.py) counts on a heartbeat so often.
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 
@@ -11,3 +13,5 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
 # Prefect gives an extra logger its handler but no level: without one, our lines would not reach the UI.
 logging.getLogger("dyprag").setLevel(logging.INFO)
+
+watch_own_servers()

@@ -12,6 +12,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import Stopped
+from dyprag.interruption import pause
+from flows.endings import interruptible
 from flows.forms import UNTOUCHED, AugmentForm
 from flows.overview import run_name
 from flows.stage import Stage, Summary, end_state, named, stage
@@ -30,6 +32,7 @@ POLL = 30.0  # seconds between two looks at a batch
     flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=MOST_AHEAD),  # type: ignore[arg-type]
 )
+@interruptible
 def augment(config: AugmentForm = UNTOUCHED) -> State[Any]:
     """Write rewrites and question-answer pairs of each document, with the base model or an LLM behind an endpoint."""
     return end_state(config, [augment_corpus(config)])
@@ -105,7 +108,7 @@ def _augment_in_batches(run: Stage, everything: Sequence[AugmentJob], corpus_key
         left = until - time.monotonic()
         if not waits or left <= 0 or not (still_open or handed_in):
             return work
-        time.sleep(min(POLL, left))
+        pause(min(POLL, left))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dyprag.errors import CorpusError, StoreError
 from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.metrics import answer_presence
 from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
+from flows.endings import interruptible
 from flows.forms import UNTOUCHED, EvaluateForm
 from flows.overview import run_name
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
@@ -36,6 +37,7 @@ logger = logging.getLogger("dyprag.flows")
     name="evaluate", flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )  # fmt: skip
+@interruptible
 def evaluate(config: EvaluateForm = UNTOUCHED) -> State[Any]:
     """Answer the questions with each method, one task a method and batch, then score and report."""
     return end_state(config, [evaluate_methods(config)])

@@ -9,10 +9,11 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.experiments import variants
+from flows.endings import interruptible
 from flows.forms import UNTOUCHED, ExperimentForm
 from flows.overview import run_name
 from flows.pipeline import pipeline
-from flows.stage import PREPARED, Summary, completing, end_state, stage
+from flows.stage import PREPARED, Summary, completing, end_state, stage, summaries_of
 from storage.artifacts import Record, Store
 from storage.guard import in_use
 from tasks.experiment import store_experiment
@@ -21,6 +22,7 @@ from tasks.telling import told
 
 
 @flow(name="experiment", flow_run_name=run_name)
+@interruptible
 def experiment(config: ExperimentForm = UNTOUCHED) -> State[Any]:
     """Run a named experiment: augmentation, adapters and translator for what its methods need, answers, report."""
     if config.experiment.name is None:
@@ -38,9 +40,7 @@ def _run_variants(config: PipelineConfig) -> State[Any]:
         record = stored[same] = stored.get(same) or store_experiment(Store(variant.config.store), variant.config)
         corpus = variant.config.corpus.model_copy(update={"documents": PREPARED + record.key, "questions": None})
         prepared = variant.config.model_copy(update={"corpus": corpus})
-        state = pipeline(completing(prepared), return_state=True)
-        found: Any = state.result()
-        summaries += [Summary(**summary) for summary in found]
+        summaries += summaries_of(pipeline(completing(prepared), return_state=True))
         runs |= {summary.run_id: variant.label for summary in summaries[-1:] if summary.stage == "evaluate"}
     if runs:
         with stage(prepared, "report") as run:

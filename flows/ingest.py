@@ -8,6 +8,7 @@ from prefect.artifacts import create_table_artifact
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
+from flows.endings import interruptible
 from flows.forms import UNTOUCHED, IngestForm
 from flows.overview import MOST_LINES, run_name
 from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, failed_work, stage
@@ -24,6 +25,7 @@ UNCHANGED = "(unchanged)"  # where a document's id would be
 
 
 @flow(name="ingest", flow_run_name=run_name)
+@interruptible
 def ingest(config: IngestForm = UNTOUCHED) -> State[Any]:
     """Store the corpus as Parquet, and say what is new, changed, renamed and removed since the last time.
 

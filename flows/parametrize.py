@@ -8,6 +8,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
+from flows.endings import interruptible
 from flows.forms import UNTOUCHED, ParametrizeForm
 from flows.overview import run_name, show_adapter_curves
 from flows.stage import Stage, Summary, end_state, named, stage
@@ -21,6 +22,7 @@ from tasks.plan import Job
     name="parametrize", flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=2 * MOST_TOGETHER),  # type: ignore[arg-type]
 )  # fmt: skip
+@interruptible
 def parametrize(config: ParametrizeForm = UNTOUCHED) -> State[Any]:
     """Train one adapter a document. Documents that wait together, in one task or many, are trained together."""
     return end_state(config, [parametrize_corpus(config)])

@@ -6,12 +6,13 @@ from prefect import State, flow
 
 from dyprag.config import PipelineConfig
 from flows.augment import augment
+from flows.endings import interruptible
 from flows.evaluate import evaluate
 from flows.forms import UNTOUCHED, PipelineForm
 from flows.ingest import ingest
 from flows.overview import run_name
 from flows.parametrize import parametrize
-from flows.stage import Summary, completing, corpus_of, end_state
+from flows.stage import Summary, completing, corpus_of, end_state, summaries_of
 from flows.train_translator import train_translator
 from storage.artifacts import Store
 from storage.guard import in_use
@@ -19,6 +20,7 @@ from tasks.plan import Plan
 
 
 @flow(name="pipeline", flow_run_name=run_name)
+@interruptible
 def pipeline(config: PipelineForm = UNTOUCHED) -> State[Any]:
     """From documents to a results table. Whatever is made already is taken as it is.
 
@@ -48,5 +50,4 @@ def _run_stages(config: PipelineConfig, store: Store) -> list[Summary]:
 
 
 def _results(stage_flow: Any, config: PipelineConfig) -> list[Summary]:
-    results: Any = stage_flow(completing(config), return_state=True).result()
-    return [Summary(**summary) for summary in results]
+    return summaries_of(stage_flow(completing(config), return_state=True))

@@ -1,13 +1,14 @@
 """What every stage's flow shares: ask what is done, submit the rest as tasks, record each outcome, summarise."""
 
 import logging
+import math
 import queue
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from prefect import State, Task
@@ -17,7 +18,9 @@ from prefect.states import Completed, Failed
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
-from dyprag.errors import Stopped, StoreError, WorkerLost
+from dyprag.errors import Interrupted, Stopped, StoreError, WorkerLost
+from dyprag.interruption import INTERRUPTED, check, interrupted, on_interruption
+from flows.endings import noted, stops_threads
 from flows.overview import show_failures, show_made, stage_progress
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
@@ -32,6 +35,8 @@ logger = logging.getLogger("dyprag.flows")
 PREPARED = "corpus:"  # before the key of a corpus in the store
 WRITTEN_EVERY = 4.0  # seconds between two writings of what became of documents to the catalogue
 WINDOW = 256  # tasks submitted that have not ended
+STOPS = (Stopped.__name__, Interrupted.__name__)
+ENDING = 1.0  # seconds that tasks get to end which are told to
 DEATHS = ("ShardLost", "KilledWorker", "WorkerCrashedError")  # ours, Dask's and Ray's word for a worker that died
 
 
@@ -171,14 +176,17 @@ class Stage:
         with stage_progress(self.name, len(missing)) as advance, self._recording(outcomes) as record:
             for ended_now in _as_they_end(groups, submit, ahead):
                 record(ended_now)
-                if ended_now:
-                    advance(len(ended_now), sum(work.state == "failed" for work, _ in ended_now))
-                if stopped := next((work for work, _ in ended_now if work.error_type == Stopped.__name__), None):
+                if over := [work for work, _ in ended_now if work.error_type != Interrupted.__name__]:
+                    advance(len(over), sum(work.state == "failed" for work in over))
+                if stopped := next((work for work, _ in ended_now if work.error_type in STOPS), None):
                     self.reason = stopped.error
                     groups.clear()  # none of the others is submitted
+        if interrupted():
+            self.reason = str(INTERRUPTED)
         left = [work for work in outcomes.values() if work.state == "waiting" and not work.error and self.reason]
         kind = Stopped.__name__
         self._record([(replace(work, error=self.reason, error_type=kind), []) for work in left], outcomes)
+        check()
         return [outcomes[job.document_id] for job in jobs] + list(waiting)
 
     def _quarantined(self) -> set[str]:
@@ -206,7 +214,8 @@ class Stage:
                 write()
 
         try:
-            yield record
+            with noted(write):
+                yield record
         finally:
             write()
 
@@ -241,13 +250,15 @@ def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
     opened.store.sweep()
     opened.catalogue.begin_run(opened.run_id, name, config.model_dump(mode="json"))
     state = "failed"
-    with in_use(opened.store):
+    finish = partial(opened.catalogue.finish_run, opened.run_id)
+    with in_use(opened.store), noted(partial(finish, "cancelled")):
         try:
-            yield opened
+            with stops_threads():
+                yield opened
             opened.store.save()
             state = "completed"
         finally:
-            opened.catalogue.finish_run(opened.run_id, state)
+            finish("cancelled" if interrupted() and state != "completed" else state)
 
 
 def end_state(config: PipelineConfig, summaries: Sequence[Summary]) -> State[list[Summary]]:
@@ -264,6 +275,17 @@ def end_state(config: PipelineConfig, summaries: Sequence[Summary]) -> State[lis
 def completing(config: PipelineConfig) -> PipelineConfig:
     """The same for what is run inside another flow: failures of documents are left for that one's state to tell."""
     return config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})})
+
+
+def summaries_of(ended: Any) -> list[Summary]:
+    """What a flow that was run inside another one gives in its last state.
+
+    Raises:
+        Interrupted: it was, and so is this one.
+        Exception: what it failed with.
+    """
+    check()
+    return [Summary(**summary) for summary in ended.result()]
 
 
 def retry_options(config: PipelineConfig) -> dict[str, Any]:
@@ -293,6 +315,8 @@ def _outcomes(jobs: Sequence[Any], future: PrefectFuture[Any]) -> list[Ended] | 
         return [(Work(job.document_id, job.key, state, job.document_key, tries, result.seconds), [result])]
     error = result if isinstance(result, BaseException) else RuntimeError(str(future.state.message))
     if type(error).__name__ in DEATHS:
+        if interrupted():  # and the worker with this process
+            return [(failed_work(job, INTERRUPTED), []) for job in jobs]
         return None
     return [(failed_work(job, error), list(getattr(error, "records", ()))) for job in jobs]
 
@@ -303,10 +327,11 @@ def named(jobs: Sequence[Any]) -> str:
 
 
 def failed_work(job: Any, error: BaseException) -> Work:
-    """What the catalogue notes of a job that failed."""
+    """What the catalogue notes of a job that failed; one that was interrupted waits."""
     attempts = getattr(error, "attempts", 1)
     kind, message = type(error).__name__, str(error) or type(error).__name__
-    return Work(job.document_id, job.key, "failed", job.document_key, attempts, 0.0, kind, message)
+    state = "waiting" if isinstance(error, Interrupted) else "failed"
+    return Work(job.document_id, job.key, state, job.document_key, attempts, 0.0, kind, message)
 
 
 def _as_they_end(
@@ -317,9 +342,23 @@ def _as_they_end(
     """Submit groups of jobs, some ahead of those that run, and give what became of them; nothing, every few seconds in
     which none ended. A group over which its worker died is submitted again in halves, until it is known which job did
     it."""
-    ended: queue.Queue[PrefectFuture[Any]] = queue.Queue()
+    ended: queue.SimpleQueue[PrefectFuture[Any] | None] = queue.SimpleQueue()
+    with on_interruption(lambda: ended.put(None)):  # which ends the waiting
+        yield from _until_all_ended(groups, submit, ahead, ended)
+
+
+def _until_all_ended(
+    groups: deque[Sequence[Any]],
+    submit: Callable[[Sequence[Any]], PrefectFuture[Any]],
+    ahead: int,
+    ended: queue.SimpleQueue[PrefectFuture[Any] | None],
+) -> Iterator[list[Ended]]:
     running: dict[PrefectFuture[Any], Sequence[Any]] = {}
-    while True:
+    patience = math.inf
+    while time.monotonic() < patience:
+        if interrupted():
+            groups.clear()
+            patience = min(patience, time.monotonic() + ENDING)
         while len(running) < ahead and groups:
             group = groups.popleft()
             future = submit(group)
@@ -329,11 +368,11 @@ def _as_they_end(
             return
         batch = []
         with suppress(queue.Empty):
-            batch.append(ended.get(timeout=WRITTEN_EVERY))
+            batch.append(ended.get(timeout=ENDING / 4 if interrupted() else WRITTEN_EVERY))
             while True:
                 batch.append(ended.get_nowait())
         outcomes: list[Ended] = []
-        for future in batch:
+        for future in filter(None, batch):
             jobs = running.pop(future)
             known = _outcomes(jobs, future)
             if known is None and len(jobs) > 1:

@@ -8,6 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
+from flows.endings import interruptible
 from flows.forms import UNTOUCHED, TranslatorForm
 from flows.overview import run_name, show_translator_curve
 from flows.parametrize import adapter_jobs
@@ -25,6 +26,7 @@ SHARD = 100  # documents embedded by one task: seconds of work
     name="train-translator", flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )  # fmt: skip
+@interruptible
 def train_translator(config: TranslatorForm = UNTOUCHED) -> State[Any]:
     """Embed every document, then train the translator on those that are not held out, or take the one given."""
     return end_state(config, train_on_corpus(config))

@@ -11,6 +11,7 @@ from dyprag.augmentation.limits import spent_before
 from dyprag.augmentation.products import Request, Response
 from dyprag.config import AugmentSettings, PipelineConfig
 from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, summarise
+from dyprag.interruption import until_interrupted
 from storage.artifacts import Record, Store
 from storage.journal import Journal
 from storage.tables import read_rows, write_rows
@@ -54,7 +55,7 @@ async def _judge(store: Store, pairs: list[Pair], config: PipelineConfig) -> lis
     spent = spent_before(api, journal.tokens)
     endpoint = Endpoint(judge_settings(api, config.judge.tries), endpoint_key(api), spent)
     try:
-        return await judge_pairs(_Remembering(endpoint, journal), pairs)
+        return await until_interrupted(judge_pairs(_Remembering(endpoint, journal), pairs))
     finally:
         await endpoint.client.close()
 

@@ -4,17 +4,19 @@ time. A process that dies takes only its shard with it, and another takes its pl
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import ParamSpec, TypeVar
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
+from dyprag.interruption import check, on_interruption
 from dyprag.threads import usable_cores
 from tasks.work import once
 
@@ -47,16 +49,20 @@ class Processes:
 
         Raises:
             ShardLost: the process died over it.
+            Interrupted: the run is to end, and with it its processes.
         """
         place = self._free.get()
         try:
+            check()
             try:
                 begun = self._executor(place).submit(work, *arguments, **named)
             except BrokenProcessPool:  # it died while it had nothing to do, which is no document's fault
                 self._executors.pop(place).shutdown(wait=False)
                 begun = self._executor(place).submit(work, *arguments, **named)
-            return begun.result()
+            with on_interruption(partial(self._kill, place)):
+                return begun.result()
         except BrokenProcessPool as error:
+            check()  # it is no document's fault then
             self._executors.pop(place).shutdown(wait=False)
             raise ShardLost("a shard of documents", "its worker process died", "It is tried in halves.") from error
         finally:
@@ -72,6 +78,11 @@ class Processes:
             if place in self._executors:
                 self._executors.pop(place).shutdown()
             self._free.put(place)
+
+    def _kill(self, place: int) -> None:
+        """End a process, whatever it is at: what it made is stored whole, or not at all."""
+        for process in list((self._executors[place]._processes or {}).values()):
+            process.kill()
 
     def _executor(self, place: int) -> ProcessPoolExecutor:
         if place not in self._executors:
@@ -115,7 +126,9 @@ def _context() -> multiprocessing.context.BaseContext:
 
 
 def _begin(device: str | None, threads: int) -> None:
-    """In a new process: its GPU, its share of the cores, and its end, which is that of its parent."""
+    """In a new process: its GPU, its share of the cores, and its end, which is that of its parent. A terminal's Ctrl-C
+    reaches it as well, and is left to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     import torch

@@ -2,7 +2,6 @@
 has worker processes, one of them does the work."""
 
 from collections.abc import Callable, Sequence
-from time import sleep
 from typing import Any
 
 from prefect import State
@@ -10,6 +9,7 @@ from prefect.states import Completed
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import DypragError, ShardLost, Waiting, WorkerLost
+from dyprag.interruption import pause
 from storage.artifacts import Record
 from storage.catalogue import Ended, Work
 from tasks.processes import processes
@@ -40,7 +40,7 @@ def work_on(
     left = list(jobs)
     for number in range(1 if len(jobs) == 1 else config.run.retries + 1):
         if number:
-            sleep(config.run.retry_delay * 2 ** (number - 1))
+            pause(config.run.retry_delay * 2 ** (number - 1))
         try:
             tried = _try(left, corpus_key, config, work, attempt() + number, here)
         except ShardLost:

@@ -6,12 +6,16 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import torch
+
+from flows.own_server import end_own_servers
 
 if TYPE_CHECKING:
     from dyprag.lora import Adapters
@@ -22,6 +26,8 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what tests start, too: this process has torch loaded by now
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what tests start; two processes test side by side
+MARK = "DYPRAG_TESTS"  # in the environment of whatever these tests start, and of what that starts
+os.environ[MARK] = str(os.getpid())
 torch.set_num_threads(1)
 
 CHAT_TEMPLATE = (
@@ -245,6 +251,32 @@ def messages() -> Iterator[list[str]]:
     yield found
     logger.removeHandler(handler)
     logger.setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_tests() -> Iterator[None]:
+    """In the end, no process is left that a test started or that one of those started; it would be killed, and fail the
+    last test."""
+    yield
+    end_own_servers()  # of flows that ran in this process without the fixture below; Prefect ends them later
+    _, alive = psutil.wait_procs(started_by_tests(), timeout=10)
+    left = []
+    for process in alive:
+        with suppress(psutil.Error):
+            left.append(" ".join(process.cmdline()))
+            process.kill()
+    assert left == [], "processes that tests have started outlive them"
+
+
+def started_by_tests() -> list[psutil.Process]:
+    """What runs in this environment and is not this process, or one that ends with it by itself."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            ours = process.pid != os.getpid() and process.environ().get(MARK) == os.environ[MARK]
+            if ours and "multiprocessing" not in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.fixture(scope="session")

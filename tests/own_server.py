@@ -8,9 +8,12 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+
+from flows.own_server import watched
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,9 +54,9 @@ class Server:
 
     def start(self, *arguments: str) -> None:
         with self.log.open("ab") as output:
-            self.processes.append(subprocess.Popen(
+            self.processes.append(watched(  # it ends with the tests, be they killed
                 [sys.executable, "-m", "prefect", *arguments], cwd=ROOT, env=self.environment, stdout=output,
-                stderr=subprocess.STDOUT, start_new_session=True,
+                stderr=subprocess.STDOUT,
             ))  # fmt: skip
 
     def deploy(self) -> str:
@@ -97,7 +100,8 @@ class Server:
         for process in self.processes:
             os.killpg(process.pid, signal.SIGTERM)
         for process in self.processes:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):  # what it started may be at work still
                 os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

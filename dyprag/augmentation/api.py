@@ -32,6 +32,7 @@ from dyprag.augmentation.prompt_files import PromptFile, prompt_file
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
 from dyprag.errors import DocumentError, Stopped, StoreError
+from dyprag.interruption import until_interrupted
 
 Result = TypeVar("Result")
 Ask = Callable[[str, tuple[Message, ...], Any], Awaitable[Response]]
@@ -68,7 +69,8 @@ class ApiAugmenter:
             ended: Future[Product] = Future()
             ended.set_exception(Stopped("augmentation", "its stage has ended", "Run again."))
             return ended
-        return asyncio.run_coroutine_threadsafe(self._make(document, product, key), self._loop)
+        made = until_interrupted(self._make(document, product, key))
+        return asyncio.run_coroutine_threadsafe(made, self._loop)
 
     def stored(self, key: str) -> None:
         """The product is on disk; see `Augmenter.stored`."""
@@ -89,11 +91,11 @@ class ApiAugmenter:
 
     def fetch(self) -> Fetched:
         """The answers of the batches that have ended, into the journal; see `Batches.fetch`."""
-        return self._run(self._in_batches.fetch())
+        return self._run(until_interrupted(self._in_batches.fetch()))
 
     def hand_in(self) -> list[OpenBatch]:
         """The requests that documents are waiting for, as batches; see `Batches.hand_in`."""
-        return self._run(self._in_batches.hand_in())
+        return self._run(until_interrupted(self._in_batches.hand_in()))
 
     @property
     def _in_batches(self) -> Batches:
