@@ -81,6 +81,14 @@ def test_an_untouched_form_is_accepted_and_is_the_configuration_of_the_command_l
     assert config.resolved().parametrize.shuffle is True, "the preset's"
 
 
+def test_further_settings_typed_as_json_are_read():
+    typed = {"config": {"settings": {**UNTOUCHED_JSON, "value": '{"lora.alpha": 16, "run": {"retries": 0}}'}}}
+    parameters = hydrate(typed)
+    validate(parameters, schema_of("pipeline"), raise_on_error=True)
+    config = read_form(parameters["config"])
+    assert (config.lora.alpha, config.run.retries) == (16, 0)
+
+
 @pytest.mark.parametrize("flow", STAGES)
 def test_a_deployment_may_give_any_setting_and_no_other(flow: str):
     schema = schema_of(flow)
