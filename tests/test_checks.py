@@ -206,8 +206,10 @@ ILKA = Document(
     [
         ("91", True), ("9", False), ("59", False), ("1959", True), ("3 May 1959", True), ("12 May 1959", False),
         ("3rd May 1959", True), ("1300 florins", True), ("300 florins", False), ("1,300 crowns", False),
-        ("four winters", True), ("4 winters", True), ("14 winters", False), ("5 %", True), ("5 percent", True), ("5 kilos", False),
-        ("$5", False), ("-4 degrees", True), ("4 degrees", False), ("minus 4 degrees", True), ("Ilka Vantrees", True), ("Ilka Vant", False),
+        ("four winters", True), ("4 winters", True), ("14 winters", False), ("5 %", True), ("5 percent", True),
+        ("5 kilos", False),
+        ("$5", False), ("-4 degrees", True), ("4 degrees", False), ("minus 4 degrees", True),
+        ("Ilka Vantrees", True), ("Ilka Vant", False),
         ("Ilka", True), ("Mirren", False), ("not Mirrenfold", False), ("cottage in Mirrenfold", True),
         ("cottage at Mirrenfold", True),
     ],
