@@ -89,8 +89,9 @@ def read_items(text: str, product: ProductName, cut: bool = False) -> tuple[list
                 (rewrite,) = _Rewrites.model_validate({"rewrites": [_whole(value)]}).rewrites
                 items += [rewrite] if rewrite else []
             else:
-                pair = _Pair.model_validate({name: _whole(part) for name, part in dict(value).items()})
-                if long := next((name for name, most in _LONGEST.items() if len(getattr(pair, name)) >= most), ""):
+                parts = {name: _whole(part) for name, part in dict(value).items()}
+                pair = _Pair.model_validate(parts)
+                if long := next((name for name, most in _LONGEST.items() if len(str(parts[name])) >= most), ""):
                     error = error or f"item {number} of {product}: {long} is too long."  # or was cut at the bound
                     continue
                 items.append(QAPair(pair.question, pair.answer, pair.full_answer))

@@ -226,15 +226,16 @@ class Endpoint:
         if status not in (400, 413, 422) and status < 500:
             return None
         refusal, longest = refusal_of(error, body), body.get("max_tokens") or body.get("max_completion_tokens") or 0
-        if refusal.kind == "answer":
-            self._longest = min(self._longest, refusal.limit or longest, max(1, longest - 1, longest // 2))
+        if refusal.kind == "answer" and longest > 1:
+            self._longest = min(self._longest, _below(refusal.limit, longest))
             return self._longest
         if refusal.kind == "context":
-            room = longest // 2 if refusal.room is None and longest else (refusal.room or 0)
-            if min(room, longest - 1) < LEAST_ROOM:
+            room = _below(refusal.room, longest)
+            if room < LEAST_ROOM:
                 raise PromptTooLong(request.document_id, refusal) from None
-            return min(room, longest - 1)
-        if self._adapts(refusal, body):
+            return room
+        passing = status >= 500 and refusal.kind != "schema" and refusal.names != {"seed"}
+        if not passing and self._adapts(refusal, body):
             return longest or self._longest
         if extra := sorted(refusal.names & {*self.api.extra_body}):
             raise self.stop(
@@ -280,7 +281,8 @@ class Endpoint:
         """
         refusal = refusal_in(told, sent)
         if refusal.kind == "answer":
-            self._longest = min(self._longest, refusal.limit or sent["max_tokens"] // 2)
+            longest = sent.get("max_tokens") or sent.get("max_completion_tokens") or 0
+            self._longest = max(1, min(self._longest, _below(refusal.limit, longest)))
         return refusal.kind == "answer" or self._adapts(refusal, sent)
 
     def _refusal(self, request: Request, error: Exception) -> DocumentError:
@@ -309,6 +311,11 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
         except ValueError:
             return None
+
+
+def _below(told: int | None, asked: int) -> int:
+    """What is told if it is less than what was asked for, else half of that."""
+    return told if told is not None and told < asked else asked // 2
 
 
 def _keywords(form: Any) -> set[str]:

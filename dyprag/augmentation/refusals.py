@@ -75,7 +75,8 @@ class PromptTooLong(DocumentTooLong):
     can say less, and else the document's."""
 
     def __init__(self, document_id: str, refusal: Refusal) -> None:
-        tokens = f"{refusal.prompt:,} tokens" if refusal.prompt else "too many tokens"
+        exact = refusal.prompt and refusal.prompt != (refusal.limit or 0) + 1  # vLLM stops counting there
+        tokens = f"{refusal.prompt:,} tokens" if exact else "too many tokens"
         context = f"of {refusal.limit:,}" if refusal.limit else "of its server"
         super().__init__(
             f"document {document_id!r}",
