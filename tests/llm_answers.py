@@ -240,6 +240,8 @@ def completion(name: str, asked: Asked, body: Json, junk: int = 0) -> Json:
         content = _with_junk(asked, junk, body)
     if name == "truncated_json" and content:
         content, finish = content[: len(content) // 2], "length"
+    if name == "cut_item" and content:
+        content, finish = content[:40], "length"
     prompt, tokens = asked.tokens, len(content or "") // 4 + 1
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or tokens
     if limit < tokens:

@@ -36,7 +36,7 @@ from llm_refusals import (
 
 SHARES = (
     "rate_limited server_error dropped cut_short hangs truncated_json wrong_schema not_json empty null_content "
-    "invented web_page"
+    "invented web_page cut_item"
 ).split()
 SILENT = {"dropped", "cut_short", "hangs"}  # no whole answer reaches the client
 ALIASES = {"429": "rate_limited", "500": "server_error"}
@@ -61,6 +61,7 @@ class Behaviour:
     empty: float = 0.0
     null_content: float = 0.0
     invented: float = 0.0
+    cut_item: float = 0.0  # ends within its first item, at the limit of its tokens
     web_page: float = 0.0  # HTML with status 200, as a wrong address or a proxy has it
     junk: int = 0  # unsound items behind the good ones of a list, where no maxItems of a schema forbids them
     context: int | None = None  # tokens that the model's context holds

@@ -114,7 +114,7 @@ def test_a_list_ends_where_the_schema_says_and_what_is_beyond_is_not_looked_at_w
 ):
     product = write(made(Behaviour(junk=40)))
     assert (len(product.accepted), len(product.dropped)) == (2, 0)
-    assert server.requests[0].bounds == {"minItems", "maxItems", "minLength", "maxLength"}
+    assert server.requests[0].bounds == {"minItems", "maxItems"}
     product = made(Behaviour(junk=400), answer_format="text").begin(LAMP, "rewrites", "again").result(timeout=60)
     assert len(product.accepted) == 1
     assert len(product.dropped) <= 1
@@ -123,10 +123,9 @@ def test_a_list_ends_where_the_schema_says_and_what_is_beyond_is_not_looked_at_w
 @pytest.mark.parametrize(
     ("unsupported", "left", "requests"),
     [
-        ({"maxItems"}, {"minLength", "maxLength"}, 2),
-        ({"minLength", "maxLength"}, {"minItems", "maxItems"}, 2),
-        ({"minLength", "minItems"}, set(), 3),
-        ({"grammar"}, set(), 3),
+        ({"maxItems"}, set(), 2),
+        ({"minLength", "maxLength"}, {"minItems", "maxItems"}, 1),
+        ({"grammar"}, set(), 2),
         ({"json_schema"}, set(), 2),
     ],
     ids=str,
@@ -142,6 +141,17 @@ def test_bounds_that_an_endpoint_does_not_take_are_left_out_from_then_on(
     before = len(server.requests)
     write(augmenter)
     assert len(server.requests) == before + 1
+
+
+@pytest.mark.parametrize("unsupported", [set(), {"maxLength"}, {"minLength", "minItems"}, {"grammar"}], ids=str)
+def test_after_an_answer_without_an_end_its_texts_are_bounded_where_the_endpoint_takes_it(
+    server: LLMServer, made: Made, unsupported: set[str]
+):
+    augmenter = made(Behaviour(script=["cut_item", "cut_item"], unsupported=unsupported))
+    assert len(write(augmenter).accepted) == 2
+    sent = [request.bounds for request in server.requests if request.status == 200]
+    items, lengths = {"minItems", "maxItems"}, {"minLength", "maxLength"}
+    assert sent[1] == (items | lengths if not unsupported else items if unsupported == {"maxLength"} else set())
 
 
 def test_a_refused_form_stops_everything_where_the_settings_insist_on_it(made: Made):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from dyprag.augmentation.answers import read_items, schema
+from dyprag.augmentation.answers import BREAKS_OFF, read_items, schema
 from dyprag.augmentation.checks import UNSUPPORTED, check_item, doubt, same_answer
 from dyprag.augmentation.products import Accepted, Dropped, Item, Message, ProductName, Response
 from dyprag.augmentation.prompt_files import PromptFile, prompt_file
@@ -20,6 +20,7 @@ Ask = Callable[[str, tuple[Message, ...], Any], Awaitable[Response]]
 NOTES = (1200, 300, 0)  # characters of what a further round is told of those before; the next where they do not fit
 LONGEST_NOTE = 160
 MOST_ITEMS = 2  # of one answer that are looked at, as a multiple of those that were asked for
+FEW = 3  # items of an answer that must be short; one number, so that a server compiles one schema
 MOST_REPAIRED = 4000  # characters of an answer that the model is shown to mend it
 
 
@@ -34,6 +35,7 @@ class Writing:
         self.filled = 0  # of the accepted pairs, those made by rule
         self.usable = False  # whether any answer had the form that was asked for
         self.last_fault = ""
+        self._endless = False  # whether the last round's answer ended before its first item did
 
     async def run(self) -> None:
         """Ask until the product is whole or has been asked for often enough.
@@ -86,19 +88,23 @@ class Writing:
 
     async def _items(self, count: int) -> list[Item]:
         """What one round brings: an answer's sound items, after one request to mend it where there are none."""
-        form = schema(self._product, count)
-        response, messages = await self._asked(count, form)
+        response, messages = await self._asked(count, self._form(count))
         items, fault = read_items(response.text, self._product, response.finish == "length")
+        self._endless = not items and fault == BREAKS_OFF
         if fault and not items and response.text.strip():
             answered: Message = {"role": "assistant", "content": response.text[:MOST_REPAIRED]}
             repair = (*messages, answered, *self._prompt("repair").messages(error=fault))
             try:
-                response = await self._ask(f"repair {self.rounds}", repair, form)
+                response = await self._ask(f"repair {self.rounds}", repair, self._form(count))
                 items, fault = read_items(response.text, self._product, response.finish == "length")
             except PromptTooLong:
                 pass  # it is asked anew
         self.last_fault = fault or self.last_fault
         return items
+
+    def _form(self, count: int) -> dict[str, Any]:
+        """The schema of the next answer: of few and short items where the last one did not end its first."""
+        return schema(self._product, min(count, FEW), short=True) if self._endless else schema(self._product, count)
 
     async def _asked(self, count: int, form: Any) -> tuple[Response, tuple[Message, ...]]:
         """A round's answer and what was asked, with as many notes as the endpoint's context has room for."""
