@@ -130,6 +130,10 @@ class ApiSettings(Section):
     answer_format: Literal["auto", "json_schema", "json_object", "text"] = Field(
         default="auto", description="How the form of an answer is asked for. auto: the strictest that is not refused."
     )
+    send_seed: bool = Field(
+        default=False,
+        description="Send a seed with each request. Not every endpoint takes one; answers that came are kept anyway.",
+    )
     concurrency: int = Field(default=32, ge=1, description="Most requests in flight.")
     requests_per_minute: float | None = Field(default=None, gt=0, description="The endpoint's limit. Empty: none.")
     tokens_per_minute: float | None = Field(
