@@ -510,16 +510,7 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
         # what failed shows in the exit code here, whatever a deployment's run makes of it
         run_settings = config.run.model_copy(update={"on_failures": "complete"})
         state = _state_of(flow, config.model_copy(update={"run": run_settings}))
-        if state.is_failed() or state.is_crashed():
-            error = state.result(raise_on_failure=False)
-            if isinstance(error, DypragError):
-                raise error
-            reason = " ".join(str(error or state.message).split())[:300]
-            raise DypragError(
-                f"flow {name}", f"it failed ({type(error).__name__}: {reason})",
-                "See dyprag status; --verbose shows where. Run again to go on from here.",
-            )  # fmt: skip
-        summaries = state.result()
+        summaries = _summaries(name, state)
         if as_json:
             print(json.dumps(summaries))
         elif any(summary["stage"] == "evaluate" and summary["done"] for summary in summaries):
@@ -528,6 +519,28 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
             print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
         if any(summary["failed"] or summary["reason"] for summary in summaries):
             raise typer.Exit(2)
+
+
+def _summaries(name: str, state: Any) -> list[dict[str, Any]]:
+    """How each stage of a run ended, failed documents or not.
+
+    Raises:
+        DypragError: what ended the run before its end.
+    """
+    from dataclasses import asdict
+
+    from flows.stage import summaries_of
+
+    try:
+        return [asdict(summary) for summary in summaries_of(state)]
+    except DypragError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error or state.message).split())[:300]
+        raise DypragError(
+            f"flow {name}", f"it failed ({type(error).__name__}: {reason})",
+            "See dyprag status; --verbose shows where. Run again to go on from here.",
+        ) from error  # fmt: skip
 
 
 def _state_of(flow: Callable[..., Any], config: PipelineConfig) -> Any:
@@ -613,11 +626,19 @@ def _prepare_logging(verbose: bool) -> None:
         # of a server that went away we tell once; Prefect does at every event and line that does not reach it
         os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
         logging.raiseExceptions = False
-    handler = logging.StreamHandler()
+    handler = _Lines()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("dyprag")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+
+
+class _Lines(logging.StreamHandler[Any]):
+    """Writes to what stderr is at the moment: while a bar is drawn there, above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
 
 
 def _print_results(config: PipelineConfig) -> None:

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from dyprag import progress
 from dyprag.documents import Corpus, Document, Question, Unread
 from dyprag.errors import CONVERT, CorpusError, DocumentError
 from dyprag.locations import documents_at, object_of, whole
@@ -73,6 +74,7 @@ def load_corpus(
     unread: list[Unread] = []
     for found in documents_at(_demo(documents, "documents.jsonl")):
         first.append(found) if isinstance(found, Document) else unread.append(found)
+        progress.advance()
         if questions is None and len(first) == max_documents:
             break
     if not first:

@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from dyprag import progress
 from dyprag.config import MOST_TOGETHER, LoraSettings, ParametrizeSettings
 from dyprag.errors import is_out_of_memory
 from dyprag.forward import hidden_states, pack, token_losses
@@ -62,7 +63,8 @@ def parametrize(
     with base.lock:
         room = _Room(sys.maxsize if settings.documents else token_budget(base))
     for group in groups(schedules, settings.documents or most):
-        with base.lock:
+        steps = max(len(schedules[d]) for d in group)
+        with progress.part(len(group), steps), base.lock:
             made = _Group(base, [schedules[d] for d in group], lora, settings, room).train()
         yield from zip(group, made, strict=True)
 
@@ -188,6 +190,7 @@ class _Group:
             while waiting:
                 waiting = waiting[self._differentiate(number, waiting) :]
             optimizer.step()
+            progress.advance()
         tokens = [sum(len(sample.ids) for step in steps for sample in step) for steps in self.schedules]
         # one wait for the device, not one a step
         losses = [torch.stack(curve).tolist() if curve else [] for curve in self.curves]

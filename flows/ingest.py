@@ -5,8 +5,10 @@ from typing import Any
 from prefect import State, flow
 from prefect.artifacts import create_table_artifact
 
+from dyprag import progress
 from dyprag.config import PipelineConfig
 from flows.overview import run_name
+from flows.progress import stage_progress
 from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, failed_work, stage
 from storage.artifacts import Record
 from storage.catalogue import Work
@@ -54,7 +56,8 @@ def _read(run: Stage) -> Plan:
     if run.config.corpus.documents.startswith(PREPARED):
         key, corpus = corpus_of(run.config, run.store)
         return Plan(run.config, corpus, key)
-    return Plan(run.config, read_location(run.config))
+    with stage_progress(run.name, None), progress.part(0):
+        return Plan(run.config, read_location(run.config))
 
 
 def _show(found: Difference) -> None:

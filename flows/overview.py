@@ -1,15 +1,13 @@
-"""What a run shows of itself in the Prefect UI beside its states: how far it is, what failed and how to retry, how the
-losses went, and where its artifacts are. None of it may fail the work."""
+"""What a run shows of itself in the Prefect UI beside its states: what failed and how to retry, how the losses went,
+and where its artifacts are. None of it may fail the work."""
 
 import base64
 import io
 import json
 import logging
+import re
 import shlex
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -21,13 +19,12 @@ from dyprag.config import PipelineConfig
 from storage.artifacts import Store
 from storage.catalogue import Work
 from storage.tables import read_rows
-from tasks.telling import progress, told
+from tasks.telling import told
 
 logger = logging.getLogger("dyprag.flows")
 MOST_ROWS = 200  # of a table in the UI, which a browser has to draw; the catalogue has all
 MOST_LINES = 10  # of the log that tell of failures, one each
 MOST_CURVES = 50  # adapters whose mean loss is drawn
-EVERY = 3.0  # seconds between two moves of a progress artifact
 COMMANDS = {"embed": "train-translator", "recall": "learn", "report": "evaluate"}  # where not named like the stage
 KINDS = {
     "ingest": "corpus", "parametrize": "adapter", "embed": "embedding", "train-translator": "translator",
@@ -103,7 +100,7 @@ def show_made(store: Store, stage: str, run_id: str, work: Sequence[Work]) -> No
     else:
         where = [f"dyprag augment --show {shlex.quote(w.document_id)}" for w in made[:MOST_ROWS]]
     lines += [f"| of | seconds | {kind or 'to see it'} |", "| :- | -: | :- |"]
-    lines += [f"| {_cell(w.document_id)} | {w.seconds:.1f} | `{at}` |" for w, at in zip(made, where, strict=False)]
+    lines += [f"| {cell(w.document_id)} | {w.seconds:.1f} | `{at}` |" for w, at in zip(made, where, strict=False)]
     more = f"And {len(made) - MOST_ROWS} more. " if len(made) > MOST_ROWS else ""
     sql = f"FROM work WHERE run_id = '{run_id}'"
     lines += ["", f'{more}All of them: `duckdb -readonly {root / "catalogue.duckdb"} "{sql}"`']
@@ -135,36 +132,6 @@ def show_adapter_curves(store: Store, work: Sequence[Work]) -> None:
         _show_picture(picture, "adapter-losses", f"Losses of {len(curves)} documents' adapters")
 
 
-@contextmanager
-def stage_progress(name: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A progress artifact in the UI, and a bar where a person watches a terminal; gives what moves them, called with
-    how many ended and how many of these failed."""
-    if total == 0:
-        yield lambda count, failed: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    move = progress(f"{name}: 0 of {total}", f"{name}-progress")
-    done = lost = 0
-    began = shown = time.monotonic()
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        row = bar.add_task(name, total=total)
-
-        def advance(count: int, failed: int) -> None:
-            nonlocal done, lost, shown
-            done, lost = done + count, lost + failed
-            bar.advance(row, count)
-            now = time.monotonic()
-            if done == total or now - shown > EVERY:
-                shown = now
-                text = f"{name}: {done} of {total}" + (f", {lost} failed" if lost else "")
-                left = (now - began) / done * (total - done) if done else 0.0
-                move(100 * done / total, f"{text}, {_span(left)} left" if left else f"{text} in {_span(now - began)}")
-
-        yield advance
-
-
 def _show_picture(picture: io.BytesIO, key: str, description: str) -> None:
     """As Markdown: beneath an image artifact the UI prints its whole address, which is the picture itself here."""
     data = base64.b64encode(picture.getvalue()).decode()
@@ -176,11 +143,6 @@ def _curve(store: Store, kind: str, key: str) -> list[dict[str, Any]]:
     return read_rows(path) if path.exists() else []
 
 
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def cell(text: str) -> str:
+    """A text in a table of Markdown, as it is: no sign in it means anything there."""
+    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(text.split()))

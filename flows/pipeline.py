@@ -9,8 +9,9 @@ from flows.augment import augment
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.overview import run_name
+from flows.page import Page, run_page
 from flows.parametrize import parametrize
-from flows.stage import Summary, completing, corpus_of, end_state
+from flows.stage import Summary, completing, corpus_of, end_state, summaries_of
 from flows.train_translator import train_translator
 from storage.artifacts import Store
 from storage.guard import in_use
@@ -25,11 +26,11 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     evaluation is left out; without one augmented document all that follows; without a method that has adapters, an
     experiment makes none.
     """
-    with in_use(store := Store(config.store)):
-        return end_state(config, _run_stages(config, store))
+    with in_use(store := Store(config.store)), run_page(config, "pipeline", ["ingest"]) as page:
+        return end_state(config, _run_stages(config, store, page))
 
 
-def _run_stages(config: PipelineConfig, store: Store) -> list[Summary]:
+def _run_stages(config: PipelineConfig, store: Store, page: Page) -> list[Summary]:
     summaries = _results(ingest, config)
     plan = Plan(resolved := config.resolved(), corpus_of(resolved, store)[1])
     stages = []
@@ -39,6 +40,8 @@ def _run_stages(config: PipelineConfig, store: Store) -> list[Summary]:
         stages += [train_translator]
     if plan.corpus.questions:
         stages.append(evaluate)
+    names = [stage_flow.name for stage_flow in stages]
+    page.expect([name for flow_name in names for name in (*_before(flow_name, plan), flow_name)])
     for stage_flow in stages:
         summaries += _results(stage_flow, config)
         if stage_flow is augment and summaries[-1].done == 0:  # all failed, or wait for an endpoint
@@ -46,6 +49,10 @@ def _run_stages(config: PipelineConfig, store: Store) -> list[Summary]:
     return summaries
 
 
+def _before(flow_name: str, plan: Plan) -> list[str]:
+    """The stages of a flow before the one of its own name."""
+    return ["embed"] if flow_name == "train-translator" and plan.embedded else []
+
+
 def _results(stage_flow: Any, config: PipelineConfig) -> list[Summary]:
-    results: Any = stage_flow(completing(config), return_state=True).result()
-    return [Summary(**summary) for summary in results]
+    return summaries_of(stage_flow(completing(config), return_state=True))

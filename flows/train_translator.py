@@ -10,6 +10,7 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
 from flows.overview import run_name, show_translator_curve
 from flows.parametrize import adapter_jobs
+from flows.progress import stage_progress
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from storage.catalogue import Work
 from storage.latest import latest, note_latest
@@ -131,16 +132,19 @@ def _embed(run: Stage, corpus_key: str) -> list[Work]:
         for shard in shards
     ]
     errors: list[BaseException] = []
-    for future, shard in zip(futures, shards, strict=True):
-        result: Any = future.result(raise_on_failure=False)
-        if isinstance(result, BaseException):
-            run.catalogue.record_work(run.run_id, run.name, [failed_work(job, result) for job in shard])
-            errors.append(result)
-            continue
-        records = {record.key: record for record in result}
-        made = [Work(j.document_id, j.key, "done", j.document_key, 1, records[j.key].seconds) for j in shard]
-        run.catalogue.record_work(run.run_id, run.name, made, list(records.values()))
-        work += made
+    with stage_progress(run.name, len(missing), len(found)) as advance:
+        for future, shard in zip(futures, shards, strict=True):
+            result: Any = future.result(raise_on_failure=False)
+            if isinstance(result, BaseException):
+                run.catalogue.record_work(run.run_id, run.name, [failed_work(job, result) for job in shard])
+                errors.append(result)
+                advance(len(shard), len(shard))
+                continue
+            records = {record.key: record for record in result}
+            made = [Work(j.document_id, j.key, "done", j.document_key, 1, records[j.key].seconds) for j in shard]
+            run.catalogue.record_work(run.run_id, run.name, made, list(records.values()))
+            advance(len(shard), 0)
+            work += made
     if errors:
         raise errors[0]
     return work
