@@ -16,6 +16,7 @@ from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.metrics import answer_presence
 from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
 from dyprag.report import results_table
+from dyprag.retrieval import RETRIEVAL_VERSION
 from flows.overview import run_name
 from flows.page import show_report
 from flows.progress import stage_progress
@@ -303,6 +304,7 @@ def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
             "threshold": job.threshold,
             "published": job.published,
             "passages": settings.passages,
+            "retrieval": RETRIEVAL_VERSION,
             "pool": plan.corpus.passages.get(job.dataset, plan.corpus_key),
         }
     key = content_key("prediction", [job.method, *sorted(job.inputs), *parts], used)

@@ -7,15 +7,15 @@ from prefect.artifacts import create_table_artifact
 
 from dyprag import progress
 from dyprag.config import PipelineConfig
+from flows.corpus import PREPARED
 from flows.overview import run_name
 from flows.progress import stage_progress
-from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, failed_work, stage
+from flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
 from storage.artifacts import Record
 from storage.catalogue import Work
-from storage.latest import latest, note_latest
 from storage.tables import write_corpus
 from tasks.ingest import SHOWN, Difference, difference, known_keys, read_location
-from tasks.plan import Job, Plan, corpus_settings
+from tasks.plan import Job, Plan, corpus_settings, find_latest, note_found
 from tasks.telling import told
 
 UNCHANGED = "(unchanged)"  # where a document's id would be
@@ -35,7 +35,7 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
     with stage(config, "ingest") as run:
         run.plan = _read(run)
         corpus, key, settings = run.plan.corpus, run.plan.corpus_key, corpus_settings(run.config)
-        last = latest(run.store, "corpus", settings)
+        last = find_latest(run.store, "corpus", settings)
         known = run.store.find("corpus", key) is not None
         if known and last == key:
             found = Difference(unchanged=len(corpus.documents))
@@ -43,10 +43,10 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
             found = difference(known_keys(run.store, last), run.plan.keys)
         if not known:
             measures = {"documents": len(corpus.documents), "questions": len(corpus.questions)}
-            record = Record("corpus", key, [], {"location": config.corpus.documents}, measures=measures)
+            record = Record("corpus", key, [], {"location": run.config.corpus.documents}, measures=measures)
             run.catalogue.add_artifacts([run.store.write(record, lambda folder: write_corpus(folder, corpus))])
         run.catalogue.add_documents(key, corpus.documents)
-        note_latest(run.store, "corpus", settings, key)
+        note_found(run.store, "corpus", settings, key)
         _show(found)
         fresh = set() if known else {*found.new, *found.changed}
         return run.summary(_outcomes(run, fresh), note=str(found))

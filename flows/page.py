@@ -137,9 +137,9 @@ class Page:
             self._noted = time.monotonic()
             first = self._first(over)
             if self._write is None:
-                self._write = markdown(self.kind, self._text(first), first)
+                self._write = markdown(self.kind, self._text(), first)
             else:
-                self._write(self._text(first), first)
+                self._write(self._text(), first)
 
     def _first(self, over: bool) -> str:
         failed = int(sum(row.counts.get("failed", 0) for row in self.rows.values()))
@@ -149,9 +149,8 @@ class Page:
         lost = f"; {failed:,} failed" if failed else ""
         return f"Ended after {time_taken}{lost}" if over else f"Under way for {time_taken}: {self.now}{lost}"
 
-    def _text(self, first: str) -> str:
-        parts = [f"**{cell(first)}**"]
-        parts += [f"> {cell(self.error)}"] if self.error else []
+    def _text(self) -> str:
+        parts = [f"> {cell(self.error)}"] if self.error else []
         parts += [self._table(), *self._failures(), *self._unfinished()]
         parts += [self.report] if self.report else []
         parts += [f"Store: `{Store(self.config.store).root}`"]
@@ -170,14 +169,15 @@ class Page:
         if not self.failed:
             return []
         more = f" The first {MOST_ROWS} are shown; `dyprag status` lists all." if len(self.failed) > MOST_ROWS else ""
-        lines = ["| document | stage | reason, and what to do | tries |", "| :- | :- | :- | -: |"]
-        lines += [
-            f"| {cell(work.document_id)} | {cell(stage)} | {cell(_cut(work.error))} | {work.attempts} |"
+        lines = [  # no table: a long reason would be cut off by the UI
+            f"- **{cell(work.document_id)}**, {cell(stage)}: {cell(_cut(work.error))}"
+            + (f" ({work.attempts} tries)" if work.attempts > 1 else "")
             for stage, work in self.failed[:MOST_ROWS]
         ]
         return [
-            f"**{len(self.failed):,} failed.**{more} Retry, a new run of the deployment, or this command works on them "
-            f"and on what waits, and on nothing else:", f"`{retry_command(self.config, 'run')}`", "\n".join(lines),
+            f"**{len(self.failed):,} failed.**{more}", "\n".join(lines),
+            "Retry, a new run of the deployment, or this command works on these and on what waits, and on nothing else:",
+            f"`{retry_command(self.config, 'run')}`",
         ]  # fmt: skip
 
     def _unfinished(self) -> list[str]:
@@ -187,10 +187,10 @@ class Page:
             groups.setdefault((stage, work.state, work.error), []).append(work.document_id)
         if not groups:
             return []
-        lines = ["| stage | state | documents | why |", "| :- | :- | :- | :- |"]
+        lines = ["**Partial, or waiting**", ""]
         for (stage, state, reason), names in list(groups.items())[:MOST_ROWS]:
             few = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
-            lines.append(f"| {cell(stage)} | {state} | {cell(few)} | {cell(_cut(reason))} |")
+            lines.append(f"- **{cell(few)}**, {cell(stage)}, {state}: {cell(_cut(reason))}")
         return ["\n".join(lines)]
 
 
@@ -210,7 +210,7 @@ def run_page(config: PipelineConfig, kind: str, names: Sequence[str]) -> Iterato
         kind: "pipeline" or "experiment".
         names: of the stages, or variants, as far as they are known.
     """
-    page = Page(config, kind, names, _current.get())
+    page = Page(config.resolved(), kind, names, _current.get())
     page.now = "beginning"
     if page.above:
         page.above.row(page.label).run_id = str(flow_run.id or "")

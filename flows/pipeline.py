@@ -6,6 +6,7 @@ from prefect import State, flow
 
 from dyprag.config import PipelineConfig
 from flows.augment import augment
+from flows.corpus import with_stored_corpus
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.overview import run_name
@@ -26,6 +27,7 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     evaluation is left out; without one augmented document all that follows; without a method that has adapters, an
     experiment makes none.
     """
+    config, _ = with_stored_corpus(config, ingests=True)
     with in_use(store := Store(config.store)), run_page(config, "pipeline", ["ingest"]) as page:
         return end_state(config, _run_stages(config, store, page))
 

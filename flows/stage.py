@@ -18,20 +18,19 @@ from prefect.states import Completed, Failed
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
 from dyprag.errors import Stopped, StoreError, WorkerLost
+from flows.corpus import PREPARED, known_corpora, with_stored_corpus
 from flows.overview import show_failures, show_made
 from flows.page import current_page
 from flows.progress import stage_progress
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
 from storage.guard import in_use
-from storage.latest import latest
 from tasks.evaluate import stored_corpus
 from tasks.imports import imported_adapters
-from tasks.plan import Job, Plan, corpus_settings
+from tasks.plan import Job, Plan, corpus_settings, find_latest
 from tasks.shards import lost
 
 logger = logging.getLogger("dyprag.flows")
-PREPARED = "corpus:"  # before the key of a corpus in the store
 WRITTEN_EVERY = 4.0  # seconds between two writings of what became of documents to the catalogue
 WINDOW = 256  # tasks submitted that have not ended
 DEATHS = ("ShardLost", "KilledWorker", "WorkerCrashedError")  # ours, Dask's and Ray's word for a worker that died
@@ -253,16 +252,17 @@ def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
     """
     documents = config.corpus.documents
     prepared = documents.startswith(PREPARED)
-    key = documents.removeprefix(PREPARED) if prepared else latest(store, "corpus", corpus_settings(config))
+    key = documents.removeprefix(PREPARED) if prepared else find_latest(store, "corpus", corpus_settings(config))
     if key is None or store.find("corpus", key) is None:
-        raise StoreError(f"store {store.root}", "this corpus has not been ingested into it", "Run: dyprag ingest.")
+        remedy = f"Run: dyprag ingest.{known_corpora(store)}"
+        raise StoreError(f"store {store.root}", f"corpus {documents} has not been ingested into it", remedy)
     return key, stored_corpus(config.store, key)
 
 
 @contextmanager
 def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
     """Open a stage: the run is noted in the catalogue, with its configuration and how it ended."""
-    config = config.resolved()
+    config = with_stored_corpus(config, ingests=name == "ingest")[0].resolved()
     opened = Stage(config, name)
     if page := current_page():
         page.begun(name, opened.run_id)

@@ -13,9 +13,8 @@ from flows.parametrize import adapter_jobs
 from flows.progress import stage_progress
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from storage.catalogue import Work
-from storage.latest import latest, note_latest
 from tasks.embed import embed_documents
-from tasks.plan import Job, draws_on_embeddings, translator_settings
+from tasks.plan import Job, draws_on_embeddings, find_latest, note_found, translator_settings
 from tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
@@ -53,7 +52,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
             return with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config, start)
 
         work, _ = run.make_one("translator", key, submit)
-        note_latest(run.store, "translator", translator_settings(run.config), key)
+        note_found(run.store, "translator", translator_settings(run.config), key)
         show_translator_curve(run.store, work)
         return [*summaries, run.summary([work], note=note)]
 
@@ -93,7 +92,7 @@ def choose_translator(run: Stage, jobs: list[tuple[Job, Job]], corpus_key: str =
     experiment = run.plan.corpus.alignment is not None  # which says itself what it is trained on
     if not jobs or experiment or settings.given or run.store.find("translator", key):
         return key, "", ""
-    last = latest(run.store, "translator", translator_settings(run.config))
+    last = find_latest(run.store, "translator", translator_settings(run.config))
     if last is None or (record := run.store.find("translator", last)) is None:
         return key, "", ""
     seen = set(record.inputs)

@@ -170,7 +170,9 @@ def test_a_document_longer_than_the_context_fails_by_itself_and_only_it_is_tried
     assert (second["augment"]["cached"], second["augment"]["failed"]) == (3, 1)
 
 
-def test_a_flow_with_failures_ends_failed_where_that_is_the_setting(tmp_path: Path, settings: dict[str, Any]):
+def test_a_flow_with_failures_ends_in_a_state_that_is_no_success_and_says_how_it_ended(
+    tmp_path: Path, settings: dict[str, Any]
+):
     from flows.ingest import ingest
 
     settings["corpus"]["documents"] = write_jsonl(
@@ -179,11 +181,13 @@ def test_a_flow_with_failures_ends_failed_where_that_is_the_setting(tmp_path: Pa
     settings["corpus"]["questions"] = None
     config = PipelineConfig.model_validate(settings)
     state = ingest(config, return_state=True)
-    assert state.is_completed()
-    assert state.name == "CompletedWithFailures"
+    assert (state.type.value, state.name) == ("FAILED", "CompletedWithFailures")
     assert "1 failed" in (state.message or "")
+    assert [(one["done"], one["failed"]) for one in outcome(state)] == [(1, 1)]
     strict = config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "fail"})})
-    assert ingest(strict, return_state=True).is_failed()
+    state = ingest(strict, return_state=True)
+    assert (state.type.value, state.name) == ("FAILED", "Failed")
+    assert [(one["done"], one["failed"]) for one in outcome(state)] == [(1, 1)]
 
 
 def _limited_memory(spare_bytes: int, work: Callable[[], Any]) -> Any:
