@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +51,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log as well.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"dyprag {metadata.version('dyprag')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What all commands share."""
+
+
 @app.command()
 def run(
     config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
@@ -86,7 +102,7 @@ def augment(
     with _errors():
         from cli.augment import estimate, estimate_text, products, products_text
 
-        settings = read_config(config, set_)
+        settings = _of_store(read_config(config, set_))
         found = products(show, settings) if show is not None else estimate(settings)
         if json_:
             print(json.dumps(found, ensure_ascii=False))
@@ -149,20 +165,26 @@ def ask(
         typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`; by default prag-combine, and "
                      "dyprag-combine with --document."),
     ] = None,
-    compare_: Annotated[bool, typer.Option("--compare", help="With --document: by all methods, side by side.")] = False,
+    compare_: Annotated[
+        bool,
+        typer.Option("--compare", help="By all methods, side by side: those that need no store with --document, else "
+                     "those of `evaluate.methods` for which the store has what they need."),
+    ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Answer one question from the documents in the store, or from a document of your own."""
     with _errors():
-        from cli.ask import answer, answer_from
+        from cli.ask import answer, answer_from, answers, how
 
-        settings = read_config(config, set_)
-        if compare_ and not document:
-            raise ConfigError("--compare", "it needs a document", "Name one with --document.")
+        settings, lacking = read_config(config, set_), {}
         if not document:
-            found = [answer(question, method or "prag-combine", settings)]
+            settings = _of_store(settings)
+            if compare_:
+                found, lacking = answers(question, settings)
+            else:
+                found = [answer(question, method or "prag-combine", settings)]
         else:
             with _imports():
                 import dyprag.assistant  # noqa: F401
@@ -176,8 +198,10 @@ def ask(
         else:
             print(found[0]["answer"])
         if not json_:
-            last = found[-1]
-            print(f"{last['method']}, from {', '.join(last['retrieved'])}; {last['seconds']:.1f} s", file=sys.stderr)
+            print("\n".join(map(how, found)), file=sys.stderr)
+        if lacking:
+            reasons = "; ".join(f"{name} ({reason})" for name, reason in lacking.items())
+            print(f"Left out: {reasons}.", file=sys.stderr)
 
 
 @app.command()
@@ -204,6 +228,11 @@ def export(
         typer.Option("--method", "-m", help="prag: trained adapters; dyprag: translated ones. By default prag where "
                      "the store has them."),
     ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option("--base-model", metavar="NAME_OR_PATH", help="With --peft: what the adapters name as their base "
+                     "model, and serve.sh serves. By default the model's Hugging Face id, or its folder."),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
@@ -213,7 +242,9 @@ def export(
         from cli.export import Choice, exported_text
         from cli.export import export as export_adapters
 
-        found = export_adapters(Choice(document, question, file, method), peft, merged, read_config(config, set_))
+        settings = read_config(config, set_)
+        settings = settings if file is not None else _of_store(settings)
+        found = export_adapters(Choice(document, question, file, method), peft, merged, settings, base_model)
         print(json.dumps(found, ensure_ascii=False) if json_ else exported_text(found))
         if found["missing"]:
             few = ", ".join(found["missing"][:5]) + (", …" if len(found["missing"]) > 5 else "")
@@ -241,7 +272,7 @@ def import_(
         from cli.imports import forget as forget_import
         from cli.imports import import_adapters, imported_text
 
-        settings = read_config(config, set_)
+        settings = _of_store(read_config(config, set_))
         if forget:
             if document is None or folder is not None:
                 raise ConfigError("--forget", "it takes a document and no folder", "Name it with --document ID.")
@@ -284,7 +315,9 @@ def serve(
 
         if corpus and document:
             raise ConfigError("--corpus", "it does not go with --document", "Name one of the two.")
-        serve_forever(host, port, document or [], corpus, rows, open_, read_config(config, set_))
+        settings = read_config(config, set_)
+        settings = _of_store(settings) if corpus else settings
+        serve_forever(host, port, document or [], corpus, rows, open_, settings)
 
 
 @app.command()
@@ -367,6 +400,27 @@ def rebuild(config: ConfigOption = None, set_: SetOption = None, json_: JsonOpti
         _print_table(["table", "rows"], [[table, str(rows)] for table, rows in made.rows.items()])
         for what in made.lost:
             print(f"\nNot made again: {what}.")
+
+
+@app.command()
+def sql(
+    statement: Annotated[
+        str, typer.Argument(metavar="SQL", help='In quotes, such as "FROM failures"; see `dyprag sql "SHOW TABLES"`.')
+    ],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Ask the catalogue, in DuckDB's SQL. Changes nothing."""
+    with _errors():
+        from cli.sql import as_csv, as_json, asked, cells
+
+        columns, rows = asked(statement, _catalogue(read_config(config, set_)))
+        if json_ or csv_:
+            print(as_json(columns, rows) if json_ else as_csv(columns, rows), end="" if csv_ else "\n")
+        else:
+            _print_table(columns, cells(rows))
 
 
 @app.command()
@@ -485,6 +539,16 @@ def _read_file(path: Path) -> dict[str, Any]:
     return values or {}
 
 
+def _of_store(config: PipelineConfig, ingests: bool = False) -> PipelineConfig:
+    """The configuration with the corpus that its store has where it names none; says which, if it is not the demo."""
+    from flows.corpus import with_stored_corpus
+
+    config, said = with_stored_corpus(config, ingests)
+    if said:
+        print(said, file=sys.stderr)
+    return config
+
+
 def _nearest(location: tuple[int | str, ...]) -> str:
     import difflib
 
@@ -501,6 +565,8 @@ def _nearest(location: tuple[int | str, ...]) -> str:
 def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json: bool, verbose: bool) -> None:
     with _errors():
         config = read_config(path, overrides)
+        if name != "learn":
+            config = _of_store(config, ingests=name in ("ingest", "pipeline"))
         if config.experiment.name is not None and name in ("pipeline", "evaluate"):
             name = "experiment"
         _prepare_logging(verbose)

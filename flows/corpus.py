@@ -9,9 +9,8 @@ from typing import Any
 from dyprag.config import CorpusSettings, PipelineConfig
 from storage.artifacts import Store
 from storage.latest import dated_notes, resolved_location
-from tasks.plan import CORPUS_LAYOUT, LOCATIONS, corpus_settings, find_latest
+from tasks.plan import CORPUS_LAYOUT, LOCATIONS, PREPARED, corpus_settings, find_latest
 
-PREPARED = "corpus:"  # before the key of a corpus that an experiment has put into the store
 DEMO = "demo"
 
 

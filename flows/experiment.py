@@ -11,7 +11,6 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.experiments import Variant, variants
 from dyprag.report import results_table
-from flows.corpus import PREPARED
 from flows.overview import run_name
 from flows.page import Page, run_page, show_report
 from flows.pipeline import pipeline
@@ -19,6 +18,7 @@ from flows.stage import Summary, completing, end_state, stage, summaries_of
 from storage.artifacts import Record, Store
 from storage.guard import in_use
 from tasks.experiment import store_experiment
+from tasks.plan import PREPARED
 from tasks.report import write_report
 from tasks.telling import told
 

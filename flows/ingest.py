@@ -7,7 +7,6 @@ from prefect.artifacts import create_table_artifact
 
 from dyprag import progress
 from dyprag.config import PipelineConfig
-from flows.corpus import PREPARED
 from flows.overview import run_name
 from flows.progress import stage_progress
 from flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
@@ -15,7 +14,7 @@ from storage.artifacts import Record
 from storage.catalogue import Work
 from storage.tables import write_corpus
 from tasks.ingest import SHOWN, Difference, difference, known_keys, read_location
-from tasks.plan import Job, Plan, corpus_settings, find_latest, note_found
+from tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest, note_found
 from tasks.telling import told
 
 UNCHANGED = "(unchanged)"  # where a document's id would be

@@ -18,7 +18,7 @@ from prefect.states import Completed, Failed
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
 from dyprag.errors import Stopped, StoreError, WorkerLost
-from flows.corpus import PREPARED, known_corpora, with_stored_corpus
+from flows.corpus import known_corpora, with_stored_corpus
 from flows.overview import show_failures, show_made
 from flows.page import current_page
 from flows.progress import stage_progress
@@ -27,7 +27,7 @@ from storage.catalogue import Catalogue, Ended, Work
 from storage.guard import in_use
 from tasks.evaluate import stored_corpus
 from tasks.imports import imported_adapters
-from tasks.plan import Job, Plan, corpus_settings, find_latest
+from tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest
 from tasks.shards import lost
 
 logger = logging.getLogger("dyprag.flows")

@@ -105,8 +105,13 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
     answers = compute(lambda: method.answer(base, asked, sampling, settings.batch_size))
     if not job.parametric:
         return answers
+
+    def injected(item: Asked) -> tuple[Retrieved, ...]:
+        every = item.adapted if job.translator else [r for r in item.adapted if r.document.key in job.adapters]
+        return tuple(every)
+
     # what was injected is what an answer without passages in its prompt was made from
-    return [replace(a, passages=a.passages or item.adapted) for a, item in zip(answers, asked, strict=True)]
+    return [replace(a, passages=a.passages or injected(item)) for a, item in zip(answers, asked, strict=True)]
 
 
 def answer_length(question: Question, config: PipelineConfig) -> int:

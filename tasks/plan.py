@@ -20,6 +20,7 @@ from dyprag.prompts import PROMPTS_VERSION
 from storage.artifacts import Store, file_checksum
 from storage.latest import dated_notes, forget_latest, latest, note_latest, resolved_location
 
+PREPARED = "corpus:"  # before the key of a corpus that an experiment has put into the store
 LOOPING = ("flare", "dragin")  # methods that retrieve while they answer
 LOCATIONS = ("documents", "questions")  # settings of a corpus that are one or other name of a place
 CORPUS_LAYOUT = 2  # of the corpus' tables: raise it with any change of their columns
@@ -254,7 +255,7 @@ def _located(settings: Mapping[str, Any]) -> dict[str, Any]:
     places = {
         name: resolved_location(settings[name])
         for name in LOCATIONS
-        if settings.get(name) not in (None, "demo") and not str(settings[name]).startswith("corpus:")
+        if settings.get(name) not in (None, "demo") and not str(settings[name]).startswith(PREPARED)
     }
     return {**settings, **places}
 

@@ -10,7 +10,6 @@ from rank_bm25 import BM25Okapi
 
 from dyprag.documents import Document, Retrieved
 
-
 RETRIEVAL_VERSION = 2  # part of the keys of answers that were retrieved for on the way: raise it with any change here
 
 
