@@ -40,11 +40,8 @@ def answer(question: str, method: str, config: PipelineConfig) -> Answered:
     sources = Sources(stage)
     base_model(stage.config)
     began = perf_counter()
-    hits = (
-        []
-        if method == "vanilla"
-        else passages_of(config.store, corpus_key, corpus, "").search(question, chosen.passages)
-    )
+    retriever = passages_of(config.store, corpus_key, corpus, "")
+    hits = [] if method == "vanilla" else retriever.search(question, chosen.passages)
     found = tuple((hit.document.id, hit.score) for hit in hits)
     threshold = getattr(chosen, f"{method}_threshold") if method in LOOPING else None
     published = method in LOOPING and threshold is None
@@ -120,8 +117,9 @@ def _answered(
     question: str, method: str, text: str, in_prompt: Sequence[str], injected: Sequence[str], seconds: float
 ) -> Answered:
     return {
-        "question": question, "method": method, "answer": text, "retrieved": list(dict.fromkeys([*injected, *in_prompt])),
-        "in_prompt": list(in_prompt), "injected": list(injected), "seconds": seconds,
+        "question": question, "method": method, "answer": text,
+        "retrieved": list(dict.fromkeys([*injected, *in_prompt])), "in_prompt": list(in_prompt),
+        "injected": list(injected), "seconds": seconds,
     }  # fmt: skip
 
 

@@ -178,7 +178,8 @@ def ask(
     with _errors():
         from cli.ask import answer, answer_from, answers, how
 
-        settings, lacking = read_config(config, set_), {}
+        settings = read_config(config, set_)
+        lacking: dict[str, str] = {}
         if not document:
             settings = _of_store(settings)
             if compare_:

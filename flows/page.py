@@ -176,7 +176,7 @@ class Page:
         ]
         return [
             f"**{len(self.failed):,} failed.**{more}", "\n".join(lines),
-            "Retry, a new run of the deployment, or this command works on these and on what waits, and on nothing else:",
+            "Retry, a new run of the deployment, or this command works on these and what waits, and on nothing else:",
             f"`{retry_command(self.config, 'run')}`",
         ]  # fmt: skip
 

@@ -103,7 +103,7 @@ class Stage:
             states[item.state] += item.units
         failed = [item for item in work if item.state == "failed"]
         show_failures(self.config, self.name, failed)
-        show_made(self.store, self.name, self.run_id, work)
+        show_made(self.config, self.store, self.name, self.run_id, work)
         partial = states["partial"]
         cached = states["cached"] + sum(item.state == "partial" and item.attempts == 0 for item in work)
         done = states["done"] + states["cached"] + partial

@@ -83,10 +83,11 @@ def build_index(folder: Path, documents: Iterable[Document], memory_bytes: int =
 class IndexedBM25:
     """Okapi BM25 over titles and texts from an index on disk; it is mapped into memory, not read.
 
-    The words are those of BM25Retriever, a question's repeated words count as often as they occur, and the
-    inverse document frequency is the same. The scores are tantivy's: k1 = 1.2 (in memory: 1.5), b = 0.75, and a passage's length
-    rounded down to one of 256 values (in memory: exact). Of 129 questions about 6,119 passages of 2WikiMultihopQA,
-    95 % find the same first passage and 94 % of the first three are shared; with the same k1, 100 % and 98 %.
+    The words are those of BM25Retriever, a question's repeated words count as often as they occur, and the inverse
+    document frequency is the same. The scores are tantivy's: k1 = 1.2 (in memory: 1.5), b = 0.75, and a passage's
+    length rounded down to one of 256 values (in memory: exact). Of 129 questions about 6,119 passages of
+    2WikiMultihopQA, 95 % find the same first passage and 94 % of the first three are shared; with the same k1, 100 %
+    and 98 %.
 
     Opening checks that every file is there with its size; `verify` reads them.
 
