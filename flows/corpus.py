@@ -49,7 +49,7 @@ def with_stored_corpus(config: PipelineConfig, ingests: bool = False) -> tuple[P
         return taken, ""
     others = f"; it has {len(known)}" if len(known) > 1 else ""
     why = f"the one that was last ingested into {config.store}{others}"
-    return taken, f"Corpus: {taken.corpus.documents}, {why}. Another: --set corpus.documents=…"
+    return taken, f"Corpus: {_near(taken.corpus.documents)}, {why}. Another: --set corpus.documents=…"
 
 
 def stored_corpora(store: Store, any_layout: bool = False) -> list[CorpusSettings]:
@@ -69,21 +69,19 @@ def stored_corpora(store: Store, any_layout: bool = False) -> list[CorpusSetting
 
 def known_corpora(store: Store) -> str:
     """What can be told of a store's corpora where another one was asked for."""
-    names = list(dict.fromkeys(one.documents for one in stored_corpora(store)))
+    names = list(dict.fromkeys(_near(one.documents) for one in stored_corpora(store)))
     few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return f" It has: {few} (--set corpus.documents=…)." if names else ""
 
 
 def _settings(noted: dict[str, Any]) -> CorpusSettings:
-    known = {name: value for name, value in noted.items() if name in CorpusSettings.model_fields}
-    for name in LOCATIONS:
-        if name in known:
-            known[name] = _near(known[name])
-    return CorpusSettings.model_validate(known)
+    return CorpusSettings.model_validate(
+        {name: value for name, value in noted.items() if name in CorpusSettings.model_fields}
+    )
 
 
 def _near(location: str) -> str:
-    """A path from the working directory, where it is below that: shorter, and as one would write it."""
+    """A path as one would write it in the working directory, where it is below that."""
     here = f"{Path.cwd()}{os.sep}"
     return location.removeprefix(here)
 

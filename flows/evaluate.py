@@ -15,7 +15,7 @@ from dyprag.errors import CorpusError, StoreError
 from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.metrics import answer_presence
 from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
-from dyprag.report import results_table
+from dyprag.report import brief_table
 from dyprag.retrieval import RETRIEVAL_VERSION
 from flows.overview import run_name
 from flows.page import show_report
@@ -68,7 +68,7 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
             score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, found, judgements)
             report = write_report(run.store, run.catalogue, run.run_id, run.config, {run.run_id: ""})
         summary = run.summary([*work, *lost])
-        show_report(report.report.folder, run.run_id, results_table(report.rows))
+        show_report(report.report.folder, run.run_id, brief_table(report.rows))
         description = "Results of the evaluation"
         told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
         told(create_table_artifact, report.rows, key="results", description="Scores by method and split")

@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.experiments import Variant, variants
-from dyprag.report import results_table
+from dyprag.report import brief_table
 from flows.overview import run_name
 from flows.page import Page, run_page, show_report
 from flows.pipeline import pipeline
@@ -49,7 +49,7 @@ def _run_variants(config: PipelineConfig, grid: Sequence[tuple[str, Variant]], p
     if runs:
         with stage(prepared, "report") as run:
             report = write_report(run.store, run.catalogue, run.run_id, prepared, runs)
-        show_report(report.report.folder, run.run_id, results_table(report.rows))
+        show_report(report.report.folder, run.run_id, brief_table(report.rows))
         description = "Results of the experiment"
         told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
         told(create_table_artifact, report.rows, key="results", description="Scores by data set, method and type")

@@ -8,6 +8,7 @@ import logging
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
@@ -16,6 +17,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from dyprag.config import PipelineConfig
+from dyprag.errors import DypragError
+from flows.corpus import with_stored_corpus
 from storage.artifacts import Store
 from storage.catalogue import Work
 from storage.tables import read_rows
@@ -42,6 +45,8 @@ def run_name() -> str:
         return f"learn {config.learn.kind} translator"
     if config.experiment.name is not None:
         return f"{what} {'' if what == 'experiment' else 'of experiment '}{config.experiment.name}"
+    with suppress(DypragError):  # then the run itself says what is wrong
+        config, _ = with_stored_corpus(config, ingests=what in ("ingest", "pipeline"))
     place = config.corpus.documents.rstrip("/")
     return f"{what} {PurePath(place).name or place}"
 
