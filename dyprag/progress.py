@@ -5,6 +5,8 @@ their ends only the steps of the computation tell how far it is. To count one co
 """
 
 import itertools
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +20,7 @@ class Part:
 
     def __init__(self, units: float) -> None:
         self.units, self.share, self.note, self.counted = units, 0.0, "", 0.0
+        self.began = time.monotonic()
         self._end, self._step = 0.0, 0.0
 
     def phase(self, share: float, steps: float) -> None:
@@ -33,6 +36,7 @@ class Part:
 
 
 _under_way: dict[int, Part] = {}  # one operation on a dictionary is never seen half done
+_recent: deque[Part] = deque(maxlen=16)  # a short one may be over before anybody has looked
 _numbers = itertools.count()
 _current: ContextVar[Part | None] = ContextVar("part", default=None)
 
@@ -51,6 +55,7 @@ def part(units: float, steps: float | None = None) -> Iterator[Part]:
     token = _current.set(made)
     if not inner:
         _under_way[number] = made
+        _recent.append(made)
     try:
         yield made
     finally:
@@ -73,3 +78,8 @@ def phase(share: float, steps: float) -> None:
 def under_way() -> list[Part]:
     """The computations of this process that have begun and not ended."""
     return list(_under_way.values())
+
+
+def latest_note(since: float) -> str:
+    """What the last computation that had something to say said, of those that began after a time of the clock."""
+    return next((part.note for part in reversed(list(_recent)) if part.note and part.began >= since), "")

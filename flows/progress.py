@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 
-from dyprag.progress import under_way
+from dyprag.progress import latest_note, under_way
 from tasks.telling import progress
 
 logger = logging.getLogger("dyprag.flows")
@@ -65,7 +65,7 @@ class _Meter:
             return
         partly = sum(part.units * part.share for part in parts)
         self.share = max(self.share, min(1.0, (self.done + partly) / self.total))
-        self.note = next((part.note for part in parts if part.note), "")
+        self.note = latest_note(self.began)
         self._seen.append((now, self.share))
         while len(self._seen) > 2 and self._seen[1][0] < now - max(WINDOW, (now - self.began) / 3):
             self._seen.popleft()
@@ -102,9 +102,10 @@ class _Meter:
     def ended(self) -> str:
         """What there is to say in the end."""
         lost = f", {self.failed:,} failed" if self.failed else ""
+        if self.total == 1 and self.note:
+            return f"{self.note}, in {span(time.monotonic() - self.began)}{lost}"
         of = f"{self.done:,} of " if self.total else ""
-        note = f"; {self.note}" if self.note else ""
-        return f"{of}{counted(self.total or self.done, self.unit)} in {span(time.monotonic() - self.began)}{lost}{note}"
+        return f"{of}{counted(self.total or self.done, self.unit)} in {span(time.monotonic() - self.began)}{lost}"
 
 
 @contextmanager
