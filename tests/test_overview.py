@@ -74,7 +74,7 @@ def test_a_run_shows_its_progress_its_failures_its_losses_and_where_all_is(tmp_p
     assert any(line.startswith("| dyprag | ") for line in page.data.splitlines())
     assert "/report.html`" in page.data
     assert found["parametrize-progress"].data == 100
-    assert found["parametrize-progress"].description.startswith("parametrize: 3 of 3 in ")
+    assert found["parametrize-progress"].description.startswith("parametrize: 3 of 3 documents in ")
     assert found["train-translator-progress"].description.startswith("train-translator: step 4 of 4, L_align")
     failures = found["ingest-failures"]
     assert '"document": "hollow"' in failures.data
