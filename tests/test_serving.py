@@ -262,7 +262,7 @@ def test_a_fault_of_the_model_ends_with_500_and_the_server_goes_on(assistant: As
             raise MemoryError
 
         monkeypatch.setattr(assistant.translator, "read", broken)
-        body = {"messages": ASKED, "documents": ["A text of the lamp that no adapter was made of before."], "method": "dyprag"}
+        body = {"messages": ASKED, "documents": ["A new text of the lamp, never read before."], "method": "dyprag"}
         assert post(url, body).status_code == 500
         monkeypatch.undo()
         assert post(url, body).status_code == 200
