@@ -118,10 +118,11 @@ class Page:
         self.others += [one for one in found if one[1].state in ("partial", "waiting") and one[1].error]
 
     def broken(self, error: BaseException) -> None:
-        """The run ended by an error, and with it the stage under way."""
+        """The run ended by an error, or was stopped, and with it the stage under way."""
+        stopped = not isinstance(error, Exception)
         for row in self.rows.values():
-            row.state = "failed" if row.state == "running" else row.state
-        self.error = str(error) or type(error).__name__
+            row.state = ("stopped" if stopped else "failed") if row.state == "running" else row.state
+        self.error = "It was stopped before its end." if stopped else str(error) or type(error).__name__
 
     def note(self, text: str) -> None:
         """How far the stage under way is."""
@@ -145,7 +146,7 @@ class Page:
         failed = int(sum(row.counts.get("failed", 0) for row in self.rows.values()))
         time_taken = span(time.monotonic() - self._began)
         if self.error:
-            return f"Failed after {time_taken}"
+            return f"Broken off after {time_taken}"
         lost = f"; {failed:,} failed" if failed else ""
         return f"Ended after {time_taken}{lost}" if over else f"Under way for {time_taken}: {self.now}{lost}"
 

@@ -1,5 +1,6 @@
 """The whole pipeline, as in the paper's figure: ingest, augment, parametrize, train the translator, evaluate."""
 
+import logging
 from typing import Any
 
 from prefect import State, flow
@@ -18,6 +19,8 @@ from storage.artifacts import Store
 from storage.guard import in_use
 from tasks.plan import Plan
 
+logger = logging.getLogger("dyprag.flows")
+
 
 @flow(name="pipeline", flow_run_name=run_name)
 def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
@@ -27,7 +30,9 @@ def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
     evaluation is left out; without one augmented document all that follows; without a method that has adapters, an
     experiment makes none.
     """
-    config, _ = with_stored_corpus(config, ingests=True)
+    config, said = with_stored_corpus(config, ingests=True)
+    if said:
+        logger.info("%s", said)
     with in_use(store := Store(config.store)), run_page(config, "pipeline", ["ingest"]) as page:
         return end_state(config, _run_stages(config, store, page))
 

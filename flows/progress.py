@@ -140,7 +140,7 @@ def stage_progress(name: str, total: int | None, found: int = 0) -> Iterator[Cal
         whole = True
     finally:
         over.set()
-        shown.join(timeout=5)
+        shown.join(timeout=2)  # a call to the server may be under way
         if whole and meter.total:
             move(100 * meter.done / meter.total, f"{name}: {meter.ended}")
 

@@ -262,7 +262,10 @@ def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
 @contextmanager
 def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
     """Open a stage: the run is noted in the catalogue, with its configuration and how it ended."""
-    config = with_stored_corpus(config, ingests=name == "ingest")[0].resolved()
+    config, said = with_stored_corpus(config, ingests=name == "ingest")
+    if said:
+        logger.info("%s", said)
+    config = config.resolved()
     opened = Stage(config, name)
     if page := current_page():
         page.begun(name, opened.run_id)

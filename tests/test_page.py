@@ -88,10 +88,23 @@ def test_an_error_that_ends_the_run_stands_on_the_page(config: PipelineConfig, w
     with pytest.raises(ZeroDivisionError):
         broken()
     text, description = written["pipeline"][-1]
-    assert description == "Failed after 0 s"
+    assert description == "Broken off after 0 s"
     assert text.startswith(r"> by \<zero\>")
     assert row(text, "ingest")[0] == "failed"
     assert row(text, "augment")[0] == "not run"
+
+
+def test_a_run_that_is_stopped_has_not_failed(config: PipelineConfig, written: dict[str, Written]):
+    def stopped() -> None:
+        with run_page(config, "pipeline", ["ingest"]) as page:
+            page.begun("ingest", "run-1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    text, _ = written["pipeline"][-1]
+    assert text.startswith("> It was stopped before its end.")
+    assert row(text, "ingest")[0] == "stopped"
 
 
 def test_a_page_stays_of_a_size_that_can_be_read(config: PipelineConfig, written: dict[str, Written]):
