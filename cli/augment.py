@@ -20,12 +20,11 @@ def estimate(config: PipelineConfig) -> dict[str, Any]:
     from flows.augment import jobs
     from flows.stage import Stage
     from storage.journal import Journal
-    from storage.latest import latest
     from tasks.ingest import read_location
-    from tasks.plan import Plan, corpus_settings
+    from tasks.plan import Plan, corpus_settings, find_latest
 
     stage = Stage(config.resolved(), "augment")
-    if latest(stage.store, "corpus", corpus_settings(stage.config)) is None:  # before the first ingest
+    if find_latest(stage.store, "corpus", corpus_settings(stage.config)) is None:  # before the first ingest
         stage.plan = Plan(stage.config, read_location(stage.config))
     settings, documents = stage.config.augment, {d.id: d for d in stage.plan.documents}
     missing = [

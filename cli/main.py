@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +52,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log as well.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"dyprag {metadata.version('dyprag')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What all commands share."""
+
+
 @app.command()
 def run(
     config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
@@ -87,7 +103,7 @@ def augment(
     with _errors():
         from cli.augment import estimate, estimate_text, products, products_text
 
-        settings = read_config(config, set_)
+        settings = _of_store(read_config(config, set_))
         found = products(show, settings) if show is not None else estimate(settings)
         if json_:
             print(json.dumps(found, ensure_ascii=False))
@@ -150,20 +166,27 @@ def ask(
         typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`; by default prag-combine, and "
                      "dyprag-combine with --document."),
     ] = None,
-    compare_: Annotated[bool, typer.Option("--compare", help="With --document: by all methods, side by side.")] = False,
+    compare_: Annotated[
+        bool,
+        typer.Option("--compare", help="By all methods, side by side: those that need no store with --document, else "
+                     "those of `evaluate.methods` for which the store has what they need."),
+    ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Answer one question from the documents in the store, or from a document of your own."""
     with _errors():
-        from cli.ask import answer, answer_from
+        from cli.ask import answer, answer_from, answers, how
 
         settings = read_config(config, set_)
-        if compare_ and not document:
-            raise ConfigError("--compare", "it needs a document", "Name one with --document.")
+        lacking: dict[str, str] = {}
         if not document:
-            found = [answer(question, method or "prag-combine", settings)]
+            settings = _of_store(settings)
+            if compare_:
+                found, lacking = answers(question, settings)
+            else:
+                found = [answer(question, method or "prag-combine", settings)]
         else:
             with _imports():
                 import dyprag.assistant  # noqa: F401
@@ -177,8 +200,10 @@ def ask(
         else:
             print(found[0]["answer"])
         if not json_:
-            last = found[-1]
-            print(f"{last['method']}, from {', '.join(last['retrieved'])}; {last['seconds']:.1f} s", file=sys.stderr)
+            print("\n".join(map(how, found)), file=sys.stderr)
+        if lacking:
+            reasons = "; ".join(f"{name} ({reason})" for name, reason in lacking.items())
+            print(f"Left out: {reasons}.", file=sys.stderr)
 
 
 @app.command()
@@ -205,6 +230,11 @@ def export(
         typer.Option("--method", "-m", help="prag: trained adapters; dyprag: translated ones. By default prag where "
                      "the store has them."),
     ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option("--base-model", metavar="NAME_OR_PATH", help="With --peft: what the adapters name as their base "
+                     "model, and serve.sh serves. By default the model's Hugging Face id, or its folder."),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
@@ -214,7 +244,9 @@ def export(
         from cli.export import Choice, exported_text
         from cli.export import export as export_adapters
 
-        found = export_adapters(Choice(document, question, file, method), peft, merged, read_config(config, set_))
+        settings = read_config(config, set_)
+        settings = settings if file is not None else _of_store(settings)
+        found = export_adapters(Choice(document, question, file, method), peft, merged, settings, base_model)
         print(json.dumps(found, ensure_ascii=False) if json_ else exported_text(found))
         if found["missing"]:
             few = ", ".join(found["missing"][:5]) + (", …" if len(found["missing"]) > 5 else "")
@@ -242,7 +274,7 @@ def import_(
         from cli.imports import forget as forget_import
         from cli.imports import import_adapters, imported_text
 
-        settings = read_config(config, set_)
+        settings = _of_store(read_config(config, set_))
         if forget:
             if document is None or folder is not None:
                 raise ConfigError("--forget", "it takes a document and no folder", "Name it with --document ID.")
@@ -285,7 +317,9 @@ def serve(
 
         if corpus and document:
             raise ConfigError("--corpus", "it does not go with --document", "Name one of the two.")
-        serve_forever(host, port, document or [], corpus, rows, open_, read_config(config, set_))
+        settings = read_config(config, set_)
+        settings = _of_store(settings) if corpus else settings
+        serve_forever(host, port, document or [], corpus, rows, open_, settings)
 
 
 @app.command()
@@ -420,6 +454,27 @@ def rebuild(config: ConfigOption = None, set_: SetOption = None, json_: JsonOpti
 
 
 @app.command()
+def sql(
+    statement: Annotated[
+        str, typer.Argument(metavar="SQL", help='In quotes, such as "FROM failures"; see `dyprag sql "SHOW TABLES"`.')
+    ],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Ask the catalogue, in DuckDB's SQL. Changes nothing."""
+    with _errors():
+        from cli.sql import as_csv, as_json, asked, cells
+
+        columns, rows = asked(statement, _catalogue(read_config(config, set_)))
+        if json_ or csv_:
+            print(as_json(columns, rows) if json_ else as_csv(columns, rows), end="" if csv_ else "\n")
+        else:
+            _print_table(columns, cells(rows))
+
+
+@app.command()
 def report(
     run: Annotated[str | None, typer.Argument(help="A run's id, or its beginning. Empty: the last evaluation.")] = None,
     config: ConfigOption = None,
@@ -510,9 +565,21 @@ def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfi
     return configuration(values)
 
 
+def _of_store(config: PipelineConfig, ingests: bool = False) -> PipelineConfig:
+    """The configuration with the corpus that its store has where it names none; says which, if it is not the demo."""
+    from flows.corpus import with_stored_corpus
+
+    config, said = with_stored_corpus(config, ingests)
+    if said:
+        print(said, file=sys.stderr)
+    return config
+
+
 def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json: bool, verbose: bool) -> None:
     with _errors():
         config = read_config(path, overrides)
+        if name != "learn":
+            config = _of_store(config, ingests=name in ("ingest", "pipeline"))
         if config.experiment.name is not None and name in ("pipeline", "evaluate"):
             name = "experiment"
         end_like("Stopping. What is finished is kept: run the same command again to go on from here.")
@@ -524,16 +591,7 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
         run_settings = config.run.model_copy(update={"on_failures": "complete"})
         state = _state_of(flow, config.model_copy(update={"run": run_settings}))
         check()
-        if state.is_failed() or state.is_crashed():
-            error = state.result(raise_on_failure=False)
-            if isinstance(error, DypragError):
-                raise error
-            reason = " ".join(str(error or state.message).split())[:300]
-            raise DypragError(
-                f"flow {name}", f"it failed ({type(error).__name__}: {reason})",
-                "See dyprag status; --verbose shows where. Run again to go on from here.",
-            )  # fmt: skip
-        summaries = state.result()
+        summaries = _summaries(name, state)
         if as_json:
             print(json.dumps(summaries))
         elif any(summary["stage"] == "evaluate" and summary["done"] for summary in summaries):
@@ -542,6 +600,28 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
             print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
         if any(summary["failed"] or summary["reason"] for summary in summaries):
             raise typer.Exit(2)
+
+
+def _summaries(name: str, state: Any) -> list[dict[str, Any]]:
+    """How each stage of a run ended, failed documents or not.
+
+    Raises:
+        DypragError: what ended the run before its end.
+    """
+    from dataclasses import asdict
+
+    from flows.stage import summaries_of
+
+    try:
+        return [asdict(summary) for summary in summaries_of(state)]
+    except DypragError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error or state.message).split())[:300]
+        raise DypragError(
+            f"flow {name}", f"it failed ({type(error).__name__}: {reason})",
+            "See dyprag status; --verbose shows where. Run again to go on from here.",
+        ) from error  # fmt: skip
 
 
 def _state_of(flow: Callable[..., Any], config: PipelineConfig) -> Any:
@@ -627,11 +707,19 @@ def _prepare_logging(verbose: bool) -> None:
         # of a server that went away we tell once; Prefect does at every event and line that does not reach it
         os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
         logging.raiseExceptions = False
-    handler = logging.StreamHandler()
+    handler = _Lines()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("dyprag")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+
+
+class _Lines(logging.StreamHandler[Any]):
+    """Writes to what stderr is at the moment: while a bar is drawn there, above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
 
 
 def _print_results(config: PipelineConfig, path: Path | None, overrides: list[str]) -> None:

@@ -583,7 +583,8 @@ class RunSettings(Section):
     retry_delay: float = Field(default=2.0, ge=0, description="Seconds before the first retry; doubled each time.")
     on_failures: Literal["complete", "fail"] = Field(
         default="complete",
-        description="How a run ends in which documents failed: complete (and the state says so), or fail.",
+        description="Name of the state of a flow that finished while some documents failed: CompletedWithFailures "
+        "(complete), or Failed (fail). Either is of Prefect's type Failed: the UI shows it red, and can retry it.",
     )
 
     basic: ClassVar[tuple[str, ...]] = ("runner", "on_failures")

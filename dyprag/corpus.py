@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dyprag import progress
 from dyprag.documents import Corpus, Document, Question, Skipped, Unread
 from dyprag.errors import CONVERT, CorpusError, DocumentError
 from dyprag.interruption import check
@@ -80,6 +81,7 @@ def load_corpus(
     for found in documents_at(_demo(documents, "documents.jsonl")):
         check()
         first.append(found) if isinstance(found, Document) else passed.append(found)
+        progress.advance()
         if questions is None and len(first) == max_documents:
             break
     if not first:

@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from dyprag import progress
 from dyprag.config import MOST_TOGETHER, LoraSettings, ParametrizeSettings
 from dyprag.errors import is_out_of_memory
 from dyprag.forward import hidden_states, pack, token_losses
@@ -80,7 +81,8 @@ def parametrize(
         left = list(group)
         for part in (1.0, *SMALLER):
             slower = settings.model_copy(update={"learning_rate": part * settings.learning_rate})
-            with base.lock:
+            steps = max(len(schedules[d]) for d in left)
+            with progress.part(len(left), steps), base.lock:
                 made = _Group(base, [schedules[d] for d in left], lora, slower, room).train()
             ended = dict(zip(left, made, strict=True))
             left = []
@@ -225,6 +227,7 @@ class _Group:
             while waiting:
                 waiting = waiting[self._differentiate(number, waiting) :]
             optimizer.step()
+            progress.advance()
         after = self._after()
         # one wait for the device, not one a step
         losses = [torch.stack(curve).tolist() if curve else [] for curve in self.curves]

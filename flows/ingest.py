@@ -6,18 +6,20 @@ from typing import Any
 from prefect import State, flow
 from prefect.artifacts import create_table_artifact
 
+from dyprag import progress
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
 from flows.endings import interruptible
 from flows.forms import UNTOUCHED, IngestForm
 from flows.overview import MOST_LINES, run_name
-from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, failed_work, stage
+from flows.progress import stage_progress
+from flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
 from storage.artifacts import Record
 from storage.catalogue import Work
-from storage.latest import latest, note_latest
+from storage.latest import note_latest
 from storage.tables import write_corpus
 from tasks.ingest import SHOWN, Difference, difference, known_keys, read_location, skipped_text, sources
-from tasks.plan import Job, Plan, corpus_settings
+from tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest, note_found
 from tasks.telling import told
 
 logger = logging.getLogger("dyprag.flows")
@@ -39,7 +41,7 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
     with stage(config, "ingest") as run:
         run.plan = _read(run)
         corpus, key, settings = run.plan.corpus, run.plan.corpus_key, corpus_settings(run.config)
-        last = latest(run.store, "corpus", settings)
+        last = find_latest(run.store, "corpus", settings)
         known = run.store.find("corpus", key) is not None
         if known and last == key:
             found = Difference(unchanged=len(corpus.documents))
@@ -47,10 +49,10 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
             found = difference(known_keys(run.store, last), run.plan.keys, sources(corpus)["files"])
         if not known:
             measures = {"documents": len(corpus.documents), "questions": len(corpus.questions)}
-            record = Record("corpus", key, [], {"location": config.corpus.documents}, measures=measures)
+            record = Record("corpus", key, [], {"location": run.config.corpus.documents}, measures=measures)
             run.catalogue.add_artifacts([run.store.write(record, lambda folder: write_corpus(folder, corpus))])
         run.catalogue.add_documents(key, corpus.documents)
-        note_latest(run.store, "corpus", settings, key)
+        note_found(run.store, "corpus", settings, key)
         note_latest(run.store, "sources", settings, key, sources(corpus))
         _show(found)
         _show_skipped(corpus)
@@ -63,7 +65,8 @@ def _read(run: Stage) -> Plan:
     if run.config.corpus.documents.startswith(PREPARED):
         key, corpus = corpus_of(run.config, run.store)
         return Plan(run.config, corpus, key)
-    return Plan(run.config, read_location(run.config))
+    with stage_progress(run.name, None), progress.part(0):
+        return Plan(run.config, read_location(run.config))
 
 
 def _show(found: Difference) -> None:

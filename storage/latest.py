@@ -7,6 +7,8 @@ Only `ingest` looks where the documents come from; every other stage works on wh
 read there, and which file each document is of, is in the note of the kind 'sources'.
 """
 
+import contextlib
+import glob
 import json
 import os
 import time
@@ -90,6 +92,26 @@ def all_notes(store: Store, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield note
 
 
+def dated_notes(store: Store, kind: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
+    """When each latest artifact of a kind was noted, its key, and its settings; what cannot be read is left out."""
+    for path in (store.root / "latest").glob(f"{kind}-*.json"):
+        if note := _read(path):
+            yield _noted(path), *note
+
+
+def resolved_location(location: str) -> str:
+    """A location under the one name that all its names have in common: absolute, through links, without a slash at the
+    end. An address keeps its name; of a pattern, what comes before its first sign is resolved."""
+    location = location.removeprefix("file://")
+    if "://" in location:
+        return location.rstrip("/")
+    parts = Path(location).expanduser().parts
+    plain = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    if plain < len(parts) and os.path.lexists(Path(*parts)):  # signs of a pattern in a file's own name
+        plain = len(parts)
+    return str(Path(*parts[:plain]).resolve().joinpath(*parts[plain:]))
+
+
 def forget_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> bool:
     """Take back what was noted under these settings; gives whether anything was.
 
@@ -107,6 +129,12 @@ def forget_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> bool:
         reason = f"{path.name} cannot be deleted ({error.strerror})"
         raise StoreError(f"store {store.root}", reason, "Mend the folder's rights, then run again.") from error
     return True
+
+
+def _noted(path: Path) -> float:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return float(json.loads(path.read_text(encoding="utf-8"))["noted"])
+    return 0.0
 
 
 def _path(store: Store, kind: str, settings: Mapping[str, Any]) -> Path:

@@ -202,6 +202,15 @@ def wait_for(what: str, check: Callable[[], bool], seconds: float = 180) -> None
         time.sleep(0.25)
 
 
+def outcome(state: Any) -> list[dict[str, Any]]:
+    """How each stage of a flow ended, failed documents or not."""
+    from dataclasses import asdict
+
+    from flows.stage import summaries_of
+
+    return [asdict(summary) for summary in summaries_of(state)]
+
+
 def write_jsonl(path: Path, rows: list[dict]) -> str:
     """Write rows as JSONL; gives the path as text."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

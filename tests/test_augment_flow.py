@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TEXTS, write_jsonl
+from conftest import TEXTS, outcome, write_jsonl
 from llm_server import Behaviour, LLMServer
 from typer.testing import CliRunner
 
@@ -59,7 +59,7 @@ def augment(settings: dict[str, Any], **changes: Any) -> dict[str, Any]:
         settings = {**settings, "augment": {**settings["augment"], "api": {**settings["augment"]["api"], name: value}}}
     config = PipelineConfig.model_validate(settings)
     ingest(config)
-    return augment(config, return_state=True).result()[0]
+    return outcome(augment(config, return_state=True))[0]
 
 
 def query(settings: dict[str, Any], sql: str) -> list[dict[str, Any]]:

@@ -209,3 +209,24 @@ def test_a_prefect_server_that_does_not_answer_is_one_clear_error(tmp_path: Path
     (line,) = process.stderr.strip().splitlines()
     assert line.startswith("error: Prefect server http://127.0.0.1:9/api: it does not answer (")
     assert "Start it, or unset PREFECT_API_URL" in line
+
+
+def test_a_run_that_ended_with_failed_documents_is_no_error_and_one_that_broke_off_is():
+    from prefect.states import Failed
+
+    from cli.main import _summaries
+    from dyprag.config import PipelineConfig
+    from dyprag.errors import DypragError, StoreError
+    from flows.stage import Summary, end_state
+
+    ends = [Summary("ingest", done=1, failed=1), Summary("augment", waiting=1, reason="the budget is spent.")]
+    for summary, name in zip(ends, ("CompletedWithFailures", "Stopped"), strict=True):
+        state = end_state(PipelineConfig(), [summary])
+        assert (state.type.value, state.name) == ("FAILED", name)
+        assert _summaries("pipeline", state)[0]["stage"] == summary.stage
+    state = end_state(PipelineConfig(), [Summary("ingest", done=1)])
+    assert (state.type.value, state.name) == ("COMPLETED", "Completed")
+    with pytest.raises(StoreError, match="it is full"):
+        _summaries("ingest", Failed(data=StoreError("store", "it is full", "Make room.")))
+    with pytest.raises(DypragError, match=r"flow ingest: it failed \(ZeroDivisionError: by zero\)"):
+        _summaries("ingest", Failed(data=ZeroDivisionError("by zero")))

@@ -134,6 +134,9 @@ def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_fa
     settings["run"] |= {"on_failures": "complete"}
     run = begin(server, settings)
     assert ended(server, run) == "CompletedWithFailures", server.log.read_text()[-5000:]
+    assert server.api(f"/flow_runs/{run}")["state_type"] == "FAILED"  # which no UI shows in green
+    (page,) = server.api("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    assert "**hollow**, ingest: document 'hollow': it has no text" in page["data"]
     store, config = Store(settings["store"]), PipelineConfig.model_validate(settings).resolved()
     plan = Plan(config, corpus_of(config, store)[1])  # the names that the command line would give, and look for
     assert all(store.find("adapter", plan.adapter_key(d)) for d in plan.parametrized)
@@ -175,16 +178,17 @@ def test_a_run_takes_its_settings_from_a_file_and_says_what_is_wrong_with_one(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(("on_failures", "name"), [("complete", "CompletedWithFailures"), ("fail", "Failed")])
 def test_retry_in_the_ui_makes_what_is_missing_and_nothing_else(
-    server: Server, tmp_path: Path, settings: dict[str, Any]
+    server: Server, tmp_path: Path, settings: dict[str, Any], on_failures: str, name: str
 ):
     rows = [{"id": i, "text": text} for i, text in TEXTS.items()]
     hollow = {"id": "hollow", "text": " "}
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", [hollow, *rows])
     settings["evaluate"] |= {"methods": ["rag"]}
-    settings["run"] |= {"on_failures": "fail"}
+    settings["run"] |= {"on_failures": on_failures}
     run = begin(server, settings)
-    assert ended(server, run) == "Failed", server.log.read_text()[-5000:]
+    assert ended(server, run) == name, server.log.read_text()[-5000:]
     made = {path: path.stat().st_mtime_ns for path in Path(settings["store"]).glob("adapter/*/*/record.json")}
     assert len(made) == 3
     write_jsonl(tmp_path / "docs.jsonl", [{**hollow, "text": "The Ilmar hollow was dug in 1871."}, *rows])

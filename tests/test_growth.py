@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXTS, write_jsonl
+from conftest import TEXTS, outcome, write_jsonl
 
 from cli.gc import collect
 from dyprag.config import PipelineConfig
@@ -71,7 +71,7 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
 
     def look(*flows: Any) -> tuple[list[dict[str, Any]], Any]:
         states = [flow(config, return_state=True) for flow in (ingest, *flows)]
-        return [state.result()[0] for state in states], table_of(states[0].state_details.flow_run_id)
+        return [outcome(state)[0] for state in states], table_of(states[0].state_details.flow_run_id)
 
     def made(summaries: list[dict[str, Any]]) -> list[int]:
         return [summary["done"] - summary["cached"] for summary in summaries]
@@ -128,7 +128,7 @@ def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tm
     ingest(config)
     write_jsonl(tmp_path / "docs.jsonl", [{**rows[0], "id": "light"}, *rows[1:]])
     state = ingest(config, return_state=True)
-    (summary,) = state.result()
+    (summary,) = outcome(state)
     assert (summary["note"], summary["cached"]) == ("1 renamed", 3)
     (row,) = table_of(state.state_details.flow_run_id)[0]
     assert row == {"difference": "renamed", "document": "light", "before": "lamp"}
@@ -217,7 +217,7 @@ def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: d
         write_jsonl(tmp_path / "docs.jsonl", documents)
         config = PipelineConfig.model_validate(settings)
         states = [flow(config, return_state=True) for flow in (ingest, augment, parametrize, train_translator, *more)]
-        summary = states[3].result()[1]
+        summary = outcome(states[3])[1]
         return summary, sum(record.kind == "translator" for record in store.records())
 
     assert trained(rows[:6])[1] == 1

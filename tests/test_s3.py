@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXTS, wait_for
+from conftest import TEXTS, outcome, wait_for
 
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
@@ -238,7 +238,7 @@ def test_a_pipeline_in_a_bucket_goes_on_on_another_machine(
     config = PipelineConfig.model_validate({**settings, "store": f"{bucket}/store"})
 
     def run() -> dict[str, dict[str, Any]]:
-        return {one["stage"]: one for one in pipeline(config, return_state=True).result()}
+        return {one["stage"]: one for one in outcome(pipeline(config, return_state=True))}
 
     first, folder = run(), Store(config.store).root
     assert {one["failed"] for one in first.values()} == {0}
@@ -298,7 +298,7 @@ def test_workers_elsewhere_need_no_common_folder(bucket: str, elsewhere: Any, se
             address = json.loads(Path(scheduler).read_text())["address"]
             run = {**settings["run"], "runner": "dask", "address": address}
             config = PipelineConfig.model_validate({**settings, "store": place.store, "run": run})
-            (summary,) = parametrize(config, return_state=True).result()
+            (summary,) = outcome(parametrize(config, return_state=True))
         finally:
             other.kill()
             one.kill()
@@ -307,4 +307,4 @@ def test_workers_elsewhere_need_no_common_folder(bucket: str, elsewhere: Any, se
     assert not list(store.root.glob("adapter/*/*/record.json")), "they were made elsewhere"
     assert len(list((tmp_path / "far").glob("stores/*/adapter/*/*/record.json"))) == 3
     elsewhere("third")
-    assert parametrize(place, return_state=True).result()[0]["cached"] == 3
+    assert outcome(parametrize(place, return_state=True))[0]["cached"] == 3

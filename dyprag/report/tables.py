@@ -26,6 +26,12 @@ def results_table(rows: Sequence[Row]) -> str:
     return blocks.markdown([block for d in datasets(rows) for block in _titled(rows, d, results(of(rows, dataset=d)))])
 
 
+def brief_table(rows: Sequence[Row]) -> str:
+    """The terminal's columns as Markdown, a table for each data set: for a place with little room."""
+    made = [block for d in datasets(rows) for block in _titled(rows, d, _table(shown(of(rows, dataset=d)), _TERMINAL))]
+    return blocks.markdown(made).replace(CONTROLS_TITLE, "Controls")
+
+
 def terminal_table(rows: Sequence[Row]) -> str:
     """The results as plain text in columns of fixed width, a table for each data set. Controls with wrong documents
     stand beside their methods; where there are several data sets or variants, the other controls are left out."""
