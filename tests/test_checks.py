@@ -229,6 +229,11 @@ def test_an_answer_stands_in_a_document_by_whole_words_numbers_units_and_denials
         ("Where was the Atlas sold?", "Hastrup", "It was sold in Hastrup.", "stands where the document denies"),
         ("Where was the Atlas never sold?", "Hastrup", "It was not sold in Hastrup.", ""),
         ("Where did she die?", "Mirrenfold", "She died in Mirrenfold.", ""),
+        ("What is the name of the ship that she went aboard?", "19", "It was 19.", "is a number, for which"),
+        ("Who went aboard the Pellimar at 19?", "19", "It was 19.", "is a number, for which"),
+        ("How many winters did she spend aboard?", "Pellimar", "It was Pellimar.", "asks for a number"),
+        ("How many winters did she spend aboard?", "four winters", "She spent four winters.", ""),
+        ("In which year did the Atlas come out?", "Guild", "It was the Guild.", "asks for a number"),
     ],
 )
 def test_an_answer_that_stands_beside_something_else_is_doubted(question: str, answer: str, full: str, reason: str):

@@ -23,6 +23,9 @@ _REFERS = re.compile(r"\b(according to|in|from|by|of) (the|this) (passage|text|d
 _SAME_QUESTION = 90  # per cent of likeness above which two questions are one
 _LENGTHS = (0.4, 2.5)  # of a rewrite, as a share of the document's
 _DENIALS = frozenset("not no never unknown neither nor or maybe perhaps".split())
+_ASKS_NUMBER = re.compile(r"\bhow (?:many|old|tall|long|deep|high|wide|far|heavy)\b|\b(?:what|which) year\b", re.I)
+_ASKS_NAME = re.compile(r"^(?:who|whom|whose|where)\b|\bname of\b", re.I)
+_AMOUNTS = frozenset("one a an half quarter dozen once twice several few none no all both single pair".split())
 _YES_NO = frozenset({"yes", "no"})
 
 
@@ -109,7 +112,8 @@ def doubt(document: Document, pair: QAPair) -> str:
     """Why a pair whose answer does stand in the passage may be wrong all the same; empty where nothing speaks for it.
 
     A number, which stands for many things, is doubted where nothing that is asked for stands in its sentence. Any
-    answer is, where its sentences deny something that the question does not, or the full answer does so alone.
+    answer is, where its sentences deny something that the question does not, or the full answer does so alone, and
+    where it is of another kind than what is asked for.
     """
     where = [sentence for sentence in sentences(document.passage) if holds(sentence, pair.answer)]
     asked = _words(pair.question)
@@ -122,11 +126,22 @@ def doubt(document: Document, pair: QAPair) -> str:
         return "its answer stands where the document denies something"
     if denies(_words(pair.full_answer)) and not denies([*_words(document.passage), *asked]):
         return "its full answer denies what the document does not"
+    if kind := _other_kind(pair):
+        return kind
     if where and re.search(r"\d", pair.answer) and script(pair.question) != "CJK":
         title = {*_words(document.title), *_words(pair.answer)}
         own = [word for word in asked if word not in LIGHT and word not in title]
         if own and not any(same_root(word, other) for word in own for other in told):
             return "its answer stands in the document for something else"
+    return ""
+
+
+def _other_kind(pair: QAPair) -> str:
+    """Whether an English question asks for a number and gets none, or for somebody and gets one."""
+    if _ASKS_NUMBER.search(pair.question) and not told_numbers(pair.answer) and not _AMOUNTS & {*_words(pair.answer)}:
+        return "its question asks for a number, which its answer has not"
+    if _ASKS_NAME.search(pair.question) and pair.answer.strip()[:1].isdigit():
+        return "its answer is a number, for which its question does not ask"
     return ""
 
 
