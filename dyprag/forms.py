@@ -129,12 +129,17 @@ def _drawn(field: dict[str, Any]) -> dict[str, Any]:
     default = kind.pop("default", field.get("default"))
     description = field["description"]
     if default not in (None, ""):
-        told = ", ".join(default) if isinstance(default, list) else {True: "yes", False: "no"}.get(default, default)
-        description += f" Default: {told}."
+        description += f" Default: {_in_words(default)}."
     if kind.get("type") == "boolean":
         del kind["type"]
         kind["enum"] = ["yes", "no", True, False]
     return {**kind, "description": description}
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _undrawn(field: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from dyprag.config import PipelineConfig, Section
 from dyprag.config_files import configuration, section_of, to_write
 from dyprag.errors import ConfigError
-from dyprag.forms import OWN, read_form
+from dyprag.forms import OWN, _drawn, read_form
 from flows.automations import FLOWS
 
 STAGES = ("ingest", "augment", "parametrize", "train_translator", "learn", "evaluate", "pipeline", "experiment")
@@ -79,6 +79,16 @@ def test_an_untouched_form_is_accepted_and_is_the_configuration_of_the_command_l
     config = read_form(parameters.get("config", {}))
     assert config == PipelineConfig()
     assert config.resolved().parametrize.shuffle is True, "the preset's"
+
+
+@pytest.mark.parametrize(
+    ("default", "words"),
+    [(1, "1"), (0, "0"), (True, "yes"), (False, "no"), (["rag", "prag"], "rag, prag"), (0.25, "0.25")],
+)
+def test_a_default_is_told_in_words(default: Any, words: str):
+    drawn_field = _drawn({"description": "It.", "type": "boolean" if default is True else "string", "default": default})
+    assert drawn_field["description"] == f"It. Default: {words}."
+    assert "default" not in drawn_field
 
 
 def test_further_settings_typed_as_json_are_read():
