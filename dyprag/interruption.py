@@ -5,7 +5,6 @@ Work that sees the flag raises `Interrupted`, which is nobody's failure: its doc
 waits for something that never looks (a connection, another process) is called: see `on_interruption`.
 """
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -82,6 +81,8 @@ def on_interruption(call: Callable[[], None]) -> Iterator[None]:
 
 async def until_interrupted(work: Awaitable[Result]) -> Result:
     """Await some work, which is cancelled when work is to end; then Interrupted is raised."""
+    import asyncio  # a tenth of a second, which a command that needs none has better use for
+
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
 
     def cancel() -> None:
