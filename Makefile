@@ -5,12 +5,13 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE  # before torch is loaded, by benchmarks and tests too: see dyprag/threads.py
 PORT ?= 4200
 export NOTIFY  # never on a command line: a webhook's URL is a secret
 
 .DEFAULT_GOAL := help
 NAME ?= *
-.PHONY: help install demo test test-all bench lint types format server deploy worker lock clean
+.PHONY: help install demo test test-all bench tables lint types format server deploy worker lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +32,7 @@ install: $(VENV)/.installed ## Make the virtual environment and install
 
 demo: $(VENV)/.installed ## Run the pipeline on a slice of the demo corpus with the embedded model
 	$(BIN)/dyprag run --config examples/demo.yaml
-	@echo "Next:      $(BIN)/dyprag ask --config examples/demo.yaml \"Who founded Dunmarrow Glassworks?\""
-	@echo "           $(BIN)/dyprag --help"
+	@echo "Next:      $(BIN)/dyprag --help"
 
 test: $(VENV)/.installed-dev ## Install what the tests need and run them all
 	$(BIN)/python -m pytest
@@ -42,6 +42,9 @@ test-all: $(VENV)/.installed-dev ## Run the slow ones as well
 
 bench: $(VENV)/.installed ## Run the benchmarks, or one: make bench NAME=orchestration
 	@for file in benchmarks/$(NAME).py; do $(BIN)/python $$file || exit 1; done
+
+tables: $(VENV)/.installed ## Make the demo's table and picture in the README anew, from one run
+	$(BIN)/python docs/tables.py
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .

@@ -5,14 +5,17 @@ from time import perf_counter
 from typing import Any
 
 from dyprag.config import Method, PipelineConfig
-from dyprag.errors import ConfigError
+from dyprag.errors import ConfigError, StoreError
+
+Answered = dict[str, Any]
 
 
-def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]:
+def answer(question: str, method: str, config: PipelineConfig) -> Answered:
     """Retrieve, inject and answer.
 
     Returns:
-        question, method, answer, retrieved (document ids) and seconds, the loading of the model not counted.
+        question, method, answer; retrieved: the ids of the documents that it was made from, of which `in_prompt` stood
+        in the prompt and `injected` were injected as adapters; seconds, the loading of the model not counted.
 
     Raises:
         ConfigError: no such method.
@@ -37,29 +40,56 @@ def answer(question: str, method: str, config: PipelineConfig) -> dict[str, Any]
     sources = Sources(stage)
     base_model(stage.config)
     began = perf_counter()
-    hits = passages_of(config.store, corpus_key, corpus, "").search(question, chosen.passages)
+    retriever = passages_of(config.store, corpus_key, corpus, "")
+    hits = [] if method == "vanilla" else retriever.search(question, chosen.passages)
     found = tuple((hit.document.id, hit.score) for hit in hits)
     threshold = getattr(chosen, f"{method}_threshold") if method in LOOPING else None
     published = method in LOOPING and threshold is None
     value = PUBLISHED[method] if published else threshold or 0.0
-    job = AnswerJob("ask", "", method, "", (), (found,), threshold=value, published=published)
-    (given,) = respond(linked(stage.plan, sources, job), corpus_key, [Question("ask", question, ())], stage.config)
-    return {
-        "question": question, "method": method, "answer": given.text,
-        "retrieved": [identity for identity, _ in found], "seconds": perf_counter() - began,
-    }  # fmt: skip
+    job = linked(
+        stage.plan, sources, AnswerJob("ask", "", method, "", (), (found,), threshold=value, published=published)
+    )
+    (given,) = respond(job, corpus_key, [Question("ask", question, ())], stage.config)
+    with_adapters = {i for i, _ in found if job.translator or stage.plan.keys[i] in job.adapters}
+    injected = [identity for identity, _ in found if identity in with_adapters]
+    shown = [one.document.id for one in given.passages]
+    in_prompt = shown if not job.parametric or method.endswith("-combine") else []
+    return _answered(question, method, given.text, in_prompt, injected, perf_counter() - began)
 
 
-def answer_from(
-    question: str, documents: Sequence[str], method: str | None, config: PipelineConfig
-) -> list[dict[str, Any]]:
+def answers(question: str, config: PipelineConfig) -> tuple[list[Answered], dict[str, str]]:
+    """Answer by each method of `evaluate.methods`, as far as the store has what it needs.
+
+    Returns:
+        What `answer` gives of each; and of the others why not.
+
+    Raises:
+        StoreError: nothing has been ingested.
+    """
+    from dyprag.evaluation.gains import CONTROLS
+    from flows.stage import Stage
+
+    Stage(config.resolved(), "ask").require_corpus()
+    found: list[Answered] = []
+    lacking: dict[str, str] = {}
+    for method in config.evaluate.methods:
+        if method in CONTROLS:
+            continue
+        try:
+            found.append(answer(question, method, config))
+        except StoreError as error:
+            lacking[method] = error.reason
+    return found, lacking
+
+
+def answer_from(question: str, documents: Sequence[str], method: str | None, config: PipelineConfig) -> list[Answered]:
     """Answer from documents that are in no store, with the learned translator: by a method, or by all.
 
     Args:
         documents: locations, as `corpus.documents` takes them.
 
     Returns:
-        Of the method, or of each, what `answer` gives, and `passages`: the texts that were retrieved.
+        Of the method, or of each, what `answer` gives, and `passages`: the texts of what was retrieved.
 
     Raises:
         ConfigError: no such method, or no translator for the model.
@@ -73,9 +103,37 @@ def answer_from(
     replies = [assistant.ask(question, given, method)] if method else assistant.compare(question, given)
     return [
         {
-            "question": question, "method": reply.method, "answer": reply.text,
-            "retrieved": [found.document.id for found in reply.passages], "seconds": reply.seconds,
+            **_answered(
+                question, reply.method, reply.text, [one.document.id for one in reply.in_prompt],
+                [one.document.id for one in reply.injected], reply.seconds,
+            ),
             "passages": [found.document.passage for found in reply.passages],
         }
         for reply in replies
     ]  # fmt: skip
+
+
+def _answered(
+    question: str, method: str, text: str, in_prompt: Sequence[str], injected: Sequence[str], seconds: float
+) -> Answered:
+    return {
+        "question": question, "method": method, "answer": text,
+        "retrieved": list(dict.fromkeys([*injected, *in_prompt])), "in_prompt": list(in_prompt),
+        "injected": list(injected), "seconds": seconds,
+    }  # fmt: skip
+
+
+def how(made: Answered) -> str:
+    """What an answer was made from, in words."""
+    method, shown, injected = made["method"], made["in_prompt"], made["injected"]
+    parts = []
+    if both := [name for name in injected if name in shown]:
+        parts.append(f"{', '.join(both)} in the prompt and as adapters")
+    if alone := [name for name in injected if name not in shown]:
+        parts.append(f"{', '.join(alone)} as adapters" if len(alone) > 1 else f"{alone[0]} as an adapter")
+    if alone := [name for name in shown if name not in injected]:
+        parts.append(f"{', '.join(alone)} in the prompt")
+    if not parts and method == "vanilla":
+        return f"{method}, from the model alone; {made['seconds']:.1f} s"
+    nothing = "the model alone: no document was found that has a word of the question"
+    return f"{method}, from {'; '.join(parts) or nothing}; {made['seconds']:.1f} s"

@@ -3,7 +3,6 @@
 from typing import Any
 
 from dyprag.config import AugmentSettings, PipelineConfig
-from dyprag.errors import ConfigError
 
 PAIR_TOKENS = 60  # of one question-answer pair as JSON, until answers have told
 BYTES_PER_TOKEN = 4
@@ -21,12 +20,11 @@ def estimate(config: PipelineConfig) -> dict[str, Any]:
     from flows.augment import jobs
     from flows.stage import Stage
     from storage.journal import Journal
-    from storage.latest import latest
     from tasks.ingest import read_location
-    from tasks.plan import Plan, corpus_settings
+    from tasks.plan import Plan, corpus_settings, find_latest
 
     stage = Stage(config.resolved(), "augment")
-    if latest(stage.store, "corpus", corpus_settings(stage.config)) is None:  # before the first ingest
+    if find_latest(stage.store, "corpus", corpus_settings(stage.config)) is None:  # before the first ingest
         stage.plan = Plan(stage.config, read_location(stage.config))
     settings, documents = stage.config.augment, {d.id: d for d in stage.plan.documents}
     missing = [
@@ -76,10 +74,11 @@ def products(document_id: str, config: PipelineConfig) -> dict[str, Any]:
         for a product that is not there, the raw answers that came.
 
     Raises:
-        ConfigError: no such document.
+        CorpusError: no such document.
     """
     from dataclasses import asdict
 
+    from cli.documents import unknown_document
     from flows.stage import Stage
     from storage.journal import responses
     from storage.tables import read_product
@@ -87,7 +86,7 @@ def products(document_id: str, config: PipelineConfig) -> dict[str, Any]:
     stage = Stage(config.resolved(), "augment")
     document = next((d for d in stage.plan.corpus.documents if d.id == document_id), None)
     if document is None:
-        raise ConfigError(f"document {document_id!r}", "there is none in the corpus", "See: dyprag status.")
+        raise unknown_document(document_id, [one.id for one in stage.plan.corpus.documents])
     found: dict[str, Any] = {"id": document.id, "title": document.title, "text": document.text}
     for product, key in stage.plan.product_keys(document).items():
         record = stage.store.find(product, key)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document, Retrieved
-from dyprag.errors import ConfigError, CorpusError, ExportError, StoreError
+from dyprag.errors import ConfigError, ExportError, StoreError
 
 if TYPE_CHECKING:
     from dyprag.lora import Adapters
@@ -61,8 +61,14 @@ class Item:
     stored: Path | None = None
 
 
-def export(choice: Choice, peft: Path | None, merged: Path | None, config: PipelineConfig) -> dict[str, Any]:
+def export(
+    choice: Choice, peft: Path | None, merged: Path | None, config: PipelineConfig, base_model: str | None = None
+) -> dict[str, Any]:
     """Export adapters in PEFT's format, or the model with one merged in, or both.
+
+    Args:
+        base_model: what the adapters are to name as their base model, and vLLM's command to serve. None: what they were
+            told the last time, else the name under which other programs load it.
 
     Returns:
         method; missing: ids of documents without an adapter; merged: the folder of the model, and whether it was
@@ -82,7 +88,7 @@ def export(choice: Choice, peft: Path | None, merged: Path | None, config: Pipel
     items = list(source.items())
     found: dict[str, Any] = {"method": items[0].method, "missing": source.missing, "peft": None, "merged": None}
     if peft is not None:
-        found["peft"] = export_peft(items, peft, not choice.one, config)
+        found["peft"] = export_peft(items, peft, not choice.one, config, base_model)
     if merged is not None:
         from dyprag.batching import compute
         from dyprag.merged import save_merged
@@ -93,26 +99,31 @@ def export(choice: Choice, peft: Path | None, merged: Path | None, config: Pipel
     return found
 
 
-def export_peft(items: list[Item], folder: Path, whole: bool, config: PipelineConfig) -> dict[str, Any]:
+def export_peft(
+    items: list[Item], folder: Path, whole: bool, config: PipelineConfig, base_model: str | None = None
+) -> dict[str, Any]:
     """Write adapters, the index and vLLM's command.
 
     Args:
         whole: whether these are all documents' adapters, so that the index names no other document.
+        base_model: see `export`.
 
     Returns:
         adapters (names of the folders that the index knows), written (how many of them were not there), folder, index,
         serve (vLLM's command, in lines), too_high (the highest rank, where vLLM does not take it).
     """
     from dyprag.export import INDEX, VLLM_RANKS, read_index, serve_command, write_index
+    from dyprag.model_files import public_name
     from dyprag.models import model_shape
 
     base = model_shape(config.model.name)
     index = read_index(folder, config.model.name, base.fingerprint)
+    index.base_model = index.base_model if base_model is None else base_model
     if whole:
         index.documents = {}
     written = 0
     for item in items:
-        placed = _place(folder, item, base, config.model.name)
+        placed = _place(folder, item, base, config.model.name, index.base_model or public_name(config.model.name))
         written += placed.made
         getattr(index, item.table).update(dict.fromkeys(item.names, placed.name))
         index.adapters[placed.name] = {
@@ -128,17 +139,20 @@ def export_peft(items: list[Item], folder: Path, whole: bool, config: PipelineCo
     }  # fmt: skip
 
 
-def _place(folder: Path, item: Item, base: "BaseModel", model: str) -> Any:
+def _place(folder: Path, item: Item, base: "BaseModel", model: str, name: str) -> Any:
     import json
 
-    from dyprag.export import copy_adapter, place, write_adapter
+    from dyprag.export import copy_adapter, name_base_model, place, write_adapter
 
     def fill(temporary: Path) -> None:
+        alpha = None
         if item.stored is not None:
             alpha = json.loads((item.stored / "adapter_config.json").read_text())["lora_alpha"]
-            if isinstance(alpha, int):  # as it is in the store, to the byte
-                return copy_adapter(item.stored, temporary)
-        write_adapter(base, item.adapter(), temporary, model)
+        if item.stored is not None and isinstance(alpha, int):  # as it is in the store, to the byte
+            copy_adapter(item.stored, temporary)
+        else:
+            write_adapter(base, item.adapter(), temporary, model)
+        name_base_model(temporary, name)
 
     return place(folder, item.label, fill)
 
@@ -196,6 +210,8 @@ class Source:
         documents = {document.id: document for document in self._stage("prag").plan.corpus.documents}
         document = documents.get(identity)
         if document is None:
+            from cli.documents import unknown_document
+
             raise unknown_document(identity, list(documents))
         if document.fault:
             raise document.fault
@@ -279,23 +295,6 @@ class Source:
     def _untrained(self, reason: str) -> StoreError:
         remedy = "Run: dyprag parametrize, or choose --method dyprag."
         return StoreError(f"store {self.config.store}", reason, remedy)
-
-
-def unknown_document(identity: str, known: list[str]) -> CorpusError:
-    """The error for an id that is none of the corpus', with those that may be meant."""
-    import difflib
-
-    passages = [other for other in known if other.startswith(f"{identity}#")]
-    if passages:
-        return CorpusError(
-            f"document {identity!r}", f"it was split into {len(passages)} passages, an adapter each",
-            f"Name one of them: {', '.join(passages[:5])}{', …' if len(passages) > 5 else ''}.",
-        )  # fmt: skip
-    near = difflib.get_close_matches(identity, known, n=3) or known[:3]
-    return CorpusError(
-        f"document {identity!r}", "it is not in the corpus as last ingested",
-        f"There are {len(known)}, such as {', '.join(map(repr, near))}.",
-    )  # fmt: skip
 
 
 def exported_text(found: dict[str, Any]) -> str:

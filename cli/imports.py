@@ -57,7 +57,7 @@ def forget(document: str, config: PipelineConfig) -> bool:
         CorpusError: there is no such document.
         StoreError: nothing has been ingested.
     """
-    from cli.export import unknown_document
+    from cli.documents import unknown_document
     from flows.stage import Stage
     from storage.guard import in_use
     from tasks.imports import forget_import
@@ -74,7 +74,7 @@ def _folders(
     folder: Path, document: str | None, documents: dict[str, Document], model: str, fingerprint: str
 ) -> dict[str, Path]:
     """Each adapter's folder by the id of its document."""
-    from cli.export import unknown_document
+    from cli.documents import unknown_document
     from dyprag.export import INDEX, read_index
 
     if document is not None and document not in documents:

@@ -6,21 +6,21 @@ import json
 import logging
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
-from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cli.signals import end_like, run_and_listen
 from dyprag.config import PipelineConfig
+from dyprag.config_files import configuration, read_file, set_one, to_write
 from dyprag.errors import ConfigError, DypragError, ServerError
 from dyprag.interruption import check, interrupted
 
@@ -50,6 +50,21 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log as well.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"dyprag {metadata.version('dyprag')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What all commands share."""
 
 
 @app.command()
@@ -88,7 +103,7 @@ def augment(
     with _errors():
         from cli.augment import estimate, estimate_text, products, products_text
 
-        settings = read_config(config, set_)
+        settings = _of_store(read_config(config, set_))
         found = products(show, settings) if show is not None else estimate(settings)
         if json_:
             print(json.dumps(found, ensure_ascii=False))
@@ -151,20 +166,27 @@ def ask(
         typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`; by default prag-combine, and "
                      "dyprag-combine with --document."),
     ] = None,
-    compare_: Annotated[bool, typer.Option("--compare", help="With --document: by all methods, side by side.")] = False,
+    compare_: Annotated[
+        bool,
+        typer.Option("--compare", help="By all methods, side by side: those that need no store with --document, else "
+                     "those of `evaluate.methods` for which the store has what they need."),
+    ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Answer one question from the documents in the store, or from a document of your own."""
     with _errors():
-        from cli.ask import answer, answer_from
+        from cli.ask import answer, answer_from, answers, how
 
         settings = read_config(config, set_)
-        if compare_ and not document:
-            raise ConfigError("--compare", "it needs a document", "Name one with --document.")
+        lacking: dict[str, str] = {}
         if not document:
-            found = [answer(question, method or "prag-combine", settings)]
+            settings = _of_store(settings)
+            if compare_:
+                found, lacking = answers(question, settings)
+            else:
+                found = [answer(question, method or "prag-combine", settings)]
         else:
             with _imports():
                 import dyprag.assistant  # noqa: F401
@@ -178,8 +200,10 @@ def ask(
         else:
             print(found[0]["answer"])
         if not json_:
-            last = found[-1]
-            print(f"{last['method']}, from {', '.join(last['retrieved'])}; {last['seconds']:.1f} s", file=sys.stderr)
+            print("\n".join(map(how, found)), file=sys.stderr)
+        if lacking:
+            reasons = "; ".join(f"{name} ({reason})" for name, reason in lacking.items())
+            print(f"Left out: {reasons}.", file=sys.stderr)
 
 
 @app.command()
@@ -206,6 +230,11 @@ def export(
         typer.Option("--method", "-m", help="prag: trained adapters; dyprag: translated ones. By default prag where "
                      "the store has them."),
     ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option("--base-model", metavar="NAME_OR_PATH", help="With --peft: what the adapters name as their base "
+                     "model, and serve.sh serves. By default the model's Hugging Face id, or its folder."),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
@@ -215,7 +244,9 @@ def export(
         from cli.export import Choice, exported_text
         from cli.export import export as export_adapters
 
-        found = export_adapters(Choice(document, question, file, method), peft, merged, read_config(config, set_))
+        settings = read_config(config, set_)
+        settings = settings if file is not None else _of_store(settings)
+        found = export_adapters(Choice(document, question, file, method), peft, merged, settings, base_model)
         print(json.dumps(found, ensure_ascii=False) if json_ else exported_text(found))
         if found["missing"]:
             few = ", ".join(found["missing"][:5]) + (", …" if len(found["missing"]) > 5 else "")
@@ -243,7 +274,7 @@ def import_(
         from cli.imports import forget as forget_import
         from cli.imports import import_adapters, imported_text
 
-        settings = read_config(config, set_)
+        settings = _of_store(read_config(config, set_))
         if forget:
             if document is None or folder is not None:
                 raise ConfigError("--forget", "it takes a document and no folder", "Name it with --document ID.")
@@ -286,7 +317,58 @@ def serve(
 
         if corpus and document:
             raise ConfigError("--corpus", "it does not go with --document", "Name one of the two.")
-        serve_forever(host, port, document or [], corpus, rows, open_, read_config(config, set_))
+        settings = read_config(config, set_)
+        settings = _of_store(settings) if corpus else settings
+        serve_forever(host, port, document or [], corpus, rows, open_, settings)
+
+
+@app.command()
+def documents(
+    identity: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A document, whose text is printed as it was read.")
+    ] = None,
+    document: Annotated[
+        list[str] | None,
+        typer.Option("--document", "-d", metavar="FILE", help="A file or folder instead of the store: how it would be "
+                     "read. Repeatable."),
+    ] = None,
+    skipped: Annotated[bool, typer.Option("--skipped", help="Only what was not read, and why.")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """The documents of the corpus and what was not read; or the text of one, as it was read."""
+    with _errors():
+        from cli.documents import (
+            FEW,
+            document_text,
+            documents_at,
+            documents_in_store,
+            listed,
+            one_document,
+            rows_of,
+            unread_rows,
+        )
+
+        settings = read_config(config, set_)
+        found = documents_at(document, settings) if document else documents_in_store(settings)
+        if identity is not None:
+            entry = one_document(identity, found)
+            print(json.dumps(entry, ensure_ascii=False) if json_ else document_text(entry))
+            return
+        if json_:
+            print(json.dumps(listed(found, skipped), ensure_ascii=False))
+            return
+        if document and not skipped and len(found["documents"]) == 1 and not found["skipped"] and not found["unread"]:
+            print(document_text(found["documents"][0]))
+            return
+        if rows := [] if skipped else rows_of(found):
+            _print_table(["id", "title", "words", "passages", "source"], rows)
+        if left := unread_rows(found, None if skipped else FEW):
+            print(end="\n" if rows else "")
+            _print_table(["not read", "file", "why"], left)
+        elif not rows:
+            print("Nothing was skipped or failed." if skipped else f"No documents in {found['location']}.")
 
 
 @app.command()
@@ -372,6 +454,27 @@ def rebuild(config: ConfigOption = None, set_: SetOption = None, json_: JsonOpti
 
 
 @app.command()
+def sql(
+    statement: Annotated[
+        str, typer.Argument(metavar="SQL", help='In quotes, such as "FROM failures"; see `dyprag sql "SHOW TABLES"`.')
+    ],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Ask the catalogue, in DuckDB's SQL. Changes nothing."""
+    with _errors():
+        from cli.sql import as_csv, as_json, asked, cells
+
+        columns, rows = asked(statement, _catalogue(read_config(config, set_)))
+        if json_ or csv_:
+            print(as_json(columns, rows) if json_ else as_csv(columns, rows), end="" if csv_ else "\n")
+        else:
+            _print_table(columns, cells(rows))
+
+
+@app.command()
 def report(
     run: Annotated[str | None, typer.Argument(help="A run's id, or its beginning. Empty: the last evaluation.")] = None,
     config: ConfigOption = None,
@@ -430,10 +533,17 @@ def compare(
 
 
 @app.command("config")
-def show_config(config: ConfigOption = None, set_: SetOption = None) -> None:
-    """Print the full configuration as YAML, the model's preset filled in: a start for a file of your own."""
+def show_config(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every setting, also those that few people change.")] = False,
+) -> None:
+    """Print the configuration as YAML, the model's preset filled in: a start for a file of your own.
+
+    The basic settings, and others that are given and not the default; all of them with --all.
+    """
     with _errors():
-        print(yaml.safe_dump(read_config(config, set_).resolved().model_dump(mode="json"), sort_keys=False), end="")
+        print(yaml.safe_dump(to_write(read_config(config, set_), everything=all_), sort_keys=False), end="")
 
 
 def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfig:
@@ -442,67 +552,34 @@ def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfi
     Raises:
         ConfigError: a file that cannot be read, a key that does not exist, or a value that does not fit.
     """
-    values = _read_file(path) if path else {}
+    values = read_file(path) if path else {}
     for override in overrides or []:
         key, separator, text = override.partition("=")
         if not separator:
             raise ConfigError(f"--set {override}", "it has no '='", "Write --set section.key=value.")
-        *sections, name = key.strip().split(".")
-        place = values
-        for section in sections:
-            inner = place.setdefault(section, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"setting {key}", f"{section!r} is not a section", "See: dyprag config.")
-            place = inner
         try:
-            place[name] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError:
-            place[name] = text
-    try:
-        return PipelineConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"setting {key!r}", "there is no such setting", _nearest(first["loc"])) from None
-        if first["type"] == "value_error":  # our own, of settings that do not go together
-            raise ConfigError(f"setting {key!r}", str(first["ctx"]["error"]), "See: dyprag config.") from None
-        raise ConfigError(
-            f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", "See: dyprag config."
-        ) from None
+            value = text
+        set_one(values, key, value)
+    return configuration(values)
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"configuration {path}", f"it cannot be read ({' '.join(str(error).split())})", "Give a YAML or TOML file."
-        ) from error
-    if values is not None and not isinstance(values, dict):
-        raise ConfigError(
-            f"configuration {path}", "it holds no settings", "Write settings as `section:` and `key: value`."
-        )
-    return values or {}
+def _of_store(config: PipelineConfig, ingests: bool = False) -> PipelineConfig:
+    """The configuration with the corpus that its store has where it names none; says which, if it is not the demo."""
+    from flows.corpus import with_stored_corpus
 
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    import difflib
-
-    section: Any = PipelineConfig()
-    for part in location[:-1]:
-        section = getattr(section, str(part), None)
-    if not isinstance(section, BaseModel):  # an item of a list, which has no value yet
-        return "See: dyprag config."
-    known = list(type(section).model_fields)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"Did you mean {close[0]!r}? See: dyprag config." if close else f"Known here: {', '.join(known)}."
+    config, said = with_stored_corpus(config, ingests)
+    if said:
+        print(said, file=sys.stderr)
+    return config
 
 
 def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json: bool, verbose: bool) -> None:
     with _errors():
         config = read_config(path, overrides)
+        if name != "learn":
+            config = _of_store(config, ingests=name in ("ingest", "pipeline"))
         if config.experiment.name is not None and name in ("pipeline", "evaluate"):
             name = "experiment"
         end_like("Stopping. What is finished is kept: run the same command again to go on from here.")
@@ -514,24 +591,37 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
         run_settings = config.run.model_copy(update={"on_failures": "complete"})
         state = _state_of(flow, config.model_copy(update={"run": run_settings}))
         check()
-        if state.is_failed() or state.is_crashed():
-            error = state.result(raise_on_failure=False)
-            if isinstance(error, DypragError):
-                raise error
-            reason = " ".join(str(error or state.message).split())[:300]
-            raise DypragError(
-                f"flow {name}", f"it failed ({type(error).__name__}: {reason})",
-                "See dyprag status; --verbose shows where. Run again to go on from here.",
-            )  # fmt: skip
-        summaries = state.result()
+        summaries = _summaries(name, state)
         if as_json:
             print(json.dumps(summaries))
         elif any(summary["stage"] == "evaluate" and summary["done"] for summary in summaries):
-            _print_results(config)
+            _print_results(config, path, overrides or [])
         if any(summary["failed"] for summary in summaries):
             print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
         if any(summary["failed"] or summary["reason"] for summary in summaries):
             raise typer.Exit(2)
+
+
+def _summaries(name: str, state: Any) -> list[dict[str, Any]]:
+    """How each stage of a run ended, failed documents or not.
+
+    Raises:
+        DypragError: what ended the run before its end.
+    """
+    from dataclasses import asdict
+
+    from flows.stage import summaries_of
+
+    try:
+        return [asdict(summary) for summary in summaries_of(state)]
+    except DypragError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error or state.message).split())[:300]
+        raise DypragError(
+            f"flow {name}", f"it failed ({type(error).__name__}: {reason})",
+            "See dyprag status; --verbose shows where. Run again to go on from here.",
+        ) from error  # fmt: skip
 
 
 def _state_of(flow: Callable[..., Any], config: PipelineConfig) -> Any:
@@ -617,14 +707,23 @@ def _prepare_logging(verbose: bool) -> None:
         # of a server that went away we tell once; Prefect does at every event and line that does not reach it
         os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
         logging.raiseExceptions = False
-    handler = logging.StreamHandler()
+    handler = _Lines()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("dyprag")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
 
 
-def _print_results(config: PipelineConfig) -> None:
+class _Lines(logging.StreamHandler[Any]):
+    """Writes to what stderr is at the moment: while a bar is drawn there, above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
+def _print_results(config: PipelineConfig, path: Path | None, overrides: list[str]) -> None:
+    from cli.suggestion import suggestion
     from dyprag.report import terminal_table
 
     catalogue = _catalogue(config)
@@ -633,6 +732,8 @@ def _print_results(config: PipelineConfig) -> None:
         print(terminal_table(rows))
         latest = catalogue.store.reports / "latest"
         print(f"\nReport:    {latest / 'report.html'}\nCatalogue: {catalogue.path}")
+        if command := suggestion(catalogue, rows[0]["run_id"], path, overrides):
+            print(f"Ask it:    {command}")
 
 
 def _catalogue(config: PipelineConfig, with_results: bool = False) -> Any:

@@ -34,12 +34,18 @@ KEPT_BYTES = 512 * 2**20  # of adapters kept in memory
 @dataclass(frozen=True)
 class Reply:
     """An answer, the method, the passages that it was made from (best first), and seconds, those of making adapters
-    included."""
+    included.
+
+    Of the passages, `in_prompt` stood in the prompt, and `injected` were injected as adapters. Without any, no passage
+    had a word of the question, or the method looks for none.
+    """
 
     text: str
     method: str
     passages: tuple[Retrieved, ...]
     seconds: float
+    in_prompt: tuple[Retrieved, ...] = ()
+    injected: tuple[Retrieved, ...] = ()
 
 
 class Assistant:
@@ -105,7 +111,8 @@ class Assistant:
         """Answer a question from documents.
 
         Args:
-            method: vanilla, rag, dyprag, or dyprag-combine; the last three use the passages that fit best.
+            method: vanilla, rag, dyprag, or dyprag-combine; the last three use the passages that fit best, of those
+                that have a word of the question.
 
         Raises:
             ConfigError: there is no such method.
@@ -137,10 +144,12 @@ class Assistant:
         """Answer from passages that were found in so many seconds."""
         began = perf_counter()
         (given,) = self._method(method).answer(self.base, [Asked(question, found)], self.sampling, 1)
-        return Reply(given.text.strip(), method, found, spent + perf_counter() - began)
+        injected = found if method.startswith("dyprag") else ()
+        used = injected or given.passages  # in the prompt there may be fewer: what does not fit is left out
+        return Reply(given.text.strip(), method, used, spent + perf_counter() - began, given.passages, injected)
 
     def retrieve(self, question: str, documents: Sequence[Document | str]) -> tuple[Retrieved, ...]:
-        """The passages that fit a question best, best first."""
+        """The passages that fit a question best, best first; none where none has a word of it."""
         passages = self.passages(documents)
         return tuple(BM25Retriever(passages).search(question, self.chosen)) if passages else ()
 

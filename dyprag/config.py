@@ -1,7 +1,8 @@
 """Every setting of the pipeline: one tree for the command line, YAML or TOML files and the Prefect form.
 
 The only place with defaults. A setting that is empty (None) takes the value of the model's preset; `resolved()` fills
-those in. Each section says which of its settings matter to the artifact that it makes; only those enter its key.
+those in. Each section says which of its settings matter to the artifact that it makes; only those enter its key. It
+also says which are basic: these are on the form of a run (forms.py) and in what `dyprag config` prints, in this order.
 """
 
 from typing import Any, ClassVar, Literal
@@ -26,6 +27,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
     immaterial: ClassVar[frozenset[str]] = frozenset()
+    basic: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -49,7 +51,7 @@ class ModelSettings(Section):
 
     name: str = Field(
         default="smollm2-135m",
-        description="Short name of an embedded model (smollm2-135m), a Hugging Face id, or a local folder.",
+        description="An embedded model (smollm2-135m), a Hugging Face id, or a local folder.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on an accelerator and on a CPU that is quicker in it, else float32."
@@ -58,6 +60,7 @@ class ModelSettings(Section):
         default="auto", description="cpu, cuda, cuda:1, mps; auto: the first accelerator, else the CPU."
     )
 
+    basic: ClassVar[tuple[str, ...]] = ("name",)
     immaterial: ClassVar[frozenset[str]] = frozenset({"name", "device"})  # the fingerprint stands for the name
 
 
@@ -66,23 +69,25 @@ class CorpusSettings(Section):
 
     documents: str = Field(
         default="demo",
-        description="A folder (.txt, .md, .html, .pdf), a JSONL, Parquet, CSV or TSV file (id, text, optional title), "
-        "a glob, a URL of any of these such as s3://bucket/folder, or 'demo'.",
+        description="A folder (.txt, .md, .html, .pdf), a JSONL, Parquet, CSV or TSV file, a glob, a URL of these, or "
+        "'demo'.",
     )
     questions: str | None = Field(
         default=None,
-        description="A JSONL file (question, answer, optional id, documents, passages, type) or 'demo'. "
-        "Empty: the demo's own with the demo corpus, else none, and nothing is evaluated.",
+        description="A JSONL file of test questions, or 'demo'. Empty: the demo's own with the demo corpus, otherwise "
+        "none, and nothing is evaluated.",
     )
-    max_documents: int | None = Field(default=None, ge=1, description="Take only the first so many documents.")
+    max_documents: int | None = Field(
+        default=None, ge=1, description="Use only the first so many documents. Empty: all."
+    )
     max_questions: int | None = Field(
         default=None, ge=1, description="Take at most so many questions about each document (and pair of documents)."
     )
     passage_tokens: int | None = Field(
         default=None,
         ge=16,
-        description="Split longer documents into passages of at most so many of the model's tokens, at the ends of "
-        "sentences where possible. Empty: documents are taken whole, and must fit the model's context.",
+        description="Split documents into passages of at most so many tokens. Empty: each is taken whole, and must fit "
+        "the model's context.",
     )
     overlap: int = Field(
         default=0, ge=0, description="Of a passage's tokens, most that the one before it ends with; in whole sentences."
@@ -90,6 +95,8 @@ class CorpusSettings(Section):
     held_out: float = Field(
         default=0.25, ge=0, lt=1, description="Share of the documents that the translator is not trained on."
     )
+
+    basic: ClassVar[tuple[str, ...]] = ("documents", "questions", "max_documents", "passage_tokens", "held_out")
 
     @model_validator(mode="after")
     def _room_beside_the_overlap(self) -> "CorpusSettings":
@@ -115,13 +122,17 @@ class ApiSettings(Section):
     )
     key_env: str = Field(default="OPENAI_API_KEY", description="Environment variable that holds the key.")
     key_block: str | None = Field(
-        default=None, description="Name of a Prefect Secret block that holds the key. Empty: the environment variable."
+        default=None, description="A Prefect Secret block that holds the key. Empty: an environment variable holds it."
     )
     extra_body: dict[str, Any] = Field(
         default={}, description="Further fields of every request, such as {top_k: 50} for vLLM."
     )
     answer_format: Literal["auto", "json_schema", "json_object", "text"] = Field(
         default="auto", description="How the form of an answer is asked for. auto: the strictest that is not refused."
+    )
+    send_seed: bool = Field(
+        default=False,
+        description="Send a seed with each request. Not every endpoint takes one; answers that came are kept anyway.",
     )
     concurrency: int = Field(default=32, ge=1, description="Most requests in flight.")
     requests_per_minute: float | None = Field(default=None, gt=0, description="The endpoint's limit. Empty: none.")
@@ -157,6 +168,8 @@ class ApiSettings(Section):
         default=0.0, ge=0, description="Seconds to stay and ask for a batch's answers before leaving it."
     )
 
+    basic: ClassVar[tuple[str, ...]] = ("model", "base_url", "key_block")
+
     @model_validator(mode="after")
     def _sound(self) -> "ApiSettings":
         if self.max_cost is not None and self.model not in self.prices:
@@ -174,11 +187,11 @@ class AugmentSettings(Section):
     """Stage 1a: rewrites and question-answer pairs (§3.1)."""
 
     backend: Literal["local", "api"] = Field(
-        default="local", description="Who writes: the base model itself, or an LLM behind an endpoint (see api)."
+        default="local", description="Who writes: the base model itself (local), or an LLM behind an endpoint (api)."
     )
     api: ApiSettings = Field(default=ApiSettings(), description="The endpoint, its limits and the budget.")
-    rewrites: int = preset_field("Rewrites of each document (the paper's n).", ge=0)
-    qa_pairs: int = preset_field("Question-answer pairs of each document (the paper's m).", ge=1)
+    rewrites: int = preset_field("Rewrites per document (the paper's n).", ge=0)
+    qa_pairs: int = preset_field("Question-answer pairs per document (the paper's m).", ge=1)
     least_pairs: int = preset_field("Pairs without which a document counts as partial; all asked for, if fewer.", ge=1)
     temperature: float = Field(default=0.7, ge=0, description="Sampling temperature.")
     top_k: int = Field(default=50, ge=1, description="Sample among so many of the likeliest tokens (local).")
@@ -203,6 +216,8 @@ class AugmentSettings(Section):
         default=None, description="A folder of prompt files that stand in for the built-in ones of the same name."
     )
     batch_documents: int = Field(default=8, ge=1, description="Documents that generate together (local).")
+
+    basic: ClassVar[tuple[str, ...]] = ("backend", "api", "qa_pairs", "rewrites")
 
     def material_of(self, product: Literal["rewrites", "qa_pairs"]) -> dict[str, Any]:
         """The settings that change one of the two products."""
@@ -231,6 +246,8 @@ class LoraSettings(Section):
     )
     seed: int = Field(default=0, description="Seed of the initial adapter that all documents share.")
 
+    basic: ClassVar[tuple[str, ...]] = ("rank",)
+
 
 class ParametrizeSettings(Section):
     """Stage 1b: training one adapter a document (§3.1)."""
@@ -256,6 +273,7 @@ class ParametrizeSettings(Section):
         description="Most documents trained together. Empty: as many as memory holds and speed gains by.",
     )
 
+    basic: ClassVar[tuple[str, ...]] = ("learning_rate", "epochs", "shuffle")
     immaterial: ClassVar[frozenset[str]] = frozenset({"documents"})
 
 
@@ -269,8 +287,8 @@ class TranslatorSettings(Section):
     )
     learned: str | None = Field(
         default=None,
-        description="A translator learned by `dyprag learn`, taken instead of training one: the folder that "
-        "learn.output named, or 'packaged' for the one that comes with smollm2-135m.",
+        description="Use this translator instead of training one: a folder written by dyprag learn, or 'packaged' for "
+        "the one that comes with smollm2-135m.",
     )
     retrain: float = Field(
         default=0.2,
@@ -322,6 +340,7 @@ class TranslatorSettings(Section):
         default=None, ge=1, description="Stop after so many looks without a better loss. Empty: never."
     )
 
+    basic: ClassVar[tuple[str, ...]] = ("learned", "learning_rate", "epochs")
     immaterial: ClassVar[frozenset[str]] = frozenset(
         {"official", "learned", "retrain", "retrain_loss", "tune"}
     )  # the first two's bytes count
@@ -402,6 +421,9 @@ class LearnSettings(Section):
         default=None, description="A folder that takes the translator, in bfloat16, and its model card. Empty: none."
     )
 
+    basic: ClassVar[tuple[str, ...]] = (
+        "kind", "data", "closed", "open", "real", "steps", "learning_rate", "rank", "start", "output",
+    )  # fmt: skip
     # the lessons and the first weights stand for where they are from
     immaterial: ClassVar[frozenset[str]] = frozenset({"data", "start", "output"})
 
@@ -420,6 +442,8 @@ class RecallSettings(Section):
         default=8, ge=0, description="Documents of each band that get an adapter of their own, trained: PRAG's ceiling."
     )
 
+    basic: ClassVar[tuple[str, ...]] = ("closed", "open", "parametrized")
+
 
 class EvaluateSettings(Section):
     """Stage 3: answering the test questions with each method (§3.3)."""
@@ -427,13 +451,13 @@ class EvaluateSettings(Section):
     methods: tuple[Method, ...] = Field(
         default=("vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine"), description="Methods compared."
     )
-    passages: int = Field(default=3, ge=1, description="Documents retrieved for a question (the paper's c).")
+    passages: int = Field(default=3, ge=1, description="Documents retrieved per question (the paper's c).")
     prag_merge: Merge = preset_field(
         "How PRAG merges the retrieved documents' adapters: sum or mean of the deltas, weighted (by the softmax of "
         "the retrieval scores), or matrices (mean of the A's and mean of the B's, as the official code)."
     )
     dyprag_merge: Merge = preset_field("How DyPRAG merges them.")
-    max_new_tokens: int = preset_field("Longest answer, in tokens.", ge=1)
+    max_new_tokens: int = preset_field("Maximum length of an answer in tokens.", ge=1)
     reasoning: bool = preset_field("Answer the multi-hop data sets by chain of thought (§4.1).")
     reasoning_tokens: int = Field(default=128, ge=1, description="Longest answer by chain of thought, in tokens.")
     batch_size: int = Field(
@@ -456,6 +480,7 @@ class EvaluateSettings(Section):
         "alignment questions would; without any, its authors' 0.8."
     )  # fmt: skip
 
+    basic: ClassVar[tuple[str, ...]] = ("methods", "passages", "max_new_tokens")
     immaterial: ClassVar[frozenset[str]] = frozenset({
         "methods", "batch_size", "prag_merge", "dyprag_merge", "reasoning", "reasoning_tokens", "controls",
         "most_questions", "flare_threshold", "dragin_threshold",
@@ -498,7 +523,7 @@ class DataSetSettings(Section):
 class ExperimentSettings(Section):
     """An experiment of the paper (§4), or one of these with other data sets: `dyprag evaluate --experiment NAME`."""
 
-    name: ExperimentName | None = Field(default=None, description="Which one. Empty: the corpus itself is evaluated.")
+    name: ExperimentName | None = Field(default=None, description="The experiment to run.")
     data: str = Field(default="data", description="The folder that holds the data sets' folders.")
     sets: tuple[DataSetSettings, ...] = Field(default=(), description="Its data sets. Empty: the paper's.")
     widths: tuple[int, ...] = Field(default=(2, 4, 8, 16, 32), description="Widths p of the experiment 'width'.")
@@ -508,6 +533,8 @@ class ExperimentSettings(Section):
     alignment: int | None = Field(
         default=None, ge=1, description="Train the translator on the first so many alignment documents. Empty: on all."
     )
+
+    basic: ClassVar[tuple[str, ...]] = ("name", "data", "alignment")
 
     @field_validator("sets")
     @classmethod
@@ -529,6 +556,8 @@ class JudgeSettings(Section):
     )
     tries: int = Field(default=3, ge=1, description="Times that a malformed verdict is asked for.")
 
+    basic: ClassVar[tuple[str, ...]] = ("api",)
+
 
 class RunSettings(Section):
     """How the work is run; nothing here changes a result."""
@@ -536,10 +565,8 @@ class RunSettings(Section):
     retries: int = Field(default=2, ge=0, description="Times a document is tried again after a passing fault.")
     runner: Literal["threads", "processes", "dask", "ray"] = Field(
         default="threads",
-        description="Where models work on documents: in threads of the run's process, which share one model; in "
-        "processes of this machine, each with a model, or a GPU, of its own, so that a document that kills its process "
-        "takes no other with it; on a Dask or Ray cluster that sees the store (pip install dyprag[dask] or "
-        "dyprag[ray]). Requests to an endpoint always leave from the run's process.",
+        description="Where models run: in threads of the run's process, which share one model; in processes, each with "
+        "a model or a GPU of its own; on a Dask or Ray cluster that sees the store (pip install dyprag[dask], [ray]).",
     )
     workers: int | None = Field(
         default=None, ge=1, description="Worker processes. Empty: one for each GPU, or without one for each core."
@@ -556,8 +583,11 @@ class RunSettings(Section):
     retry_delay: float = Field(default=2.0, ge=0, description="Seconds before the first retry; doubled each time.")
     on_failures: Literal["complete", "fail"] = Field(
         default="complete",
-        description="State of a flow that finished while some documents failed: complete (it says so), or fail.",
+        description="Name of the state of a flow that finished while some documents failed: CompletedWithFailures "
+        "(complete), or Failed (fail). Either is of Prefect's type Failed: the UI shows it red, and can retry it.",
     )
+
+    basic: ClassVar[tuple[str, ...]] = ("runner", "on_failures")
 
 
 class PipelineConfig(Section):
@@ -565,14 +595,12 @@ class PipelineConfig(Section):
 
     preset: Literal["auto", "paper", "official", "smollm2-135m"] = Field(
         default="auto",
-        description="Where empty settings come from. auto: the model's own preset, else paper; paper: the paper's "
-        "values; official: the official code's, where they differ.",
+        description="Where empty settings come from. auto: the model's own preset, otherwise the paper's; official: "
+        "the official code's.",
     )
     store: str = Field(
         default="artifacts",
-        description="Folder of the artifacts, the catalogue and the reports; or a URL that fsspec knows, such as "
-        "s3://bucket/folder: artifacts, answers of endpoints and reports are kept there, the catalogue and a copy of "
-        "what was made or wanted in this machine's cache folder.",
+        description="The folder of artifacts, catalogue and reports, or a URL such as s3://bucket/folder.",
     )
     model: ModelSettings = Field(default=ModelSettings(), description="The base model.")
     corpus: CorpusSettings = Field(default=CorpusSettings(), description="Documents and test questions.")
@@ -586,6 +614,11 @@ class PipelineConfig(Section):
     experiment: ExperimentSettings = Field(default=ExperimentSettings(), description="Data sets and grids.")
     judge: JudgeSettings = Field(default=JudgeSettings(), description="Comparison of answers by an LLM.")
     run: RunSettings = Field(default=RunSettings(), description="Where it runs, retries and end states.")
+
+    basic: ClassVar[tuple[str, ...]] = (
+        "corpus", "model", "store", "preset", "augment", "lora", "parametrize", "translator", "learn", "recall",
+        "evaluate", "experiment", "judge", "run",
+    )  # fmt: skip
 
     def resolved(self) -> "PipelineConfig":
         """The same with every empty setting filled in from the model's preset."""

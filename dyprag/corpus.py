@@ -3,17 +3,23 @@
 What makes a whole corpus unusable is one error up front; a document that cannot be read is its own failure, later.
 """
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dyprag.documents import Corpus, Document, Question, Unread
+from dyprag import progress
+from dyprag.documents import Corpus, Document, Question, Skipped, Unread
 from dyprag.errors import CONVERT, CorpusError, DocumentError
 from dyprag.interruption import check
-from dyprag.locations import documents_at, object_of, whole
+from dyprag.locations import READ, documents_at
+from dyprag.rows import object_of, whole
 
 DEMO = "demo"
+SHOWN = 3  # files that an error names
+MOST_COMPARED = 20_000  # ids that are compared with one that there is not
 
 
 class Shelf:
@@ -71,25 +77,28 @@ def load_corpus(
     if documents == DEMO and questions is None:
         questions = DEMO
     first: list[Document] = []
-    unread: list[Unread] = []
+    passed: list[Unread | Skipped] = []
     for found in documents_at(_demo(documents, "documents.jsonl")):
         check()
-        first.append(found) if isinstance(found, Document) else unread.append(found)
+        first.append(found) if isinstance(found, Document) else passed.append(found)
+        progress.advance()
         if questions is None and len(first) == max_documents:
             break
     if not first:
-        raise _nothing_read(documents, unread)
+        raise _nothing_read(documents, passed)
+    unread = tuple(one for one in passed if isinstance(one, Unread))
+    skipped = tuple(one for one in passed if isinstance(one, Skipped))
     if questions is None:
-        return Corpus(tuple(first), unread=tuple(unread))
+        return Corpus(tuple(first), unread=unread, skipped=skipped)
     shelf = Shelf(first)
-    asked = read_questions(questions, shelf)
+    asked = _by_id(read_questions(questions, shelf), shelf)
     require_documents(questions, asked, shelf)
     read = shelf.documents[:max_documents]
     known = {document.id for document in read}
     asked = tuple(question for question in asked if set(question.documents) <= known)
     if max_questions is not None:
         asked = tuple(_first_of_each(asked, max_questions))
-    return Corpus(read, asked, unread=tuple(unread))
+    return Corpus(read, asked, unread=unread, skipped=skipped)
 
 
 def check_corpus(documents: str, questions: str | None = None) -> None:
@@ -98,31 +107,60 @@ def check_corpus(documents: str, questions: str | None = None) -> None:
     Raises:
         CorpusError: see `load_corpus`; which documents the questions name is not looked at.
     """
-    unread = []
+    passed: list[Unread | Skipped] = []
     for found in documents_at(_demo(documents, "documents.jsonl")):
         if isinstance(found, Document):
             break
-        unread.append(found)
+        passed.append(found)
     else:
-        raise _nothing_read(documents, unread)
+        raise _nothing_read(documents, passed)
     if questions is not None:
         read_questions(questions, Shelf())
 
 
 def read_documents(location: str) -> tuple[Document, ...]:
-    """The documents at a location, none where it is empty; the first that cannot be read is an error."""
-    read = []
+    """The documents at a location, none where it is empty.
+
+    Raises:
+        CorpusError: one that cannot be read, or nothing there is a document.
+    """
+    read: list[Document] = []
+    skipped: list[Unread | Skipped] = []
     for found in documents_at(_demo(location, "documents.jsonl")):
-        if not isinstance(found, Document):
+        if isinstance(found, Unread):
             raise CorpusError(*found.error.args)
-        read.append(found)
+        read.append(found) if isinstance(found, Document) else skipped.append(found)
+    if skipped and not read:
+        raise _nothing_read(location, skipped)
     return tuple(read)
 
 
-def _nothing_read(location: str, unread: list[Unread]) -> CorpusError:
-    if unread:
-        return CorpusError(*unread[0].error.args)
-    return CorpusError(f"corpus {location}", "it holds no document", "Put documents in it, or name another corpus.")
+def read_anything(location: str) -> Corpus:
+    """What there is at a location, be it that nothing can be read.
+
+    Raises:
+        CorpusError: the location does not exist or cannot be reached.
+    """
+    found = list(documents_at(_demo(location, "documents.jsonl")))
+    return Corpus(
+        tuple(one for one in found if isinstance(one, Document)),
+        unread=tuple(one for one in found if isinstance(one, Unread)),
+        skipped=tuple(one for one in found if isinstance(one, Skipped)),
+    )
+
+
+def _nothing_read(location: str, passed: Sequence[Unread | Skipped]) -> CorpusError:
+    place = f"corpus {location}"
+    for found in passed:
+        if isinstance(found, Unread):
+            return CorpusError(*found.error.args)
+    if not passed:
+        return CorpusError(place, "it holds no document", "Put documents in it, or name another corpus.")
+    first = ", ".join(f"{one.id} ({one.reason})" for one in passed[:SHOWN] if isinstance(one, Skipped))
+    count = f"{len(passed):,} files were" if len(passed) > 1 else "a file was"
+    more = ", …" if len(passed) > SHOWN else ""
+    reason = f"it holds no document, and {count} passed over: {first}{more}"
+    return CorpusError(place, reason, f"Convert them to one of {READ}, with text in them, or name another corpus.")
 
 
 def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
@@ -169,16 +207,42 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
     return tuple(questions.values())
 
 
+def _by_id(questions: Iterable[Question], shelf: Shelf) -> tuple[Question, ...]:
+    """Questions that name a document by its file's name made to name it by its id, which may lack the ending."""
+    ids = {one.source: one.id for one in shelf.documents if one.source.startswith(one.id)}
+
+    def known(name: str) -> str:
+        return name if name in shelf else ids.get(name, name)
+
+    return tuple(replace(question, documents=tuple(map(known, question.documents))) for question in questions)
+
+
 def require_documents(location: str, questions: Iterable[Question], shelf: Shelf) -> None:
     """Raise CorpusError for the first question that names a document which is not on the shelf."""
     for question in questions:
         for identity in question.documents:
             if identity not in shelf:
+                known = [document.id for document in shelf.documents]
                 raise CorpusError(
                     f"questions {location}",
                     f"question {question.id!r} names a document {identity!r} that is not in the corpus",
-                    "Mend its 'documents'.",
+                    f"Mend its 'documents'; {such_as(identity, known)}.",
                 )
+
+
+def such_as(identity: str, known: Sequence[str]) -> str:
+    """The ids that may be meant by one that there is not, in words."""
+    stem = PurePosixPath(identity).stem.casefold()
+    by_stem: dict[str, str] = {}
+    for other in known:
+        by_stem.setdefault(PurePosixPath(other).stem.casefold(), other)
+    near = [by_stem[stem]] if stem in by_stem else difflib.get_close_matches(identity, known[:MOST_COMPARED], n=3)
+    named = ", ".join(map(repr, near or known[:3]))
+    if near:
+        return f"did you mean {named}?"
+    if not known:
+        return "there is none"
+    return f"there are {len(known):,}, such as {named}" if len(known) > 1 else f"there is only {named}"
 
 
 def _passages(value: object, place: str) -> Iterable[tuple[str, str]]:

@@ -8,7 +8,6 @@ All questions of a document stand in one row, behind the part of the prompt that
 
 import logging
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from dyprag.models import BaseModel
 from dyprag.prompts import question_prompt, training_sample
 from dyprag.recall.lessons import Lesson
 from dyprag.samples import Sample
+from dyprag.threads import usable_cores
 from dyprag.translation import Translating
 
 logger = logging.getLogger("dyprag.distillation")
@@ -317,7 +317,7 @@ def _prepared(base: BaseModel, steps: Steps, first: int) -> Iterator[Step]:
     left = range(first, steps.settings.steps)
     if base.device.type == "cpu":
         return (steps[number] for number in left)
-    helpers = min(MOST_HELPERS, (os.cpu_count() or 1) - 1, len(left))
+    helpers = min(MOST_HELPERS, usable_cores() - 1, len(left))
     loader = torch.utils.data.DataLoader(
         steps, batch_size=None, sampler=left, num_workers=helpers, prefetch_factor=4 if helpers else None
     )

@@ -35,11 +35,14 @@ class Document:
     """A text that an adapter is made for. The paper's d_i.
 
     `id` is the user's name for it; `key` depends on title and text only, so a renamed document is not made again.
+    `source` is the file that it was read from, below the corpus' location; "" where that is the location itself, and
+    for a stored one.
     """
 
     id: str
     text: str
     title: str = ""
+    source: str = field(default="", compare=False)
 
     @cached_property
     def key(self) -> str:
@@ -64,6 +67,14 @@ class Unread:
 
     id: str
     error: DocumentError
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that holds no document, by its name (a folder's ends with a slash), and why it was passed over."""
+
+    id: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ class Corpus:
     `alignment` holds the ids of the documents that the translator is trained on, where they are set apart from those
     of the test questions; `retrieved` what was found for each question (by its id) in the passages of its data set,
     and `passages` under which key those are stored, where retrieval was done before. `unread` is what could not be
-    read at its source; it is not stored.
+    read at its source, `skipped` what holds no document there; they are not stored.
     """
 
     documents: tuple[Document, ...]
@@ -129,3 +140,4 @@ class Corpus:
     passages: Mapping[str, str] = field(default_factory=dict)
     alignment_questions: tuple[Question, ...] = ()
     unread: tuple[Unread, ...] = ()
+    skipped: tuple[Skipped, ...] = ()

@@ -50,6 +50,7 @@ class Index:
 
     model: str
     fingerprint: str
+    base_model: str = ""  # what the adapters name as their base model, where that was asked for
     prompt: dict[str, str] = field(default_factory=lambda: PROMPT)
     documents: dict[str, str] = field(default_factory=dict)
     questions: dict[str, str] = field(default_factory=dict)
@@ -90,7 +91,10 @@ def place(folder: Path, label: str, fill: Callable[[Path], None]) -> Placed:
         size = sum(path.stat().st_size for path in temporary.iterdir())
         there = all((target / name).is_file() for name in PEFT_FILES)
         if there and _checksum(target / PEFT_FILES[1]) == digest:
-            return Placed(target.name, rank, alpha, size, made=False)
+            new = (temporary / PEFT_FILES[0]).read_bytes() != (target / PEFT_FILES[0]).read_bytes()
+            if new:  # the same weights with another name of their base model
+                os.replace(temporary / PEFT_FILES[0], target / PEFT_FILES[0])
+            return Placed(target.name, rank, alpha, size, made=new)
         if target.exists():  # damaged
             target.rename(temporary.with_name(f"{temporary.name}-damaged"))
         temporary.rename(target)
@@ -109,6 +113,15 @@ def copy_adapter(source: Path, folder: Path) -> None:
     """Copy PEFT's two files of an adapter, and nothing else."""
     for name in PEFT_FILES:
         shutil.copyfile(source / name, folder / name)
+
+
+def name_base_model(folder: Path, name: str) -> None:
+    """Let an adapter that PEFT saved name its base model so."""
+    path = folder / PEFT_FILES[0]
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings["base_model_name_or_path"] != name:
+        settings["base_model_name_or_path"] = name
+        path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def read_index(folder: Path, model: str, fingerprint: str) -> Index:
@@ -161,7 +174,7 @@ def serve_command(index: Index) -> list[str]:
     if rank is None or not index.adapters:
         return []
     name = index.model
-    model = str(model_folder(name)) if name in EMBEDDED or Path(name).is_dir() else name
+    model = index.base_model or (str(model_folder(name)) if name in EMBEDDED or Path(name).is_dir() else name)
     together = min(len(index.adapters), TOGETHER)
     options = f"--enable-lora --max-lora-rank {rank} --max-loras {together} --lora-modules"
     return [f"vllm serve {shlex.quote(model)} {options}", *(f'{name}="$PWD"/{name}' for name in index.adapters)]

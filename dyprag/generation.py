@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache, RepetitionPenaltyLogitsProcessor
 from transformers.cache_utils import DynamicLayer
 
+from dyprag import progress
 from dyprag.errors import is_out_of_memory
 from dyprag.injection import inject
 from dyprag.lora import Adapters
@@ -56,7 +57,7 @@ def generate(
         sampling: greedy or sampled, and the limit of new tokens.
         adapters: called with the indices of the prompts in a batch, gives their adapters ([rows, layers, …], or
             [1, layers, …] for one that all share), or None for none.
-        batch_size: prompts in a batch.
+        batch_size: prompts in a batch. Each prompt counts as a step of the work under way (dyprag.progress).
         stop_at_newline: an answer ends at its first line break too, not only at the end token.
         stop: asked with a row's new ids after each token; where it says so, the row ends.
 
@@ -130,6 +131,7 @@ def _generate_batch(
     apart = adapters is not None and adapters.docs > 1
     choose = _chooser(base, sampling, len(prompts))
     written = _Written([[] for _ in prompts], [[] for _ in prompts])
+    steps, share = float(len(prompts)), len(prompts) / sampling.max_new_tokens  # one a prompt; of them, one a token
     live = torch.arange(len(prompts), device=base.device)
     running = [True] * len(prompts)
     state: _Decoding | None = None
@@ -150,10 +152,13 @@ def _generate_batch(
                         running[index] = len(ids) < sampling.max_new_tokens and not ends.after(ids)
                 if any(running):
                     state.advance(tokens)
+                    progress.advance(share)
+                    steps -= share
         kept = torch.tensor(running, device=base.device)[live].nonzero()[:, 0]
         if len(kept):
             state.keep(kept)
         live = live[kept]
+    progress.advance(steps)  # most rows end before the limit
     return written
 
 
@@ -297,6 +302,7 @@ def likelihoods(
             tokens = torch.tensor([token for answer in wanted for token in answer], device=logs.device)
             chosen = logs.gather(1, tokens[:, None])[:, 0].split([size for _, size in spans])
             results.extend(part.mean().item() for part in chosen)
+        progress.advance(len(batch))
     return results
 
 
@@ -328,6 +334,7 @@ def embed(base: BaseModel, texts: Sequence[str], batch_tokens: int | None = None
             most = longest * (len(batch) // 2)
             continue
         order = order[: -len(batch)]
+        progress.advance(len(batch))
     return embeddings
 
 

@@ -4,44 +4,46 @@ Whatever cannot be read is one `Unread`, which names the file (and row), the rea
 """
 
 import csv
-import io
-import json
 import os
 import re
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from dyprag.documents import Document, Unread
+from dyprag.documents import Document, Skipped, Unread
 from dyprag.errors import CONVERT, CorpusError, DocumentError, DypragError
+from dyprag.reading.blocks import Reading
+from dyprag.rows import ROWS, UNIQUE, NoDocuments, encodable, require_documents, whole
 
-Found = Document | Unread
-UNIQUE = "Give each document a unique id."
+Found = Document | Unread | Skipped
+READ = ".txt, .md, .html, .pdf, .jsonl, .parquet, .csv and .tsv"
 MEND = "Mend the file, or take it out."
 # What a file's content raises, whichever library reads it.
 BROKEN = (ValueError, EOFError, zlib.error, csv.Error, LookupError, RecursionError)
 SECRET = re.compile(r"sig|token|key|secret|passw|credential", re.IGNORECASE)  # what parts of a URL's query are called
-csv.field_size_limit(sys.maxsize)
+HIDDEN = re.compile(r"\.|~\$|__MACOSX$")  # how the names of files and folders begin that a system or an editor hides
 
 
 def documents_at(location: str) -> Iterator[Found]:
-    """The documents at a location, each id once, in the order of its files' names and of their rows.
+    """The documents at a location, each id once, in the order of its files' names and of their rows; and what was
+    passed over there, with the reason.
 
     Args:
-        location: a folder, whose text files (.txt, .md, .html, .pdf) are documents named by their path; one such file;
-            a file of rows (.jsonl, .parquet, .csv, .tsv; .json and names with no ending are taken for the first) with
-            `id`, `text` and an optional `title`; a glob of either; or a URL of these that fsspec knows, such as
-            s3://bucket/folder. A file may be compressed (.gz).
+        location: a folder, whose text files (.txt, .md, .html, .pdf) are documents named by their path, without its
+            ending where that is unambiguous; one such file; a file of rows (.jsonl, .parquet, .csv, .tsv; .json and
+            names with no ending are taken for the first) with `id`, `text` and an optional `title`, also in a folder;
+            a glob of either; or a URL of these that fsspec knows, such as s3://bucket/folder. A file may be compressed
+            (.gz).
 
     Raises:
         CorpusError: the location does not exist or cannot be reached.
     """
     seen: set[str] = set()
     for found in _each(location):
-        if found.id in seen:
+        if isinstance(found, Document | Unread) and found.id in seen:
             place = f"corpus {location}"
             reason = f"the id {found.id!r} occurs twice"
             again = f"{found.id} (again)"
@@ -58,19 +60,19 @@ def _each(location: str) -> Iterator[Found]:
 
     place = f"corpus {location}"
     refuse_secrets(location, "corpus", CorpusError)
-    closed: list[OSError] = []
+    passed: list[Unread | Skipped] = []
+    many = folder = False
     try:
         fs, path = fsspec.url_to_fs(os.path.expanduser(location))
         fs.invalidate_cache()  # a process may look twice
         if fs.isdir(path):
-            base = path.rstrip("/")
-            below = _below(path, closed) if _is_local(fs) else fs.find(path)
-            files = [file for file in sorted(below) if _kind(file) in TEXTS]
+            base, many, folder = path.rstrip("/"), True, True
+            files = list(_below(base, passed) if _is_local(fs) else _shown(fs.find(path), base, passed))
         elif fs.exists(path):
             base, files = os.path.dirname(path), [path]
         elif has_magic(path):
-            base = os.path.dirname(re.split(r"[*?\[]", path, maxsplit=1)[0])
-            files = [file for file in sorted(fs.glob(path)) if _kind(file) in {*TEXTS, *ROWS} and fs.isfile(file)]
+            base, many = os.path.dirname(re.split(r"[*?\[]", path, maxsplit=1)[0]), True
+            files = [file for file in fs.glob(path) if fs.isfile(file)]
         else:
             remedy = "Check the path, or use 'demo' to try the pipeline."
             raise CorpusError(place, "there is no such file or folder", remedy)
@@ -82,46 +84,115 @@ def _each(location: str) -> Iterator[Found]:
     except Exception as error:  # each file system has its own kinds
         reason = f"it cannot be reached ({in_a_line(error)})"
         raise CorpusError(place, reason, "Check the address, the network and the credentials.") from error
-    for folder in closed:
-        shown = _encodable(str(folder.filename))
-        reason = f"this folder cannot be listed ({in_a_line(folder)})"
+    yield from passed
+    names = {file: encodable(file[len(base) :].lstrip("/")) for file in sorted(files)}
+    ids = _ids(names.values())
+    for file, name in names.items():
+        if many and _kind(file) not in {*TEXTS, *ROWS, "json"}:
+            yield Skipped(name, f"nothing here reads {_ending(name)}")
+        else:
+            found = _of_file(fs, file, name, ids[name], folder)
+            yield from (_named(one, name) for one in found) if many else found
+
+
+def _below(base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
+    """The files below a folder of this machine. `passed` takes what is hidden or no file, and the folders that cannot
+    be listed, which would seem to have been removed."""
+
+    def closed(error: OSError) -> None:
+        shown = encodable(str(error.filename))
+        reason = f"this folder cannot be listed ({in_a_line(error)})"
         fault = DocumentError(f"corpus {shown}", reason, "Check its rights.")
-        yield Unread(f"{shown[len(base) :].lstrip('/')}/", fault)
+        passed.append(Unread(f"{shown[len(base) :].lstrip('/')}/", fault))
+
+    def pass_over(path: str, reason: str) -> None:
+        passed.append(Skipped(encodable(path[len(base) :].lstrip("/")), reason))
+
+    for place, folders, names in os.walk(base, onerror=closed):
+        for folder in sorted(folders):
+            path = os.path.join(place, folder)
+            if HIDDEN.match(folder):
+                folders.remove(folder)
+                pass_over(f"{path}/", "it is a hidden folder")
+            elif os.path.islink(path):
+                pass_over(f"{path}/", "it is a link to a folder, which is not followed")
+        for name in names:
+            path = os.path.join(place, name)
+            if HIDDEN.match(name):
+                pass_over(path, "it is a hidden file")
+            elif not os.path.isfile(path):
+                pass_over(path, "it is a link that leads nowhere" if os.path.islink(path) else "it is no regular file")
+            else:
+                yield path
+
+
+def _shown(files: Iterable[str], base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
+    """Files of a far folder, those apart that are hidden or in a hidden folder."""
     for file in files:
-        yield from _of_file(fs, file, _encodable(file[len(base) :].lstrip("/")))
+        name = file[len(base) :].lstrip("/")
+        if any(HIDDEN.match(part) for part in name.split("/")):
+            passed.append(Skipped(encodable(name), "it is hidden"))
+        else:
+            yield file
 
 
-def _below(folder: str, closed: list[OSError]) -> Iterator[str]:
-    """The files below a folder; `closed` takes what fsspec would pass over in silence, as if it had been removed."""
-    for place, _, names in os.walk(folder, onerror=closed.append):
-        yield from (os.path.join(place, name) for name in names)
+def _ids(names: Iterable[str]) -> dict[str, str]:
+    """The documents' ids by their files' names: without the ending where no other file has the same name or id."""
+    short = {name: _stem(name) for name in names}
+    count = Counter(short.values())
+    return {name: stem if count[stem] == 1 and stem not in short else name for name, stem in short.items()}
+
+
+def _stem(name: str) -> str:
+    """A file's path without an ending that says how it is read."""
+    bare = name.removesuffix(".gz") if name.lower().endswith(".gz") else name
+    stem, _, ending = bare.rpartition(".")
+    return stem if stem and not stem.endswith("/") and KINDS.get(ending.lower(), ending.lower()) in TEXTS else name
+
+
+def readable(name: str) -> str:
+    """A file's name as a title: without path and ending, its words apart. What has a number keeps its hyphens."""
+    stem = PurePosixPath(_stem(name)).name
+    words = stem.replace("_", " ")
+    if " " not in words:
+        words = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", words)
+    return " ".join(words.split()) or stem
 
 
 def _is_local(fs: Any) -> bool:
     return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
 
 
-def _of_file(fs: Any, file: str, name: str) -> Iterator[Found]:
+def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> Iterator[Found]:
+    """The documents of a file. In a folder, files of rows that are something else than documents are passed over."""
     local = _is_local(fs)
     shown = file if local else fs.unstrip_protocol(file)
-    place, kind = f"corpus {_encodable(shown)}", _kind(file)
+    place, kind = f"corpus {encodable(shown)}", _kind(file)
     try:
         with fs.open(file, "rb", compression="infer" if kind != "parquet" else None) as stream:
-            if kind in ROWS:
-                yield from ROWS[kind](stream, place)
-            elif kind in TEXTS:
-                title, text = TEXTS[kind](stream.read())
-                yield Document(name, whole(text), whole(title) or PurePosixPath(name).name.split(".")[0])
-            elif kind == "json" or "/" in kind:  # the name has no ending
-                yield from ROWS["jsonl"](stream, place)
+            if kind in TEXTS:
+                read = TEXTS[kind](stream.read())
+                text = whole(read.text)
+                title = whole(read.title) or readable(name)
+                yield Document(identity, text, title, name) if text else Skipped(name, "there is no text in it")
+            elif kind in ROWS or kind == "json" or "/" in kind:  # or the name has no ending
+                form = kind if kind in ROWS else "jsonl"
+                given = require_documents(stream, place) if in_folder and form == "jsonl" else stream
+                yield from ROWS[form](given, place)
             else:
-                remedy = "Convert it to one of .txt, .md, .html, .pdf, .jsonl, .parquet, .csv and .tsv."
-                raise DocumentError("", f"nothing here reads .{kind} files", remedy)
+                raise DocumentError("", f"nothing here reads {_ending(name)}", f"Convert it to one of {READ}.")
+    except NoDocuments as error:
+        yield (
+            Skipped(name, error.reason) if in_folder else Unread(name, DocumentError(place, error.reason, error.remedy))
+        )
     except UnicodeDecodeError as error:
-        reason = f"it is not UTF-8 (byte {error.start:,} is {error.object[error.start]:#04x})"
+        encoding = error.encoding.upper().removesuffix("-SIG")
+        reason = f"it is not {encoding} (byte {error.start:,} is {error.object[error.start]:#04x})"
         yield Unread(name, DocumentError(place, reason, CONVERT))
     except DocumentError as error:
         yield Unread(name, DocumentError(place, error.reason, error.remedy))
+    except ImportError as error:
+        raise CorpusError(place, f"a library for it is missing ({error})", "Install dyprag anew.") from error
     except BROKEN as error:
         yield Unread(name, DocumentError(place, f"it is broken ({in_a_line(error)})", MEND))
     except Exception as error:
@@ -136,128 +207,48 @@ def _of_file(fs: Any, file: str, name: str) -> Iterator[Found]:
         raise CorpusError(place, reason, f"{remedy}; the last ingest stays what it was.") from error
 
 
+def _named(found: Found, source: str) -> Found:
+    """A document with the name of the file that it was read from."""
+    if isinstance(found, Document) and not found.source:
+        return Document(found.id, found.text, found.title, source)
+    return found
+
+
 def _kind(file: str) -> str:
     """A file's kind by its name: a key of TEXTS or ROWS, or whatever it ends with."""
     name = (urlsplit(file).path if "://" in file else file).lower().removesuffix(".gz")
     return KINDS.get(ending := name.rsplit(".", 1)[-1], ending)
 
 
-def _plain(data: bytes) -> tuple[str, str]:
-    text = data.decode("utf-8-sig")
-    if "\0" in text:
-        raise DocumentError("", "it is binary, not text", "Take it out, or convert it.")
-    return "", text
+def _ending(name: str) -> str:
+    """What a name says of a file's kind, for a person."""
+    suffix = PurePosixPath(name).suffix
+    return f"{suffix} files" if suffix else "files whose name has no ending"
 
 
-def _html(data: bytes) -> tuple[str, str]:
-    from bs4 import BeautifulSoup
-    from markdownify import MarkdownConverter
+def _plain(data: bytes) -> Reading:
+    from dyprag.reading.plain import letters_of, read_plain
 
-    soup = BeautifulSoup(data, "html.parser")
-    title = soup.title.get_text() if soup.title else ""
-    for tag in soup(["head", "script", "style", "noscript", "template"]):
-        tag.decompose()
-    text = MarkdownConverter(heading_style="ATX").convert_soup(soup)
-    return " ".join(title.split()), re.sub(r"\s*\n\s*\n\s*", "\n\n", text)
+    return read_plain(letters_of(data))
 
 
-def _pdf(data: bytes) -> tuple[str, str]:
-    from pypdf import PdfReader
-    from pypdf.errors import FileNotDecryptedError, PyPdfError
+def _markdown(data: bytes) -> Reading:
+    from dyprag.reading.markdown import read_markdown
+    from dyprag.reading.plain import letters_of
 
-    try:
-        reader = PdfReader(io.BytesIO(data))
-        text = "\n".join(page.extract_text() for page in reader.pages)
-        title = reader.metadata.title if reader.metadata else ""
-    except FileNotDecryptedError:
-        raise DocumentError("", "it is encrypted", "Save it without a password.") from None
-    except (PyPdfError, *BROKEN, TypeError, AttributeError, AssertionError) as error:
-        raise DocumentError("", f"it is a broken PDF ({in_a_line(error)})", MEND) from error
-    if not text.strip():
-        raise DocumentError("", "it is a PDF without text, of scanned pages perhaps", "Run it through OCR first.")
-    return title or "", text
+    return read_markdown(letters_of(data))
 
 
-def _jsonl(stream: Iterable[bytes], place: str) -> Iterator[Found]:
-    for number, line in enumerate(stream, start=1):
-        if line.isspace():
-            continue
-        where = f"{place}, line {number}"
-        try:
-            row = object_of(line.decode("utf-8-sig"), where)
-        except UnicodeDecodeError as error:
-            reason = f"it is not UTF-8 (byte {error.start:,} of it is {line[error.start]:#04x})"
-            yield Unread(f"line {number}", DocumentError(where, reason, CONVERT))
-        except DocumentError as error:
-            yield Unread(f"line {number}", error)
-        else:
-            yield _of_row(row, where)
+def _html(data: bytes) -> Reading:
+    from dyprag.reading.web import read_page
+
+    return read_page(data)
 
 
-def object_of(line: str, place: str) -> dict[str, Any]:
-    """The object that a line of a JSONL file is.
+def _pdf(data: bytes) -> Reading:
+    from dyprag.reading.pdf import read_pdf
 
-    Raises:
-        DocumentError: it is none.
-    """
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DocumentError(place, f"it is not JSON ({error})", "Write one JSON object a line (JSONL).") from error
-    if not isinstance(row, dict):
-        raise DocumentError(place, "it is not a JSON object", "Write one object a line.")
-    return row
-
-
-def _table(delimiter: str) -> Callable[[Any, str], Iterator[Found]]:
-    def read(stream: Any, place: str) -> Iterator[Found]:
-        rows = csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
-        _require_columns(rows.fieldnames or ())
-        for row in rows:
-            yield _of_row(row, f"{place}, line {rows.line_num}")
-
-    return read
-
-
-def _parquet(stream: Any, place: str) -> Iterator[Found]:
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(stream)
-    names = file.schema_arrow.names
-    _require_columns(names)
-    columns = [name for name in ("id", "text", "title") if name in names]
-    number = 0
-    for batch in file.iter_batches(batch_size=10_000, columns=columns):
-        for values in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
-            number += 1
-            yield _of_row(dict(zip(columns, values, strict=True)), f"{place}, row {number}")
-
-
-def _require_columns(names: Iterable[str]) -> None:
-    if lacking := {"id", "text"} - set(names):
-        reason = f"it has no column {' and none '.join(repr(name) for name in sorted(lacking))}"
-        raise DocumentError("", reason, "Name its columns id, text and perhaps title.")
-
-
-def _of_row(row: Mapping[str, Any], place: str) -> Found:
-    identity, text = row.get("id"), row.get("text")
-    if not isinstance(identity, str | int) or not str(identity).strip():
-        return Unread(place.rsplit(", ", 1)[-1], DocumentError(place, "the document has no 'id'", UNIQUE))
-    identity = _encodable(str(identity))
-    if not isinstance(text, str):
-        reason = f"document {identity!r} has no 'text' string"
-        return Unread(identity, DocumentError(place, reason, "Put the document's text there."))
-    return Document(identity, whole(text), whole(str(row.get("title") or "")))
-
-
-def whole(text: str) -> str:
-    """Stripped, and with halves of surrogate pairs (a cut emoji in JSON), which nothing can encode, as '?'."""
-    return _encodable(text.strip())
-
-
-def _encodable(text: str) -> str:
-    """With '?' for halves of surrogate pairs, and for bytes of a file's name that are not UTF-8."""
-    return text.encode("utf-8", "replace").decode()
+    return read_pdf(data)
 
 
 def refuse_secrets(location: str, what: str, kind: type[DypragError]) -> None:
@@ -273,8 +264,7 @@ def in_a_line(error: BaseException) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split())[:200] or type(error).__name__
 
 
-TEXTS: dict[str, Callable[[bytes], tuple[str, str]]] = {"text": _plain, "html": _html, "pdf": _pdf}  # title, text
-ROWS: dict[str, Callable[[Any, str], Iterator[Found]]] = {
-    "jsonl": _jsonl, "csv": _table(","), "tsv": _table("\t"), "parquet": _parquet,
+TEXTS: dict[str, Callable[[bytes], Reading]] = {"text": _plain, "markdown": _markdown, "html": _html, "pdf": _pdf}
+KINDS = {
+    "txt": "text", "md": "markdown", "htm": "html", "xhtml": "html", "ndjson": "jsonl",
 }  # fmt: skip
-KINDS = {"txt": "text", "md": "text", "markdown": "text", "htm": "html", "ndjson": "jsonl"}

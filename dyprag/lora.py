@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dyprag.errors import ArtifactError
+from dyprag.model_files import public_name
 from dyprag.models import PROJECTIONS, BaseModel
 
 
@@ -130,7 +131,8 @@ _PEFT_NAME = re.compile(r"base_model\.model\.(?P<path>.+)\.(?P<proj>\w+)\.lora_(
 
 
 def save_peft(base: BaseModel, adapter: Adapters, folder: Path, model_name: str) -> None:
-    """Write one document's adapter ([1, layers, …]) in PEFT's own format: adapter_config.json and safetensors.
+    """Write one document's adapter ([1, layers, …]) in PEFT's own format: adapter_config.json and safetensors. The base
+    model stands there under the name by which other programs load it.
 
     The matrices keep their dtype; PEFT computes with float32 copies of bfloat16 ones.
     """
@@ -146,7 +148,7 @@ def save_peft(base: BaseModel, adapter: Adapters, folder: Path, model_name: str)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = LoraConfig(
         r=adapter.rank, lora_alpha=_plain(adapter.scale * adapter.rank), lora_dropout=0.0, bias="none",
-        target_modules=list(PROJECTIONS), task_type="CAUSAL_LM", base_model_name_or_path=model_name,
+        target_modules=list(PROJECTIONS), task_type="CAUSAL_LM", base_model_name_or_path=public_name(model_name),
         inference_mode=True,
     )  # fmt: skip
     config.target_modules = sorted(PROJECTIONS)  # of the set that it makes, each process writes an order of its own

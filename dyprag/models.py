@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dyprag.errors import ModelError, is_out_of_memory
 from dyprag.interruption import check
 from dyprag.model_files import EMBEDDED, embedded_file, first_line, model_fingerprint, model_folder, model_type
+from dyprag.threads import limit_threads
 
 if TYPE_CHECKING:
     import torch
@@ -140,6 +141,7 @@ def _load(name: str, dtype: str, device: str) -> BaseModel:
     folder = model_folder(name)
     if device == "auto":
         device = str(torch.accelerator.current_accelerator() or "cpu") if torch.accelerator.is_available() else "cpu"
+    limit_threads()  # before number formats are timed
     torch_dtype = _resolve_dtype(dtype, device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)

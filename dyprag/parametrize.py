@@ -5,16 +5,18 @@ import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import psutil
 import torch
 from torch import Tensor
 
+from dyprag import progress
 from dyprag.config import MOST_TOGETHER, LoraSettings, ParametrizeSettings
 from dyprag.errors import is_out_of_memory
 from dyprag.forward import hidden_states, pack, token_losses
+from dyprag.health import SMALLER, fault
 from dyprag.lora import Adapters, initial_adapters, stack
 from dyprag.models import BaseModel
 from dyprag.samples import Sample
@@ -28,14 +30,26 @@ MOST_PADDING = 0.2  # share of a group's tokens that may be padding
 
 @dataclass(frozen=True)
 class Parametrized:
-    """A trained adapter ([1, layers, …], on the CPU, in the format set for it), the loss of every step, the number of
-    tokens trained on, the document's share of its group's seconds, and whether the training left the numbers."""
+    """A trained adapter ([1, layers, …], on the CPU, in the format set for it).
+
+    losses: of every step. tokens: trained on. seconds: the document's share of its group's. after: the loss on the
+    first step's samples after the last update. learning_rate: the one that it was trained with in the end. fault: what
+    is wrong with the training at all rates that were tried; empty where it went well.
+    """
 
     adapter: Adapters
     losses: list[float]
     tokens: int
     seconds: float
-    diverged: bool
+    after: float
+    learning_rate: float
+    fault: str = ""
+    trainings: int = 1
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss or a weight is NaN or infinite."""
+        return not _finite(self.adapter, [*self.losses, self.after])
 
 
 def parametrize(
@@ -48,7 +62,8 @@ def parametrize(
 
     Each document has its own matrices, loss and optimizer state, so it ends as if it were trained alone; one whose
     samples run out is left as it is. One forward and backward pass serves a step of as many documents as there is room
-    for. If memory runs out, their number is halved.
+    for. If memory runs out, their number is halved. A document whose training did not go well (dyprag/health.py) is
+    trained again with smaller learning rates; if none goes well, the result is the one with the least loss.
 
     Args:
         documents: each one's samples, from `document_samples`.
@@ -62,9 +77,33 @@ def parametrize(
     with base.lock:
         room = _Room(sys.maxsize if settings.documents else token_budget(base))
     for group in groups(schedules, settings.documents or most):
-        with base.lock:
-            made = _Group(base, [schedules[d] for d in group], lora, settings, room).train()
-        yield from zip(group, made, strict=True)
+        tried: dict[int, list[Parametrized]] = {}
+        left = list(group)
+        for part in (1.0, *SMALLER):
+            slower = settings.model_copy(update={"learning_rate": part * settings.learning_rate})
+            steps = max(len(schedules[d]) for d in left)
+            with progress.part(len(left), steps), base.lock:
+                made = _Group(base, [schedules[d] for d in left], lora, slower, room).train()
+            ended = dict(zip(left, made, strict=True))
+            left = []
+            for document, result in ended.items():
+                if isinstance(result, Parametrized):
+                    tried.setdefault(document, []).append(result)
+                    if result.fault:
+                        left.append(document)
+                        continue
+                    result = replace(result, trainings=len(tried[document]))
+                yield document, result
+            if not left:
+                break
+        yield from ((document, _best(tried[document])) for document in left)
+
+
+def _best(tried: Sequence[Parametrized]) -> Parametrized:
+    """Of trainings that all went wrong, the one with the least loss in the end."""
+    best = min(tried, key=lambda one: math.inf if one.diverged else one.after)
+    rates = ", ".join(f"{one.learning_rate:.2g}" for one in tried)
+    return replace(best, fault=f"{best.fault}; learning rates tried: {rates}", trainings=len(tried))
 
 
 def schedule(samples: Sequence[Sample], settings: ParametrizeSettings) -> list[list[Sample]]:
@@ -188,23 +227,50 @@ class _Group:
             while waiting:
                 waiting = waiting[self._differentiate(number, waiting) :]
             optimizer.step()
-        tokens = [sum(len(sample.ids) for step in steps for sample in step) for steps in self.schedules]
+            progress.advance()
+        after = self._after()
         # one wait for the device, not one a step
         losses = [torch.stack(curve).tolist() if curve else [] for curve in self.curves]
         made = [adapter.detach().to("cpu", self.dtype) for adapter in self.adapters]
+        tokens = [sum(len(sample.ids) for step in steps for sample in step) for steps in self.schedules]
         seconds = (perf_counter() - began) / sum(tokens)
+        rate, epochs = self.settings.learning_rate, self.settings.epochs
         return [
-            self.failed.get(d) or Parametrized(made[d], losses[d], n, seconds * n, _diverged(made[d], losses[d]))
+            self.failed.get(d)
+            or Parametrized(
+                made[d], losses[d], n, seconds * n, after[d], rate,
+                "the loss became NaN or infinite" if not _finite(made[d], [*losses[d], after[d]])
+                else fault(losses[d], epochs, after[d]),
+            )
             for d, n in enumerate(tokens)
-        ]
+        ]  # fmt: skip
 
-    def _differentiate(self, number: int, waiting: list[int]) -> int:
-        """Gradients of a step of as many of the documents as there is room for; gives how many are dealt with."""
+    def _after(self) -> list[float]:
+        """The loss of each document on its first step's samples with the trained adapter; NaN where it failed."""
+        found = [math.nan] * len(self.schedules)
+        waiting = [d for d in range(len(self.schedules)) if d not in self.failed]
+        while waiting:
+            part = waiting[: self._fitting(0, waiting)]
+            batches = [self.schedules[d][0] for d in part]
+            with torch.no_grad():
+                adapters = stack([self.adapters[d] for d in part])
+                losses = document_losses(self.base, adapters, batches, self.settings.loss_on)
+            for document, loss in zip(part, losses.each.tolist(), strict=True):
+                found[document] = loss
+            waiting = waiting[len(part) :]
+        return found
+
+    def _fitting(self, number: int, waiting: Sequence[int]) -> int:
+        """How many of the documents one pass over this step has room for; at least one."""
         sizes = [_size(self.schedules[d][number]) for d in waiting]
         count = 1
         while count < len(waiting) and _tokens(sizes[: count + 1]) <= self.room.tokens:
             count += 1
-        part = waiting[:count]
+        return count
+
+    def _differentiate(self, number: int, waiting: list[int]) -> int:
+        """Gradients of a step of as many of the documents as there is room for; gives how many are dealt with."""
+        part = waiting[: (count := self._fitting(number, waiting))]
         try:
             losses = document_losses(
                 self.base, stack([self.adapters[d] for d in part]), [self.schedules[d][number] for d in part],
@@ -227,14 +293,13 @@ class _Group:
         if count == 1:
             self.failed[part[0]] = error
             return 1
-        self.room.tokens = _tokens(sizes[: count // 2])
+        self.room.tokens = _tokens([_size(self.schedules[d][number]) for d in part[: count // 2]])
         logger.warning("The memory did not suffice for %d documents at once; going on with %d.", count, count // 2)
         return 0
 
 
-def _diverged(adapter: Adapters, losses: Sequence[float]) -> bool:
-    sound = all(map(math.isfinite, losses)) and all(x.isfinite().all() for x in adapter.tensors().values())
-    return not sound
+def _finite(adapter: Adapters, losses: Sequence[float]) -> bool:
+    return all(map(math.isfinite, losses)) and all(bool(x.isfinite().all()) for x in adapter.tensors().values())
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ def split_document(document: Document, split: Callable[[str], list[str]]) -> lis
     texts = split(document.text)
     if len(texts) < 2:
         return [document]
-    return [Document(f"{document.id}#{n}", text, document.title) for n, text in enumerate(texts, start=1)]
+    return [
+        Document(f"{document.id}#{n}", text, document.title, document.source) for n, text in enumerate(texts, start=1)
+    ]
 
 
 def split_corpus(corpus: Corpus, split: Callable[[str], list[str]]) -> Corpus:

@@ -14,6 +14,7 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import Stopped
 from dyprag.interruption import pause
 from flows.endings import interruptible
+from flows.forms import UNTOUCHED, AugmentForm
 from flows.overview import run_name
 from flows.stage import Stage, Summary, end_state, named, stage
 from flows.workers import Workers
@@ -32,7 +33,7 @@ POLL = 30.0  # seconds between two looks at a batch
     task_runner=ThreadPoolTaskRunner(max_workers=MOST_AHEAD),  # type: ignore[arg-type]
 )
 @interruptible
-def augment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def augment(config: AugmentForm = UNTOUCHED) -> State[Any]:
     """Write rewrites and question-answer pairs of each document, with the base model or an LLM behind an endpoint."""
     return end_state(config, [augment_corpus(config)])
 

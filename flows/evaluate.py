@@ -15,8 +15,13 @@ from dyprag.errors import CorpusError, StoreError
 from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.metrics import answer_presence
 from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
+from dyprag.report import brief_table
+from dyprag.retrieval import RETRIEVAL_VERSION
 from flows.endings import interruptible
+from flows.forms import UNTOUCHED, EvaluateForm
 from flows.overview import run_name
+from flows.page import show_report
+from flows.progress import stage_progress
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from flows.train_translator import choose_translator, translator_jobs
 from storage.artifacts import Record
@@ -37,7 +42,7 @@ logger = logging.getLogger("dyprag.flows")
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )  # fmt: skip
 @interruptible
-def evaluate(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def evaluate(config: EvaluateForm = UNTOUCHED) -> State[Any]:
     """Answer the questions with each method, one task a method and batch, then score and report."""
     return end_state(config, [evaluate_methods(config)])
 
@@ -57,7 +62,8 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
         jobs = answer_jobs(run.plan, sources, found, _thresholds(run, corpus_key))
         task = with_retries(answer_batch, run.config)
         work = run.fan_out(
-            jobs, run.stored("prediction"), lambda some: task.submit(some[0], corpus_key, run.config)
+            jobs, run.stored("prediction"), lambda some: task.submit(some[0], corpus_key, run.config),
+            weigh=lambda job: len(job.questions),
         )  # fmt: skip
         score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, found)
         report = write_report(run.store, run.catalogue, run.run_id, run.config, {run.run_id: ""})
@@ -65,6 +71,7 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
             score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, found, judgements)
             report = write_report(run.store, run.catalogue, run.run_id, run.config, {run.run_id: ""})
         summary = run.summary([*work, *lost])
+        show_report(report.report.folder, run.run_id, brief_table(report.rows))
         description = "Results of the evaluation"
         told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
         told(create_table_artifact, report.rows, key="results", description="Scores by method and split")
@@ -129,12 +136,14 @@ def _make_controls(run: Stage, sources: Sources, corpus_key: str) -> list[Work]:
     """Make what the controls inject. One that fails takes its own methods out, and nothing else; gives the failures."""
     task = with_retries(make_control, run.config)
     failed = []
-    for job in list(sources.controls.values()):
-        if run.store.find("adapter", job.key) is None:
+    missing = [job for job in sources.controls.values() if run.store.find("adapter", job.key) is None]
+    with stage_progress("controls", len(missing), len(sources.controls) - len(missing)) as advance:
+        for job in missing:
             result: Any = task.submit(job, corpus_key, run.config).result(raise_on_failure=False)
             if isinstance(result, BaseException):
                 failed.append(failed_work(job, result))
                 del sources.controls[job.document_id]
+            advance(1, int(isinstance(result, BaseException)))
     run.catalogue.record_work(run.run_id, run.name, failed)
     return failed
 
@@ -298,6 +307,7 @@ def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
             "threshold": job.threshold,
             "published": job.published,
             "passages": settings.passages,
+            "retrieval": RETRIEVAL_VERSION,
             "pool": plan.corpus.passages.get(job.dataset, plan.corpus_key),
         }
     key = content_key("prediction", [job.method, *sorted(job.inputs), *parts], used)

@@ -1,6 +1,7 @@
 """An experiment (§4): its data sets become one corpus, each configuration of its grid runs the pipeline on it as a
 sub-flow, and one report holds them all. Whatever two configurations share is made once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import State, flow
@@ -8,33 +9,40 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
-from dyprag.experiments import variants
+from dyprag.experiments import Variant, variants
+from dyprag.report import brief_table
 from flows.endings import interruptible
+from flows.forms import UNTOUCHED, ExperimentForm
 from flows.overview import run_name
+from flows.page import Page, run_page, show_report
 from flows.pipeline import pipeline
-from flows.stage import PREPARED, Summary, completing, end_state, stage, summaries_of
+from flows.stage import Summary, completing, end_state, stage, summaries_of
 from storage.artifacts import Record, Store
 from storage.guard import in_use
 from tasks.experiment import store_experiment
+from tasks.plan import PREPARED
 from tasks.report import write_report
 from tasks.telling import told
 
 
 @flow(name="experiment", flow_run_name=run_name)
 @interruptible
-def experiment(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def experiment(config: ExperimentForm = UNTOUCHED) -> State[Any]:
     """Run a named experiment: augmentation, adapters and translator for what its methods need, answers, report."""
     if config.experiment.name is None:
         raise ConfigError("setting 'experiment.name'", "it is empty", "Name an experiment, such as main.")
-    with in_use(Store(config.store)):
-        return _run_variants(config)
+    grid = variants(config.resolved())
+    names = [variant.label or str(config.experiment.name) for variant in grid]
+    with in_use(Store(config.store)), run_page(config, "experiment", names) as page:
+        return _run_variants(config, list(zip(names, grid, strict=True)), page)
 
 
-def _run_variants(config: PipelineConfig) -> State[Any]:
+def _run_variants(config: PipelineConfig, grid: Sequence[tuple[str, Variant]], page: Page) -> State[Any]:
     summaries: list[Summary] = []
     runs: dict[str, str] = {}
     stored: dict[str, Record] = {}
-    for variant in variants(config.resolved()):
+    for name, variant in grid:
+        page.begun(name, "")
         same = variant.config.experiment.model_dump_json()
         record = stored[same] = stored.get(same) or store_experiment(Store(variant.config.store), variant.config)
         corpus = variant.config.corpus.model_copy(update={"documents": PREPARED + record.key, "questions": None})
@@ -44,6 +52,7 @@ def _run_variants(config: PipelineConfig) -> State[Any]:
     if runs:
         with stage(prepared, "report") as run:
             report = write_report(run.store, run.catalogue, run.run_id, prepared, runs)
+        show_report(report.report.folder, run.run_id, brief_table(report.rows))
         description = "Results of the experiment"
         told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
         told(create_table_artifact, report.rows, key="results", description="Scores by data set, method and type")

@@ -1,28 +1,34 @@
 """Ingest: read the corpus and its questions, store them, say what has changed, and note what later stages work on."""
 
+import logging
 from typing import Any
 
 from prefect import State, flow
 from prefect.artifacts import create_table_artifact
 
+from dyprag import progress
 from dyprag.config import PipelineConfig
+from dyprag.documents import Corpus
 from flows.endings import interruptible
-from flows.overview import run_name
-from flows.stage import PREPARED, Stage, Summary, corpus_of, end_state, failed_work, stage
+from flows.forms import UNTOUCHED, IngestForm
+from flows.overview import MOST_LINES, run_name
+from flows.progress import stage_progress
+from flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
 from storage.artifacts import Record
 from storage.catalogue import Work
-from storage.latest import latest, note_latest
+from storage.latest import note_latest
 from storage.tables import write_corpus
-from tasks.ingest import SHOWN, Difference, difference, known_keys, read_location
-from tasks.plan import Job, Plan, corpus_settings
+from tasks.ingest import SHOWN, Difference, difference, known_keys, read_location, skipped_text, sources
+from tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest, note_found
 from tasks.telling import told
 
+logger = logging.getLogger("dyprag.flows")
 UNCHANGED = "(unchanged)"  # where a document's id would be
 
 
 @flow(name="ingest", flow_run_name=run_name)
 @interruptible
-def ingest(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def ingest(config: IngestForm = UNTOUCHED) -> State[Any]:
     """Store the corpus as Parquet, and say what is new, changed, renamed and removed since the last time.
 
     A document that cannot be read, or has no text, fails; the others go on.
@@ -35,28 +41,32 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
     with stage(config, "ingest") as run:
         run.plan = _read(run)
         corpus, key, settings = run.plan.corpus, run.plan.corpus_key, corpus_settings(run.config)
-        last = latest(run.store, "corpus", settings)
+        last = find_latest(run.store, "corpus", settings)
         known = run.store.find("corpus", key) is not None
         if known and last == key:
             found = Difference(unchanged=len(corpus.documents))
         else:
-            found = difference(known_keys(run.store, last), run.plan.keys)
+            found = difference(known_keys(run.store, last), run.plan.keys, sources(corpus)["files"])
         if not known:
             measures = {"documents": len(corpus.documents), "questions": len(corpus.questions)}
-            record = Record("corpus", key, [], {"location": config.corpus.documents}, measures=measures)
+            record = Record("corpus", key, [], {"location": run.config.corpus.documents}, measures=measures)
             run.catalogue.add_artifacts([run.store.write(record, lambda folder: write_corpus(folder, corpus))])
         run.catalogue.add_documents(key, corpus.documents)
-        note_latest(run.store, "corpus", settings, key)
+        note_found(run.store, "corpus", settings, key)
+        note_latest(run.store, "sources", settings, key, sources(corpus))
         _show(found)
+        _show_skipped(corpus)
         fresh = set() if known else {*found.new, *found.changed}
-        return run.summary(_outcomes(run, fresh), note=str(found))
+        note = "; ".join(filter(None, (str(found), skipped_text(corpus))))
+        return run.summary(_outcomes(run, fresh), note=note)
 
 
 def _read(run: Stage) -> Plan:
     if run.config.corpus.documents.startswith(PREPARED):
         key, corpus = corpus_of(run.config, run.store)
         return Plan(run.config, corpus, key)
-    return Plan(run.config, read_location(run.config))
+    with stage_progress(run.name, None), progress.part(0):
+        return Plan(run.config, read_location(run.config))
 
 
 def _show(found: Difference) -> None:
@@ -65,6 +75,22 @@ def _show(found: Difference) -> None:
     first = f" The first {SHOWN} of {count:,}." if count > SHOWN else ""
     description = f"{found}; {found.unchanged:,} unchanged since the last ingest.{first}"
     told(create_table_artifact, rows, key="corpus-difference", description=description)
+
+
+def _show_skipped(corpus: Corpus) -> None:
+    """The files that hold no document, each with the reason: the first in the log, all in the UI."""
+    skipped = corpus.skipped
+    for one in skipped[:MOST_LINES]:
+        logger.info("ingest: %s is skipped: %s", one.id, one.reason)
+    if len(skipped) > MOST_LINES:
+        more = len(skipped) - MOST_LINES
+        logger.info("ingest: %d more are skipped; dyprag documents --skipped lists them all", more)
+    if skipped:
+        rows = [{"file": one.id, "why it is skipped": one.reason} for one in skipped[:SHOWN]]
+        first = f" The first {SHOWN} are shown; `dyprag documents --skipped` lists all." if len(skipped) > SHOWN else ""
+        count = f"{len(skipped):,} files hold" if len(skipped) > 1 else "1 file holds"
+        description = f"{count} no document.{first}"
+        told(create_table_artifact, rows, key="corpus-skipped", description=description)
 
 
 def _outcomes(run: Stage, fresh: set[str]) -> list[Work]:

@@ -10,6 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from flows.endings import interruptible
+from flows.forms import UNTOUCHED, LearnForm
 from flows.overview import run_name, show_translator_curve
 from flows.stage import Stage, Summary, end_state, stage, with_retries
 from storage.artifacts import Record
@@ -22,7 +23,7 @@ from tasks.plan import model_material
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )  # fmt: skip
 @interruptible
-def learn(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def learn(config: LearnForm = UNTOUCHED) -> State[Any]:
     """Train a translator without trained adapters, and measure fact recall on documents that it has not seen."""
     return end_state(config, learn_and_measure(config))
 

@@ -1,15 +1,14 @@
-"""What a run shows of itself in the Prefect UI beside its states: how far it is, what failed and how to retry, how the
-losses went, and where its artifacts are. None of it may fail the work."""
+"""What a run shows of itself in the Prefect UI beside its states: what failed and how to retry, how the losses went,
+and where its artifacts are. None of it may fail the work."""
 
 import base64
 import io
 import json
 import logging
+import re
 import shlex
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
@@ -18,16 +17,19 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from dyprag.config import PipelineConfig
+from dyprag.config_files import untouched
+from dyprag.errors import DypragError
+from dyprag.forms import read_form
+from flows.corpus import with_stored_corpus
 from storage.artifacts import Store
 from storage.catalogue import Work
 from storage.tables import read_rows
-from tasks.telling import progress, told
+from tasks.telling import told
 
 logger = logging.getLogger("dyprag.flows")
 MOST_ROWS = 200  # of a table in the UI, which a browser has to draw; the catalogue has all
 MOST_LINES = 10  # of the log that tell of failures, one each
 MOST_CURVES = 50  # adapters whose mean loss is drawn
-EVERY = 3.0  # seconds between two moves of a progress artifact
 COMMANDS = {"embed": "train-translator", "recall": "learn", "report": "evaluate"}  # where not named like the stage
 KINDS = {
     "ingest": "corpus", "parametrize": "adapter", "embed": "embedding", "train-translator": "translator",
@@ -37,24 +39,29 @@ KINDS = {
 
 def run_name() -> str:
     """A flow run's name: what it does, and on what."""
-    config = flow_run.parameters.get("config")
-    if not isinstance(config, PipelineConfig):
-        config = PipelineConfig.model_validate(config or {})
     what = str(flow_run.flow_name).replace("-", " ")
+    try:
+        config = read_form(flow_run.parameters.get("config") or {})
+    except DypragError:  # which the run itself is about to end with
+        return what
     if what == "learn":
         return f"learn {config.learn.kind} translator"
     if config.experiment.name is not None:
         return f"{what} {'' if what == 'experiment' else 'of experiment '}{config.experiment.name}"
+    with suppress(DypragError):  # then the run itself says what is wrong
+        config, _ = with_stored_corpus(config, ingests=what in ("ingest", "pipeline"))
     place = config.corpus.documents.rstrip("/")
     return f"{what} {PurePath(place).name or place}"
 
 
 def retry_command(config: PipelineConfig, stage: str) -> str:
-    """The command that tries again what failed in a stage, with every setting that is not what it would be anyway."""
+    """The command that tries again what failed in a stage, with every setting that is not what it would be anyway, and
+    the corpus: without one it would take the one that the store has by then."""
     if config.experiment.name is not None:  # its variants' settings are made of the experiment's own
         return f"dyprag evaluate --experiment {config.experiment.name}"
-    known = PipelineConfig(preset=config.preset, model=config.model).resolved().model_dump(mode="json")
-    known |= PipelineConfig().model_dump(mode="json", include={"preset", "model"})
+    known = untouched(config)
+    if stage not in ("learn", "recall"):
+        known["corpus"]["documents"] = None
     changes = [f"--set {shlex.quote(change)}" for change in _changes(config.model_dump(mode="json"), known)]
     return " ".join(["dyprag", COMMANDS.get(stage, stage), *changes])
 
@@ -88,7 +95,7 @@ def show_failures(config: PipelineConfig, stage: str, failed: Sequence[Work]) ->
     )  # fmt: skip
 
 
-def show_made(store: Store, stage: str, run_id: str, work: Sequence[Work]) -> None:
+def show_made(config: PipelineConfig, store: Store, stage: str, run_id: str, work: Sequence[Work]) -> None:
     """Where what this run made lies. Nothing where it made nothing, as a nightly run that finds nothing new."""
     made = [item for item in work if item.state in ("done", "partial") and item.attempts]
     if not made:
@@ -103,10 +110,10 @@ def show_made(store: Store, stage: str, run_id: str, work: Sequence[Work]) -> No
     else:
         where = [f"dyprag augment --show {shlex.quote(w.document_id)}" for w in made[:MOST_ROWS]]
     lines += [f"| of | seconds | {kind or 'to see it'} |", "| :- | -: | :- |"]
-    lines += [f"| {_cell(w.document_id)} | {w.seconds:.1f} | `{at}` |" for w, at in zip(made, where, strict=False)]
+    lines += [f"| {cell(w.document_id)} | {w.seconds:.1f} | `{at}` |" for w, at in zip(made, where, strict=False)]
     more = f"And {len(made) - MOST_ROWS} more. " if len(made) > MOST_ROWS else ""
-    sql = f"FROM work WHERE run_id = '{run_id}'"
-    lines += ["", f'{more}All of them: `duckdb -readonly {root / "catalogue.duckdb"} "{sql}"`']
+    place = shlex.quote(f"store={config.store}")
+    lines += ["", f"{more}All of them: `dyprag sql --set {place} \"FROM work WHERE run_id = '{run_id}'\"`"]
     told(
         create_markdown_artifact, "\n".join(lines), key=f"{stage}-made", description=f"Where to find what {stage} made"
     )
@@ -135,36 +142,6 @@ def show_adapter_curves(store: Store, work: Sequence[Work]) -> None:
         _show_picture(picture, "adapter-losses", f"Losses of {len(curves)} documents' adapters")
 
 
-@contextmanager
-def stage_progress(name: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A progress artifact in the UI, and a bar where a person watches a terminal; gives what moves them, called with
-    how many ended and how many of these failed."""
-    if total == 0:
-        yield lambda count, failed: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    move = progress(f"{name}: 0 of {total}", f"{name}-progress")
-    done = lost = 0
-    began = shown = time.monotonic()
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        row = bar.add_task(name, total=total)
-
-        def advance(count: int, failed: int) -> None:
-            nonlocal done, lost, shown
-            done, lost = done + count, lost + failed
-            bar.advance(row, count)
-            now = time.monotonic()
-            if done == total or now - shown > EVERY:
-                shown = now
-                text = f"{name}: {done} of {total}" + (f", {lost} failed" if lost else "")
-                left = (now - began) / done * (total - done) if done else 0.0
-                move(100 * done / total, f"{text}, {_span(left)} left" if left else f"{text} in {_span(now - began)}")
-
-        yield advance
-
-
 def _show_picture(picture: io.BytesIO, key: str, description: str) -> None:
     """As Markdown: beneath an image artifact the UI prints its whole address, which is the picture itself here."""
     data = base64.b64encode(picture.getvalue()).decode()
@@ -176,11 +153,6 @@ def _curve(store: Store, kind: str, key: str) -> list[dict[str, Any]]:
     return read_rows(path) if path.exists() else []
 
 
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def cell(text: str) -> str:
+    """A text in a table of Markdown, as it is: no sign in it means anything there."""
+    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(text.split()))

@@ -9,11 +9,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
 from flows.endings import interruptible
+from flows.forms import UNTOUCHED, ParametrizeForm
 from flows.overview import run_name, show_adapter_curves
 from flows.stage import Stage, Summary, end_state, named, stage
 from flows.workers import Workers
-from storage.catalogue import Work
-from tasks.parametrize import parametrize_documents
+from storage.catalogue import Ended, Work
+from tasks.parametrize import parametrize_documents, parametrized
 from tasks.plan import Job
 
 
@@ -22,7 +23,7 @@ from tasks.plan import Job
     task_runner=ThreadPoolTaskRunner(max_workers=2 * MOST_TOGETHER),  # type: ignore[arg-type]
 )  # fmt: skip
 @interruptible
-def parametrize(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def parametrize(config: ParametrizeForm = UNTOUCHED) -> State[Any]:
     """Train one adapter a document. Documents that wait together, in one task or many, are trained together."""
     return end_state(config, [parametrize_corpus(config)])
 
@@ -32,6 +33,11 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
     with stage(config, "parametrize") as run:
         corpus_key = run.require_corpus()
         jobs, waiting = adapter_jobs(run)
+
+        def found(job: Job) -> Ended | None:
+            record = run.store.find("adapter", job.key)
+            return None if record is None else (parametrized(job, record), [record])
+
         with Workers(run.config) as workers:
             together = workers.together(len(jobs))
 
@@ -41,7 +47,7 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
                 )
 
             ahead = workers.ahead(2 * MOST_TOGETHER, together)
-            work = run.fan_out(jobs, run.stored("adapter"), submit, waiting, together, ahead)
+            work = run.fan_out(jobs, found, submit, waiting, together, ahead)
         show_adapter_curves(run.store, work)
         return run.summary(work)
 

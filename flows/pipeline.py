@@ -1,15 +1,19 @@
 """The whole pipeline, as in the paper's figure: ingest, augment, parametrize, train the translator, evaluate."""
 
+import logging
 from typing import Any
 
 from prefect import State, flow
 
 from dyprag.config import PipelineConfig
 from flows.augment import augment
+from flows.corpus import with_stored_corpus
 from flows.endings import interruptible
 from flows.evaluate import evaluate
+from flows.forms import UNTOUCHED, PipelineForm
 from flows.ingest import ingest
 from flows.overview import run_name
+from flows.page import Page, run_page
 from flows.parametrize import parametrize
 from flows.stage import Summary, completing, corpus_of, end_state, summaries_of
 from flows.train_translator import train_translator
@@ -17,21 +21,26 @@ from storage.artifacts import Store
 from storage.guard import in_use
 from tasks.plan import Plan
 
+logger = logging.getLogger("dyprag.flows")
+
 
 @flow(name="pipeline", flow_run_name=run_name)
 @interruptible
-def pipeline(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def pipeline(config: PipelineForm = UNTOUCHED) -> State[Any]:
     """From documents to a results table. Whatever is made already is taken as it is.
 
     Each stage is a sub-flow. A document that fails a stage waits there; the others go on. Without questions the
     evaluation is left out; without one augmented document all that follows; without a method that has adapters, an
     experiment makes none.
     """
-    with in_use(store := Store(config.store)):
-        return end_state(config, _run_stages(config, store))
+    config, said = with_stored_corpus(config, ingests=True)
+    if said:
+        logger.info("%s", said)
+    with in_use(store := Store(config.store)), run_page(config, "pipeline", ["ingest"]) as page:
+        return end_state(config, _run_stages(config, store, page))
 
 
-def _run_stages(config: PipelineConfig, store: Store) -> list[Summary]:
+def _run_stages(config: PipelineConfig, store: Store, page: Page) -> list[Summary]:
     summaries = _results(ingest, config)
     plan = Plan(resolved := config.resolved(), corpus_of(resolved, store)[1])
     stages = []
@@ -41,11 +50,18 @@ def _run_stages(config: PipelineConfig, store: Store) -> list[Summary]:
         stages += [train_translator]
     if plan.corpus.questions:
         stages.append(evaluate)
+    names = [stage_flow.name for stage_flow in stages]
+    page.expect([name for flow_name in names for name in (*_before(flow_name, plan), flow_name)])
     for stage_flow in stages:
         summaries += _results(stage_flow, config)
         if stage_flow is augment and summaries[-1].done == 0:  # all failed, or wait for an endpoint
             break
     return summaries
+
+
+def _before(flow_name: str, plan: Plan) -> list[str]:
+    """The stages of a flow before the one of its own name."""
+    return ["embed"] if flow_name == "train-translator" and plan.embedded else []
 
 
 def _results(stage_flow: Any, config: PipelineConfig) -> list[Summary]:

@@ -20,19 +20,20 @@ from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
 from dyprag.errors import Interrupted, Stopped, StoreError, WorkerLost
 from dyprag.interruption import INTERRUPTED, check, interrupted, on_interruption
+from flows.corpus import known_corpora, with_stored_corpus
 from flows.endings import noted, stops_threads
-from flows.overview import show_failures, show_made, stage_progress
+from flows.overview import show_failures, show_made
+from flows.page import current_page
+from flows.progress import stage_progress
 from storage.artifacts import Record, Store
 from storage.catalogue import Catalogue, Ended, Work
 from storage.guard import in_use
-from storage.latest import latest
 from tasks.evaluate import stored_corpus
 from tasks.imports import imported_adapters
-from tasks.plan import Job, Plan, corpus_settings
+from tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest
 from tasks.shards import lost
 
 logger = logging.getLogger("dyprag.flows")
-PREPARED = "corpus:"  # before the key of a corpus in the store
 WRITTEN_EVERY = 4.0  # seconds between two writings of what became of documents to the catalogue
 WINDOW = 256  # tasks submitted that have not ended
 STOPS = (Stopped.__name__, Interrupted.__name__)
@@ -53,6 +54,7 @@ class Summary:
     reason: str = ""  # why nothing more was begun, where that is so
     run_id: str = ""  # under which the catalogue knows it
     note: str = ""  # what else there is to say of it
+    seconds: float = 0.0
 
     def __str__(self) -> str:
         parts = [f"{self.cached} cached", f"{self.done - self.cached} made"]
@@ -63,6 +65,17 @@ class Summary:
         return f"{text}. Stopped: {self.reason}" if self.reason else text
 
 
+class Incomplete(Exception):
+    """A flow has ended, and not all was made: some documents failed, or wait since it stopped."""
+
+    def __init__(self, message: str, summaries: list[dict[str, Any]]) -> None:
+        super().__init__(message, summaries)
+        self.message, self.summaries = message, summaries
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class Stage:
     """One stage of one flow run: its configuration, store, catalogue, and the corpus it works on."""
 
@@ -71,7 +84,7 @@ class Stage:
         self.store = Store(config.store)
         self.store.refresh()
         self.catalogue = Catalogue(self.store)
-        self.reason = ""
+        self.reason, self._began = "", time.monotonic()
         self.run_id = str(flow_run.id or f"{name}-{time.time_ns()}")
 
     @cached_property
@@ -95,14 +108,17 @@ class Stage:
             states[item.state] += item.units
         failed = [item for item in work if item.state == "failed"]
         show_failures(self.config, self.name, failed)
-        show_made(self.store, self.name, self.run_id, work)
+        show_made(self.config, self.store, self.name, self.run_id, work)
         partial = states["partial"]
         cached = states["cached"] + sum(item.state == "partial" and item.attempts == 0 for item in work)
         done = states["done"] + states["cached"] + partial
         summary = Summary(
-            self.name, done, cached, len(failed), states["waiting"], partial, self.reason, self.run_id, note
-        )
+            self.name, done, cached, len(failed), states["waiting"], partial, self.reason, self.run_id, note,
+            round(time.monotonic() - self._began, 1),
+        )  # fmt: skip
         logger.info("%s", summary)
+        if page := current_page():
+            page.ended(summary, work)
         return summary
 
     def stored(self, kind: str) -> Callable[[Any], Ended | None]:
@@ -123,7 +139,9 @@ class Stage:
             self.catalogue.record_work(self.run_id, self.name, [work], [record])
             return work, record
         self.catalogue.record_work(self.run_id, self.name, [Work(kind, key, "waiting")])
-        result: Any = submit().result(raise_on_failure=False)
+        with stage_progress(self.name, 1) as advance:
+            result: Any = submit().result(raise_on_failure=False)
+            advance(1, int(isinstance(result, BaseException)))
         if isinstance(result, BaseException):
             self.catalogue.record_work(self.run_id, self.name, [failed_work(Job(kind, "", key), result)])
             raise result
@@ -139,6 +157,7 @@ class Stage:
         waiting: Sequence[Work] = (),
         together: int = 1,
         ahead: int = WINDOW,
+        weigh: Callable[[Any], int] = lambda job: 1,
     ) -> list[Work]:
         """Run the jobs whose artifacts are missing, as tasks, and record what became of each.
 
@@ -152,6 +171,7 @@ class Stage:
             waiting: what cannot be worked on yet, recorded as it is.
             together: jobs in one task.
             ahead: tasks submitted that have not ended.
+            weigh: of how many units a job is, for those who watch.
 
         Returns:
             What became of every job, in the order of `jobs`, and `waiting` behind them.
@@ -173,11 +193,18 @@ class Stage:
             sound[start : start + together] for start in range(0, len(sound), together)
         )
         groups.extend([job] for job in missing if job.key in apart)
-        with stage_progress(self.name, len(missing)) as advance, self._recording(outcomes) as record:
+        weights = {job.document_id: weigh(job) for job in jobs}
+        total = sum(weights[job.document_id] for job in missing)
+        found_made = sum(weights.values()) - total
+        with (
+            stage_progress(self.name, total, found_made) as advance,
+            self._recording(outcomes) as record,
+        ):
             for ended_now in _as_they_end(groups, submit, ahead):
                 record(ended_now)
-                if over := [work for work, _ in ended_now if work.error_type != Interrupted.__name__]:
-                    advance(len(over), sum(work.state == "failed" for work in over))
+                over = [work for work, _ in ended_now if work.error_type != Interrupted.__name__]
+                ends = [(weights[work.document_id], work.state == "failed") for work in over]
+                advance(sum(weight for weight, _ in ends), sum(weight for weight, failed in ends if failed))
                 if stopped := next((work for work, _ in ended_now if work.error_type in STOPS), None):
                     self.reason = stopped.error
                     groups.clear()  # none of the others is submitted
@@ -235,17 +262,23 @@ def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
     """
     documents = config.corpus.documents
     prepared = documents.startswith(PREPARED)
-    key = documents.removeprefix(PREPARED) if prepared else latest(store, "corpus", corpus_settings(config))
+    key = documents.removeprefix(PREPARED) if prepared else find_latest(store, "corpus", corpus_settings(config))
     if key is None or store.find("corpus", key) is None:
-        raise StoreError(f"store {store.root}", "this corpus has not been ingested into it", "Run: dyprag ingest.")
+        remedy = f"Run: dyprag ingest.{known_corpora(store)}"
+        raise StoreError(f"store {store.root}", f"corpus {documents} has not been ingested into it", remedy)
     return key, stored_corpus(config.store, key)
 
 
 @contextmanager
 def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
     """Open a stage: the run is noted in the catalogue, with its configuration and how it ended."""
+    config, said = with_stored_corpus(config, ingests=name == "ingest")
+    if said:
+        logger.info("%s", said)
     config = config.resolved()
     opened = Stage(config, name)
+    if page := current_page():
+        page.begun(name, opened.run_id)
     opened.catalogue.prepare()
     opened.store.sweep()
     opened.catalogue.begin_run(opened.run_id, name, config.model_dump(mode="json"))
@@ -257,35 +290,48 @@ def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
                 yield opened
             opened.store.save()
             state = "completed"
+            if page:
+                page.closed(name)
         finally:
             finish("cancelled" if interrupted() and state != "completed" else state)
 
 
 def end_state(config: PipelineConfig, summaries: Sequence[Summary]) -> State[list[Summary]]:
-    """The state a flow ends in: it says how many failed, and whether that counts as a failure is a setting."""
+    """The state a flow ends in: it says how many failed.
+
+    Where some did, or the stage stopped, it is of Prefect's type FAILED, whatever its name: the UI colours a state by
+    its type, and what is green is taken for whole. Its data is an error that holds the summaries; see `summaries_of`.
+    """
     failed = sum(summary.failed for summary in summaries)
     stopped = any(summary.reason for summary in summaries)
     message = "; ".join(str(summary) for summary in summaries)
+    if not failed and not stopped:
+        return Completed(message=message, data=[asdict(summary) for summary in summaries])
+    name = "CompletedWithFailures" if failed else "Stopped"
     if failed and config.run.on_failures == "fail":
-        return Failed(message=message, data=RuntimeError(message))
-    name = "CompletedWithFailures" if failed else "Stopped" if stopped else "Completed"
-    return Completed(name=name, message=message, data=[asdict(summary) for summary in summaries])
+        name = "Failed"
+    return Failed(name=name, message=message, data=Incomplete(message, [asdict(summary) for summary in summaries]))
+
+
+def summaries_of(state: State[Any]) -> list[Summary]:
+    """The summaries of a flow that has ended, be it with failed documents.
+
+    Raises:
+        Interrupted: it was, and so is whatever it was run by.
+        Exception: what ended it before its end.
+    """
+    check()
+    result: Any = state.result(raise_on_failure=False)
+    if isinstance(result, Incomplete):
+        result = result.summaries
+    elif isinstance(result, BaseException):
+        raise result
+    return [Summary(**summary) for summary in result]
 
 
 def completing(config: PipelineConfig) -> PipelineConfig:
     """The same for what is run inside another flow: failures of documents are left for that one's state to tell."""
     return config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})})
-
-
-def summaries_of(ended: Any) -> list[Summary]:
-    """What a flow that was run inside another one gives in its last state.
-
-    Raises:
-        Interrupted: it was, and so is this one.
-        Exception: what it failed with.
-    """
-    check()
-    return [Summary(**summary) for summary in ended.result()]
 
 
 def retry_options(config: PipelineConfig) -> dict[str, Any]:

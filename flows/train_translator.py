@@ -9,13 +9,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
 from flows.endings import interruptible
+from flows.forms import UNTOUCHED, TranslatorForm
 from flows.overview import run_name, show_translator_curve
 from flows.parametrize import adapter_jobs
+from flows.progress import stage_progress
 from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from storage.catalogue import Work
-from storage.latest import latest, note_latest
 from tasks.embed import embed_documents
-from tasks.plan import Job, draws_on_embeddings, translator_settings
+from tasks.plan import Job, draws_on_embeddings, find_latest, note_found, translator_settings
 from tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
@@ -26,7 +27,7 @@ SHARD = 100  # documents embedded by one task: seconds of work
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )  # fmt: skip
 @interruptible
-def train_translator(config: PipelineConfig = PipelineConfig()) -> State[Any]:
+def train_translator(config: TranslatorForm = UNTOUCHED) -> State[Any]:
     """Embed every document, then train the translator on those that are not held out, or take the one given."""
     return end_state(config, train_on_corpus(config))
 
@@ -54,7 +55,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
             return with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config, start)
 
         work, _ = run.make_one("translator", key, submit)
-        note_latest(run.store, "translator", translator_settings(run.config), key)
+        note_found(run.store, "translator", translator_settings(run.config), key)
         show_translator_curve(run.store, work)
         return [*summaries, run.summary([work], note=note)]
 
@@ -94,7 +95,7 @@ def choose_translator(run: Stage, jobs: list[tuple[Job, Job]], corpus_key: str =
     experiment = run.plan.corpus.alignment is not None  # which says itself what it is trained on
     if not jobs or experiment or settings.given or run.store.find("translator", key):
         return key, "", ""
-    last = latest(run.store, "translator", translator_settings(run.config))
+    last = find_latest(run.store, "translator", translator_settings(run.config))
     if last is None or (record := run.store.find("translator", last)) is None:
         return key, "", ""
     seen = set(record.inputs)
@@ -133,16 +134,19 @@ def _embed(run: Stage, corpus_key: str) -> list[Work]:
         for shard in shards
     ]
     errors: list[BaseException] = []
-    for future, shard in zip(futures, shards, strict=True):
-        result: Any = future.result(raise_on_failure=False)
-        if isinstance(result, BaseException):
-            run.catalogue.record_work(run.run_id, run.name, [failed_work(job, result) for job in shard])
-            errors.append(result)
-            continue
-        records = {record.key: record for record in result}
-        made = [Work(j.document_id, j.key, "done", j.document_key, 1, records[j.key].seconds) for j in shard]
-        run.catalogue.record_work(run.run_id, run.name, made, list(records.values()))
-        work += made
+    with stage_progress(run.name, len(missing), len(found)) as advance:
+        for future, shard in zip(futures, shards, strict=True):
+            result: Any = future.result(raise_on_failure=False)
+            if isinstance(result, BaseException):
+                run.catalogue.record_work(run.run_id, run.name, [failed_work(job, result) for job in shard])
+                errors.append(result)
+                advance(len(shard), len(shard))
+                continue
+            records = {record.key: record for record in result}
+            made = [Work(j.document_id, j.key, "done", j.document_key, 1, records[j.key].seconds) for j in shard]
+            run.catalogue.record_work(run.run_id, run.name, made, list(records.values()))
+            advance(len(shard), 0)
+            work += made
     if errors:
         raise errors[0]
     return work

@@ -400,20 +400,29 @@ class Catalogue:
         Raises:
             StoreError: there is no catalogue yet, or another process holds it for too long.
         """
+        try:
+            names, rows = self.table(sql, parameters)
+        except duckdb.CatalogException as error:
+            raise StoreError(
+                f"catalogue {self.path}",
+                f"it lacks what was asked for ({str(error).splitlines()[0]})",
+                "Run the pipeline: dyprag run.",
+            ) from error
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def table(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Read the names of columns, and rows.
+
+        Raises:
+            StoreError: there is no catalogue yet, or another process holds it for too long.
+            duckdb.Error: the statement cannot be read, or changes something.
+        """
         if not self.path.exists():
             remedy = "Run the pipeline first: dyprag run. Where there are artifacts already: dyprag catalogue rebuild."
             raise StoreError(f"catalogue {self.path}", "there is none yet", remedy)
         with self._connected(read_only=True) as connection:
-            try:
-                cursor = connection.execute(sql, list(parameters))
-            except duckdb.CatalogException as error:
-                raise StoreError(
-                    f"catalogue {self.path}",
-                    f"it lacks what was asked for ({str(error).splitlines()[0]})",
-                    "Run the pipeline: dyprag run.",
-                ) from error
-            names = [column[0] for column in cursor.description or []]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            cursor = connection.execute(sql, list(parameters))
+            return [column[0] for column in cursor.description or []], cursor.fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -11,8 +11,9 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,17 @@ from storage.artifacts import Store
 
 logger = logging.getLogger("dyprag.storage")
 FOLDER = "responses"
-Entry = Response | OpenBatch | str  # a str: the key of a product, or the id of a batch, that has ended
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A product, by its key, or a batch, by its id, that has ended."""
+
+    key: str
+    failed: bool = False
+
+
+Entry = Response | OpenBatch | Ended
 
 
 class Journal:
@@ -37,6 +48,7 @@ class Journal:
         self._own: Path | None = None
         self._places: dict[str, dict[str, tuple[Path, int]]] = {}
         self._batches: dict[str, OpenBatch] = {}
+        self._failures: Counter[str] = Counter()  # of products
         self.tokens: dict[str, tuple[int, int]] = {}  # in and out, by model, of all runs
         for path, offset, entry in _entries(self._folder):
             self._note(path, offset, entry)
@@ -56,12 +68,17 @@ class Journal:
         """Keep an answer; it has been given to the operating system when this returns, and survives a kill."""
         self._append({"response": asdict(response)})
 
-    def close(self, product_key: str) -> None:
+    def close(self, product_key: str, failed: bool = False) -> None:
         """The product is made, or has failed: its answers stay on disk, and none of them is given again."""
         with self._lock:
             known = product_key in self._places
         if known:
-            self._append({"ended": product_key})
+            self._append({"ended": product_key, **({"failed": True} if failed else {})})
+
+    def failures(self, product_key: str) -> int:
+        """How often the product has failed, over all runs."""
+        with self._lock:
+            return self._failures[product_key]
 
     def open_batch(self, batch: OpenBatch) -> None:
         """A batch was handed in."""
@@ -105,8 +122,10 @@ class Journal:
         elif isinstance(entry, OpenBatch):
             self._batches[entry.id] = entry
         else:
-            self._places.pop(entry, None)
-            self._batches.pop(entry, None)
+            self._places.pop(entry.key, None)
+            self._batches.pop(entry.key, None)
+            if entry.failed:
+                self._failures[entry.key] += 1
 
 
 def responses(store: Store, document_id: str | None = None) -> Iterator[Response]:
@@ -149,4 +168,4 @@ def _entry(line: dict[str, Any]) -> Entry:
     if "batch" in line:
         batch = line["batch"]
         return OpenBatch(batch["id"], batch["created"], tuple(Wanted(**request) for request in batch["requests"]))
-    return str(line["ended"])
+    return Ended(str(line["ended"]), bool(line.get("failed")))

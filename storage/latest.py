@@ -3,9 +3,12 @@ adapter that was imported for a document.
 
     STORE/latest/KIND-HASH.json     the key of that artifact, and the settings whose hash is in the name
 
-Only `ingest` looks where the documents come from; every other stage works on what it noted here.
+Only `ingest` looks where the documents come from; every other stage works on what it noted here. What it could not
+read there, and which file each document is of, is in the note of the kind 'sources'.
 """
 
+import contextlib
+import glob
 import json
 import os
 import time
@@ -18,14 +21,19 @@ from dyprag.errors import StoreError
 from storage.artifacts import Store, flush
 
 
-def note_latest(store: Store, kind: str, settings: Mapping[str, Any], key: str) -> None:
+def note_latest(
+    store: Store, kind: str, settings: Mapping[str, Any], key: str, more: Mapping[str, Any] | None = None
+) -> None:
     """Note an artifact as the latest of its kind under these settings.
+
+    Args:
+        more: what else is noted with it, as JSON.
 
     Raises:
         StoreError: the note cannot be written.
     """
     path = _path(store, kind, settings)
-    note = {"key": key, "settings": dict(settings), "noted": time.time()}
+    note = {"key": key, "settings": dict(settings), "noted": time.time(), **(more or {})}
     try:
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}-{os.getpid()}")
@@ -44,6 +52,19 @@ def note_latest(store: Store, kind: str, settings: Mapping[str, Any], key: str) 
 def latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
     """The key of the latest artifact of a kind under these settings; None where none was noted."""
     return _key(_path(store, kind, settings))
+
+
+def noted(store: Store, kind: str, key: str) -> dict[str, Any]:
+    """All that was last noted with an artifact as the latest of a kind, under whatever settings; {} where nothing
+    was."""
+    notes = []
+    for path in (store.root / "latest").glob(f"{kind}-*.json"):
+        try:
+            note = json.loads(path.read_text(encoding="utf-8"))
+            notes += [note] if note["key"] == key else []
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return max(notes, key=lambda note: float(note.get("noted", 0.0)), default={})
 
 
 def all_latest(store: Store, kind: str) -> Iterator[str]:
@@ -71,6 +92,26 @@ def all_notes(store: Store, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield note
 
 
+def dated_notes(store: Store, kind: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
+    """When each latest artifact of a kind was noted, its key, and its settings; what cannot be read is left out."""
+    for path in (store.root / "latest").glob(f"{kind}-*.json"):
+        if note := _read(path):
+            yield _noted(path), *note
+
+
+def resolved_location(location: str) -> str:
+    """A location under the one name that all its names have in common: absolute, through links, without a slash at the
+    end. An address keeps its name; of a pattern, what comes before its first sign is resolved."""
+    location = location.removeprefix("file://")
+    if "://" in location:
+        return location.rstrip("/")
+    parts = Path(location).expanduser().parts
+    plain = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    if plain < len(parts) and os.path.lexists(Path(*parts)):  # signs of a pattern in a file's own name
+        plain = len(parts)
+    return str(Path(*parts[:plain]).resolve().joinpath(*parts[plain:]))
+
+
 def forget_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> bool:
     """Take back what was noted under these settings; gives whether anything was.
 
@@ -88,6 +129,12 @@ def forget_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> bool:
         reason = f"{path.name} cannot be deleted ({error.strerror})"
         raise StoreError(f"store {store.root}", reason, "Mend the folder's rights, then run again.") from error
     return True
+
+
+def _noted(path: Path) -> float:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return float(json.loads(path.read_text(encoding="utf-8"))["noted"])
+    return 0.0
 
 
 def _path(store: Store, kind: str, settings: Mapping[str, Any]) -> Path:

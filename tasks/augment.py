@@ -92,7 +92,9 @@ def augmented(job: AugmentJob, records: Sequence[Record], attempts: int = 0, sec
 def _shortfall(record: Record) -> str:
     measures = record.measures
     reasons = ", ".join(f"{count} x {reason}" for reason, count in measures["reasons"].items())
-    what = f"{measures['accepted']} of {measures['wanted']} {record.kind.replace('_', ' ')}"
+    filled = measures.get("filled", 0)  # absent in records of earlier versions
+    what = f"{measures['accepted'] - filled} of {measures['wanted']} {record.kind.replace('_', ' ')}"
+    what += f" by the model, {filled} by rule" if filled else ""
     return f"{what} ({reasons})" if reasons else what
 
 
@@ -118,7 +120,9 @@ def measures(product: Product, name: ProductName, config: PipelineConfig) -> dic
                 marks.setdefault(mark, []).append(value)
     return {
         "wanted": wanted, "accepted": len(product.accepted), "dropped": len(product.dropped),
-        "partial": len(product.accepted) < least, "rounds": product.rounds, **asdict(product.usage),
+        "filled": product.filled,
+        "partial": len(product.accepted) - product.filled < least,
+        "rounds": product.rounds, **asdict(product.usage),
         "reasons": dict(Counter(dropped.reason for dropped in product.dropped).most_common(5)),
         "quality": {mark: round(mean(values), 4) for mark, values in marks.items()},
     }  # fmt: skip

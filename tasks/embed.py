@@ -6,6 +6,7 @@ from time import perf_counter
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from dyprag import progress
 from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from storage.artifacts import Record, Store
@@ -21,13 +22,16 @@ def embed_documents(shard: str, jobs: list[Job], corpus_key: str, config: Pipeli
 
     store, base = Store(config.store), base_model(config)
     passages = [ingested(config.store, corpus_key)[job.document_id].passage for job in jobs]
-    began = perf_counter()
-    embeddings = compute(partial(embed, base, passages)).tolist()
-    seconds = (perf_counter() - began) / len(jobs)
-    records = []
-    for job, embedding in zip(jobs, embeddings, strict=True):
-        record = Record(
-            "embedding", job.key, [job.document_key], {}, job.document_key, job.document_id, seconds=seconds
-        )
-        records.append(store.write(record, partial(write_embedding, embedding=embedding)))
+    began, records = perf_counter(), []
+    with progress.part(len(jobs)):
+        progress.phase(0.9, len(jobs))
+        embeddings = compute(partial(embed, base, passages)).tolist()
+        seconds = (perf_counter() - began) / len(jobs)
+        progress.phase(0.1, len(jobs))
+        for job, embedding in zip(jobs, embeddings, strict=True):
+            record = Record(
+                "embedding", job.key, [job.document_key], {}, job.document_key, job.document_id, seconds=seconds
+            )
+            records.append(store.write(record, partial(write_embedding, embedding=embedding)))
+            progress.advance()
     return records

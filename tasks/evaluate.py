@@ -13,6 +13,7 @@ import psutil
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
+from dyprag import progress
 from dyprag.batching import compute
 from dyprag.config import ModelSettings, PipelineConfig
 from dyprag.documents import Corpus, Document, Found, Question, Retrieved
@@ -76,7 +77,7 @@ def answer_batch(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Re
     with one_document(job.document_id):
         corpus = stored_corpus(config.store, corpus_key)
         questions = [corpus.questions[place] for place in job.questions]
-        with _peak_memory() as peak:
+        with _peak_memory() as peak, progress.part(len(questions), len(questions)):
             answers = respond(job, corpus_key, questions, config)
         rows = [_row(job, question, given) for question, given in zip(questions, answers, strict=True)]
         measures = {"method": job.method, "dataset": job.dataset, "questions": len(rows), "peak_bytes": peak()}
@@ -104,8 +105,13 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
     answers = compute(lambda: method.answer(base, asked, sampling, settings.batch_size))
     if not job.parametric:
         return answers
+
+    def injected(item: Asked) -> tuple[Retrieved, ...]:
+        every = item.adapted if job.translator else [r for r in item.adapted if r.document.key in job.adapters]
+        return tuple(every)
+
     # what was injected is what an answer without passages in its prompt was made from
-    return [replace(a, passages=a.passages or item.adapted) for a, item in zip(answers, asked, strict=True)]
+    return [replace(a, passages=a.passages or injected(item)) for a, item in zip(answers, asked, strict=True)]
 
 
 def answer_length(question: Question, config: PipelineConfig) -> int:

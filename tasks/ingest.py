@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
+from typing import Any
 
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
@@ -12,6 +14,7 @@ from storage.artifacts import Store
 from storage.tables import read_keys
 
 SHOWN = 200  # rows of the difference that a person reads
+FEW = 3  # files that a line names
 
 
 @dataclass(frozen=True)
@@ -40,16 +43,20 @@ class Difference:
         yield from (("new", name, "") for name in self.new)
 
 
-def difference(before: Mapping[str, str], now: Mapping[str, str]) -> Difference:
+def difference(
+    before: Mapping[str, str], now: Mapping[str, str], files: Mapping[str, str] = MappingProxyType({})
+) -> Difference:
     """What has changed between two states of a corpus.
 
     Args:
         before: the documents' keys (which name their content) by their ids.
         now: the same of the newer state.
+        files: the names of files by the ids of the newer state; an id was its file's name once.
     """
     gone = {key: identity for identity, key in before.items() if identity not in now}
     found = Difference()
     renamed = found.renamed
+    taken: set[str] = set()  # ids of before that others stand for now
     unchanged = 0
     for identity, key in now.items():
         known = before.get(identity)
@@ -59,9 +66,12 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> Difference:
             found.changed.append(identity)
         elif key in gone:
             renamed[identity] = gone.pop(key)
+        elif files.get(identity) in before and files[identity] not in now:
+            found.changed.append(identity)
+            taken.add(files[identity])
         else:
             found.new.append(identity)
-    taken = set(renamed.values())
+    taken |= set(renamed.values())
     removed = [identity for identity in before if identity not in now and identity not in taken]
     return Difference(found.new, found.changed, renamed, removed, unchanged)
 
@@ -78,6 +88,24 @@ def read_location(config: PipelineConfig) -> Corpus:
     if settings.passage_tokens is None:
         return corpus
     return split_corpus(corpus, splitter(config.model.name, settings.passage_tokens, settings.overlap))
+
+
+def sources(corpus: Corpus) -> dict[str, Any]:
+    """What is noted of where a corpus was read from: each document's file, and what was not read, with the reason."""
+    return {
+        "files": {document.id: document.source for document in corpus.documents if document.source},
+        "skipped": {one.id: one.reason for one in corpus.skipped},
+        "unread": {one.id: str(one.error) for one in corpus.unread},
+    }
+
+
+def skipped_text(corpus: Corpus) -> str:
+    """How many files were passed over, and the first of them; "" where there is none."""
+    names = [one.id for one in corpus.skipped]
+    if not names:
+        return ""
+    few = ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
+    return f"{len(names):,} skipped ({few})"
 
 
 def known_keys(store: Store, corpus_key: str | None) -> dict[str, str]:

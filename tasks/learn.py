@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
+from dyprag import progress
 from dyprag.batching import compute
 from dyprag.config import (
     LearnSettings,
@@ -89,7 +90,6 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     store, base, settings = Store(config.store), base_model(config), config.learn
     lessons = lessons_of(settings)
     start = learned_folder(settings.start, config.model.name) if settings.start else None
-    tell = training_progress("Learning a translator", "loss")
     began = perf_counter()
 
     def train() -> "tuple[nn.Module, list[Learned]]":
@@ -99,7 +99,10 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
         )
 
     checkpoint = store.checkpoint("translator", key)
-    with translator_memory(f"{settings.documents} documents", "Lower learn.documents"):
+    with (
+        training_progress("loss") as tell,
+        translator_memory(f"{settings.documents} documents", "Lower learn.documents"),
+    ):
         translator, curve = compute(train)
     last = curve[-100:]
     measures = {
@@ -130,7 +133,8 @@ def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Re
             config.store, config.model, config.learn, config.lora, config.parametrize, config.recall, job.translator
         )
         began = perf_counter()
-        found = compute(lambda: measurer.measure(job.band, lessons, job.condition))
+        with progress.part(1):
+            found = compute(lambda: measurer.measure(job.band, lessons, job.condition))
         rows = [_row(recalled, lessons) for recalled in found]
         record = Record(
             "recall", job.key, [job.translator] if job.translator else [], config.recall.material(),

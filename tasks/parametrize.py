@@ -1,5 +1,6 @@
 """Stage 1b, one task a document or more, one batch for the machine: an augmentation becomes an adapter (§3.1)."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from functools import lru_cache
@@ -18,6 +19,8 @@ from storage.tables import read_augmentation, write_rows
 from tasks.plan import Job
 from tasks.shards import Tried, failed, work_on
 from tasks.work import base_model, ingested, is_passing, once, one_document
+
+logger = logging.getLogger("dyprag.tasks")
 
 if TYPE_CHECKING:
     from dyprag.parametrize import Parametrized
@@ -39,7 +42,7 @@ def _parametrize(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, n
     running: dict[Future[Any], Job] = {}
     for job in jobs:
         if record := store.find("adapter", job.key):
-            outcomes[job.key] = job, Work(job.document_id, job.key, "cached", job.document_key), [record], None
+            outcomes[job.key] = job, parametrized(job, record), [record], None
             continue
         try:
             with one_document(job.document_id):
@@ -52,11 +55,24 @@ def _parametrize(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, n
         try:
             with one_document(job.document_id):
                 record = _store(store, job, future.result(), config, number)
-            work = Work(job.document_id, job.key, "done", job.document_key, number, record.seconds)
-            outcomes[job.key] = job, work, [record], None
+            outcomes[job.key] = job, parametrized(job, record, number), [record], None
         except Exception as error:
             outcomes[job.key] = failed(job, [error], [], number)
     return [outcomes[job.key] for job in jobs]
+
+
+def parametrized(job: Job, record: Record, attempts: int = 0) -> Work:
+    """The outcome of a document that has its adapter: partial where its training did not go well.
+
+    Args:
+        attempts: 0 for one that was found made.
+    """
+    fault = record.measures.get("fault", "")  # imported adapters, and those of earlier versions, do not tell
+    state = "partial" if fault else "done" if attempts else "cached"
+    seconds = record.seconds if attempts else 0.0
+    reason = f"its adapter knows little: {fault}. Change parametrize.learning_rate or parametrize.seed" if fault else ""
+    kind = "Partial" if fault else ""
+    return Work(job.document_id, job.key, state, job.document_key, attempts, seconds, kind, reason)
 
 
 def _samples(store: Store, job: Job, corpus_key: str, config: PipelineConfig) -> "list[Sample]":
@@ -73,7 +89,7 @@ def _store(store: Store, job: Job, trained: "Parametrized", config: PipelineConf
 
     if trained.diverged:
         raise DocumentError(
-            f"document {job.document_id!r}", "the training of its adapter diverged: the loss is no number any more",
+            f"document {job.document_id!r}", f"the training of its adapter diverged: {trained.fault}",
             "Lower parametrize.learning_rate.",
         )  # fmt: skip
     base = base_model(config)
@@ -82,8 +98,13 @@ def _store(store: Store, job: Job, trained: "Parametrized", config: PipelineConf
         {"lora": config.lora.material(), "parametrize": config.parametrize.material()},
         job.document_key, job.document_id, seconds=trained.seconds,
         measures={"attempts": number, "tokens": trained.tokens, "steps": len(trained.losses),
-                  "loss": trained.losses[-1], "dtype": str(base.dtype)},
+                  "loss": trained.losses[-1], "loss_before": trained.losses[0], "loss_after": trained.after,
+                  "learning_rate": trained.learning_rate, "trainings": trained.trainings, "fault": trained.fault,
+                  "dtype": str(base.dtype)},
     )  # fmt: skip
+    if trained.trainings > 1:
+        how = "did not go well either" if trained.fault else f"went well at {trained.learning_rate:.2g}"
+        logger.warning("document %r: the training of its adapter was repeated, and %s", job.document_id, how)
 
     def fill(folder: Path) -> None:
         save_peft(base, trained.adapter, folder, config.model.name)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from dyprag.augmentation import LOCAL_VERSION
+from dyprag.augmentation import local_version
 from dyprag.augmentation.checks import CHECKS_VERSION
 from dyprag.augmentation.products import PRODUCTS, ProductName
 from dyprag.augmentation.prompt_files import prompt_file
@@ -16,9 +17,12 @@ from dyprag.documents import Corpus, Document, Question, content_key
 from dyprag.errors import ConfigError
 from dyprag.model_files import learned_folder, model_fingerprint, reads_tokens
 from dyprag.prompts import PROMPTS_VERSION
-from storage.artifacts import file_checksum
+from storage.artifacts import Store, file_checksum
+from storage.latest import dated_notes, forget_latest, latest, note_latest, resolved_location
 
+PREPARED = "corpus:"  # before the key of a corpus that an experiment has put into the store
 LOOPING = ("flare", "dragin")  # methods that retrieve while they answer
+LOCATIONS = ("documents", "questions")  # settings of a corpus that are one or other name of a place
 CORPUS_LAYOUT = 2  # of the corpus' tables: raise it with any change of their columns
 
 
@@ -84,15 +88,15 @@ class Plan:
         """The keys of a document's two products; without rewrites only that of its question-answer pairs."""
         if document.key not in self._products:
             self._products[document.key] = {
-                product: content_key(product, [document.key, *inputs], settings)
+                product: content_key(product, [document.key, *(inputs or [local_version(document.text)])], settings)
                 for product, (inputs, settings) in self._product_material.items()
             }
         return self._products[document.key]
 
     @cached_property
     def _product_material(self) -> dict[ProductName, tuple[list[str], dict[str, object]]]:
-        """What enters the keys of all documents' products alike: inputs and settings. Worked out once, for it takes
-        longer than a key."""
+        """What enters the keys of all documents' products alike: inputs (none of what the local model writes, by rules
+        that depend on the text) and settings. Worked out once, for it takes longer than a key."""
         augment = self.config.augment
         material: dict[ProductName, tuple[list[str], dict[str, object]]] = {}
         for product in PRODUCTS:
@@ -103,7 +107,7 @@ class Plan:
                 inputs = [prompt_file(name, augment.prompts).digest for name in names]
                 settings = augment.material_of(product)
             else:
-                inputs, settings = [LOCAL_VERSION], {**augment.material_of(product), **self.model}
+                inputs, settings = [], {**augment.material_of(product), **self.model}
             material[product] = inputs, {**settings, "checks": CHECKS_VERSION}
         return material
 
@@ -224,9 +228,36 @@ def model_material(config: PipelineConfig) -> dict[str, object]:
 
 def corpus_settings(config: PipelineConfig) -> dict[str, object]:
     """What says which corpus an ingest stores: under these settings a later stage finds it."""
-    settings = config.corpus.model_dump(mode="json", exclude={"held_out"}, exclude_none=True)
+    settings = _located(config.corpus.model_dump(mode="json", exclude={"held_out"}, exclude_none=True))
     counted = {"model": model_fingerprint(config.model.name)} if config.corpus.passage_tokens else {}
     return {**settings, **counted, "layout": CORPUS_LAYOUT}
+
+
+def find_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
+    """The key of the latest artifact of a kind under settings with a corpus' among them, by whatever name that was
+    called when it was noted: as earlier versions did, as it was given."""
+    if key := latest(store, kind, settings):
+        return key
+    same = [(noted, key) for noted, key, known in dated_notes(store, kind) if _located(known) == settings]
+    return max(same)[1] if same else None
+
+
+def note_found(store: Store, kind: str, settings: Mapping[str, Any], key: str) -> None:
+    """Note an artifact as the latest of its kind under such settings, in place of what other names say."""
+    note_latest(store, kind, settings, key)
+    for _, _, known in list(dated_notes(store, kind)):
+        if known != settings and _located(known) == settings:
+            forget_latest(store, kind, known)
+
+
+def _located(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with their locations under their resolved names."""
+    places = {
+        name: resolved_location(settings[name])
+        for name in LOCATIONS
+        if settings.get(name) not in (None, "demo") and not str(settings[name]).startswith(PREPARED)
+    }
+    return {**settings, **places}
 
 
 def translator_settings(config: PipelineConfig) -> dict[str, object]:

@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar
 from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
 from dyprag.interruption import check, on_interruption
+from dyprag.threads import usable_cores
 from tasks.work import once
 
 # what the work imports in the end, so that a process in place of one that died need not: seconds, each time
@@ -36,7 +37,7 @@ class Processes:
     """
 
     def __init__(self, count: int, devices: tuple[str, ...]) -> None:
-        self._threads = max(1, (os.cpu_count() or 1) // count)
+        self._threads = max(1, usable_cores() // count)
         self._devices = devices
         self._free: queue.Queue[int] = queue.Queue()
         for place in range(count):
@@ -102,7 +103,7 @@ _opened = once(lru_cache(maxsize=1)(Processes))
 
 def worker_count(config: PipelineConfig) -> int:
     """As many as are set; else one for each GPU, or without one for each core."""
-    return config.run.workers or len(devices(config)) or os.cpu_count() or 1
+    return config.run.workers or len(devices(config)) or usable_cores()
 
 
 def devices(config: PipelineConfig) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.context import SettingsContext, get_settings_context
 from prefect.exceptions import PrefectException
 
@@ -64,3 +66,20 @@ def progress(description: str, key: str | None = None) -> Callable[[float, str],
             told(update_progress_artifact, made[0], percent, description=text)
 
     return move
+
+
+def markdown(key: str, text: str, description: str) -> Callable[[str, str], None]:
+    """A Markdown artifact in the UI; gives what writes it anew, called with the text and the description."""
+    made: list[Any] = [told(create_markdown_artifact, text, key=key, description=description)]
+
+    def update(text: str, description: str) -> None:
+        with get_client(sync_client=True) as client:
+            client.update_artifact(made[0], ArtifactUpdate(data=text, description=description))
+
+    def write(text: str, description: str) -> None:
+        if made[0] is None:  # the server was away
+            made[0] = told(create_markdown_artifact, text, key=key, description=description)
+        else:
+            told(update, text, description)
+
+    return write

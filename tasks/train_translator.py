@@ -51,9 +51,8 @@ def train_translator_on(
         )
 
     checkpoint = store.checkpoint("translator", key)
-    tell = training_progress("Translator training", "L_align")
-    began = perf_counter()
-    with translator_memory(f"{config.translator.batch_size} samples", "Lower translator.batch_size"):
+    began, steps = perf_counter(), f"{config.translator.batch_size} samples"
+    with training_progress("L_align") as tell, translator_memory(steps, "Lower translator.batch_size"):
         translator, curve = compute(train)
     parameters = sum(parameter.numel() for parameter in translator.parameters())
     looks = [losses.validation for losses in curve if losses.validation is not None]

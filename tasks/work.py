@@ -5,13 +5,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, wraps
-from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import State
 from prefect.runtime import task_run
 from prefect.states import Completed
 
+from dyprag import progress
 from dyprag.batching import compute
 from dyprag.config import ModelSettings, PipelineConfig
 from dyprag.documents import Document
@@ -19,7 +19,6 @@ from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, W
 from dyprag.models import BaseModel, load_model
 from storage.artifacts import Record, Store
 from storage.tables import read_corpus
-from tasks.telling import progress
 
 logger = logging.getLogger("dyprag.tasks")
 P = ParamSpec("P")
@@ -74,20 +73,17 @@ def translator_memory(steps: str, remedy: str) -> Iterator[None]:
         ) from None  # fmt: skip
 
 
-def training_progress(description: str, loss: str) -> Callable[[int, int, float], None]:
-    """A progress artifact of a translator's training, moved on and logged every ten seconds: call it with (step, steps,
+@contextmanager
+def training_progress(loss: str) -> Iterator[Callable[[int, int, float], None]]:
+    """A translator's training as the work under way, of one unit; gives what moves it on, called with (step, steps,
     loss)."""
-    move = progress(description, "translator-progress")
-    reported = perf_counter()
+    with progress.part(1) as training:
 
-    def on_step(step: int, steps: int, value: float) -> None:
-        nonlocal reported
-        if perf_counter() - reported > 10 or step == steps:
-            reported = perf_counter()
-            move(100 * step / steps, f"{description}: step {step} of {steps}, {loss} {value:.3f}")
-            logger.info("translator: step %d of %d, %s %.3f", step, steps, loss, value)
+        def on_step(step: int, steps: int, value: float) -> None:
+            training.share = step / steps
+            training.note = f"step {step} of {steps}, {loss} {value:.3f}"
 
-    return on_step
+        yield on_step
 
 
 @lru_cache(maxsize=4)

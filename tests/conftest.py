@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of what tests start, too: this process has torch loaded by now
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what tests start; two processes test side by side
 MARK = "DYPRAG_TESTS"  # in the environment of whatever these tests start, and of what that starts
 os.environ[MARK] = str(os.getpid())
@@ -199,6 +200,15 @@ def wait_for(what: str, check: Callable[[], bool], seconds: float = 180) -> None
     while not check():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
         time.sleep(0.25)
+
+
+def outcome(state: Any) -> list[dict[str, Any]]:
+    """How each stage of a flow ended, failed documents or not."""
+    from dataclasses import asdict
+
+    from flows.stage import summaries_of
+
+    return [asdict(summary) for summary in summaries_of(state)]
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> str:

@@ -28,6 +28,11 @@ class Asked:
     repair: bool
     characters: int
 
+    @property
+    def tokens(self) -> int:
+        """Of the messages, roughly."""
+        return self.characters // 4 + 8
+
 
 def read_messages(messages: list[Json]) -> Asked:
     """Find document, product and count; what stands behind the document's last closing tag is the task."""
@@ -215,15 +220,29 @@ def content_of(name: str, asked: Asked, formatted: bool) -> str | None:
     return text if formatted else f"Here is what you asked for:\n\n```json\n{text}\n```\n\nTell me if you need more."
 
 
+def _with_junk(asked: Asked, junk: int, body: Json) -> str:
+    """A good answer with unsound items behind, as a weak model writes them as long as nothing stops it."""
+    pair = {"question": "Which Zorvath stood by gate {}?", "answer": "Quint {}", "full_answer": "Quint {} stood there."}
+    more = [f"Zorvath {k}" if asked.product == "rewrites" else {name: text.format(k) for name, text in pair.items()}
+            for k in range(junk)]  # fmt: skip
+    form = body.get("response_format") or {}
+    listed = form.get("json_schema", {}).get("schema", {}).get("properties", {}).get(asked.product, {})
+    return json.dumps({asked.product: [*good_answer(asked), *more][: listed.get("maxItems")]}, ensure_ascii=False)
+
+
 serial = numbers(1)
 
 
-def completion(name: str, asked: Asked, body: Json) -> Json:
+def completion(name: str, asked: Asked, body: Json, junk: int = 0) -> Json:
     """A chat completion of a behaviour, cut where the request allows fewer tokens."""
     content, finish = content_of(name, asked, formatted=bool(body.get("response_format"))), "stop"
+    if junk and name == "good" and asked.product in ("rewrites", "qa_pairs"):
+        content = _with_junk(asked, junk, body)
     if name == "truncated_json" and content:
         content, finish = content[: len(content) // 2], "length"
-    prompt, tokens = asked.characters // 4 + 8, len(content or "") // 4 + 1
+    if name == "cut_item" and content:
+        content, finish = content[:40], "length"
+    prompt, tokens = asked.tokens, len(content or "") // 4 + 1
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or tokens
     if limit < tokens:
         content, tokens, finish = (content or "")[: limit * 4], limit, "length"

@@ -23,9 +23,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from llm_answers import Asked, Json, completion, read_messages, serial
+from llm_refusals import (
+    GRAMMAR,
+    SERVED,
+    bad_keyword,
+    error_body,
+    keywords,
+    too_long,
+    too_much_asked,
+    unknown_model,
+)
 
 SHARES = (
-    "rate_limited server_error dropped cut_short hangs truncated_json wrong_schema not_json empty null_content invented"
+    "rate_limited server_error dropped cut_short hangs truncated_json wrong_schema not_json empty null_content "
+    "invented web_page cut_item"
 ).split()
 SILENT = {"dropped", "cut_short", "hangs"}  # no whole answer reaches the client
 ALIASES = {"429": "rate_limited", "500": "server_error"}
@@ -50,9 +61,18 @@ class Behaviour:
     empty: float = 0.0
     null_content: float = 0.0
     invented: float = 0.0
+    cut_item: float = 0.0  # ends within its first item, at the limit of its tokens
+    web_page: float = 0.0  # HTML with status 200, as a wrong address or a proxy has it
+    junk: int = 0  # unsound items behind the good ones of a list, where no maxItems of a schema forbids them
+    context: int | None = None  # tokens that the model's context holds
+    most_tokens: int | None = None  # of an answer, that a request may ask for
+    words: str = "vllm"  # whose words the server refuses in, see llm_refusals.py
+    knows_models: bool = False  # refuses models other than those it serves
+    dies_of: set[str] = field(default_factory=set)  # request parameters at which the connection breaks
     obeys: bool = False  # does what a document says that tells it to ignore its task
     script: list[str] = field(default_factory=list)  # used up first: names of shares, "429", "500", "good"
-    unsupported: set[str] = field(default_factory=set)  # request parameters, or "json_schema", refused with 400
+    # request parameters, "json_schema", keywords of a schema, or "grammar" (any bound of a schema), refused with 400
+    unsupported: set[str] = field(default_factory=set)
     key: str | None = None  # the only key let in
     down: bool = False  # a request gets its connection closed, unless it is one to the control paths
     rpm_limit: float | None = None  # requests per minute, as a window of one second
@@ -63,7 +83,7 @@ class Behaviour:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.script, self.unsupported = list(self.script), set(self.unsupported)
+        self.script, self.unsupported, self.dies_of = list(self.script), set(self.unsupported), set(self.dies_of)
         if unknown := {ALIASES.get(name, name) for name in self.script} - {*SHARES, "good"}:
             raise ValueError(f"no such behaviour: {', '.join(sorted(unknown))}")
         if self.batch_fate not in ("completed", "failed", "expired", "cancelled"):
@@ -93,15 +113,14 @@ class Record:
     status: int = 0  # 0: no response
     answered: float | None = None
     usage: dict[str, int] = field(default_factory=dict)
+    seed: int | None = None
+    prompt: str = ""
+    bounds: set[str] = field(default_factory=set)  # keywords of the schema
 
     def settle(self, reply: "Reply") -> None:
         """Note the reply, before it is sent: who has it finds the record whole."""
         self.status, self.answered = reply.status, time.time()
         self.usage = reply.body.get("usage", {}) if isinstance(reply.body, dict) else {}
-
-
-def error_body(message: str, kind: str = "invalid_request_error", param: str | None = None, code: str = "") -> Json:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code or None}}
 
 
 def unsupported_parameter(behaviour: Behaviour, body: Json) -> str:
@@ -285,7 +304,7 @@ class LLMServer:
         """Answer one request; False if the connection ends with it."""
         if not self._listening or (self.behaviour.down and request.path not in CONTROL):
             return False
-        if (request.method, request.path) == ("POST", "/v1/chat/completions"):
+        if (request.method, request.path) == ("POST", "/v1/chat/completions"):  # and nowhere else
             return await self._chat(request, reader, writer)
         try:
             reply = self._route(request)
@@ -316,6 +335,7 @@ class LLMServer:
             return True
         self._in_flight += 1
         record = self._note(asked, self._in_flight)
+        record.seed, record.prompt, record.bounds = body.get("seed"), asked.message, keywords(body)
         try:
             record.behaviour = "unauthorised" if self._refused(request) else self._choose(asked, body, self._crowded())
             reply = self._reply(record.behaviour, asked, body)
@@ -356,18 +376,22 @@ class LLMServer:
 
     def _choose(self, asked: Asked, body: Json, crowded: bool) -> str:
         """The name of what happens to a request. Only one that is let in uses up the script or a draw."""
-        if unsupported_parameter(self.behaviour, body):
+        if self._refusal(asked, body):
             return "unsupported"
+        if self.behaviour.dies_of & {*body}:
+            return "dropped"
         name = "rate_limited" if crowded else self.behaviour.draw(self._rng)
         return "obeys" if name == "good" and self.behaviour.obeys and INJECTION.search(asked.document) else name
 
     def _reply(self, name: str, asked: Asked, body: Json) -> Reply:
         if name == "unauthorised":
             return UNAUTHORISED
-        if name == "unsupported":
-            param = unsupported_parameter(self.behaviour, body)
-            message = f"Unsupported parameter: '{param}' is not supported with this model."
-            return Reply(400, error_body(message, param=param, code="unsupported_parameter"))
+        if name == "unsupported" and (refusal := self._refusal(asked, body)):
+            return refusal
+        if name == "web_page":
+            return Reply(
+                200, b"<!doctype html><html><body>Welcome to nginx!</body></html>", {"Content-Type": "text/html"}
+            )
         if name == "rate_limited":
             wait = self.behaviour.retry_after
             date = formatdate(math.ceil(time.time() + wait), usegmt=True)
@@ -375,7 +399,26 @@ class LLMServer:
             return Reply(429, error_body("Rate limit reached.", "requests", code="rate_limit_exceeded"), headers)
         if name == "server_error":
             return Reply(500, error_body("The server had an error while processing your request.", "server_error"))
-        return Reply(200, completion(name, asked, body))
+        junk = [self.behaviour.junk] if self.behaviour.junk else []
+        return Reply(200, completion(name, asked, body, *junk))
+
+    def _refusal(self, asked: Asked, body: Json) -> Reply | None:
+        """What a request is refused with, however often it is sent."""
+        known, most = self.behaviour, body.get("max_tokens") or body.get("max_completion_tokens") or 0
+        if known.knows_models and body.get("model") not in SERVED:
+            return Reply(404, unknown_model(str(body.get("model"))))
+        if param := unsupported_parameter(known, body):
+            message = f"Unsupported parameter: '{param}' is not supported with this model."
+            return Reply(400, error_body(message, param=param, code="unsupported_parameter"))
+        if keyword := min(known.unsupported & keywords(body), default=""):
+            return Reply(400, bad_keyword(keyword))
+        if "grammar" in known.unsupported and keywords(body):
+            return Reply(400, GRAMMAR)
+        if known.most_tokens and most > known.most_tokens:
+            return Reply(400, too_much_asked(known.most_tokens, most))
+        if known.context and (told := too_long(known.words, known.context, asked.tokens, most)):
+            return Reply(422 if known.words == "tgi" else 400, told)
+        return None
 
     # ---- control, files and batches
 
@@ -388,12 +431,20 @@ class LLMServer:
                 return Reply(200, {})
             case "POST", ["behaviour"]:
                 self.behaviour = replace(self.behaviour, **request.json())
-                return Reply(200, {**asdict(self.behaviour), "unsupported": sorted(self.behaviour.unsupported)})
+                return Reply(
+                    200,
+                    {
+                        **asdict(self.behaviour),
+                        **{n: sorted(getattr(self.behaviour, n)) for n in ("unsupported", "dies_of")},
+                    },
+                )
             case "POST", ["pause"]:
                 self._start(self._pause(float(request.json()["seconds"])))
                 return Reply(200, {})
             case _ if self._refused(request):
                 return UNAUTHORISED
+            case "GET", ["v1", "models"]:
+                return Reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in SERVED]})
             case "POST", ["v1", "files"]:
                 parts = form_parts(request)
                 name, content = parts["file"]
@@ -500,8 +551,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve chat completions and batches on loopback until killed.")
     parser.add_argument("--port", type=int, default=0)
     for option in fields(Behaviour):
-        kind: Json = {"type": {"seed": int, "key": str, "batch_fate": str}.get(option.name, float)}
-        if option.name in ("script", "unsupported"):
+        kind: Json = {
+            "type": {
+                "seed": int,
+                "key": str,
+                "batch_fate": str,
+                "words": str,
+                "junk": int,
+                "context": int,
+                "most_tokens": int,
+            }.get(option.name, float)
+        }
+        if option.name in ("script", "unsupported", "dies_of"):
             kind = {"nargs": "*"}
         elif option.type is bool:
             kind = {"action": "store_true"}

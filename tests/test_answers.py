@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dyprag.augmentation.answers import read_items, schema
+from dyprag.augmentation.answers import BOUNDS, LENGTHS, read_items, schema, without
 from dyprag.documents import QAPair
 
 PAIRS = [{"question": f"Who {n}?", "answer": f"Ann {n}", "full_answer": f"It was Ann {n}."} for n in (1, 2)]
@@ -38,6 +38,19 @@ def test_of_an_answer_that_breaks_off_the_whole_items_are_taken(end: int):
     cut = WHOLE[:-end]
     assert read_items(cut, "qa_pairs") == (READ[:1], "it breaks off.")
     assert read_items(cut, "qa_pairs", cut=True) == (READ[:1], "it breaks off.")
+
+
+@pytest.mark.parametrize("end", ["", "  \n\n\n", ",", ', {"question": "Wh', ", {"])
+def test_an_item_that_was_whole_when_its_answer_broke_off_is_taken(end: str):
+    assert read_items(WHOLE.removesuffix("]}") + end, "qa_pairs", cut=True) == (READ, "it breaks off.")
+    assert read_items('{"rewrites": ["It was \\"built\\".", "In 19', "rewrites", cut=True)[0] == ['It was "built".']
+
+
+def test_a_text_that_ends_where_the_schema_ends_it_is_not_taken():
+    pair = {"question": f"Who {'and who ' * 50}"[:300], "answer": "Ann", "full_answer": "It was Ann."}
+    items, error = read_items(json.dumps({"qa_pairs": [pair, PAIRS[0]]}), "qa_pairs")
+    assert items == READ[:1]
+    assert error == "item 1 of qa_pairs: question is too long."
 
 
 def test_a_rewrite_that_breaks_off_is_not_taken():
@@ -79,10 +92,12 @@ def test_one_bad_item_does_not_spoil_the_others():
 
 @pytest.mark.parametrize("product", ["rewrites", "qa_pairs"])
 def test_the_schema_is_one_that_strict_endpoints_take(product):
-    """OpenAI's rules: every object forbids further properties and requires all it has; no minLength."""
-    text = json.dumps(schema(product))
-    assert "minLength" not in text
-    inner = schema(product)["schema"]
+    """OpenAI's rules: every object forbids further properties and requires all it has. Bounds can be left out."""
+    inner = schema(product, 3)["schema"]
+    assert inner["properties"][product]["maxItems"] == 3
+    assert not [word for word in BOUNDS if word in json.dumps(without(inner, BOUNDS))]
+    assert "minItems" in json.dumps(without(inner, LENGTHS))
+    assert "Length" not in json.dumps(without(inner, LENGTHS))
     for part in (inner, *inner.get("$defs", {}).values()):
         assert part["additionalProperties"] is False
         assert set(part["required"]) == set(part["properties"])

@@ -48,7 +48,7 @@ def made(server: LLMServer, store: Store) -> Made:
         server.behaviour = behaviour or Behaviour()
         server.reset()
         settings = AugmentSettings.model_validate({
-            "backend": "api", "rewrites": 1, "qa_pairs": 2, **(augment or {}),
+            "backend": "api", "rewrites": 1, "qa_pairs": 2, "least_pairs": 1, **(augment or {}),
             "api": {"model": "m", "base_url": server.url, "give_up_after": 20, **api},
         })  # fmt: skip
         journal = Journal(store)
@@ -211,8 +211,9 @@ def test_instructions_in_a_document_do_not_change_what_comes_out(made: Made, tex
     document = Document("attack", text)
     if obeys:
         assert write(augmenter, "rewrites", document).items == ()
-        with pytest.raises(DocumentError):
-            write(augmenter, document=document)
+        product = write(augmenter, document=document)
+        assert len(product.accepted) == product.filled == 1  # by rule alone
+        assert "HACKED" not in str(product.items)
     else:
         (rewrite,) = write(augmenter, "rewrites", document).items
         assert "1911" in str(rewrite)
@@ -234,7 +235,7 @@ def test_instructions_in_a_document_do_not_change_what_comes_out(made: Made, tex
 def test_what_an_endpoint_does_not_take_is_left_out_from_then_on(
     server: LLMServer, made: Made, unsupported: set[str], requests: int
 ):
-    augmenter = made(Behaviour(unsupported=unsupported))
+    augmenter = made(Behaviour(unsupported=unsupported), send_seed=True)
     check(write(augmenter), 2)
     assert len(server.requests) == requests
     write(augmenter, "rewrites")
@@ -283,7 +284,7 @@ def test_an_endpoint_that_is_down_is_waited_for_and_told_of_once(server: LLMServ
     for product in written:
         assert product.result(timeout=30).accepted
     assert len(server.requests) == 6
-    assert sum(message.startswith("The endpoint does not answer.") for message in messages) == 1
+    assert sum(" does not answer (All connection" in message for message in messages) == 1
 
 
 def test_an_endpoint_that_stays_down_stops_everything(server: LLMServer, made: Made):

@@ -42,6 +42,26 @@ def test_every_method_answers_from_the_passages_that_fit(assistant: Assistant):
     assert len({reply.text for reply in replies}) > 1
 
 
+def test_a_reply_tells_what_stood_in_the_prompt_and_what_was_injected(assistant: Assistant):
+    replies = {
+        reply.method: reply for reply in assistant.compare("Which lamp did Olmsted build?", list(TEXTS.values()))
+    }
+    found = replies["rag"].passages
+    assert [one.document.text for one in found] == [TEXTS["lamp"]]  # no other has a word of it
+    assert {m: (bool(r.in_prompt), bool(r.injected), r.passages) for m, r in replies.items()} == {
+        "vanilla": (False, False, ()), "rag": (True, False, found), "dyprag": (False, True, found),
+        "dyprag-combine": (True, True, found),
+    }  # fmt: skip
+
+
+def test_where_no_passage_has_a_word_of_the_question_the_model_answers_alone(assistant: Assistant):
+    alone = assistant.ask("Xyzzy?", method="vanilla").text
+    for method in ("rag", "dyprag", "dyprag-combine"):
+        reply = assistant.ask("Xyzzy?", list(TEXTS.values()), method)
+        assert (reply.passages, reply.in_prompt, reply.injected) == ((), (), ())
+        assert reply.text == alone
+
+
 def test_a_document_answers_by_its_own_adapter(assistant: Assistant):
     """What is injected is what the translator makes of the passage; other documents are answered otherwise."""
     passage = Document("lamp", TEXTS["lamp"])

@@ -5,8 +5,10 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TEXTS, write_jsonl
+from conftest import TEXTS, outcome, write_jsonl
 from llm_server import Behaviour, LLMServer
 from typer.testing import CliRunner
 
@@ -23,6 +25,7 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from storage.artifacts import Store
 from storage.catalogue import Catalogue
+from storage.journal import responses
 from storage.tables import read_product
 from tasks.augment import endpoint_key
 
@@ -56,7 +59,7 @@ def augment(settings: dict[str, Any], **changes: Any) -> dict[str, Any]:
         settings = {**settings, "augment": {**settings["augment"], "api": {**settings["augment"]["api"], name: value}}}
     config = PipelineConfig.model_validate(settings)
     ingest(config)
-    return augment(config, return_state=True).result()[0]
+    return outcome(augment(config, return_state=True))[0]
 
 
 def query(settings: dict[str, Any], sql: str) -> list[dict[str, Any]]:
@@ -267,6 +270,64 @@ def test_one_document_is_shown_with_its_products_marks_and_what_was_dropped(
     assert len(found["qa_pairs"]["accepted"]) == 2
     none = CliRunner().invoke(app, ["augment", "--show", "none", "-c", str(path)])
     assert none.exit_code == 1
+
+
+def start_server(port: int) -> subprocess.Popen[bytes]:
+    """The LLM service as a process of its own, listening when this returns."""
+    command = [sys.executable, str(Path(__file__).with_name("llm_server.py")), "--port", str(port), "--latency", "0.3"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    return process
+
+
+def test_a_server_that_is_killed_in_the_middle_and_comes_back_loses_nothing_and_is_paid_once(
+    tmp_path: Path, api: dict[str, Any]
+):
+    """Requests in flight break, connections are refused for a while, and a fresh process goes on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rows = [{"id": f"d{n}", "text": f"{TEXTS['lamp']} It has {n + 2} steps."} for n in range(16)]
+    api["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
+    running = [start_server(port)]
+
+    def kill_and_restart() -> None:
+        while sum(1 for _ in responses(Store(api["store"]))) < 4:
+            time.sleep(0.02)
+        running[0].kill()
+        running[0].wait()
+        time.sleep(2)
+        running.append(start_server(port))
+
+    accident = threading.Thread(target=kill_and_restart, daemon=True)
+    accident.start()
+    try:
+        summary = augment(api, base_url=f"http://127.0.0.1:{port}/v1", concurrency=4)
+        accident.join(timeout=30)
+        assert len(running) == 2
+        assert (summary["done"], summary["failed"], summary["waiting"]) == (16, 0, 0)
+        answers = [response.request for response in responses(Store(api["store"]))]
+        assert len(answers) == len(set(answers)) == 32
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def test_what_a_model_cannot_write_is_partial_with_the_reason_and_not_asked_for_again(
+    server: LLMServer, api: dict[str, Any]
+):
+    server.behaviour = Behaviour(invented=1.0)
+    api["augment"] |= {"qa_pairs": 4, "least_pairs": 2, "rewrites": 0, "tries": 1}
+    summary = augment(api)
+    assert (summary["done"], summary["partial"], summary["failed"]) == (3, 3, 0)
+    for row in query(api, "SELECT reason FROM partial"):
+        assert "0 of 4 qa pairs by the model, 2 by rule (" in row["reason"]
+        assert "does not stand in the document" in row["reason"]
+    before = len(server.requests)
+    assert augment(api)["cached"] == 3
+    assert len(server.requests) == before
 
 
 @pytest.mark.slow

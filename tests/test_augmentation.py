@@ -3,6 +3,8 @@
 import pytest
 from conftest import TEXTS
 
+from dyprag.augmentation import LOCAL_VERSION, local_version
+from dyprag.augmentation.cells import cells
 from dyprag.augmentation.english import is_past, past_of, same_root
 from dyprag.augmentation.local import LocalAugmenter, ScoredPair
 from dyprag.augmentation.products import PRODUCTS, Product
@@ -41,6 +43,54 @@ def test_sentences_end_at_a_full_stop_before_a_capital():
         "It was built by Olmsted & co. in 1.5 years.", "Who knew?", "Nobody!", "They left.", "(Élan stayed.)"
     ]  # fmt: skip
     assert sentences("  ") == []
+
+
+def test_headings_paragraphs_and_list_items_end_sentences_too():
+    text = "A night in 1991\n\nThe boat struck.\nall were saved\n- a clock\n- 2 oars\n\n1. wrapped\nline"
+    assert sentences(text) == [
+        "A night in 1991",
+        "The boat struck.",
+        "all were saved",
+        "a clock",
+        "2 oars",
+        "wrapped\nline",
+    ]
+    assert sentences("A first\nline. And another.") == ["A first\nline.", "And another."]
+
+
+def test_the_columns_of_a_table_are_asked_by_and_never_asked_for():
+    rows = (
+        "Bridges\n\nBridge: Old Bridge; Built: 1399; Length: 64 m.\nBridge: Quarn Bridge; Built: 1954; Length: 118 m."
+    )
+    found = {candidate.answer: candidate.starts for candidate in candidates("Dunmarrow", f"Bridges\n\n{rows}")}
+    assert found == {
+        "1399": ("In which year was Old Bridge built?",), "64 m": ("What is the length of Old Bridge?",),
+        "1954": ("In which year was Quarn Bridge built?",), "118 m": ("What is the length of Quarn Bridge?",),
+    }  # fmt: skip
+    facts = "Height: 1.2 m.\nFuel: Wood pellets, 6 mm.\nHTTP port: 80 or 443.\nSold: in Osk."
+    found = {candidate.answer: candidate.starts for candidate in candidates("The Heater", facts)}
+    assert found == {
+        "1.2 m": ("What is the height of the Heater?",), "Wood pellets, 6 mm": ("What is the fuel of the Heater?",),
+        "80 or 443": ("What is the HTTP port of the Heater?",), "in Osk": (),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "He said: the Hedda is lost.", "Ship model: the Pellimar, scale 1:50.", "Q: And who runs it?",
+        "The crew of the boat was this: Ann.", "Note: it was Ann Lee who founded the Old Mill in 1871, not Otto.",
+    ],
+)  # fmt: skip
+def test_a_sentence_with_a_colon_is_no_row(sentence: str):
+    assert cells(sentence) == []
+
+
+def test_texts_of_one_block_are_written_about_by_the_rules_that_they_were_written_about():
+    assert local_version("It was built in 1911. It is: old.") == LOCAL_VERSION
+    assert local_version("One line\nwrapped, in two. And more.") == LOCAL_VERSION
+    for text in ("A heading\n\nAnd a text.", "Things:\n- a\n- b", "Height: 1.2 m."):
+        assert local_version(text) != LOCAL_VERSION
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from dyprag.augmentation.checks import (
     UNSUPPORTED,
     check_pair,
     check_rewrite,
+    doubt,
     facts,
-    numbers,
     same_answer,
     same_language,
 )
 from dyprag.augmentation.products import Accepted, Dropped
+from dyprag.augmentation.support import numbers, told_numbers
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
 
@@ -189,3 +190,80 @@ def test_no_two_questions_are_the_same():
 )
 def test_two_answers_are_the_same_but_for_case_articles_and_more_words(one: str, other: str, same: bool):
     assert same_answer(one, other) is same
+
+
+ILKA = Document(
+    "ilka",
+    "The Guild reports the death of Ilka Vantreese, aged 91, at her cottage in Mirrenfold. At 19 she went aboard the "
+    "ship Pellimar, on which she spent four winters. The Atlas came out on 3 May 1959 at 1,300 florins. It was never "
+    "sold in Hastrup, and 5 per cent of it is at -4 degrees.",
+    "Ilka Vantreese",
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "supported"),
+    [
+        ("91", True), ("9", False), ("59", False), ("1959", True), ("3 May 1959", True), ("12 May 1959", False),
+        ("3rd May 1959", True), ("1300 florins", True), ("300 florins", False), ("1,300 crowns", False),
+        ("four winters", True), ("4 winters", True), ("14 winters", False), ("5 %", True), ("5 percent", True),
+        ("5 kilos", False),
+        ("$5", False), ("-4 degrees", True), ("4 degrees", False), ("minus 4 degrees", True),
+        ("Ilka Vantrees", True), ("Ilka Vant", False),
+        ("Ilka", True), ("Mirren", False), ("not Mirrenfold", False), ("cottage in Mirrenfold", True),
+        ("cottage at Mirrenfold", True),
+    ],
+)  # fmt: skip
+def test_an_answer_stands_in_a_document_by_whole_words_numbers_units_and_denials(answer: str, supported: bool):
+    reason = pair("What is it?", answer, f"It is {answer}.", document=ILKA)
+    assert (reason == "") is supported, reason
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "full", "reason"),
+    [
+        ("What is the age of Ilka Vantreese?", "19", "She was 19.", "stands in the document for something else"),
+        ("How many people does Ilka Vantreese have?", "19", "She has 19.", "stands in the document for something else"),
+        ("At which age did she go aboard the Pellimar?", "19", "She was 19.", ""),
+        ("Aged how many years did Ilka Vantreese die?", "91", "She was aged 91.", ""),
+        ("Where was the Atlas sold?", "Hastrup", "It was sold in Hastrup.", "stands where the document denies"),
+        ("Where was the Atlas never sold?", "Hastrup", "It was not sold in Hastrup.", ""),
+        ("Where did she die?", "Mirrenfold", "She died in Mirrenfold.", ""),
+    ],
+)
+def test_an_answer_that_stands_beside_something_else_is_doubted(question: str, answer: str, full: str, reason: str):
+    found = doubt(ILKA, QAPair(question, answer, full))
+    assert reason in found
+    assert bool(found) == bool(reason)
+
+
+def test_a_short_answer_is_not_held_by_a_longer_number_or_word():
+    assert "does not hold" in pair(
+        "When?", "19", "It was in 1911.", document=Document("d", "At 19, in 1911, she left.")
+    )
+    assert "does not hold" in pair("Who?", "Greta Olm", "Greta Olmsted did.")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Six people and twenty-one cows", {"6", "21"}),
+        ("two hundred and five of one hundred thousand", {"205", "100000"}),
+        ("1,300 or forty two; ninety. Nobody", {"1300", "42", "90"}),
+    ],
+)
+def test_numbers_in_words_are_numbers(text: str, told: set[str]):
+    assert told_numbers(text) == told
+
+
+def test_numbers_in_japanese_are_whole_too():
+    japanese = Document("d", "オストレルの灯台は1919年にグレタによって建てられた。")
+    assert pair("何年ですか", "1919年", "1919年です。", document=japanese) == ""
+    assert UNSUPPORTED in pair(
+        "何年ですか", "年に", "年にです。", document=Document("d", "灯台は一九一九年建てられた。")
+    )
+
+
+def test_a_rewrite_may_tell_numbers_in_digits():
+    document = Document("d", "Six people lived in the old house above the harbour until the winter came.")
+    assert rewrite("Until the winter came, 6 people had the old house above the harbour.", document=document) == ""

@@ -172,11 +172,17 @@ def test_yaml_toml_and_overrides_make_one_configuration(tmp_path: Path):
 
 
 def test_config_prints_what_can_be_read_again(tmp_path: Path):
-    printed = dyprag("config", "--set", "lora.rank=3").output
-    (tmp_path / "again.yaml").write_text(printed)
-    again = read_config(tmp_path / "again.yaml", None)
+    given = ["--set", "lora.rank=3", "--set", "lora.seed=7"]
+    everything, basic = dyprag("config", "--all", *given).output, dyprag("config", *given).output
+    (tmp_path / "all.yaml").write_text(everything)
+    again = read_config(tmp_path / "all.yaml", None)
     assert again == again.resolved()
-    assert again.lora.rank == 3
+    assert (again.lora.rank, again.lora.seed) == (3, 7)
+    (tmp_path / "basic.yaml").write_text(basic)
+    assert read_config(tmp_path / "basic.yaml", None).resolved() == again, "what is given is there, basic or not"
+    assert len(basic.splitlines()) < 80 < len(everything.splitlines())
+    assert "weight_decay" in everything
+    assert "weight_decay" not in basic
 
 
 def test_the_installed_command_exits_with_the_error_and_no_traceback(tmp_path: Path):
@@ -203,3 +209,24 @@ def test_a_prefect_server_that_does_not_answer_is_one_clear_error(tmp_path: Path
     (line,) = process.stderr.strip().splitlines()
     assert line.startswith("error: Prefect server http://127.0.0.1:9/api: it does not answer (")
     assert "Start it, or unset PREFECT_API_URL" in line
+
+
+def test_a_run_that_ended_with_failed_documents_is_no_error_and_one_that_broke_off_is():
+    from prefect.states import Failed
+
+    from cli.main import _summaries
+    from dyprag.config import PipelineConfig
+    from dyprag.errors import DypragError, StoreError
+    from flows.stage import Summary, end_state
+
+    ends = [Summary("ingest", done=1, failed=1), Summary("augment", waiting=1, reason="the budget is spent.")]
+    for summary, name in zip(ends, ("CompletedWithFailures", "Stopped"), strict=True):
+        state = end_state(PipelineConfig(), [summary])
+        assert (state.type.value, state.name) == ("FAILED", name)
+        assert _summaries("pipeline", state)[0]["stage"] == summary.stage
+    state = end_state(PipelineConfig(), [Summary("ingest", done=1)])
+    assert (state.type.value, state.name) == ("COMPLETED", "Completed")
+    with pytest.raises(StoreError, match="it is full"):
+        _summaries("ingest", Failed(data=StoreError("store", "it is full", "Make room.")))
+    with pytest.raises(DypragError, match=r"flow ingest: it failed \(ZeroDivisionError: by zero\)"):
+        _summaries("ingest", Failed(data=ZeroDivisionError("by zero")))

@@ -35,9 +35,20 @@ def test_a_folder_gives_a_document_for_each_text_file(tmp_path: Path):
     (tmp_path / "deep" / "two.md").write_text("Second.", encoding="utf-8")
     (tmp_path / "picture.png").write_bytes(b"\xff\xfe")
     assert set(load_corpus(str(tmp_path)).documents) == {
-        Document("one.txt", "First.", "one"),
-        Document("deep/two.md", "Second.", "two"),
+        Document("one", "First.", "one"),
+        Document("deep/two", "Second.", "two"),
     }
+
+
+def test_questions_may_name_a_document_by_its_file(tmp_path: Path):
+    for name in ("one.txt", "two.md"):
+        (tmp_path / name).write_text("Words.")
+    rows = [{"question": "Who?", "answer": "x", "documents": ["one.txt", "two"]}]
+    asked = load_corpus(str(tmp_path), write_jsonl(tmp_path.parent / "q.jsonl", rows)).questions
+    assert [question.documents for question in asked] == [("one", "two")]
+    write_jsonl(tmp_path.parent / "q.jsonl", [{**rows[0], "documents": ["tow"]}])
+    with pytest.raises(CorpusError, match=r"'tow' that is not in the corpus. Mend .*; did you mean 'two'\?"):
+        load_corpus(str(tmp_path), str(tmp_path.parent / "q.jsonl"))
 
 
 def test_an_empty_text_is_not_an_error_of_the_corpus(tmp_path: Path):

@@ -11,10 +11,12 @@ import pytest
 import yaml
 from conftest import TEXTS, wait_for, write_jsonl
 from own_server import ROOT, Server
+from test_forms import schema_of
 
 from dyprag.config import PipelineConfig
 from flows.automations import FLOWS
 from storage.artifacts import Store
+from storage.catalogue import Catalogue
 from tasks.plan import Plan
 
 pytestmark = pytest.mark.prefect
@@ -33,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.stop()
 
 
-def test_every_flow_is_a_deployment_whose_form_has_descriptions_and_defaults(server: Server):
+def test_every_flow_is_a_deployment_with_its_form(server: Server):
     deployments = server.api("/deployments/filter", {})
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert {(d["entrypoint"], d["name"]) for d in deployments} == {(d["entrypoint"], d["name"]) for d in declared}
@@ -45,14 +47,8 @@ def test_every_flow_is_a_deployment_whose_form_has_descriptions_and_defaults(ser
         assert "dyprag" in deployment["tags"]
         assert deployment["description"]
         assert deployment["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
-    schema = deployments[0]["parameter_openapi_schema"]
-    definitions = schema["definitions"]
-    settings = definitions["PipelineConfig"]["properties"]
-    assert set(settings) == set(PipelineConfig.model_fields)
-    for name, section in definitions.items():
-        if name.endswith("Settings"):
-            assert all(field.get("description") for field in section["properties"].values()), name
-    assert definitions["LoraSettings"]["properties"]["rank"]["default"] == 2
+        flow = deployment["entrypoint"].split(":")[1]
+        assert deployment["parameter_openapi_schema"]["properties"] == schema_of(flow)["properties"], flow
 
 
 def test_a_setting_that_does_not_exist_is_refused_before_a_run_is_made(server: Server):
@@ -112,9 +108,9 @@ def worker(server: Server) -> None:
     server.start("worker", "start", "--pool", "dyprag")
 
 
-def begin(server: Server, settings: dict[str, Any]) -> str:
-    """Start a run of the pipeline as the UI does; gives its id."""
-    deployment = server.deployment("pipeline/dyprag")
+def begin(server: Server, settings: dict[str, Any], name: str = "pipeline/dyprag") -> str:
+    """Start a run as the UI does; gives its id."""
+    deployment = server.deployment(name)
     made = server.api(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": settings}})
     return str(made["id"])
 
@@ -138,6 +134,9 @@ def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_fa
     settings["run"] |= {"on_failures": "complete"}
     run = begin(server, settings)
     assert ended(server, run) == "CompletedWithFailures", server.log.read_text()[-5000:]
+    assert server.api(f"/flow_runs/{run}")["state_type"] == "FAILED"  # which no UI shows in green
+    (page,) = server.api("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    assert "**hollow**, ingest: document 'hollow': it has no text" in page["data"]
     store, config = Store(settings["store"]), PipelineConfig.model_validate(settings).resolved()
     plan = Plan(config, corpus_of(config, store)[1])  # the names that the command line would give, and look for
     assert all(store.find("adapter", plan.adapter_key(d)) for d in plan.parametrized)
@@ -156,18 +155,40 @@ def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_fa
     assert run in told
 
 
+@pytest.mark.usefixtures("worker")
+def test_a_run_takes_its_settings_from_a_file_and_says_what_is_wrong_with_one(
+    server: Server, tmp_path: Path, settings: dict[str, Any]
+):
+    file, store = tmp_path / "mine.yaml", tmp_path / "of the form"
+    file.write_text(yaml.safe_dump({**settings, "lora": {"rank": 5, "seed": 3}}))
+    sent = {"config_file": str(file), "store": str(store), "settings": {"lora.alpha": 16}}
+    assert ended(server, begin(server, sent, "ingest/dyprag")) == "Completed", server.log.read_text()[-5000:]
+    (row,) = Catalogue(Store(str(store))).query("SELECT config FROM runs", [])
+    changed = {**settings, "store": str(store), "lora": {"rank": 5, "seed": 3, "alpha": 16}}
+    assert json.loads(row["config"]) == PipelineConfig.model_validate(changed).resolved().model_dump(mode="json")
+
+    for sent, words in (
+        ({"config_file": "absent.yaml"}, "ConfigError: configuration absent.yaml: it cannot be read"),
+        ({"settings": {"lora.rnak": 1}}, "ConfigError: setting 'lora.rnak': there is no such setting. Did you mean"),
+    ):
+        run = begin(server, sent, "ingest/dyprag")
+        assert ended(server, run) == "Failed"
+        assert words in server.api(f"/flow_runs/{run}")["state"]["message"]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(("on_failures", "name"), [("complete", "CompletedWithFailures"), ("fail", "Failed")])
 def test_retry_in_the_ui_makes_what_is_missing_and_nothing_else(
-    server: Server, tmp_path: Path, settings: dict[str, Any]
+    server: Server, tmp_path: Path, settings: dict[str, Any], on_failures: str, name: str
 ):
     rows = [{"id": i, "text": text} for i, text in TEXTS.items()]
     hollow = {"id": "hollow", "text": " "}
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", [hollow, *rows])
     settings["evaluate"] |= {"methods": ["rag"]}
-    settings["run"] |= {"on_failures": "fail"}
+    settings["run"] |= {"on_failures": on_failures}
     run = begin(server, settings)
-    assert ended(server, run) == "Failed", server.log.read_text()[-5000:]
+    assert ended(server, run) == name, server.log.read_text()[-5000:]
     made = {path: path.stat().st_mtime_ns for path in Path(settings["store"]).glob("adapter/*/*/record.json")}
     assert len(made) == 3
     write_jsonl(tmp_path / "docs.jsonl", [{**hollow, "text": "The Ilmar hollow was dug in 1871."}, *rows])

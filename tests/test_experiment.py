@@ -12,7 +12,7 @@ from typing import Any
 import llm_server
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_jsonl
+from conftest import outcome, write_jsonl
 from llm_server import Behaviour, LLMServer
 from typer.testing import CliRunner
 
@@ -106,7 +106,7 @@ def run(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
     state = experiment(PipelineConfig.model_validate(settings), return_state=True)
     assert state.is_completed(), state.message
-    return state.result()
+    return outcome(state)
 
 
 def made(summaries: list[dict[str, Any]], stage: str) -> int:

@@ -1,5 +1,6 @@
 """`dyprag export`: PEFT computes from it what is injected here, names tell the content, vLLM's rules are kept."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -132,6 +133,47 @@ def test_a_corpus_is_a_folder_a_document_and_what_is_there_is_not_written_again(
     assert {name: data for name, (data, _) in contents(out).items()} == {n: data for n, (data, _) in first.items()}
 
 
+def test_the_base_model_is_named_so_that_other_programs_load_it(
+    tmp_path: Path, config_file: Path, plan: Plan, tiny_model: str
+):
+    def named(folder: Path) -> set[str]:
+        paths = folder.glob("*/adapter_config.json")
+        return {json.loads(path.read_text())["base_model_name_or_path"] for path in paths}
+
+    out = tmp_path / "out"
+    for old in Path(plan.config.store).glob("adapter/*/*/adapter_config.json"):  # as version 0.1.0 wrote it
+        config = json.loads(old.read_text())
+        assert config["base_model_name_or_path"] == str(Path(tiny_model).resolve())
+        old.write_text(old.read_text().replace(config["base_model_name_or_path"], "tiny"))
+        record = json.loads((old.parent / "record.json").read_text())
+        data = old.read_bytes()
+        record["files"][old.name] = {"bytes": len(data), "blake2b": hashlib.blake2b(data, digest_size=16).hexdigest()}
+        (old.parent / "record.json").write_text(json.dumps(record))
+    assert dyprag(config_file, "export", "--peft", out).exit_code == 2  # one has no adapter
+    assert named(out) == {str(Path(tiny_model).resolve())}
+    first = {path.parent.name: path.read_bytes() for path in out.glob("*/adapter_model.safetensors")}
+    result = dyprag(config_file, "export", "--peft", out, "--base-model", "served/name", "--json")
+    assert json.loads(result.stdout)["peft"]["written"] == 2
+    assert named(out) == {"served/name"}
+    assert {path.parent.name: path.read_bytes() for path in out.glob("*/adapter_model.safetensors")} == first
+    assert "vllm serve served/name " in (out / "serve.sh").read_text()
+    dyprag(config_file, "export", "--peft", out, "--document", "lamp")  # what was said holds for the folder
+    assert named(out) == {"served/name"}
+    assert "served/name" in (out / "serve.sh").read_text()
+    assert dyprag(config_file, "import", out).exit_code == 0  # whatever it names
+
+
+def test_an_embedded_model_goes_by_its_hugging_face_id_while_it_is_that_one(monkeypatch: pytest.MonkeyPatch):
+    from dyprag import model_files
+
+    monkeypatch.setattr(model_files, "model_fingerprint", lambda name: model_files.EMBEDDED[name].fingerprint)
+    assert model_files.public_name("smollm2-135m") == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    monkeypatch.setattr(model_files, "model_fingerprint", lambda name: "smollm2-135m-another")
+    monkeypatch.setattr(model_files, "model_folder", lambda name: Path("/converted"))
+    assert model_files.public_name("smollm2-135m") == "/converted"
+    assert model_files.public_name("Qwen/Qwen2.5-1.5B-Instruct") == "Qwen/Qwen2.5-1.5B-Instruct"
+
+
 def test_other_weights_have_another_name(base: BaseModel, tmp_path: Path):
     names = {
         place(tmp_path, "One", lambda folder, a=adapter: write_adapter(base, a, folder, "tiny")).name
@@ -191,7 +233,7 @@ REFUSED = {
     "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "more than one of"),
     "method": (["--peft", "out", "-m", "rag"], "it has no adapters of its own"),
     "file by prag": (["--peft", "out", "-f", "x.txt", "-m", "prag"], "no adapter is trained for a file"),
-    "unknown document": (["--peft", "out", "-d", "lamq"], "There are 4, such as 'lamp'"),
+    "unknown document": (["--peft", "out", "-d", "lamq"], "Did you mean 'lamp'?"),
     "untrained": (["--peft", "out", "-d", "book", "-m", "prag"], "document 'book' has no adapter yet. Run: dyprag p"),
     "no such file": (["--peft", "out", "-f", "none.txt"], "there is no such file"),
 }

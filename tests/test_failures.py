@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import outcome
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
@@ -66,5 +67,5 @@ def test_a_full_disk_costs_only_what_did_not_fit_and_the_next_run_makes_that(
     filler.unlink()
     store = Store(settings["store"])
     assert all(store.find(record.kind, record.key) for record in store.records())  # none is damaged
-    summary = parametrize(config, return_state=True).result()[0]
+    summary = outcome(parametrize(config, return_state=True))[0]
     assert (summary["done"], summary["failed"]) == (3, 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXTS, write_jsonl
+from conftest import TEXTS, outcome, write_jsonl
 
 from cli.gc import collect
 from dyprag.config import PipelineConfig
@@ -29,16 +29,19 @@ def test_documents_are_told_apart_by_content():
     assert found.rows()[2] == {"difference": "renamed", "document": "moved", "before": "c"}
     assert str(difference(now, now)) == "nothing new"
     assert str(difference({}, now)) == "6 new"
+    files = {"a": "a.md", "b": "b.md", "c": "c.md"}  # whose names were ids once
+    found = difference({"a.md": "1", "b.md": "2", "gone.md": "3"}, {"a": "1", "b": "2'", "c": "4"}, files)
+    assert found == Difference(["c"], ["b"], {"a": "a.md"}, ["gone.md"], 0)
 
 
-def table_of(flow_run_id: Any) -> Any:
-    """The table artifact of the difference that a flow run left on the server, and its description."""
+def table_of(flow_run_id: Any, key: str = "corpus-difference") -> Any:
+    """A table artifact, that of the difference, that a flow run left on the server, and its description."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 
     with get_client(sync_client=True) as client:
         of_run = FlowRunFilter.model_validate({"id": {"any_": [flow_run_id]}})
-        named = ArtifactFilter.model_validate({"key": {"any_": ["corpus-difference"]}})
+        named = ArtifactFilter.model_validate({"key": {"any_": [key]}})
         (found,) = client.read_artifacts(artifact_filter=named, flow_run_filter=of_run)
     return json.loads(str(found.data)), found.description
 
@@ -68,7 +71,7 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
 
     def look(*flows: Any) -> tuple[list[dict[str, Any]], Any]:
         states = [flow(config, return_state=True) for flow in (ingest, *flows)]
-        return [state.result()[0] for state in states], table_of(states[0].state_details.flow_run_id)
+        return [outcome(state)[0] for state in states], table_of(states[0].state_details.flow_run_id)
 
     def made(summaries: list[dict[str, Any]]) -> list[int]:
         return [summary["done"] - summary["cached"] for summary in summaries]
@@ -76,7 +79,7 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
     summaries, (rows, _) = look(augment, parametrize)
     assert made(summaries) == [3, 3, 3]
     assert summaries[0]["note"] == "3 new"
-    assert {row["document"] for row in rows} == {"lamp.txt", "bridge.txt", "book.txt"}
+    assert {row["document"] for row in rows} == {"lamp", "bridge", "book"}
 
     (docs / "mill.txt").write_text(NEW)  # new
     (docs / "bridge.txt").write_text(TEXTS["bridge"] + " It was closed in 1990.")  # changed
@@ -84,27 +87,27 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
     (docs / "broken.pdf").write_bytes(b"%PDF-1.4 nonsense")
     with pytest.raises(StoreError, match="Run: dyprag ingest"):  # another location was never looked at
         answer("Who?", "rag", config.model_copy(update={"corpus": config.corpus.model_copy(update={"documents": "x"})}))
-    assert answer("Who built the Ostrel lamp?", "rag", config)["retrieved"] == ["lamp.txt"]  # until it is ingested
+    assert answer("Who built the Ostrel lamp?", "rag", config)["retrieved"] == ["lamp"]  # until it is ingested
     summaries, (rows, description) = look(augment, parametrize)
     assert summaries[0]["note"] == "2 new, 1 changed, 1 removed"
     assert (summaries[0]["done"], summaries[0]["failed"]) == (4, 1)
     assert "1 unchanged since the last ingest" in description
     assert {(row["difference"], row["document"]) for row in rows} == {
-        ("removed", "lamp.txt"), ("changed", "bridge.txt"), ("new", "light.txt"), ("new", "mill.txt"),
+        ("removed", "lamp"), ("changed", "bridge"), ("new", "light"), ("new", "mill"),
     }  # fmt: skip
     assert made(summaries) == [3, 3, 3]
     assert summaries[2]["cached"] == 1
     failures = Catalogue(store).query("SELECT document_id, error FROM failures")
     assert [row["document_id"] for row in failures] == ["broken.pdf"]
     assert str(docs / "broken.pdf") in failures[0]["error"]
-    assert answer("Who built the Ostrel lamp?", "prag", config)["retrieved"] == ["light.txt"]
+    assert answer("Who built the Ostrel lamp?", "prag", config)["retrieved"] == ["light"]
 
     (docs / "light.txt").unlink()
     (docs / "broken.pdf").unlink()
     summaries, (rows, _) = look(augment)
-    assert rows == [{"difference": "removed", "document": "light.txt", "before": "light.txt"}]
+    assert rows == [{"difference": "removed", "document": "light", "before": "light"}]
     assert made(summaries) == [0, 0]
-    assert "light.txt" not in answer("Who built the Ostrel lamp?", "rag", config)["retrieved"]
+    assert "light" not in answer("Who built the Ostrel lamp?", "rag", config)["retrieved"]
     collected = collect(config, dry_run=False)
     assert {kind: found["artifacts"] for kind, found in collected["kinds"].items()} == {
         "adapter": 3, "corpus": 2, "qa_pairs": 3, "rewrites": 3,
@@ -125,10 +128,47 @@ def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tm
     ingest(config)
     write_jsonl(tmp_path / "docs.jsonl", [{**rows[0], "id": "light"}, *rows[1:]])
     state = ingest(config, return_state=True)
-    (summary,) = state.result()
+    (summary,) = outcome(state)
     assert (summary["note"], summary["cached"]) == ("1 renamed", 3)
     (row,) = table_of(state.state_details.flow_run_id)[0]
     assert row == {"difference": "renamed", "document": "light", "before": "lamp"}
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_server")
+def test_what_was_made_is_kept_where_ids_lose_their_ending(
+    settings: dict[str, Any], docs: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    import dyprag.locations
+    from cli.documents import documents_in_store, one_document, unread_rows
+    from flows.augment import augment
+    from flows.ingest import ingest
+    from flows.parametrize import parametrize
+
+    config = PipelineConfig.model_validate(settings)
+    with monkeypatch.context() as earlier:  # as ids were made before
+        earlier.setattr(dyprag.locations, "_ids", lambda names: {name: name for name in names})
+        for flow in (ingest, augment, parametrize):
+            flow(config)
+    (docs / "table.csv").write_text("a,b\n1,2\n")
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.4 nonsense")
+    states = [flow(config, return_state=True) for flow in (ingest, augment, parametrize)]
+    summaries = [state.result()[0] for state in states]
+    assert summaries[0]["note"] == "3 renamed; 1 skipped (table.csv)"
+    assert [summary["done"] - summary["cached"] for summary in summaries] == [0, 0, 0]
+    rows, _ = table_of(states[0].state_details.flow_run_id)
+    assert {(row["before"], row["document"]) for row in rows} == {(f"{name}.txt", name) for name in TEXTS}
+    skipped, description = table_of(states[0].state_details.flow_run_id, "corpus-skipped")
+    assert skipped == [{"file": "table.csv", "why it is skipped": "it has no column 'id' and none 'text'"}]
+    assert description == "1 file holds no document."
+    assert "ingest: table.csv is skipped: it has no column 'id' and none 'text'" in messages
+
+    found = documents_in_store(config)
+    assert [(one["id"], one["title"], one["source"]) for one in found["documents"]] == [
+        (name, name, f"{name}.txt") for name in sorted(TEXTS)
+    ]
+    assert one_document("lamp", found)["passages"] == [{"id": "lamp", "text": TEXTS["lamp"]}]
+    assert [row[:2] for row in unread_rows(found)] == [["failed", "broken.pdf"], ["skipped", "table.csv"]]
 
 
 @pytest.mark.prefect
@@ -177,7 +217,7 @@ def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: d
         write_jsonl(tmp_path / "docs.jsonl", documents)
         config = PipelineConfig.model_validate(settings)
         states = [flow(config, return_state=True) for flow in (ingest, augment, parametrize, train_translator, *more)]
-        summary = states[3].result()[1]
+        summary = outcome(states[3])[1]
         return summary, sum(record.kind == "translator" for record in store.records())
 
     assert trained(rows[:6])[1] == 1

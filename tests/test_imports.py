@@ -268,7 +268,7 @@ def test_what_is_not_said_or_not_known_is_one_clear_line(run: Callable[..., Resu
     for arguments, reason in (
         ([], "it is not said what. Name an adapter's folder"),
         ([trained], "it is not said whose it is. Name its document: --document ID"),
-        ([trained, "-d", "lamq"], "There are 3, such as 'lamp'"),
+        ([trained, "-d", "lamq"], "Did you mean 'lamp'?"),
         (["--forget"], "it takes a document and no folder"),
         (["--forget", "-d", "lamq"], "it is not in the corpus as last ingested"),
     ):

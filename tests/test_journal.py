@@ -108,3 +108,13 @@ def test_a_journal_that_cannot_be_written_is_one_clear_error(store: Store):
     (store.root / "responses").write_text("a file where the journal wants a folder")
     with pytest.raises(StoreError, match=r"an answer cannot be kept in it .*Free disk space"):
         Journal(store).add(answer("r1"))
+
+
+def test_how_often_a_product_failed_is_known_to_the_next_process(store: Store):
+    journal = Journal(store)
+    for number in range(3):
+        journal.add(answer(f"r{number}"))
+        journal.close("p", failed=number < 2)
+    assert journal.failures("p") == 2
+    assert Journal(store).failures("p") == 2
+    assert journal.failures("another") == 0

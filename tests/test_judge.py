@@ -61,7 +61,9 @@ class Judge:
         self.server.behaviour = behaviour or Behaviour()
 
         async def judged() -> list[Judgement]:
-            reached = ApiSettings(model="m", base_url=self.server.url, **{"retries": 2, "give_up_after": 5, **api})
+            reached = ApiSettings(
+                model="m", base_url=self.server.url, **{"retries": 2, "give_up_after": 5, "send_seed": True, **api}
+            )
             endpoint = Endpoint(judge_settings(reached, tries), "sk-key", (0, 0.0))
             try:
                 return await judge_pairs(endpoint, pairs)

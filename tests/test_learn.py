@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import outcome
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document, QAPair
@@ -40,7 +41,7 @@ def learned(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any
     from flows.learn import learn
 
     config = PipelineConfig.model_validate({**settings, "learn": {**LEARN, **changes}, "recall": RECALL})
-    return {summary["stage"]: summary for summary in learn(config, return_state=True).result()}
+    return {summary["stage"]: summary for summary in outcome(learn(config, return_state=True))}
 
 
 def made(summaries: dict[str, dict[str, Any]]) -> dict[str, int]:

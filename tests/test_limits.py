@@ -1,13 +1,14 @@
 """Rates, budgets and the breaker, each by itself."""
 
 import asyncio
+import contextlib
 import random
 import time
 from typing import Any
 
 import pytest
 
-from dyprag.augmentation.limits import FAULTS_TO_OPEN, Breaker, Budget, Rate, cost
+from dyprag.augmentation.limits import FAULTS_TO_OPEN, Breaker, Budget, Rate, Slots, cost
 from dyprag.augmentation.products import Response
 from dyprag.config import ApiSettings, Price
 from dyprag.errors import Stopped
@@ -158,3 +159,28 @@ def test_the_breaker_gives_up_after_the_time_that_is_set():
             await try_on()
 
     asyncio.run(asyncio.wait_for(run(), 5))
+
+
+def test_slots_are_halved_by_timeouts_once_for_all_that_were_sent_before_and_come_back_with_answers():
+    async def run() -> list[int]:
+        slots, seen = Slots(8, 1.0), []
+        async with contextlib.AsyncExitStack() as held:
+            for _ in range(8):
+                await held.enter_async_context(slots.one())
+            sent = time.monotonic()
+            for _ in range(8):
+                slots.timed_out(sent)
+            seen.append(slots.allowed)
+        for _ in range(4 + 5):
+            slots.answered()
+        seen.append(slots.allowed)
+        async with contextlib.AsyncExitStack() as held:
+            for _ in range(6):
+                await held.enter_async_context(slots.one())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(held.enter_async_context(slots.one()), 0.05)
+        slots.timed_out(time.monotonic())  # alone: the endpoint, and not the number, is slow
+        seen.append(slots.taken)
+        return seen
+
+    assert asyncio.run(run()) == [4, 6, 0]

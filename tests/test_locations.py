@@ -10,29 +10,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import TEXTS, write_jsonl
-from pypdf import PdfReader, PdfWriter
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+from fpdf import FPDF
 
 from dyprag.corpus import load_corpus, read_documents
 from dyprag.documents import Corpus, Document
 from dyprag.errors import CorpusError
+from dyprag.locations import readable
 
 ROWS = [{"id": i, "title": i.title(), "text": text} for i, text in TEXTS.items()]
 
 
 def write_pdf(path: Path, text: str) -> None:
     """A PDF of one page that shows a text; with none, as a scanner makes one."""
-    writer = PdfWriter()
-    page = writer.add_blank_page(300, 300)
-    font = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
-    named = DictionaryObject({NameObject(name): NameObject(value) for name, value in font.items()})
-    page[NameObject("/Resources")] = DictionaryObject(
-        {NameObject("/Font"): DictionaryObject({NameObject("/F"): writer._add_object(named)})}
-    )
-    content = DecodedStreamObject()
-    content.set_data(f"BT /F 12 Tf 10 100 Td ({text}) Tj ET".encode())
-    page[NameObject("/Contents")] = writer._add_object(content)
-    writer.write(path)
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("Helvetica", size=12)
+    if text:
+        pdf.cell(0, 10, text)
+    pdf.output(str(path))
 
 
 def write_rows(path: Path) -> str:
@@ -70,42 +65,128 @@ def test_files_of_rows_give_the_same_documents(tmp_path: Path, name: str):
 def test_a_folder_gives_a_document_for_each_file_of_text(tmp_path: Path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "page.html").write_text(
-        "<html><head><title>The  lamp</title><style>p {color: red}</style></head><body><h1>Lamp</h1>"
+        "<html><head><title>The  lamp</title><style>p {color: red}</style></head><body><h1>Lamp of Ostrel</h1>"
         "<p>It is <b>tall</b>.</p><script>alert(1)</script><table><tr><th>m</th></tr><tr><td>24</td></tr></table>"
     )
-    (tmp_path / "note.md").write_text("# Note\n\nIt stands.")
+    (tmp_path / "note.md").write_text("# A note\n\nIt stands.")
+    (tmp_path / "quarn_bridge.v2.txt.gz").write_bytes(gzip.compress(b"It is long."))
     write_pdf(tmp_path / "paper.pdf", "It was built in 1911.")
-    write_jsonl(tmp_path / "questions.jsonl", ROWS)  # not a text
-    page, note, paper = load_corpus(str(tmp_path)).documents
-    assert (page.id, page.title) == ("deep/page.html", "The lamp")
-    assert page.text.startswith("# Lamp\n\nIt is **tall**.\n\n| m |")
-    assert "alert" not in page.text
-    assert note == Document("note.md", "# Note\n\nIt stands.", "note")
-    assert paper == Document("paper.pdf", "It was built in 1911.", "paper")
-    assert [d.id for d in load_corpus(str(tmp_path / "*.md")).documents] == ["note.md"]
-    assert [d.id for d in load_corpus(str(tmp_path / "**" / "*.html")).documents] == ["deep/page.html"]
+    write_jsonl(tmp_path / "rows.jsonl", ROWS[:1])
+    write_jsonl(tmp_path / "questions.jsonl", [{"question": "Who?", "answer": "x"}])
+    corpus = load_corpus(str(tmp_path))
+    page, note, paper, bridge, row = corpus.documents
+    assert page == Document("deep/page", "Lamp of Ostrel\n\nIt is tall.\n\nm\n\n24", "The lamp")
+    assert note == Document("note", "It stands.", "A note")
+    assert paper == Document("paper", "It was built in 1911.", "paper")
+    assert bridge == Document("quarn_bridge.v2", "It is long.", "quarn bridge.v2")
+    assert row == Document("lamp", TEXTS["lamp"], "Lamp")
+    assert [d.source for d in corpus.documents] == [
+        "deep/page.html", "note.md", "paper.pdf", "quarn_bridge.v2.txt.gz", "rows.jsonl"
+    ]  # fmt: skip
+    assert [(one.id, one.reason) for one in corpus.skipped] == [
+        ("questions.jsonl", "its lines are not JSON objects with 'id' and 'text'")
+    ]
+    assert [d.id for d in load_corpus(str(tmp_path / "*.md")).documents] == ["note"]
+    assert [d.id for d in load_corpus(str(tmp_path / "**" / "*.html")).documents] == ["deep/page"]
     assert load_corpus(str(tmp_path / "note.md")).documents == (note,)
+
+
+def test_an_id_keeps_the_ending_where_it_would_be_anothers(tmp_path: Path):
+    for name in (
+        "notes.md",
+        "notes.txt",
+        "other.txt",
+        "a.md",
+        "a.b.md",
+        "b.txt",
+        "b.txt.md",
+        "v1.2 plan.txt",
+        "x.html",
+    ):
+        (tmp_path / name).write_text("Words.")
+    ids = {document.source: document.id for document in load_corpus(str(tmp_path)).documents}
+    assert ids == {
+        "notes.md": "notes.md", "notes.txt": "notes.txt", "other.txt": "other", "a.md": "a", "a.b.md": "a.b",
+        "b.txt": "b", "b.txt.md": "b.txt.md", "v1.2 plan.txt": "v1.2 plan", "x.html": "x",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("brindlemoor_observatory.txt", "brindlemoor observatory"), ("quarn-bridge.md", "quarn bridge"),
+        ("HR-418.pdf", "HR-418"), ("2024-03-09 minutes.txt", "2024-03-09 minutes"), ("deep/lamp.txt.gz", "lamp"),
+        ("well-known names.txt", "well-known names"), ("v1.2.txt", "v1.2"), ("_.txt", "_"),
+    ],
+)  # fmt: skip
+def test_a_files_name_is_made_readable_where_the_text_has_no_title(name: str, title: str):
+    assert readable(name) == title
+
+
+def test_what_a_folder_holds_besides_documents_is_named_with_the_reason(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("Fine.")
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "blank.md").write_text(" \n\n")
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "numbers.parquet").write_bytes(b"")
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "numbers.parquet")
+    (tmp_path / "settings.json").write_text('{\n  "a": 1\n}')
+    (tmp_path / "picture.png").write_bytes(b"x")
+    (tmp_path / "Makefile").write_text("all:")
+    (tmp_path / "._a.txt").write_bytes(b"\0")
+    (tmp_path / "~$a.md").write_text("x")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.txt").write_text("Not a document.")
+    (tmp_path / "elsewhere").symlink_to(tmp_path.parent, target_is_directory=True)
+    (tmp_path / "dead.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.txt")
+    corpus = load_corpus(str(tmp_path))
+    assert [document.id for document in corpus.documents] == ["a"]
+    assert corpus.unread == ()
+    assert {one.id: one.reason for one in corpus.skipped} == {
+        "empty.txt": "there is no text in it", "blank.md": "there is no text in it",
+        "table.csv": "it has no column 'id' and none 'text'",
+        "numbers.parquet": "it has no column 'id' and none 'text'",
+        "settings.json": "its lines are not JSON objects with 'id' and 'text'",
+        "picture.png": "nothing here reads .png files", "Makefile": "nothing here reads files whose name has no ending",
+        "._a.txt": "it is a hidden file", "~$a.md": "it is a hidden file", ".git/": "it is a hidden folder",
+        "elsewhere/": "it is a link to a folder, which is not followed", "dead.txt": "it is a link that leads nowhere",
+        "pipe.txt": "it is no regular file",
+    }  # fmt: skip
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(
+        CorpusError, match=r"holds no document, and 13 files were passed over: \.git/ \(it is a hid"
+    ) as caught:
+        load_corpus(str(tmp_path))
+    assert ".txt, .md, .html, .pdf" in caught.value.remedy
+    with pytest.raises(CorpusError, match=r"a file was passed over: empty\.txt \(there is no text in it\)"):
+        read_documents(str(tmp_path / "empty.txt"))
 
 
 def test_files_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path):
     (tmp_path / "a.txt").write_text("Fine.")
+    (tmp_path / "wide.txt").write_bytes("Grüße.".encode("utf-16"))
     (tmp_path / "binary.txt").write_bytes(b"\x00\x01\x02")
+    (tmp_path / "binary.html").write_bytes(b"\x00\x01\x02")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"text " * 1000)[:20])
+    (tmp_path / "deep.html").write_text("<div>" * 50_000 + "Lost.")
     write_pdf(tmp_path / "scan.pdf", "")
     write_pdf(tmp_path / "broken.pdf", "x")
     (tmp_path / "broken.pdf").write_bytes((tmp_path / "broken.pdf").read_bytes()[:200])
-    locked = PdfWriter(clone_from=PdfReader(tmp_path / "scan.pdf"))
-    locked.encrypt("secret", algorithm="RC4-128")
-    locked.write(tmp_path / "locked.pdf")
+    locked = FPDF()
+    locked.add_page()
+    locked.set_encryption(owner_password="owner", user_password="secret")
+    locked.output(str(tmp_path / "locked.pdf"))
     corpus = load_corpus(str(tmp_path))
-    assert [document.id for document in corpus.documents] == ["a.txt"]
+    assert [(document.id, document.text) for document in corpus.documents] == [("a", "Fine."), ("wide", "Grüße.")]
     told = faults(corpus)
     assert all(str(tmp_path / name) in message for name, message in told.items())
     reasons = {
-        "binary.txt": "it is binary", "latin.txt": "it is not UTF-8 (byte 3 is 0xe9). Convert it",
-        "cut.txt.gz": "it is broken",
-        "scan.pdf": "OCR", "broken.pdf": "it is a broken PDF", "locked.pdf": "Save it without a password",
+        "binary.txt": "it is binary", "binary.html": "it is binary",
+        "latin.txt": "it is not UTF-8 (byte 3 is 0xe9). Convert it", "cut.txt.gz": "it is broken",
+        "deep.html": "nested too deep", "scan.pdf": "OCR", "broken.pdf": "it is a broken PDF",
+        "locked.pdf": "Save it without a password",
     }  # fmt: skip
     assert told.keys() == reasons.keys()
     assert all(reason in told[name] for name, reason in reasons.items())
@@ -131,7 +212,7 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_go_on():
             if user == 0:
                 os.seteuid(0)
             (folder / "closed").chmod(0o700)
-    assert [document.id for document in corpus.documents] == ["a.txt"]
+    assert [document.id for document in corpus.documents] == ["a"]
     assert faults(corpus) == {
         "closed/": f"corpus {folder}/closed: this folder cannot be listed (Permission denied). Check its rights."
     }
@@ -189,7 +270,7 @@ def test_a_name_that_nothing_can_encode_is_no_end_of_the_corpus(tmp_path: Path):
     (folder / os.fsdecode(b"caf\xe9.txt")).write_text("Fine.")
     (folder / os.fsdecode(b"th\xe9.txt")).write_bytes(b"caf\xe9")
     corpus = load_corpus(str(folder))
-    assert [document.id for document in corpus.documents] == ["caf?.txt"]
+    assert [document.id for document in corpus.documents] == ["caf?"]
     assert [(unread.id, "th?.txt: it is not UTF-8" in str(unread.error)) for unread in corpus.unread] == [
         ("th?.txt", True)
     ]

@@ -1,5 +1,6 @@
 """What a run shows in the Prefect UI, read back from a real server."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def test_the_command_to_retry_is_the_whole_configuration_and_no_more_than_is_nee
     assert (program, stage) == ("dyprag", "train-translator")
     assert set(words[::2]) <= {"--set"}
     assert read_config(None, words[1::2]).resolved() == config.resolved()
-    assert len(words[1::2]) == sum(
+    assert len(words[1::2]) == ("documents" not in changes.get("corpus", {})) + sum(
         1 for values in changes.values() for value in (values.values() if isinstance(values, dict) else [values])
         for _ in (value if isinstance(value, dict) and "model" in value else [value])
     )  # fmt: skip
@@ -54,11 +55,27 @@ def test_a_run_shows_its_progress_its_failures_its_losses_and_where_all_is(tmp_p
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
     settings["evaluate"]["methods"] = ["dyprag"]
     config = PipelineConfig.model_validate(settings)
-    pipeline(config, return_state=True)
+    state = pipeline(config, return_state=True)
+    assert (state.type.value, state.name) == ("FAILED", "CompletedWithFailures")
     found = shown()
+    page = found["pipeline"]
+    assert page.flow_run_id == state.state_details.flow_run_id
+    assert page.description.startswith("Ended after ")
+    assert page.description.endswith("; 1 failed")
+    assert "- **hollow**, ingest: document 'hollow': it has no text. Give it text, or leave it out." in page.data
+    assert f"`{retry_command(config.resolved(), 'run')}`" in page.data
+    lines = [line.split(" | ") for line in page.data.splitlines() if line.endswith(") |")]
+    states = {line[0].strip("| "): (line[1], int(line[2]), int(line[5])) for line in lines}
+    assert states == {
+        "ingest": ("some failed", 3, 1), "augment": ("done", 3, 0), "parametrize": ("done", 3, 0),
+        "embed": ("done", 3, 0), "train-translator": ("done", 1, 0), "evaluate": ("done", 1, 0),
+    }  # fmt: skip
+    linked = {re.search(r"\]\(\.\./\.\./runs/flow-run/(.*)\)", line[-1])[1] for line in lines}
+    assert any(line.startswith("| dyprag | ") for line in page.data.splitlines())
+    assert "/report.html`" in page.data
     assert found["parametrize-progress"].data == 100
-    assert found["parametrize-progress"].description.startswith("parametrize: 3 of 3 in ")
-    assert "step 4 of 4, L_align" in found["translator-progress"].description
+    assert found["parametrize-progress"].description.startswith("parametrize: 3 of 3 documents in ")
+    assert found["train-translator-progress"].description.startswith("train-translator: step 4 of 4, L_align")
     failures = found["ingest-failures"]
     assert '"document": "hollow"' in failures.data
     assert "it has no text" in failures.data
@@ -76,6 +93,7 @@ def test_a_run_shows_its_progress_its_failures_its_losses_and_where_all_is(tmp_p
 
     with get_client(sync_client=True) as client:
         names = {run.name for run in client.read_flow_runs()}
+        assert linked == {str(run.id) for run in client.read_flow_runs() if run.parent_task_run_id}
         parametrize(config, return_state=True)
         assert {"pipeline docs.jsonl", "train translator docs.jsonl"} <= names
         again = shown()

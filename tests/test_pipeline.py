@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TEXTS, save_official_translator, write_jsonl
+from conftest import TEXTS, outcome, save_official_translator, write_jsonl
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
@@ -30,7 +30,7 @@ def run_pipeline(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str
     from flows.pipeline import pipeline
 
     state = pipeline(PipelineConfig.model_validate({**settings, **changes}), return_state=True)
-    return {summary["stage"]: summary for summary in state.result()}
+    return {summary["stage"]: summary for summary in outcome(state)}
 
 
 def run_until(last: str, settings: dict[str, Any]) -> dict[str, dict[str, int]]:
@@ -41,7 +41,7 @@ def run_until(last: str, settings: dict[str, Any]) -> dict[str, dict[str, int]]:
 
     config, summaries = PipelineConfig.model_validate(settings), []
     for flow in (ingest, augment, parametrize):
-        summaries += flow(config, return_state=True).result()
+        summaries += outcome(flow(config, return_state=True))
         if summaries[-1]["stage"] == last:
             break
     return {summary["stage"]: summary for summary in summaries}
@@ -111,7 +111,7 @@ def test_an_official_translator_is_taken_instead_of_training_one(tmp_path: Path,
     rows = {(row["method"], row["split"]): row["questions"] for row in Catalogue(store).results()}
     assert rows == {("vanilla", "all"): 3, ("dyprag", "all"): 3}
     assert {row["split"] for row in Catalogue(store).scores(Catalogue(store).results()[0]["run_id"])} == {"unseen"}
-    again = train_translator(config, return_state=True).result()
+    again = outcome(train_translator(config, return_state=True))
     assert [summary["cached"] for summary in again] == [3, 1]
     (tmp_path / "epoch_0.pt").unlink()
     with pytest.raises(ConfigError, match=r"epoch_0\.pt cannot be read"):
@@ -170,7 +170,9 @@ def test_a_document_longer_than_the_context_fails_by_itself_and_only_it_is_tried
     assert (second["augment"]["cached"], second["augment"]["failed"]) == (3, 1)
 
 
-def test_a_flow_with_failures_ends_failed_where_that_is_the_setting(tmp_path: Path, settings: dict[str, Any]):
+def test_a_flow_with_failures_ends_in_a_state_that_is_no_success_and_says_how_it_ended(
+    tmp_path: Path, settings: dict[str, Any]
+):
     from flows.ingest import ingest
 
     settings["corpus"]["documents"] = write_jsonl(
@@ -179,11 +181,13 @@ def test_a_flow_with_failures_ends_failed_where_that_is_the_setting(tmp_path: Pa
     settings["corpus"]["questions"] = None
     config = PipelineConfig.model_validate(settings)
     state = ingest(config, return_state=True)
-    assert state.is_completed()
-    assert state.name == "CompletedWithFailures"
+    assert (state.type.value, state.name) == ("FAILED", "CompletedWithFailures")
     assert "1 failed" in (state.message or "")
+    assert [(one["done"], one["failed"]) for one in outcome(state)] == [(1, 1)]
     strict = config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "fail"})})
-    assert ingest(strict, return_state=True).is_failed()
+    state = ingest(strict, return_state=True)
+    assert (state.type.value, state.name) == ("FAILED", "Failed")
+    assert [(one["done"], one["failed"]) for one in outcome(state)] == [(1, 1)]
 
 
 def _limited_memory(spare_bytes: int, work: Callable[[], Any]) -> Any:
@@ -213,12 +217,12 @@ def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: 
     ingest(config)
     augment(config)
     state = _limited_memory(300 * 2**20, lambda: parametrize(config, return_state=True))
-    summary = state.result()[0]
+    summary = outcome(state)[0]
     assert (summary["failed"], summary["done"]) == (1, 3)
     failure = Catalogue(Store(settings["store"])).query("SELECT * FROM failures")[0]
     assert (failure["document_id"], failure["error_type"]) == ("heavy", "OutOfMemory")
     assert "use a machine with more memory" in failure["error"]
-    again = parametrize(config, return_state=True).result()[0]  # the limit is gone
+    again = outcome(parametrize(config, return_state=True))[0]  # the limit is gone
     assert (again["cached"], again["done"], again["failed"]) == (3, 4, 0)
 
 
@@ -243,7 +247,7 @@ def test_a_passing_fault_is_tried_again_and_a_document_s_own_fault_is_not(tmp_pa
     settings["run"] = {"retries": 8, "retry_delay": 0.5}
     timer = threading.Timer(2.0, obstacle.unlink)
     timer.start()
-    summary = augment(PipelineConfig.model_validate(settings), return_state=True).result()[0]
+    summary = outcome(augment(PipelineConfig.model_validate(settings), return_state=True))[0]
     timer.join()
     assert (summary["done"], summary["failed"]) == (1, 1)
     work = Catalogue(Store(settings["store"])).query("SELECT attempts FROM latest_work WHERE document_id = 'lamp'")

@@ -27,6 +27,12 @@ def test_the_embedded_model_is_what_it_says(base: BaseModel):
     assert base.fingerprint.startswith("smollm2-135m-")
 
 
+def test_the_embedded_model_goes_by_its_hugging_face_id():
+    from dyprag.model_files import public_name
+
+    assert public_name("smollm2-135m") == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
 def test_a_document_s_adapter_answers_questions_about_it_that_the_bare_model_cannot(base: BaseModel):
     from dyprag.augmentation.local import LocalAugmenter
     from dyprag.augmentation.products import PRODUCTS

@@ -105,11 +105,25 @@ def test_tables_part_only_the_translators_methods_and_set_controls_apart() -> No
 def test_a_terminal_has_a_table_for_each_data_set_without_controls_where_there_are_several() -> None:
     plain = terminal_table(ROWS).splitlines()
     assert len({len(line) for line in plain}) == 1
-    assert "Controls" in plain[7]
     parts = terminal_table(result_rows(SEVERAL, SIZES)).split("\n\n")
     assert [part.splitlines()[0] for part in parts] == ["Mean over 2 data sets", "popqa", "hotpotqa"]
     assert not any("prag-wrong" in part or "Controls" in part for part in parts)
     assert terminal_table([]) == ""
+
+
+def test_each_figure_has_that_of_the_same_method_with_wrong_documents_beside_it() -> None:
+    (control,) = [row for row in ROWS if (row["method"], row["type"], row["split"]) == ("prag-wrong", "all", "all")]
+    for row in tables.shown(ROWS):
+        if row["method"] == "prag":
+            assert (row["wrong"]["f1"], row["wrong"]["presence"]) == (control["f1"], control["presence"])
+        else:
+            assert row["wrong"] is None
+    header, *lines = terminal_table(ROWS).splitlines()
+    assert "F1, wrong documents" in header
+    assert "Present, wrong documents" in header
+    assert not any(line.startswith("prag-wrong") for line in lines)
+    without = [row for row in ROWS if row["method"] != "prag-wrong"]
+    assert "wrong documents" not in terminal_table(without)
 
 
 def test_columns_without_anything_measured_are_left_out() -> None:

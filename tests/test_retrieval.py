@@ -49,11 +49,14 @@ def ids(retriever: Retriever, question: str, count: int) -> list[str]:
 
 
 def okapi(documents: Sequence[Document]) -> BM25Okapi:
-    """rank_bm25 on the same words, without our code."""
-    return BM25Okapi([re.findall(r"\w+", f"{d.title}\n{d.text}".lower()) for d in documents])
+    """rank_bm25 on the same words with Lucene's inverse document frequency, without our code."""
+    index = BM25Okapi([re.findall(r"\w+", f"{d.title}\n{d.text}".lower()) for d in documents])
+    inside = Counter(word for frequencies in index.doc_freqs for word in frequencies)
+    index.idf = {word: math.log(1 + (len(documents) - n + 0.5) / (n + 0.5)) for word, n in inside.items()}
+    return index
 
 
-def test_scores_and_order_are_those_of_rank_bm25():
+def test_scores_and_order_are_those_of_rank_bm25_with_a_frequency_that_is_never_negative():
     question = "Which river does the Quarn bridge, built by Olmsted, CROSS at Dunmere?"
     scores = okapi(DOCUMENTS).get_scores(re.findall(r"\w+", question.lower()))
     found = BM25Retriever(DOCUMENTS).search(question, 5)
@@ -66,24 +69,45 @@ def test_a_title_is_found_too(make: Make):
     assert ids(make(DOCUMENTS), "book", 1) == ["book"]
 
 
+def test_a_document_without_a_word_of_the_question_is_not_found(make: Make):
+    retriever = make(DOCUMENTS)
+    assert retriever.search("xylophone", 4) == []
+    assert retriever.search("?!", 4) == []
+    found = retriever.search("Who designed the Quarn bridge?", 5)
+    assert found[0].document.id == "bridge"
+    assert all(item.score > 0 for item in found)
+    assert ids(retriever, "Quarn", 5) == ["bridge"]
+
+
+def test_a_word_counts_however_many_documents_have_it(make: Make):
+    """Of one document, of two, and where all have it: no weight is zero or less."""
+    one, two = Document("one", "The lamp of Ostrel."), Document("two", "The bridge at Quarn.")
+    assert ids(make([one]), "lamp", 3) == ["one"]
+    assert ids(make([one, two]), "lamp", 3) == ["one"]
+    assert ids(make([one, two]), "bridge", 3) == ["two"]
+    assert ids(make([one, two]), "the bridge", 3) == ["two", "one"]
+    assert ids(make([two, one, one]), "the lamp", 1) == ["one"]
+
+
 def test_ties_keep_the_corpus_order(make: Make):
-    found = make(DOCUMENTS).search("xylophone", 4)
-    assert [item.document for item in found] == DOCUMENTS[:4]
+    found = make(DOCUMENTS).search("in", 4)
+    assert found
     twins = [Document(str(number), "The same text.") for number in range(40)]
     assert [item.document for item in make([*twins, *DOCUMENTS]).search("same text", 5)] == twins[:5]
 
 
-def test_fewer_documents_than_asked_are_all_of_them(make: Make):
+def test_fewer_documents_than_asked_are_all_that_are_found(make: Make):
     retriever = make(DOCUMENTS[:2])
-    assert sorted(ids(retriever, "lamp", 3)) == ["bridge", "lamp"]
-    assert ids(retriever, "lamp", 10**9)[0] == "lamp"
+    assert sorted(ids(retriever, "lamp bridge", 3)) == ["bridge", "lamp"]
+    assert ids(retriever, "lamp", 10**9) == ["lamp"]
     assert ids(retriever, "lamp", 0) == []
 
 
 def test_a_question_and_a_document_without_words_are_no_error(make: Make):
     documents = [*DOCUMENTS, Document("empty", "")]
-    assert len(make(documents).search("?!", 9)) == len(documents)
-    assert ids(make([Document("empty", ""), Document("marks", "?!")]), "lamp", 9) == ["empty", "marks"]
+    assert make(documents).search("?!", 9) == []
+    assert "empty" not in ids(make(documents), "the lamp of Ostrel", 9)
+    assert ids(make([Document("empty", ""), Document("marks", "?!")]), "lamp", 9) == []
     assert make([]).search("lamp", 3) == []
 
 
@@ -136,6 +160,7 @@ def test_the_index_scores_as_the_formula_says(tmp_path: Path, texts: list[list[s
             weight = math.log(1 + (len(texts) - inside + 0.5) / (inside + 0.5))
             score += frequency and weight * 2.2 * frequency / (frequency + 1.2 * (0.25 + 0.75 * len(text) / mean))
         expected.append((-score, number))
+    expected = [(score, number) for score, number in expected if score < 0]
     found = IndexedBM25(folder).search(" ".join(asked), len(texts))
     assert [-item.score for item in found] == pytest.approx([score for score, _ in sorted(expected)], rel=1e-5)
     again = sorted((-item.score, int(item.document.id)) for item in found)
@@ -162,7 +187,7 @@ def agreement(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> tuple[flo
     return sum(same) / len(pairs), sum(shared) / len(pairs)
 
 
-def test_the_index_is_rank_bm25_but_for_k1_and_the_weight_of_common_words(tmp_path: Path):
+def test_the_index_is_what_is_in_memory_but_for_k1(tmp_path: Path):
     documents, questions = load_corpus("demo").documents, [q.question for q in load_corpus("demo").questions]
     build_index(tmp_path / "index", documents)
     ours = IndexedBM25(tmp_path / "index")
@@ -174,20 +199,18 @@ def test_the_index_is_rank_bm25_but_for_k1_and_the_weight_of_common_words(tmp_pa
         return [documents[n].id for n in sorted(range(len(documents)), key=lambda n: -scores[n])[:3]]
 
     same, shared = agreement([(one, best(question)) for one, question in zip(found, questions, strict=True)])
-    print(f"as rank_bm25 is: the same first document {same:.3f}, shared of three {shared:.3f}")
+    print(f"the same first document {same:.3f}, shared of three {shared:.3f}")
     assert same > 0.95
-    assert shared > 0.85
+    assert shared > 0.9
     index.k1 = 1.2
-    inside = Counter(word for frequencies in index.doc_freqs for word in frequencies)
-    index.idf = {word: math.log(1 + (len(documents) - n + 0.5) / (n + 0.5)) for word, n in inside.items()}
     same, shared = agreement([(one, best(question)) for one, question in zip(found, questions, strict=True)])
-    print(f"with tantivy's k1 and weights: {same:.3f}, {shared:.3f}")
+    print(f"with tantivy's k1: {same:.3f}, {shared:.3f}")
     assert same > 0.98
     assert shared > 0.95
 
 
 @pytest.mark.skipif(not (DATA / "2wikimultihopqa").exists(), reason="no real data beside the checkout")
-def test_how_far_the_index_agrees_with_rank_bm25_on_real_questions(tmp_path: Path):
+def test_how_far_the_index_agrees_with_what_is_in_memory_on_real_questions(tmp_path: Path):
     documents = list(read_passages(DATA / "2wikimultihopqa" / "passages.jsonl"))
     build_index(tmp_path / "index", documents)
     pair = BM25Retriever(documents), IndexedBM25(tmp_path / "index")
@@ -195,9 +218,9 @@ def test_how_far_the_index_agrees_with_rank_bm25_on_real_questions(tmp_path: Pat
     questions = [json.loads(line)["question"] for line in lines]
     found = [(ids(pair[0], question, 3), ids(pair[1], question, 3)) for question in questions]
     same, shared = agreement(found)
-    print(f"the same first passage {same:.3f}, shared of three {shared:.3f}")  # 0.829, 0.791
-    assert same > 0.8
-    assert shared > 0.76
+    print(f"the same first passage {same:.3f}, shared of three {shared:.3f}")  # 0.953, 0.943
+    assert same > 0.93
+    assert shared > 0.92
 
 
 def test_an_index_is_there_as_a_whole_or_not_at_all(tmp_path: Path):

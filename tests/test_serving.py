@@ -95,7 +95,16 @@ def test_an_answer_is_the_librarys(client: openai.OpenAI, assistant: Assistant, 
     assert answer.dyprag["method"] == method
     texts = [found.document.passage for found in expected.passages]
     assert [passage["text"] for passage in answer.dyprag["passages"]] == texts
+    marks = {"vanilla": (), "rag": (True, False), "dyprag": (False, True), "dyprag-combine": (True, True)}
+    assert all((p["in_prompt"], p["injected"]) == marks[method] for p in answer.dyprag["passages"])
     assert answer.usage.completion_tokens > 0
+
+
+@pytest.mark.parametrize("method", ["rag", "dyprag", "dyprag-combine"])
+def test_passages_without_a_word_of_the_question_are_not_used(client: openai.OpenAI, method: str):
+    answer, alone = ask(client, "Xyzzy?", method=method), ask(client, "Xyzzy?", method="vanilla")
+    assert answer.dyprag["passages"] == []
+    assert answer.choices[0].message.content == alone.choices[0].message.content
 
 
 def test_methods_answer_differently(client: openai.OpenAI):
@@ -253,7 +262,7 @@ def test_a_fault_of_the_model_ends_with_500_and_the_server_goes_on(assistant: As
             raise MemoryError
 
         monkeypatch.setattr(assistant.translator, "read", broken)
-        body = {"messages": ASKED, "documents": ["A text that no adapter was made of before."], "method": "dyprag"}
+        body = {"messages": ASKED, "documents": ["A new text of the lamp, never read before."], "method": "dyprag"}
         assert post(url, body).status_code == 500
         monkeypatch.undo()
         assert post(url, body).status_code == 200

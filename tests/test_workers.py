@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from conftest import wait_for, write_jsonl
+from conftest import outcome, wait_for, write_jsonl
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from dyprag.config import PipelineConfig
@@ -75,7 +75,7 @@ def run(settings: dict[str, Any], store: Path, **how: Any) -> dict[str, Any]:
         prepare(settings, store)
     given = {**settings, "store": str(store), "run": {**settings["run"], "workers": 2, **how}}
     config = PipelineConfig.model_validate(given)
-    return parametrize(config, return_state=True).result()[0]
+    return outcome(parametrize(config, return_state=True))[0]
 
 
 def adapters(store: Path) -> dict[str, bytes]:

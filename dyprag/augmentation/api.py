@@ -5,20 +5,17 @@ answers that came, and asking only for those that did not.
 """
 
 import asyncio
+import json
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from dyprag.augmentation.answers import read_items, schema
+from dyprag.augmentation.answers import BREAKS_OFF
 from dyprag.augmentation.batches import Batches, Fetched
-from dyprag.augmentation.checks import UNSUPPORTED, check_item, same_answer
 from dyprag.augmentation.endpoint import Endpoint
 from dyprag.augmentation.limits import spent_before
 from dyprag.augmentation.products import (
-    Accepted,
-    Dropped,
-    Item,
     Journal,
     Message,
     OpenBatch,
@@ -28,14 +25,16 @@ from dyprag.augmentation.products import (
     Response,
     summed,
 )
-from dyprag.augmentation.prompt_files import PromptFile, prompt_file
+from dyprag.augmentation.prompt_files import prompt_file
+from dyprag.augmentation.refusals import PromptTooLong, refusal_in
+from dyprag.augmentation.writing import Writing
 from dyprag.config import AugmentSettings
-from dyprag.documents import Document, QAPair
+from dyprag.documents import Document
 from dyprag.errors import DocumentError, Stopped, StoreError
 from dyprag.interruption import until_interrupted
 
 Result = TypeVar("Result")
-Ask = Callable[[str, tuple[Message, ...], Any], Awaitable[Response]]
+SEEDS_PER_RUN = 1000  # more than a product has rounds
 
 
 class ApiAugmenter:
@@ -107,38 +106,76 @@ class ApiAugmenter:
 
     async def _make(self, document: Document, product: ProductName, key: str) -> Product:
         answered: list[Response] = []
+        failures = self._journal.failures(key)
 
         async def ask(label: str, messages: tuple[Message, ...], form: Any) -> Response:
-            seed = self.settings.seed + int(label.split()[1].split(".")[0])
-            request = Request(document.id, key, label, messages, form, seed)
-            response = self._journal.find(key, request.key)
-            if response is None and self._batches is not None:
-                raise self._batches.wanted(request)
-            if response is None:
-                response = await self.endpoint.complete(request)
-                try:
-                    self._journal.add(response)
-                except StoreError as error:  # what is paid for could not be kept
-                    raise self.endpoint.stop(f"{error.reason}: {error.subject}", error.remedy) from error
-            if response.finish == "refused":
-                self._journal.close(key)
-                raise DocumentError(
-                    f"document {document.id!r}", f"the endpoint refuses it ({response.text})",
-                    "Split the document if it is too long for the model, or leave it out.",
-                )  # fmt: skip
+            number = int(label.split()[1].split(".")[0])  # another for each round, and for each time after a failure
+            seed = self.settings.seed + SEEDS_PER_RUN * failures + number
+            response = await self._answer(Request(document.id, key, label, messages, form, seed))
             answered.append(response)
             return response
 
         writing = Writing(document, product, self.settings, ask)
-        await writing.run()
-        usage = summed(answered)
+        try:
+            await writing.run()
+        except PromptTooLong:
+            self._journal.close(key, failed=True)  # a batch's refusal is an answer, too: a later run asks anew
+            raise
         if not writing.usable or (product == "qa_pairs" and not writing.accepted):
-            self._journal.close(key)
+            self._journal.close(key, failed=True)
             raise DocumentError(
                 f"document {document.id!r}", f"no {product.replace('_', ' ')} came of {len(answered)} answers "
-                f"({writing.last_fault})", "See the answers with dyprag augment --show; a later run asks anew.",
+                f"({writing.last_fault.rstrip('.')})", self._remedy(writing.last_fault),
             )  # fmt: skip
-        return Product(tuple(writing.accepted), tuple(writing.dropped), usage, writing.rounds)
+        return Product(
+            tuple(writing.accepted), tuple(writing.dropped), summed(answered), writing.rounds, writing.filled
+        )
+
+    async def _answer(self, request: Request) -> Response:
+        """The answer that is kept, else the endpoint's.
+
+        Raises:
+            PromptTooLong: the endpoint's context is too small for the request.
+            DocumentError: the endpoint refuses it, or fails at it.
+            Waiting: it goes into a batch, or nothing can be sent now.
+        """
+        response = self._journal.find(request.product_key, request.key)
+        if response is None and self._batches is not None:
+            raise self._batches.wanted(request)
+        if response is None:
+            response = await self.endpoint.complete(request)
+            try:
+                self._journal.add(response)
+            except StoreError as error:  # what is paid for could not be kept
+                raise self.endpoint.stop(f"{error.reason}: {error.subject}", error.remedy) from error
+        if response.finish == "refused":
+            refusal = refusal_in(_json(response.text), {})
+            if refusal.kind == "context":
+                raise PromptTooLong(request.document_id, refusal)
+            self._journal.close(request.product_key, failed=True)
+            raise DocumentError(
+                f"document {request.document_id!r}", f"the endpoint refuses it ({response.text})",
+                "Where it refuses others too, mend what augment.api says; else leave the document out.",
+            )  # fmt: skip
+        return response
+
+    def _remedy(self, fault: str) -> str:
+        if fault == BREAKS_OFF:
+            return (
+                f"Raise augment.max_new_tokens ({self.settings.max_new_tokens}), or give the server a larger context."
+            )
+        if self.settings.temperature == 0:
+            return "See the answers with dyprag augment --show; set augment.temperature above 0 to get others."
+        return "See the answers with dyprag augment --show; a later run asks anew."
+
+
+def _json(text: str) -> dict[str, Any]:
+    """The refusal that a journal keeps, which may have been cut short."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"message": text}
 
 
 def first_request(document: Document, product: ProductName, key: str, settings: AugmentSettings) -> Request:
@@ -147,91 +184,3 @@ def first_request(document: Document, product: ProductName, key: str, settings: 
         document=document.passage, count=getattr(settings, product), notes=""
     )
     return Request(document.id, key, "ask 1", messages)
-
-
-class Writing:
-    """The making of one product: rounds of asking for what is missing, until it is there or the tries are over."""
-
-    def __init__(self, document: Document, product: ProductName, settings: AugmentSettings, ask: Ask) -> None:
-        self._document, self._product, self._settings, self._ask = document, product, settings, ask
-        self.accepted: list[Accepted] = []
-        self.dropped: list[Dropped] = []
-        self.rounds = 0
-        self.usable = False  # whether any answer had the form that was asked for
-        self.last_fault = ""
-
-    async def run(self) -> None:
-        """Ask until the product is whole or has been asked for often enough."""
-        wanted = getattr(self._settings, self._product)
-        while len(self.accepted) < wanted and self.rounds < self._settings.tries:
-            self.rounds += 1
-            items = await self._items(wanted - len(self.accepted))
-            self.usable = self.usable or bool(items)
-            verified = await self._verified(items)
-            for item in items:
-                verdict = self._checked(item)
-                if isinstance(verdict, Dropped) and verdict.reason == UNSUPPORTED:
-                    verdict = verified.get(item, verdict)
-                if isinstance(verdict, Dropped):
-                    self.dropped.append(verdict)
-                    self.last_fault = verdict.reason
-                elif len(self.accepted) < wanted:
-                    self.accepted.append(verdict)
-
-    async def _items(self, count: int) -> list[Item]:
-        """What one round brings: an answer's sound items, after one request to mend it where there are none."""
-        messages = self._prompt(self._product).messages(
-            document=self._document.passage, count=count, notes=self._notes()
-        )
-        response = await self._ask(f"ask {self.rounds}", messages, schema(self._product))
-        items, fault = read_items(response.text, self._product, response.finish == "length")
-        if fault and not items and response.text.strip():
-            answered: Message = {"role": "assistant", "content": response.text}
-            repair = (*messages, answered, *self._prompt("repair").messages(error=fault))
-            response = await self._ask(f"repair {self.rounds}", repair, schema(self._product))
-            items, fault = read_items(response.text, self._product, response.finish == "length")
-        self.last_fault = fault or self.last_fault
-        return items
-
-    async def _verified(self, items: list[Item]) -> dict[Item, Accepted | Dropped]:
-        """Of those pairs whose answer does not stand in the passage: does the model give it with the passage too?"""
-        if not self._settings.verify:
-            return {}
-        doubtful = [
-            (place, item)
-            for place, item in enumerate(items)
-            if isinstance(item, QAPair) and getattr(self._checked(item), "reason", "") == UNSUPPORTED
-        ]
-        verdicts = await asyncio.gather(*(self._verify(*doubt) for doubt in doubtful), return_exceptions=True)
-        for verdict in verdicts:  # all have been asked by now, or put on a batch's list
-            if isinstance(verdict, BaseException):
-                raise verdict
-        return {
-            pair: verdict
-            for (_, pair), verdict in zip(doubtful, verdicts, strict=True)
-            if not isinstance(verdict, BaseException)
-        }
-
-    async def _verify(self, place: int, pair: QAPair) -> Accepted | Dropped:
-        messages = self._prompt("verify").messages(document=self._document.passage, question=pair.question)
-        response = await self._ask(f"verify {self.rounds}.{place}", messages, None)
-        if same_answer(response.text, pair.answer):
-            return Accepted(pair, {"support": 1.0, "by": "model"})
-        return Dropped(pair, f"{UNSUPPORTED}, and with the passage the model answers otherwise")
-
-    def _checked(self, item: Item) -> Accepted | Dropped:
-        return check_item(self._document, item, self.accepted, self._settings)
-
-    def _notes(self) -> str:
-        """What a further round is told of those before it."""
-        if self._product == "qa_pairs":
-            asked = [accepted.item for accepted in self.accepted] + [dropped.item for dropped in self.dropped]
-            lines = [pair.question for pair in asked if isinstance(pair, QAPair)]
-            first = "These questions have been asked; ask others:"
-        else:
-            lines = [dropped.reason for dropped in self.dropped]
-            first = "Versions of this kind were not accepted:"
-        return "\n".join([first, *(f"- {line}" for line in lines)]) if lines else ""
-
-    def _prompt(self, name: str) -> PromptFile:
-        return prompt_file(name, self._settings.prompts)

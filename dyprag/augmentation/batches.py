@@ -6,7 +6,7 @@ the journal yet is wanted for the next batch.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from openai._models import construct_type
 from openai.types import Batch as Handle
 from openai.types.chat import ChatCompletion
 
+from dyprag.augmentation.answers import schema
 from dyprag.augmentation.endpoint import SIGNS, Endpoint
 from dyprag.augmentation.products import Journal, OpenBatch, Request, Response, Wanted
 from dyprag.errors import Stopped, Waiting
@@ -152,6 +153,7 @@ class Batches:
     async def _answers(self, handle: Handle, batch: OpenBatch) -> list[Response]:
         """The answers in a batch's files, refusals of single requests included."""
         wanted = {request.key: request for request in batch.requests}
+        sent = self._endpoint.body(Request("", "", "", (), schema("rewrites", 1)))
         found = []
         for file in (handle.output_file_id, handle.error_file_id):
             if not file:
@@ -164,20 +166,23 @@ class Batches:
                 try:
                     line = json.loads(text)
                     request, reply = wanted[line["custom_id"]], line.get("response") or {}
-                    response = self._read(request, reply)
+                    response = self._read(request, reply, sent)
                 except (ValueError, KeyError, TypeError):
                     continue  # a line that cannot be read answers nothing
                 if response is not None:
                     found.append(response)
         return found
 
-    def _read(self, request: Wanted, reply: dict[str, object]) -> Response | None:
+    def _read(self, request: Wanted, reply: dict[str, Any], sent: Mapping[str, Any]) -> Response | None:
         """The answer to one request; None where it is worth asking again."""
         if reply.get("status_code") == 200:
             answer: Any = construct_type(type_=ChatCompletion, value=reply["body"])
             return self._endpoint.response(request, answer, 0.0, 0)
         if reply.get("status_code") in (400, 413, 422):
-            refusal = json.dumps(reply.get("body"), ensure_ascii=False)[:300]
+            told = reply.get("body")
+            if isinstance(told, dict) and self._endpoint.relents(told, sent):
+                return None
+            refusal = json.dumps(reply.get("body"), ensure_ascii=False)[:500]
             return Response(**{
                 **asdict(self._endpoint.response(request, ChatCompletion.model_construct(choices=[]), 0.0, 0)),
                 "text": refusal, "finish": "refused", "tokens_in": 0, "tokens_out": 0, "cost": 0.0,

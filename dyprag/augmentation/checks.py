@@ -1,20 +1,21 @@
 """What an item must be to be trusted: a rewrite keeps the facts, a pair is about something that the passage says."""
 
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rapidfuzz import fuzz
 
+from dyprag.augmentation.english import LIGHT, same_root
 from dyprag.augmentation.products import Accepted, Dropped, Item
-from dyprag.augmentation.spans import key_terms, sentences
+from dyprag.augmentation.spans import WORD, key_terms, sentences
+from dyprag.augmentation.support import denies, holds, likeness, numbers, script, told_numbers, within
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
 from dyprag.evaluation.metrics import normalise
 
-CHECKS_VERSION = 1  # part of every product's key: raise it with any change of the rules below
-_NUMBER = re.compile(r"\d+(?:[.,\u00a0\u202f]\d+)*")
+# Part of every product's key. Raise it where a change of the rules makes all products worth making, and paying for,
+# anew; rules that only drop more of what is unsound, or less of what is sound, do not.
+CHECKS_VERSION = 1
 _NAME_RUN = re.compile(r"[^\W\d_a-zß-öø-ÿ][\w'’-]+(?: [^\W\d_a-zß-öø-ÿ][\w'’-]+)+")
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 _GERMAN = frozenset("der die das den dem des und ist im ein eine einen wurde mit von nicht sich auf für zu".split())
@@ -46,7 +47,7 @@ def check_rewrite(
     kept = facts(document.passage)
     lost = {term for term in kept if not _holds(rewrite, term)}
     recall = 1 - len(lost) / len(kept) if kept else 1.0
-    new_numbers = sorted(numbers(rewrite) - numbers(document.passage))
+    new_numbers = sorted(numbers(rewrite) - told_numbers(document.passage))
     new_names = sorted(term for term in facts(rewrite) if not _holds(document.passage, term))
     change = min(1 - fuzz.ratio(rewrite, text) / 100 for text in (document.text, document.passage))
     length = len(rewrite) / max(1, len(document.text))
@@ -80,24 +81,57 @@ def check_pair(
     yes_no = answer in _YES_NO
     if not question or not answer:
         return Dropped(pair, "its question or answer is empty")
-    if not yes_no and _within(answer, question):
+    if not yes_no and within(answer, question):
         return Dropped(pair, "its question holds the answer")
     if _REFERS.search(pair.question):
         return Dropped(pair, "its question refers to the document, which is not there when it is asked")
     if any(_same_pair(pair, other) for other in others):
         return Dropped(pair, "it is the same as another one")
-    if added := numbers(f"{pair.answer} {pair.full_answer}") - numbers(document.passage):
+    if added := numbers(f"{pair.answer} {pair.full_answer}") - told_numbers(document.passage):
         return Dropped(pair, f"its answer has {_listed(added)}, which the document has not")
-    full = normalise(pair.full_answer)
-    if not yes_no and not _within(answer, full) and fuzz.partial_ratio(answer, full) < 100 * settings.answer_support:
+    if not yes_no and not _held(pair.full_answer, pair.answer, settings):
         return Dropped(pair, "its full answer does not hold the short one")
-    passage = normalise(document.passage)
-    if not yes_no and _within(answer, passage):
+    if yes_no:
+        return Dropped(pair, UNSUPPORTED)
+    if holds(document.passage, pair.answer):
         return Accepted(pair, {"support": 1.0, "by": "span"})
-    support = fuzz.partial_ratio(answer, passage) / 100 if len(answer) > 5 and not yes_no else 0.0
+    support = likeness(document.passage, pair.answer)
     if support >= settings.answer_support:
         return Accepted(pair, {"support": round(support, 3), "by": "likeness"})
     return Dropped(pair, UNSUPPORTED)
+
+
+def _held(text: str, words: str, settings: AugmentSettings) -> bool:
+    return holds(text, words) or likeness(text, words) >= settings.answer_support
+
+
+def doubt(document: Document, pair: QAPair) -> str:
+    """Why a pair whose answer does stand in the passage may be wrong all the same; empty where nothing speaks for it.
+
+    A number, which stands for many things, is doubted where nothing that is asked for stands in its sentence. Any
+    answer is, where its sentences deny something that the question does not, or the full answer does so alone.
+    """
+    where = [sentence for sentence in sentences(document.passage) if holds(sentence, pair.answer)]
+    asked = _words(pair.question)
+    told = [word for sentence in where for word in _words(sentence)]
+    if (
+        where
+        and all(denies(_words(sentence)) for sentence in where)
+        and not denies([*asked, *_words(pair.full_answer)])
+    ):
+        return "its answer stands where the document denies something"
+    if denies(_words(pair.full_answer)) and not denies([*_words(document.passage), *asked]):
+        return "its full answer denies what the document does not"
+    if where and re.search(r"\d", pair.answer) and script(pair.question) != "CJK":
+        title = {*_words(document.title), *_words(pair.answer)}
+        own = [word for word in asked if word not in LIGHT and word not in title]
+        if own and not any(same_root(word, other) for word in own for other in told):
+            return "its answer stands in the document for something else"
+    return ""
+
+
+def _words(text: str) -> list[str]:
+    return [match.group().lower().replace("’", "'").removesuffix("'s") for match in WORD.finditer(text)]
 
 
 UNSUPPORTED = "its answer does not stand in the document"
@@ -112,7 +146,7 @@ def same_answer(one: str, other: str) -> bool:
         return bool(shorter)
     open_ended = set(longer.split()) & _DENIALS or {shorter} & _YES_NO
     near = len(longer.split()) <= 2 * len(shorter.split()) + 2
-    return not open_ended and near and _within(shorter, longer)
+    return not open_ended and near and within(shorter, longer)
 
 
 def _same_pair(pair: QAPair, other: QAPair) -> bool:
@@ -124,7 +158,7 @@ def _same_pair(pair: QAPair, other: QAPair) -> bool:
 def facts(text: str) -> set[str]:
     """Names, numbers and dates of a text. In German, where all nouns have capitals, only names of several words; in
     scripts without capitals and spaces only numbers."""
-    if _script(text) == "CJK":
+    if script(text) == "CJK":
         return numbers(text)
     if not _is_german(text):
         names = {re.sub(r"['’]s$", "", term) for term in key_terms(text) if not term[0].isdigit()}
@@ -140,15 +174,10 @@ def _is_german(text: str) -> bool:
     return sum(word in _GERMAN for word in words) > 0.1 * len(words)
 
 
-def numbers(text: str) -> set[str]:
-    """Numbers of a text in digits, without separators of thousands: 1,000 is 1000."""
-    return {re.sub(r"[,.\u00a0\u202f](?=\d{3}(?!\d))", "", number) for number in _NUMBER.findall(text)}
-
-
 def same_language(text: str, other: str) -> bool:
     """Whether two texts could be in one language: the same script, and enough of the short words in common, which are
     mostly those that carry a language's grammar. Short texts always could."""
-    if _script(text) != _script(other):
+    if script(text) != script(other):
         return False
     known = set(_short_words(text))
     words = _short_words(other)
@@ -159,25 +188,12 @@ def _short_words(text: str) -> list[str]:
     return [word for word in re.findall(r"\b[^\W\d_]{1,4}\b", text) if word.islower()]
 
 
-def _script(text: str) -> str:
-    """The script of most letters; Japanese counts as Chinese, with which it shares signs."""
-    letters = [c for c in text if c.isalpha()][:500]
-    scripts = Counter(unicodedata.name(c, "UNKNOWN").split()[0] for c in letters)
-    script = scripts.most_common(1)[0][0] if scripts else ""
-    return "CJK" if script in ("HIRAGANA", "KATAKANA") else script
-
-
 def _holds(text: str, term: str) -> bool:
     """Whether a fact stands in a text: a number as a number, a name at the beginning of a word; a short one alone."""
-    if _NUMBER.fullmatch(term):
-        return term in numbers(text)
+    if term[0].isdigit() and term in numbers(term):
+        return term in told_numbers(text)
     end = r"(?!\w)" if len(term) < 4 else ""
     return re.search(rf"(?<!\w){re.escape(term)}{end}", text, re.IGNORECASE) is not None
-
-
-def _within(inner: str, outer: str) -> bool:
-    """Whether normalized words stand in others, as words; in scripts without spaces, as signs."""
-    return f" {inner} " in f" {outer} " or (not inner.isascii() and _script(inner) == "CJK" and inner in outer)
 
 
 def _listed(terms: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """One OpenAI-compatible endpoint: requests go out as fast as its limits allow, and as often as its faults demand."""
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Mapping
@@ -10,16 +11,29 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion
 
-from dyprag.augmentation.limits import Breaker, Budget, Rate, cost
+from dyprag.augmentation.answers import BOUNDS, without
+from dyprag.augmentation.diagnosis import (
+    MalformedBody,
+    described,
+    hopeless,
+    never_connected,
+    one_line,
+    strange,
+    unknown_model,
+    unreachable,
+)
+from dyprag.augmentation.limits import Breaker, Budget, Rate, Slots, cost
 from dyprag.augmentation.products import Request, Response, Wanted
+from dyprag.augmentation.refusals import PARAMETERS, PromptTooLong, Refusal, bounds_to_leave_out, refusal_in, refusal_of
 from dyprag.config import AugmentSettings
 from dyprag.errors import DocumentError, Stopped
 
 FORMATS = ("json_schema", "json_object", "text")  # strictest first
 BYTES_PER_TOKEN = 4.0  # until answers have told
 LONGEST_BACKOFF = 60.0
-_UNSUPPORTED = ("support", "unrecognized", "unknown", "unexpected", "not permitted", "not allowed", "extra", "invalid")
+LEAST_ROOM = 64  # tokens that an answer is given at least, where the context has not so many as are allowed
 SIGNS = 64  # of a chat template around the messages, in tokens at most
+STRANGE = 3  # answers that are no chat completions, before any that is one, after which none is expected
 
 
 class Endpoint:
@@ -36,13 +50,17 @@ class Endpoint:
             api_key=key or "none", base_url=self.api.base_url, max_retries=0, timeout=self.api.timeout,
         )  # fmt: skip
         self.budget = Budget(self.api, spent)
-        self._breaker = Breaker(self.api.give_up_after)
+        self._breaker = Breaker(self.api.give_up_after, name=f"the endpoint {self.client.base_url}")
         self._requests = Rate(self.api.requests_per_minute, self.api.workers)
         self._tokens = Rate(self.api.tokens_per_minute, self.api.workers)
-        self._slots = asyncio.Semaphore(max(1, self.api.concurrency // self.api.workers))
+        self._slots = Slots(max(1, self.api.concurrency // self.api.workers), self.api.timeout)
         self._format = FORMATS[0] if self.api.answer_format == "auto" else self.api.answer_format
-        self._refused: set[str] = set()  # parameters that the endpoint does not take
+        # A batch tells of a refusal after hours, so its schema has only what all providers of batches take.
+        self._left_out = BOUNDS if self.api.batch else frozenset[str]()
+        self._refused: set[str] = set() if self.api.send_seed else {"seed"}  # parameters that are not sent
+        self._longest = settings.max_new_tokens  # answer that the endpoint allows
         self._seen = [0, 0, 0, 0]  # answers, bytes in, tokens in, tokens out
+        self._strange = 0  # answers that were no chat completions
         self._owed = 0  # tokens that answers took beyond what was expected
         self._stopped: Stopped | None = None
 
@@ -50,26 +68,25 @@ class Endpoint:
         """Send a request until it is answered, with a chat completion of any content.
 
         Raises:
+            PromptTooLong: its messages do not fit the endpoint's context.
             DocumentError: the endpoint refuses this request, or fails at it again and again.
             Stopped: the budget is spent, the endpoint is down, or it refuses the key or the model.
         """
-        retries, failures, began = 0, 0, time.monotonic()
+        retries, failures, began, longest = 0, 0, time.monotonic(), self._longest
         async with self.budget.set_aside(request.bytes + SIGNS, self.settings.max_new_tokens) as took:
             while True:
-                body = self.body(request)
+                body = self.body(request, longest)
                 try:
                     async with self._breaker.passed():
                         answer, seconds = await self._send(request, body)
                 except Stopped as stop:
                     self._stopped = stop
                     raise
-                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                    if self._adapts(error, body):
+                except (openai.APIError, MalformedBody) as error:
+                    if isinstance(error, openai.APIStatusError) and (room := await self._changed(request, error, body)):
+                        longest = room
                         continue
-                    raise self._refusal(request, error) from None
-                except (openai.APIError, _MalformedBody) as error:
-                    fault = error
-                    pause = self._pause(request, error, failures)
+                    fault, pause = error, await self._pause(request, error, failures)
                 else:
                     response = self.response(request, answer, seconds, retries)
                     took(response)
@@ -81,7 +98,7 @@ class Endpoint:
                         f"it has refused a request for {self.api.give_up_after:.0f} seconds (429)",
                         "Lower augment.api.requests_per_minute or concurrency and run again.",
                     )
-                failures += not limited and not self._breaker.open
+                failures += not (limited or self._breaker.open or never_connected(fault))
                 await asyncio.sleep(pause)
 
     def stop(self, reason: str, remedy: str) -> Stopped:
@@ -92,7 +109,7 @@ class Endpoint:
     async def _send(self, request: Request, body: dict[str, Any]) -> tuple[ChatCompletion, float]:
         """The answer, and the seconds that the endpoint took for it."""
         expected = self.expected_tokens(request.bytes)
-        async with self._slots:
+        async with self._slots.one():
             await self._requests.take()
             owed, self._owed = self._owed, 0
             await self._tokens.take(expected + owed)
@@ -102,30 +119,41 @@ class Endpoint:
             try:
                 answer = await self.client.chat.completions.create(**body)
                 if not isinstance(answer, ChatCompletion) or not answer.choices:
-                    raise ValueError("it is no chat completion")
+                    raise ValueError(described(answer))
             except openai.APIStatusError as error:
-                self._breaker.faulted(request.key) if error.status_code >= 500 else self._breaker.answered()
+                status = error.status_code
+                self._breaker.faulted(request.key, f"HTTP {status}") if status >= 500 else self._breaker.answered()
                 raise
-            except openai.APIConnectionError:
-                self._breaker.faulted(request.key)
+            except openai.APIConnectionError as error:
+                timeout = isinstance(error, openai.APITimeoutError)
+                if timeout:
+                    self._slots.timed_out(began)
+                reason = f"no answer within {self.api.timeout:g} s" if timeout else one_line(error.__cause__ or error)
+                self._breaker.faulted(request.key, reason, never_connected(error))
                 raise
             except ValueError as error:  # a body that is no JSON, or other JSON
-                self._breaker.faulted(request.key)
-                raise _MalformedBody(f"a malformed body: {error}") from None
+                self._breaker.faulted(request.key, "no chat completion")
+                self._strange += 1
+                raise MalformedBody(f"a malformed body: {error}") from None
             seconds = time.monotonic() - began
         self._breaker.answered()
+        self._slots.answered()
         if used := _usage(answer):  # what was taken too little; too much shows in the next expectation
             self._owed += sum(used) - expected  # an answer never waits: the next request takes it too
         return answer, seconds
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """The parameters of a chat completion, without those that the endpoint does not take."""
+    def body(self, request: Request, longest: int | None = None) -> dict[str, Any]:
+        """The parameters of a chat completion, without those that the endpoint does not take.
+
+        Args:
+            longest: tokens of the answer; None: as many as the endpoint allows.
+        """
         body: dict[str, Any] = {
             "model": self.api.model, "messages": list(request.messages), "temperature": self.settings.temperature,
-            "seed": request.seed, "max_tokens": self.settings.max_new_tokens,
+            "seed": request.seed, "max_tokens": longest or self._longest,
         }  # fmt: skip
         if request.schema and self._format == "json_schema":
-            body["response_format"] = {"type": "json_schema", "json_schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": without(request.schema, self._left_out)}
         elif request.schema and self._format == "json_object":
             body["response_format"] = {"type": "json_object"}
         if "max_tokens" in self._refused:
@@ -159,7 +187,7 @@ class Endpoint:
             tokens_in, tokens_out, request.bytes, seconds, retries, price, time.time(),
         )  # fmt: skip
 
-    def _pause(self, request: Request, error: Exception, failures: int) -> float:
+    async def _pause(self, request: Request, error: Exception, failures: int) -> float:
         """Seconds to wait before a request is sent again.
 
         Raises:
@@ -167,18 +195,13 @@ class Endpoint:
         """
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         told = _retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else None
-        where = f"the endpoint {self.client.base_url}"
-        stop = None
-        if status in (401, 403):
-            stop = Stopped(where, f"it refuses the key ({status})", f"Set {self.api.key_env} or augment.api.key_block.")
-        elif status == 402:
-            stop = Stopped(where, "the account's balance is spent (402)", "Raise it there and run again.")
-        elif status == 404:
-            reason = f"it knows no model {self.api.model!r}, or no chat completions (404)"
-            stop = Stopped(where, reason, "Mend augment.api.model or augment.api.base_url.")
-        elif status == 429 and getattr(error, "code", None) == "insufficient_quota":
-            stop = Stopped(where, "the account's quota is spent", "Raise it there and run again.")
-        elif told is not None and told > self.api.give_up_after:
+        stop = await hopeless(self.client, self.api, error)
+        if stop is None and not self._seen[0]:  # what has never worked
+            stop = (
+                strange(self.client, one_line(error)) if self._strange >= STRANGE else unreachable(self.client, error)
+            )
+        if stop is None and told is not None and told > self.api.give_up_after:
+            where = f"the endpoint {self.client.base_url}"
             stop = Stopped(where, f"it asks to come again in {told:.0f} seconds", "Run again then.")
         if stop:
             self._stopped = stop
@@ -186,40 +209,87 @@ class Endpoint:
         if status is not None and status < 500 and status not in (408, 409, 425, 429):
             raise self._refusal(request, error) from None
         if failures >= self.api.retries and not self._breaker.open and status != 429:
-            reason = f"the endpoint failed {failures + 1} times at its {request.label!r} ({_short(error)})"
+            reason = f"the endpoint failed {failures + 1} times at its {request.label!r} ({one_line(error)})"
             raise DocumentError(f"document {request.document_id!r}", reason, "Run again: what was answered is kept.")
         backoff = random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, 0.5 * 2**failures)
         return backoff if told is None else told + random.uniform(0, 0.1)
 
-    def _adapts(self, error: openai.APIStatusError, body: Mapping[str, Any]) -> bool:
-        """Whether a request was refused for a parameter that it can do without, which is left out from now on."""
-        message = f"{error.message} {error.param or ''}".lower()
-        if "context" in message or "too long" in message:  # that is the document's fault
-            return False
-        named = error.param or error.code in ("unsupported_parameter", "unsupported_value")
-        if not named and not any(words in message for words in _UNSUPPORTED):
-            return False
-        form = body.get("response_format", {}).get("type")
-        about_form = any(word in message for word in ("response_format", "json_object", "schema", "grammar"))
-        if self.api.answer_format == "auto" and form and about_form:
-            if form == self._format:  # no other request has found it out
-                self._format = FORMATS[FORMATS.index(form) + 1]
-            return True
-        for name in ("max_tokens", "temperature", "seed"):
-            if name in message and name in body:
+    async def _changed(self, request: Request, error: openai.APIStatusError, body: Mapping[str, Any]) -> int | None:
+        """How a refused request may be sent again: the tokens that its answer may have, where it can do with fewer, or
+        without what was refused; None where this was no refusal.
+
+        Raises:
+            PromptTooLong: the context has no room for an answer.
+            DocumentError, Stopped: it is refused for another reason.
+        """
+        status = error.status_code
+        if status not in (400, 413, 422) and status < 500:
+            return None
+        refusal, longest = refusal_of(error, body), body.get("max_tokens") or body.get("max_completion_tokens") or 0
+        if refusal.kind == "answer" and longest > 1:
+            self._longest = min(self._longest, _below(refusal.limit, longest))
+            return self._longest
+        if refusal.kind == "context":
+            room = _below(refusal.room, longest)
+            if room < LEAST_ROOM:
+                raise PromptTooLong(request.document_id, refusal) from None
+            return room
+        passing = status >= 500 and refusal.kind != "schema" and refusal.names != {"seed"}
+        if not passing and self._adapts(refusal, body):
+            return longest or self._longest
+        if extra := sorted(refusal.names & {*self.api.extra_body}):
+            raise self.stop(
+                f"it refuses {', '.join(extra)} of augment.api.extra_body ({one_line(error)})", "Leave it out."
+            )
+        if status >= 500:
+            return None
+        if refusal.kind == "schema":
+            raise self.stop(
+                f"it refuses the form of the answer ({one_line(error)})", "Set augment.api.answer_format=auto."
+            )
+        if refusal.kind == "model":
+            self._stopped = await unknown_model(self.client, self.api, one_line(error), status)
+            raise self._stopped from None
+        raise self._refusal(request, error) from None
+
+    def _adapts(self, refusal: Refusal, body: Mapping[str, Any]) -> bool:
+        """Whether a request was refused for something that it can do without, which is left out from now on."""
+        form = body.get("response_format", {})
+        if refusal.kind == "schema" and form:
+            bounds = BOUNDS & _keywords(form) if "response_format" not in refusal.names else frozenset()
+            if bounds & self._left_out:  # another request has found it out
+                return True
+            if left_out := bounds_to_leave_out(refusal, BOUNDS - bounds):
+                self._left_out |= left_out
+                return True
+            if self.api.answer_format == "auto":
+                if form["type"] == self._format:  # no other request has found it out
+                    self._format = FORMATS[FORMATS.index(form["type"]) + 1]
+                return True
+        for name in PARAMETERS:
+            if refusal.kind == "parameter" and name in refusal.names and name in body:
                 self._refused.add(name)
                 return True
         return False
 
+    def relents(self, told: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+        """Whether what a batch's line was refused for is not sent any more from now on.
+
+        Args:
+            told: the body of the refusal.
+            sent: what `body` gave for such a line before any line of its batch was read.
+        """
+        refusal = refusal_in(told, sent)
+        if refusal.kind == "answer":
+            longest = sent.get("max_tokens") or sent.get("max_completion_tokens") or 0
+            self._longest = max(1, min(self._longest, _below(refusal.limit, longest)))
+        return refusal.kind == "answer" or self._adapts(refusal, sent)
+
     def _refusal(self, request: Request, error: Exception) -> DocumentError:
         return DocumentError(
-            f"document {request.document_id!r}", f"the endpoint refuses it ({_short(error)})",
-            "Split the document if it is too long for the model, or leave it out.",
+            f"document {request.document_id!r}", f"the endpoint refuses it ({one_line(error)})",
+            "Where it refuses others too, mend what augment.api says; else leave the document out.",
         )  # fmt: skip
-
-
-class _MalformedBody(Exception):
-    """An answer with status 200 that is no chat completion."""
 
 
 def _usage(answer: ChatCompletion) -> tuple[int, int] | None:
@@ -243,6 +313,13 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
             return None
 
 
-def _short(error: Exception) -> str:
-    """The error in one line."""
-    return " ".join(str(error).split())[:200]
+def _below(told: int | None, asked: int) -> int:
+    """What is told if it is less than what was asked for, else half of that."""
+    return told if told is not None and told < asked else asked // 2
+
+
+def _keywords(form: Any) -> set[str]:
+    """The names of all fields of a JSON value, at any depth."""
+    found: set[str] = set()
+    json.loads(json.dumps(form), object_pairs_hook=lambda pairs: found.update(name for name, _ in pairs))
+    return found

@@ -39,6 +39,54 @@ class Rate:
                 amount -= part
 
 
+class Slots:
+    """Requests in flight: as many as are allowed, and fewer where the endpoint does not answer so many in time.
+
+    A timeout while more than one is in flight halves them, once for all that were sent before; answers then give one
+    more for each time that all of them came.
+
+    Args:
+        most: requests that may be in flight.
+        timeout: seconds after which a request is over; for what is logged.
+    """
+
+    def __init__(self, most: int, timeout: float) -> None:
+        self.most = self.allowed = most
+        self._timeout, self._halved, self._answered = timeout, float("-inf"), 0
+        self.taken = 0
+        self._free = asyncio.Condition()
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it."""
+        async with self._free:
+            await self._free.wait_for(lambda: self.taken < self.allowed)
+            self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1  # at once, whatever cancels the rest
+            async with self._free:
+                self._free.notify_all()
+
+    def answered(self) -> None:
+        """A request has been answered in time."""
+        self._answered += 1
+        if self.allowed < self.most and self._answered >= self.allowed:
+            self.allowed, self._answered = self.allowed + 1, 0
+
+    def timed_out(self, sent: float) -> None:
+        """A request that was sent at this time (monotonic) has not been answered in time."""
+        if sent <= self._halved or self.allowed == 1:
+            return
+        logger.warning(
+            "No answer within %.0f s (augment.api.timeout) with %d requests in flight: at most %d from now on.",
+            self._timeout, self.taken, max(1, min(self.allowed, self.taken) // 2),
+        )  # fmt: skip
+        self.allowed = max(1, min(self.allowed, self.taken) // 2)
+        self._halved, self._answered = time.monotonic(), 0
+
+
 class Budget:
     """Tokens and money that may be spent over all runs. What a request could take at most is set aside before it is
     sent, so that the limit holds whatever the answers are.
@@ -111,10 +159,14 @@ class Breaker:
 
     Args:
         give_up_after: seconds without an answer after which nobody waits any longer.
+        name: of the endpoint, as it is told of.
     """
 
-    def __init__(self, give_up_after: float, first_pause: float = 1.0, longest_pause: float = 30.0) -> None:
+    def __init__(
+        self, give_up_after: float, first_pause: float = 1.0, longest_pause: float = 30.0, name: str = "the endpoint"
+    ) -> None:
         self._give_up_after, self._first_pause, self._longest = give_up_after, first_pause, longest_pause
+        self._name, self._last = name, ""
         self._faults, self._pause, self._down_since = 0, first_pause, 0.0
         self._faulted: set[str] = set()
         self.open = False  # whether the endpoint counts as down
@@ -134,8 +186,9 @@ class Breaker:
             if self.open:
                 left = self._down_since + self._give_up_after - time.monotonic()
                 if left <= 0:
+                    last = self._last and f" ({self._last})"
                     raise Stopped(
-                        "the endpoint", f"it has not answered for {self._give_up_after:.0f} seconds",
+                        self._name, f"it has not answered for {self._give_up_after:.0f} seconds{last}",
                         "Run again when it is up; what was answered is kept.",
                     )  # fmt: skip
                 await asyncio.sleep(min(self._pause, left))
@@ -150,17 +203,22 @@ class Breaker:
         self._faulted.clear()
         self.open = False
 
-    def faulted(self, request: str) -> None:
-        """It has not answered this request, or with an error of its own. One request alone can be what it fails at."""
+    def faulted(self, request: str, reason: str = "", unreached: bool = False) -> None:
+        """It has not answered this request, or with an error of its own.
+
+        Args:
+            unreached: no connection came about. Otherwise one request alone can be what the endpoint fails at.
+        """
         self._faults += 1
         self._faulted.add(request)
-        if self._faults >= FAULTS_TO_OPEN and len(self._faulted) > 1 and not self.open:
+        self._last = reason
+        if self._faults >= FAULTS_TO_OPEN and (unreached or len(self._faulted) > 1) and not self.open:
             self._down_since = time.monotonic()
             self.open = True
             logger.warning(
-                "The endpoint does not answer. It is asked again, one request at a time, for up to %.0f s.",
-                self._give_up_after,
-            )
+                "%s does not answer%s. It is asked again, one request at a time, for up to %.0f s.",
+                self._name[0].upper() + self._name[1:], reason and f" ({reason})", self._give_up_after,
+            )  # fmt: skip
 
 
 def cost(price: Price | None, tokens_in: int, tokens_out: int) -> float | None:

@@ -12,6 +12,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
+from dyprag import progress
+from dyprag.augmentation.cells import cells
 from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
 from dyprag.augmentation.questions import ask_prompt, gap_pair, is_sound, names_title, tidy
@@ -110,7 +112,9 @@ class LocalAugmenter:
     def _numbered(
         self, product: ProductName, documents: Sequence[Document]
     ) -> Iterable[tuple[int, Product | Exception]]:
-        return enumerate(self.write(product, documents))
+        products = 2 if self._settings.rewrites else 1
+        with progress.part(len(documents) / products):
+            return list(enumerate(self.write(product, documents)))
 
     def refusal(self, document: Document) -> DocumentError | None:
         """Why a document cannot be augmented: it has no text, or is too long for the model; None where it can."""
@@ -157,6 +161,7 @@ class LocalAugmenter:
         prompts = [self._ask_ids(_title(documents[a.document]), a) for a in asked]
         endings: list[dict[str, str]] = [{} for _ in asked]
         for sampling in (Sampling(QUESTION_TOKENS), Sampling(QUESTION_TOKENS, 0.7, 20, self._settings.seed)):
+            progress.phase(0.35, len(prompts))
             for ending, written in zip(endings, generate(self._base, prompts, sampling, batch_size=BATCH), strict=True):
                 ending["?" if written.text == "?" else f" {written.text}"] = "written"
         for a, ending in zip(asked, endings, strict=True):
@@ -170,8 +175,10 @@ class LocalAugmenter:
                     ids = self._base.tokenizer(text.removeprefix(a.start), add_special_tokens=False)["input_ids"]
                     questions.setdefault((a.document, text), (a, origin, prompt, ids))
         kept = list(questions.items())
+        progress.phase(0.1, len(kept))
         fluent = likelihoods(self._base, [q[2] for _, q in kept], [q[3] for _, q in kept], BATCH)
         results: list[list[ScoredPair]] = [[] for _ in documents]
+        progress.phase(0.2, len(kept))
         for number, document in enumerate(documents):
             mine = [
                 (text, q[0].candidate, q[1], mark)
@@ -244,13 +251,17 @@ class LocalAugmenter:
         longest = max((len(tokenizer(text)["input_ids"]) for text in texts), default=1)
         best = [turned(sentence) for sentence in originals]
         for attempt in range(TRIES):
-            again = [index for index, sentence in enumerate(originals) if likeness(sentence, best[index]) > ALIKE]
+            again = [
+                index for index, sentence in enumerate(originals)
+                if not cells(sentence) and likeness(sentence, best[index]) > ALIKE  # a table's row stays as it is
+            ]  # fmt: skip
             sampling = Sampling(
                 min(settings.max_new_tokens, 5 * longest // 4),
                 settings.temperature,
                 settings.top_k,
                 settings.seed + number * TRIES + attempt,
             )
+            progress.phase((0.3 if attempt else 0.7) / settings.rewrites, len(again))
             written = generate(self._base, [prompts[index] for index in again], sampling, batch_size=BATCH)
             for index, generation in zip(again, written, strict=True):
                 kept = faithful(originals[index], generation.text)

@@ -45,12 +45,16 @@ class Usage:
 
 @dataclass(frozen=True)
 class Product:
-    """One product of one document: its accepted items, best first, and what else came."""
+    """One product of one document: its accepted items, best first, and what else came.
+
+    The last `filled` of the accepted ones were made by rule, in place of what an endpoint's model did not bring.
+    """
 
     accepted: tuple[Accepted, ...]
     dropped: tuple[Dropped, ...] = ()
     usage: Usage = Usage()
     rounds: int = 1
+    filled: int = 0
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -128,8 +132,11 @@ class Journal(Protocol):
     def add(self, response: Response) -> None:
         """Keep an answer; it is on the disk when this returns."""
 
-    def close(self, product_key: str) -> None:
+    def close(self, product_key: str, failed: bool = False) -> None:
         """The product is made, or has failed: its answers are kept, but none of them is given again."""
+
+    def failures(self, product_key: str) -> int:
+        """How often the product has failed, over all runs."""
 
     def open_batch(self, batch: OpenBatch) -> None:
         """A batch was handed in."""

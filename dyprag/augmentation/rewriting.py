@@ -16,6 +16,7 @@ _POINTS_BACK = re.compile(
     r"however|later|since then|the other|the same|one|each)\b",
     re.I,
 )
+_ENDED = re.compile(r"[.!?:;,][\"'”’)]*$")
 _DATED = re.compile(r"([^,;:]+) (in (?:1\d|20)\d\d)([.!])")
 
 
@@ -64,7 +65,10 @@ def reordered(originals: Sequence[str], rewrites: Sequence[str], turn: float) ->
         else:
             blocks.append([rewrite])
     place = min(max(1, round(turn * len(blocks))), len(blocks) - 1)
-    return " ".join(sentence for block in (*blocks[place:], *blocks[:place]) for sentence in block)
+    parts = [sentence for block in (*blocks[place:], *blocks[:place]) for sentence in block]
+    # a heading or a list item that ends like no sentence stays on a line of its own
+    apart = ["" if n == 0 else " " if _ENDED.search(parts[n - 1]) else "\n" for n in range(len(parts))]
+    return "".join(space + part for space, part in zip(apart, parts, strict=True))
 
 
 def _shared(one: str, other: str) -> float:

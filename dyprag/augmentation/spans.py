@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from dyprag.augmentation.cells import cell_spans, cells
 from dyprag.augmentation.english import (
     BREAKS,
     MONTHS,
@@ -21,6 +22,9 @@ from dyprag.augmentation.english import (
 )
 
 WORD = re.compile(r"\d[\d.,:]*\d|[^\W_](?:[\w'’.-]*[^\W_])?")
+# Empty lines, the lines of a list, and lines that end like a sentence: what stands behind them is another one.
+BLOCK_END = re.compile(r"\n[^\S\n]*\n\s*|\n(?=[^\S\n]*(?:[-*•–]|\d{1,3}[.)])[^\S\n])|(?<=[.!?])[^\S\n]*\n")
+_ITEM_MARK = re.compile(r"\s*(?:[-*•–]|\d{1,3}[.)])\s+(?=\S)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]?\s+(?=[\"'“‘(]?[^\W\d_a-zà-öø-ÿ])")
 LEAST_WORDS = 3  # a sentence of so many tells nothing without those before it
 _YEAR = re.compile(r"1[0-9]\d\d|20\d\d")
@@ -80,8 +84,14 @@ class Candidate:
 
 
 def sentences(text: str) -> list[str]:
-    """Split a text into sentences, roughly: behind a full stop, question or exclamation mark before a capital."""
-    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+    """Split a text into sentences, roughly: behind a full stop, question or exclamation mark before a capital, and
+    where a paragraph, a heading or a list item ends; the marks of list items are no part of them."""
+    if "\n" not in text:
+        return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+    blocks = [
+        _ITEM_MARK.sub("", block, count=1) if _ITEM_MARK.match(block) else block for block in BLOCK_END.split(text)
+    ]
+    return [part.strip() for block in blocks for part in _SENTENCE_END.split(block) if part.strip()]
 
 
 def candidates(title: str, text: str) -> list[Candidate]:
@@ -89,12 +99,15 @@ def candidates(title: str, text: str) -> list[Candidate]:
     several words before single ones, each in the order of the text."""
     found: dict[str, tuple[int, Candidate]] = {}
     for sentence in sentences(text):
-        for start, end, kind in _spans(sentence):
+        row = cell_spans(inside(title), sentence)
+        spans = [(*span, None) for span in _spans(sentence)] if not cells(sentence) else []
+        for start, end, kind, asked in row or spans:
             answer = sentence[start:end]
             known = answer.lower() in title.lower() or (title and f" {title.lower()} " in f" {answer.lower()} ")
-            if not known and sentence.count(answer) == 1 and len(sentence.split()) > LEAST_WORDS:
+            if not known and sentence.count(answer) == 1 and (row or len(sentence.split()) > LEAST_WORDS):
                 rank = 0 if kind != "noun" else 1 if " " in answer else 2
-                candidate = Candidate(sentence, answer, start, _starts(title, sentence, start, end, kind))
+                starts = _starts(title, sentence, start, end, kind) if asked is None else asked
+                candidate = Candidate(sentence, answer, start, starts)
                 found.setdefault(answer, (rank, candidate))
     return [candidate for _, candidate in sorted(found.values(), key=lambda item: item[0])]
 

@@ -13,6 +13,7 @@ from math import inf, nextafter
 from time import perf_counter
 from typing import Protocol
 
+from dyprag import progress
 from dyprag.augmentation.spans import sentences
 from dyprag.documents import Retrieved
 from dyprag.errors import ConfigError
@@ -115,8 +116,11 @@ def answer_in_rounds(
     """
     writings = [_Writing(replace(item, retrieved=())) for item in asked]
     while still := [writing for writing in writings if not writing.done]:
-        drafts = _drafts(base, still, sampling, batch_size)
-        for writing, draft, doubt in zip(still, drafts, _examine(base, method, still, drafts, batch_size), strict=True):
+        with progress.part(len(still)):  # of its own: a draft is not an answer
+            drafts = _drafts(base, still, sampling, batch_size)
+            doubts = _examine(base, method, still, drafts, batch_size)
+        progress.advance(doubts.count(None))
+        for writing, draft, doubt in zip(still, drafts, doubts, strict=True):
             began = perf_counter()
             found = method.retriever.search(doubt.query, method.passages) if doubt else []
             writing.seconds += perf_counter() - began

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from dyprag import progress
 from dyprag.config import LearnSettings, LoraSettings, ParametrizeSettings, RecallSettings
 from dyprag.documents import Augmentation
 from dyprag.evaluation.metrics import answer_presence, score
@@ -141,7 +142,9 @@ class Measurer:
         """The band's questions under a condition; under "parametrized" only those about its first documents."""
         most = self.settings.parametrized if condition == "parametrized" else len(lessons)
         asked = questions_of(band, lessons[:most], self.data, self.settings.questions)
-        return answer_all(self.base, asked, lessons, condition, self._adapters(condition, lessons, asked))
+        adapters = self._adapters(condition, lessons, asked)
+        progress.phase(1.0, len(asked))
+        return answer_all(self.base, asked, lessons, condition, adapters)
 
     def _adapters(
         self, condition: Condition, lessons: Sequence[Lesson], asked: Sequence[Asked]

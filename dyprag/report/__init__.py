@@ -1,6 +1,14 @@
 """The report of a run: what survives the controls, which method answers best, at what cost, and how training went."""
 
 from dyprag.report.page import Report, ReportData, augmentation_table, write_report
-from dyprag.report.tables import results_table, terminal_table
+from dyprag.report.tables import brief_table, results_table, terminal_table
 
-__all__ = ["Report", "ReportData", "augmentation_table", "results_table", "terminal_table", "write_report"]
+__all__ = [
+    "Report",
+    "ReportData",
+    "augmentation_table",
+    "brief_table",
+    "results_table",
+    "terminal_table",
+    "write_report",
+]

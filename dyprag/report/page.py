@@ -25,13 +25,14 @@ MOST_EXAMPLES = 8
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 EXPLANATION = (
     "F1: the words that the answer shares with the true one, after the official extraction of the answer, in percent, "
-    "with the 95 % interval of a bootstrap over the questions. EM: share of answers that match exactly. Precision and "
-    "recall: the two parts of F1. Answer present: share of whole, uncut outputs in which the answer occurs. Gold "
-    "found: share of the documents with the answer that were retrieved. Unsupported: share of the answer's words that "
-    "neither its passages nor the question have. Believed: share of outputs with the true answer where the documents "
-    "were altered to say something else. Tokens: of an answer. s/answer: seconds for one answer, and those "
-    "before its first token. Retrievals: times that passages were looked for while answering. bytes/document: what "
-    "must be stored for each document to be able to answer."
+    "with the 95 % interval of a bootstrap over the questions. Wrong documents: the same figure of the same method "
+    "with the adapters of other documents; what it reaches is no knowledge of the right ones. EM: share of answers "
+    "that match exactly. Precision and recall: the two parts of F1. Answer present: share of whole, uncut outputs in "
+    "which the answer occurs. Gold found: share of the documents with the answer that were retrieved. Unsupported: "
+    "share of the answer's words that neither its passages nor the question have. Believed: share of outputs with the "
+    "true answer where the documents were altered to say something else. Tokens: of an answer. s/answer: seconds for "
+    "one answer, and those before its first token. Retrievals: times that passages were looked for while answering. "
+    "bytes/document: what must be stored for each document to be able to answer."
 )
 SPLITS = (
     "Seen documents are those that the translator was trained on, unseen those that it was not. Each split has its own "

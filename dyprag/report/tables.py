@@ -26,16 +26,28 @@ def results_table(rows: Sequence[Row]) -> str:
     return blocks.markdown([block for d in datasets(rows) for block in _titled(rows, d, results(of(rows, dataset=d)))])
 
 
+def brief_table(rows: Sequence[Row]) -> str:
+    """The terminal's columns as Markdown, a table for each data set: for a place with little room."""
+    made = [block for d in datasets(rows) for block in _titled(rows, d, _table(shown(of(rows, dataset=d)), _TERMINAL))]
+    return blocks.markdown(made).replace(CONTROLS_TITLE, "Controls")
+
+
 def terminal_table(rows: Sequence[Row]) -> str:
-    """The results as plain text in columns of fixed width, a table for each data set; where there are several, or
-    several variants, without controls."""
-    if len(datasets(rows)) > 1 or len(names(rows, "variant")) > 1:
-        rows = [row for row in rows if not is_control(row)]
+    """The results as plain text in columns of fixed width, a table for each data set. Controls with wrong documents
+    stand beside their methods; where there are several data sets or variants, the other controls are left out."""
     parts = []
     for dataset in datasets(rows):
-        table = blocks.plain(_table(shown(of(rows, dataset=dataset)), _TERMINAL))
+        table = blocks.plain(short(rows, dataset))
         parts.append(f"{dataset_name(rows, dataset)}\n{table}" if len(datasets(rows)) > 1 else table)
     return "\n\n".join(parts)
+
+
+def short(rows: Sequence[Row], dataset: str) -> Table:
+    """The table of one data set with the columns of `terminal_table`; `rows` are those of all data sets."""
+    several = len(datasets(rows)) > 1 or len(names(rows, "variant")) > 1
+    lines = shown(of(rows, dataset=dataset))
+    kept = [row for row in lines if not (is_control(row) if several else row["method"].endswith("-wrong"))]
+    return _table(kept, _TERMINAL)
 
 
 def results(rows: Sequence[Row]) -> Table:
@@ -154,9 +166,12 @@ def dataset_name(rows: Sequence[Row], dataset: str) -> str:
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
-    """A row for each method and variant, or two where it matters whether the translator knew the documents; controls
-    last."""
+    """A row for each method and variant of one data set, or two where it matters whether the translator knew the
+    documents; controls last. Each has, as `wrong`, the row of the same method with wrong documents' adapters (None:
+    not run)."""
     rows = of(rows, type=ALL)
+    by_method = {(row["method"], row["variant"], row["split"]): row for row in rows}
+    rows = [{**row, "wrong": by_method.get((f"{row['method']}-wrong", row["variant"], row["split"]))} for row in rows]
     found: list[Row] = []
     for row in of(rows, split=ALL):
         parted = [
@@ -233,6 +248,11 @@ def _measured(name: str, form: str) -> Callable[[Row], str]:
     return lambda row: _number(row[name], form)
 
 
+def _wrong(name: str) -> Callable[[Row], str]:
+    """A figure of the same method with wrong documents' adapters."""
+    return lambda row: NOTHING if row.get("wrong") is None else _number(row["wrong"][name], ".1f")
+
+
 def _bytes(name: str) -> Callable[[Row], str]:
     return lambda row: NOTHING if row[name] is None else human_bytes(row[name])
 
@@ -251,11 +271,13 @@ def _retrievals(row: Row) -> str:
 
 _NAMED: list[Column] = [
     ("Method", _text("method")), ("Variant", _text("variant")), ("Documents", _text("split")),
-    ("Questions", _text("questions")), ("F1 [95 %]", lambda row: _interval(row, "f1")), ("EM", _measured("em", ".1f")),
+    ("Questions", _text("questions")), ("F1 [95 %]", lambda row: _interval(row, "f1")),
+    ("F1, wrong documents", _wrong("f1")), ("EM", _measured("em", ".1f")),
 ]  # fmt: skip
 _MAIN: list[Column] = [
     *_NAMED, ("Precision", _measured("precision", ".1f")), ("Recall", _measured("recall", ".1f")),
     ("Answer present [95 %]", lambda row: _interval(row, "presence")),
+    ("Present, wrong documents", _wrong("presence")),
     ("Gold found", _measured("retrieval_recall", ".1f")),
     ("Believed", _measured("believed", ".1f")), ("Unsupported", _measured("unsupported", ".1f")),
     ("Tokens", _measured("tokens", ".1f")),
@@ -263,6 +285,7 @@ _MAIN: list[Column] = [
     ("Retrievals", _retrievals), ("bytes/document", _bytes("bytes_per_document")), ("Memory", _bytes("memory")),
 ]  # fmt: skip
 _TERMINAL: list[Column] = [
-    *_NAMED, ("Present", _measured("presence", ".1f")), ("Tokens", _measured("tokens", ".1f")),
+    *_NAMED, ("Present", _measured("presence", ".1f")), ("Present, wrong documents", _wrong("presence")),
+    ("Tokens", _measured("tokens", ".1f")),
     ("s/answer", _measured("seconds_per_answer", ".2f")), ("bytes/document", _bytes("bytes_per_document")),
 ]  # fmt: skip

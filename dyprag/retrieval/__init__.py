@@ -1,11 +1,12 @@
 """Retrieval: which documents belong to a question. BM25, as in the paper (§4.1), in memory or from an index on disk."""
 
-from dyprag.retrieval.bm25 import BM25Retriever, Retriever, recall
+from dyprag.retrieval.bm25 import RETRIEVAL_VERSION, BM25Retriever, Retriever, recall
 from dyprag.retrieval.index import LARGE, IndexedBM25, build_index, retriever_for
 from dyprag.retrieval.passages import read_passages
 
 __all__ = [
     "LARGE",
+    "RETRIEVAL_VERSION",
     "BM25Retriever",
     "IndexedBM25",
     "Retriever",

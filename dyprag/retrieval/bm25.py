@@ -1,7 +1,8 @@
 """BM25 in memory, for corpora of up to some thousand documents; what every retriever shares; how well it found."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,13 +10,27 @@ from rank_bm25 import BM25Okapi
 
 from dyprag.documents import Document, Retrieved
 
+RETRIEVAL_VERSION = 2  # part of the keys of answers that were retrieved for on the way: raise it with any change here
+
 
 class Retriever(Protocol):
     """Finds the documents that fit a question best."""
 
     def search(self, question: str, count: int) -> list[Retrieved]:
-        """The `count` best documents, best first; fewer only where there are fewer."""
+        """Up to `count` of the documents that have a word of the question, best first."""
         ...
+
+
+class _Okapi(BM25Okapi):
+    """With Lucene's inverse document frequency, ln(1 + …), as in the index on disk and in the paper's Elasticsearch.
+
+    rank_bm25's own is below zero for a word of more than half of the passages, and zero for one of just half of them:
+    of two documents, none would be found for a word that only one of them has.
+    """
+
+    def _calc_idf(self, nd: Mapping[str, int]) -> None:
+        count = self.corpus_size
+        self.idf = {word: math.log(1 + (count - inside + 0.5) / (inside + 0.5)) for word, inside in nd.items()}
 
 
 class BM25Retriever:
@@ -24,13 +39,16 @@ class BM25Retriever:
     def __init__(self, documents: Sequence[Document]) -> None:
         self._documents = list(documents)
         passages = [words(document.passage) for document in self._documents]
-        self._index = BM25Okapi(passages) if any(passages) else None  # it divides by the mean length
+        self._index = _Okapi(passages) if any(passages) else None  # it divides by the mean length
 
     def search(self, question: str, count: int) -> list[Retrieved]:
-        """The `count` best documents; equal scores keep the corpus's order, so results are repeatable."""
-        scores = self._index.get_scores(words(question)) if self._index else np.zeros(len(self._documents))
+        """Up to `count` of the documents that have a word of the question, the best first; equal scores keep the
+        corpus's order, so results are repeatable."""
+        if self._index is None:
+            return []
+        scores = self._index.get_scores(words(question))
         order = np.argsort(-scores, kind="stable")[:count]
-        return [Retrieved(self._documents[index], float(scores[index])) for index in order]
+        return [Retrieved(self._documents[index], float(scores[index])) for index in order if scores[index] > 0]
 
 
 def words(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +75,7 @@ class Ready:
     prompt: list[int]
     wish: Wish
     injected: tuple[Retrieved, ...]
-    used: tuple[Retrieved, ...]
+    in_prompt: tuple[Retrieved, ...]
 
 
 class RefusedError(Exception):
@@ -132,7 +133,7 @@ class Service:
         seed = secrets.randbits(62) if body.seed is None else body.seed
         wish = Wish(new, body.temperature, body.top_p, seed, body.stops, method != PLAIN)
         injected = found if method in ("dyprag", "dyprag-combine") else ()
-        return Ready(method, prompt.ids, wish, injected, prompt.passages if method == "rag" else found)
+        return Ready(method, prompt.ids, wish, injected, prompt.passages)
 
     def _found(self, question: str, given: list[Document] | None, count: int | None) -> tuple[Retrieved, ...]:
         count = count or self.assistant.chosen
@@ -202,7 +203,7 @@ def create_app(
         yield
         await run_in_threadpool(service.engine.close)
 
-    app = FastAPI(title="dyprag", version="0.1.0", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="dyprag", version=version("dyprag"), lifespan=lifespan, docs_url="/docs", redoc_url=None)
     app.state.service = service
     app.add_middleware(Guard, body=limits.body, together=limits.rows + limits.waiting, refuse=refusal)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
@@ -326,7 +327,14 @@ class _Reply:
 
     def made(self) -> Made:
         """How it was made."""
-        used = [UsedPassage(id=u.document.id, text=u.document.passage, score=u.score) for u in self.ready.used]
+        injected, shown = self.ready.injected, self.ready.in_prompt
+        used = [
+            UsedPassage(
+                id=one.document.id, text=one.document.passage, score=one.score, in_prompt=one in shown,
+                injected=one in injected,
+            )
+            for one in injected or shown
+        ]  # fmt: skip
         seconds = time.monotonic() - self.began
         return Made(method=self.ready.method, passages=used, seconds=seconds, first_token=self.job.waited)
 

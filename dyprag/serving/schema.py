@@ -120,11 +120,13 @@ class Usage(BaseModel):
 
 
 class UsedPassage(BaseModel):
-    """A passage that the answer was made from."""
+    """A passage that the answer was made from: whether it stood in the prompt, and was injected as an adapter."""
 
     id: str
     text: str
     score: float
+    in_prompt: bool
+    injected: bool
 
 
 class Made(BaseModel):

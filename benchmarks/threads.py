@@ -1,0 +1,103 @@
+"""What a busy machine costs: adapters trained with one busy neighbour a core and with none, as dyprag sets up threads
+and as torch does by itself (threads that spin while they wait for each other).
+
+    python benchmarks/threads.py [ROUNDS]
+
+Each side runs in a fresh process, in turns. Prints the medians and writes build/bench/threads.json.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import dyprag  # noqa: F401  before torch: it sets how threads wait
+from dyprag.config import LoraSettings, PipelineConfig
+from dyprag.models import load_model
+from dyprag.parametrize import parametrize
+from dyprag.samples import Sample
+from dyprag.threads import usable_cores
+
+MOST_BUSY, MOST_LOST = 2.5, 1.05  # goals: busy beside idle, and idle beside torch's own way
+SPINS = {"GOMP_SPINCOUNT": "300000"}  # what libgomp does where OMP_WAIT_POLICY is not set
+STEPS, ROWS, TOKENS = 20, 2, 96
+
+
+def work() -> float:
+    """Seconds of training one adapter of the embedded model for STEPS steps, after a first one that warms up."""
+    settings = PipelineConfig().resolved().parametrize
+    settings = settings.model_copy(update={"epochs": 1, "batch_size": ROWS})
+    base = load_model("smollm2-135m")
+    generator = iter(range(1000, 40000))
+    samples = [Sample([next(generator) for _ in range(TOKENS)], 1) for _ in range(ROWS * STEPS)]
+    list(parametrize(base, [samples[:ROWS]], LoraSettings(), settings))
+    began = perf_counter()
+    list(parametrize(base, [samples], LoraSettings(), settings))
+    return perf_counter() - began
+
+
+@contextmanager
+def neighbours(count: int) -> Iterator[None]:
+    """So many processes that compute all the time."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()
+
+
+def measured(environment: dict[str, str]) -> float:
+    """Seconds of the work in a process of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "MKL_"))}
+    done = subprocess.run(
+        [sys.executable, __file__, "--work"], env=clean | environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def main(rounds: int) -> None:
+    """Measure both sides, print and write the figures."""
+    sides: dict[str, dict[str, str]] = {"dyprag": {}, "torch": SPINS}
+    seconds: dict[tuple[str, int], list[float]] = {}
+    cores = usable_cores()
+    for _ in range(rounds):
+        for count in (0, cores):
+            with neighbours(count):
+                for side, environment in sides.items():
+                    seconds.setdefault((side, count), []).append(measured(environment))
+    median = {key: statistics.median(values) for key, values in seconds.items()}
+    for (side, count), value in median.items():
+        spread = f"{min(seconds[side, count]):.2f} to {max(seconds[side, count]):.2f}"
+        print(f"{side:7} {count} busy neighbours: {value:6.2f} s for {STEPS} steps ({spread})")
+    busy, idle, alone = median["dyprag", cores], median["dyprag", 0], median["torch", 0]
+    figures = [
+        {"name": "one busy neighbour a core, beside idle", "value": round(busy, 2), "unit": "s",
+         "baseline": round(idle, 2), "ratio": round(busy / idle, 2), "goal": MOST_BUSY,
+         "holds": busy <= MOST_BUSY * idle},
+        {"name": "idle, beside threads that spin", "value": round(idle, 2), "unit": "s", "baseline": round(alone, 2),
+         "ratio": round(idle / alone, 3), "goal": MOST_LOST, "holds": idle <= MOST_LOST * alone},
+        {"name": "one busy neighbour a core, beside threads that spin", "value": round(busy, 2), "unit": "s",
+         "baseline": round(median["torch", cores], 2), "ratio": round(busy / median["torch", cores], 2), "goal": 1.0,
+         "holds": busy <= median["torch", cores]},
+    ]  # fmt: skip
+    for figure in figures:
+        print(f"{figure['name']}: {figure['ratio']} x (goal {figure['goal']}): {'holds' if figure['holds'] else 'NO'}")
+    target = Path("build/bench/threads.json")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    machine = f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
+    target.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--work"]:
+        print(work())
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -1,0 +1,49 @@
+"""`dyprag sql`: the catalogue in DuckDB's SQL, from what is installed: no shell of DuckDB's is needed."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dyprag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from storage.catalogue import Catalogue
+
+Rows = Sequence[Sequence[Any]]
+
+
+def asked(statement: str, catalogue: "Catalogue") -> tuple[list[str], Rows]:
+    """The columns and rows that a statement gives.
+
+    Raises:
+        ConfigError: it is no SQL, names what is not there, or would change something.
+        StoreError: there is no catalogue yet, or another process holds it for too long.
+    """
+    import duckdb
+
+    try:
+        return catalogue.table(statement)
+    except duckdb.Error as error:
+        reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+        raise ConfigError(f"SQL {statement!r}", reason, 'See: dyprag sql "SHOW TABLES".') from error
+
+
+def cells(rows: Rows) -> list[list[str]]:
+    """The rows as they are printed."""
+    return [["" if value is None else str(value) for value in row] for row in rows]
+
+
+def as_json(columns: Sequence[str], rows: Rows) -> str:
+    """A list of objects; what JSON does not know, such as a time, as text."""
+    return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], ensure_ascii=False, default=str)
+
+
+def as_csv(columns: Sequence[str], rows: Rows) -> str:
+    """With a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

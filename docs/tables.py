@@ -1,0 +1,56 @@
+"""Make the demo's table and picture in README.md anew, from one run: `make tables`.
+
+The run is that of `make demo`, in a store of its own that is emptied first. What stands between the two markers in the
+README is replaced, and docs/f1.png with it; nothing else there may quote the demo's figures.
+"""
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from dyprag.config import PipelineConfig
+from dyprag.models import load_model
+from dyprag.report import blocks, tables
+from dyprag.threads import usable_cores
+from storage.artifacts import Store
+from storage.catalogue import Catalogue
+
+ROOT = Path(__file__).resolve().parents[1]
+STORE = ROOT / "build" / "tables" / "demo"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- demo: made by `make tables` -->", "<!-- end of demo -->"
+
+
+def main() -> None:
+    """Run the demo, write the table and the picture."""
+    shutil.rmtree(STORE, ignore_errors=True)
+    began = perf_counter()
+    command = [sys.executable, "-m", "cli.main", "run", "--config", "examples/demo.yaml", "--set", f"store={STORE}"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    seconds = perf_counter() - began
+    catalogue = Catalogue(Store(STORE))
+    rows = catalogue.results()
+    table = tables.short(rows, tables.datasets(rows)[0])
+    base = load_model(PipelineConfig().model.name)
+    dtype = str(base.dtype).removeprefix("torch.")
+    machine = f"{usable_cores()} cores, {platform.machine()}, {dtype}, torch {torch.__version__}"
+    note = f"One run of {seconds / 60:.1f} minutes ({machine})."
+    picture = "![F1 and its 95 % interval by method](docs/f1.png)"
+    text = README.read_text(encoding="utf-8")
+    made = "\n\n".join([BEGIN, blocks.markdown([table]), note, picture, END])
+    replaced, count = re.subn(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: made, text, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"README.md: the lines {BEGIN} and {END} are not there once each.")
+    README.write_text(replaced, encoding="utf-8")
+    shutil.copy(catalogue.store.reports / "latest" / "f1.png", ROOT / "docs" / "f1.png")
+    print(f"\nWritten: {README} and {ROOT / 'docs' / 'f1.png'}")
+
+
+if __name__ == "__main__":
+    main()

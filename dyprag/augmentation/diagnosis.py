@@ -1,0 +1,123 @@
+"""Why an endpoint cannot be worked with at all, said once with the remedy: key, balance, model, address."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+
+from dyprag.config import ApiSettings
+from dyprag.errors import Stopped
+
+ASK_AGAIN = 10.0  # seconds that a question about the endpoint itself may take
+NO_SUCH_HOST = ("name or service not known", "nodename nor servname", "no address associated", "getaddrinfo failed")
+MOST_NAMES = 12
+
+
+class MalformedBody(Exception):
+    """An answer with status 200 that is no chat completion."""
+
+
+async def hopeless(client: openai.AsyncOpenAI, api: ApiSettings, error: Exception) -> Stopped | None:
+    """What every request would meet, by the error of one; None where it may pass, or is that request's own."""
+    if not isinstance(error, openai.APIStatusError):
+        return None
+    where, status, told = f"the endpoint {client.base_url}", error.status_code, one_line(error)
+    if status in (401, 403):
+        names = f"{api.key_env} or augment.api.key_block"
+        return Stopped(where, f"it refuses the key ({status}: {told})" if status == 403 else "it refuses the key (401)",
+                       f"Set {names}.")  # fmt: skip
+    if status == 402:
+        return Stopped(where, "the account's balance is spent (402)", "Raise it there and run again.")
+    if status in (404, 405, 501):
+        return await unknown_model(client, api, told, status)
+    if status == 429 and getattr(error, "code", None) == "insufficient_quota":
+        return Stopped(where, "the account's quota is spent", "Raise it there and run again.")
+    return None
+
+
+async def unknown_model(client: openai.AsyncOpenAI, api: ApiSettings, told: str, status: int) -> Stopped:
+    """Which of the two it is that an endpoint does not know: the model, or the address of chat completions."""
+    where = f"the endpoint {client.base_url}"
+    served = await served_models(client)
+    if served is not None and api.model not in served:
+        names = ", ".join(served[:MOST_NAMES]) + (f" and {len(served) - MOST_NAMES} more" * (len(served) > MOST_NAMES))
+        return Stopped(where, f"it serves no model {api.model!r} ({status}); it serves {names or 'none'}",
+                       "Set augment.api.model to one of them.")  # fmt: skip
+    base = str(client.base_url).rstrip("/")
+    if served is None and await served_models(client.with_options(base_url=f"{base}/v1")) is not None:
+        return Stopped(where, f"there are no chat completions ({status}), but there are under {base}/v1",
+                       f"Set augment.api.base_url={base}/v1.")  # fmt: skip
+    return Stopped(
+        where, f"it knows no model {api.model!r}, or no chat completions ({status}: {told})",
+        "Set augment.api.model to a model that it serves, and augment.api.base_url to the address before "
+        "/chat/completions, mostly one that ends with /v1.",
+    )  # fmt: skip
+
+
+async def served_models(client: openai.AsyncOpenAI) -> list[str] | None:
+    """The names of the models that an endpoint serves; None where it does not tell."""
+    try:
+        listed: Any = await client.with_options(timeout=ASK_AGAIN, max_retries=0).models.list()
+        return [str(model.id) for model in listed.data]
+    except (openai.OpenAIError, AttributeError, TypeError, ValueError):
+        return None
+
+
+def unreachable(client: openai.AsyncOpenAI, error: Exception) -> Stopped | None:
+    """Why no connection can ever come about; None where it may at another time."""
+    where = f"the endpoint {client.base_url}"
+    causes = list(_causes(error))
+    text = " ".join(str(cause) for cause in causes).lower()
+    if any(type(cause).__name__ in ("UnsupportedProtocol", "InvalidURL") for cause in causes):
+        return Stopped(where, "this is no address", "Set augment.api.base_url, such as http://localhost:8000/v1.")
+    if any(words in text for words in NO_SUCH_HOST):
+        return Stopped(where, "no host of this name is known", "Mend augment.api.base_url, or the network.")
+    if "certificate_verify_failed" in text or "certificate verify failed" in text:
+        return Stopped(where, "its certificate cannot be verified",
+                       "Set SSL_CERT_FILE to the authority's certificates, or mend augment.api.base_url.")  # fmt: skip
+    if "wrong_version_number" in text or "record_layer_failure" in text:
+        return Stopped(where, "it does not speak TLS", "Set augment.api.base_url to http:// instead of https://.")
+    return None
+
+
+def never_connected(error: Exception) -> bool:
+    """Whether a request did not reach the endpoint at all."""
+    return any(type(cause).__name__ in ("ConnectError", "ConnectTimeout") for cause in _causes(error))
+
+
+def strange(client: openai.AsyncOpenAI, told: str) -> Stopped:
+    """An endpoint that answers, again and again and to everything, but not with chat completions."""
+    return Stopped(
+        f"the endpoint {client.base_url}", f"it answers, but not with chat completions: {told}",
+        "Set augment.api.base_url to the address before /chat/completions, mostly one that ends with /v1.",
+    )  # fmt: skip
+
+
+def described(answer: Any) -> str:
+    """What came in place of a chat completion."""
+    text = answer if isinstance(answer, str) else str(getattr(answer, "model_extra", None) or answer)
+    kind = "a web page" if "<html" in text[:500].lower() or "<!doctype html" in text[:500].lower() else "this"
+    return f"{kind}, {' '.join(text.split())[:80]!r}"
+
+
+def said(error: BaseException) -> str:
+    """All that an error says: a body that the client makes no message of, too."""
+    body = getattr(error, "body", None)
+    more = (
+        f" {body}"
+        if isinstance(error, openai.APIStatusError) and isinstance(body, str) and body not in str(error)
+        else ""
+    )
+    return f"{error}{more}"
+
+
+def one_line(error: BaseException) -> str:
+    """An error in one short line."""
+    return " ".join(said(error).split())[:300]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it. They are told apart by name: the client brings its own HTTP library."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,187 @@
+"""The making of one product through an endpoint: ask for what is missing, check it, ask again, until it is there or the
+tries are over (§3.1)."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from dyprag.augmentation.answers import BREAKS_OFF, read_items, schema
+from dyprag.augmentation.checks import UNSUPPORTED, check_item, doubt, same_answer
+from dyprag.augmentation.products import Accepted, Dropped, Item, Message, ProductName, Response
+from dyprag.augmentation.prompt_files import PromptFile, prompt_file
+from dyprag.augmentation.questions import gap_pair
+from dyprag.augmentation.refusals import PromptTooLong
+from dyprag.augmentation.spans import Candidate, candidates
+from dyprag.config import AugmentSettings
+from dyprag.documents import Document, QAPair
+
+Ask = Callable[[str, tuple[Message, ...], Any], Awaitable[Response]]
+NOTES = (1200, 300, 0)  # characters of what a further round is told of those before; the next where they do not fit
+LONGEST_NOTE = 160
+MOST_ITEMS = 2  # of one answer that are looked at, as a multiple of those that were asked for
+FEW = 3  # items of an answer that must be short; one number, so that a server compiles one schema
+MOST_REPAIRED = 4000  # characters of an answer that the model is shown to mend it
+
+
+class Writing:
+    """The making of one product: rounds of asking for what is missing, until it is there or the tries are over."""
+
+    def __init__(self, document: Document, product: ProductName, settings: AugmentSettings, ask: Ask) -> None:
+        self._document, self._product, self._settings, self._ask = document, product, settings, ask
+        self.accepted: list[Accepted] = []
+        self.dropped: list[Dropped] = []
+        self.rounds = 0
+        self.filled = 0  # of the accepted pairs, those made by rule
+        self.usable = False  # whether any answer had the form that was asked for
+        self.last_fault = ""
+        self._endless = False  # whether the last round's answer ended before its first item did
+
+    async def run(self) -> None:
+        """Ask until the product is whole or has been asked for often enough.
+
+        Raises:
+            PromptTooLong: the document, with the instructions alone, does not fit the endpoint's context.
+        """
+        wanted = getattr(self._settings, self._product)
+        while len(self.accepted) < wanted and self.rounds < self._settings.tries:
+            self.rounds += 1
+            missing = wanted - len(self.accepted)
+            items = list(dict.fromkeys(await self._items(missing)))[: MOST_ITEMS * missing]
+            self.usable = self.usable or bool(items)
+            verified = await self._verified(items, missing)
+            for item in items:
+                self._judge(item, verified, wanted)
+        if self._product == "qa_pairs" and self.usable:
+            self._fill(min(self._settings.least_pairs, wanted))
+
+    def _judge(self, item: Item, verified: dict[Item, Accepted | Dropped], wanted: int) -> None:
+        verdict = self._checked(item)
+        if self._open(item, verdict):
+            if isinstance(verdict, Accepted) and self._settings.verify and item not in verified:
+                return  # there were enough of which nothing had to be asked
+            verdict = verified.get(item, verdict)
+        if isinstance(verdict, Dropped):
+            self.dropped.append(verdict)
+            self.last_fault = verdict.reason
+        elif len(self.accepted) < wanted:
+            self.accepted.append(verdict)
+
+    def _fill(self, least: int) -> None:
+        """Add pairs made by rule, a sentence with a gap for a question, up to the number that a document needs.
+
+        It can be trained on then, whatever the endpoint's model could not do. Each sentence has a turn before any has
+        a second.
+        """
+        turns: Counter[str] = Counter()
+        spans: list[tuple[int, Candidate]] = []
+        for candidate in candidates(self._document.title, self._document.text):
+            spans.append((turns[candidate.sentence], candidate))
+            turns[candidate.sentence] += 1
+        for _, candidate in sorted(spans, key=lambda span: span[0]):
+            if len(self.accepted) >= least:
+                return
+            verdict = self._checked(gap_pair(self._document.title, candidate))
+            if isinstance(verdict, Accepted):
+                self.accepted.append(Accepted(verdict.item, {**verdict.marks, "how": "gap"}))
+                self.filled += 1
+
+    async def _items(self, count: int) -> list[Item]:
+        """What one round brings: an answer's sound items, after one request to mend it where there are none."""
+        response, messages = await self._asked(count, self._form(count))
+        items, fault = read_items(response.text, self._product, response.finish == "length")
+        self._endless = not items and fault == BREAKS_OFF
+        if fault and not items and response.text.strip():
+            answered: Message = {"role": "assistant", "content": response.text[:MOST_REPAIRED]}
+            repair = (*messages, answered, *self._prompt("repair").messages(error=fault))
+            try:
+                response = await self._ask(f"repair {self.rounds}", repair, self._form(count))
+                items, fault = read_items(response.text, self._product, response.finish == "length")
+            except PromptTooLong:
+                pass  # it is asked anew
+        self.last_fault = fault or self.last_fault
+        return items
+
+    def _form(self, count: int) -> dict[str, Any]:
+        """The schema of the next answer: of few and short items where the last one did not end its first."""
+        return schema(self._product, min(count, FEW), short=True) if self._endless else schema(self._product, count)
+
+    async def _asked(self, count: int, form: Any) -> tuple[Response, tuple[Message, ...]]:
+        """A round's answer and what was asked, with as many notes as the endpoint's context has room for."""
+        notes = list(dict.fromkeys(self._notes(most) for most in NOTES))
+        for number, note in enumerate(notes, start=1):
+            messages = self._prompt(self._product).messages(document=self._document.passage, count=count, notes=note)
+            try:
+                return await self._ask(f"ask {self.rounds}", messages, form), messages
+            except PromptTooLong:
+                if number == len(notes):
+                    raise
+        raise AssertionError("there is always a last note")
+
+    async def _verified(self, items: list[Item], missing: int) -> dict[Item, Accepted | Dropped]:
+        """Of those pairs whose answer does not stand in the passage, or beside what is asked for: does the model give
+        it with the passage too? Nothing is asked where enough others are there."""
+        if not self._settings.verify:
+            return {}
+        verdicts = [(place, item, self._checked(item)) for place, item in enumerate(items)]
+        doubtful = [
+            (place, item, verdict)
+            for place, item, verdict in verdicts
+            if isinstance(item, QAPair) and self._open(item, verdict)
+        ]
+        if (
+            sum(isinstance(verdict, Accepted) for *_, verdict in verdicts)
+            - sum(isinstance(verdict, Accepted) for *_, verdict in doubtful)
+            >= missing
+        ):
+            return {}
+        answers = await asyncio.gather(*(self._verify(*doubt) for doubt in doubtful), return_exceptions=True)
+        for answer in answers:  # all have been asked by now, or put on a batch's list
+            if isinstance(answer, BaseException):
+                raise answer
+        return {
+            item: answer
+            for (_, item, _), answer in zip(doubtful, answers, strict=True)
+            if not isinstance(answer, BaseException)
+        }
+
+    async def _verify(self, place: int, pair: QAPair, verdict: Accepted | Dropped) -> Accepted | Dropped:
+        reason = verdict.reason if isinstance(verdict, Dropped) else doubt(self._document, pair)
+        messages = self._prompt("verify").messages(document=self._document.passage, question=pair.question)
+        try:
+            response = await self._ask(f"verify {self.rounds}.{place}", messages, None)
+        except PromptTooLong:
+            return Dropped(pair, reason)
+        if same_answer(response.text, pair.answer):
+            return verdict if isinstance(verdict, Accepted) else Accepted(pair, {"support": 1.0, "by": "model"})
+        return Dropped(pair, f"{reason}, and with the passage the model answers otherwise")
+
+    def _checked(self, item: Item) -> Accepted | Dropped:
+        return check_item(self._document, item, self.accepted, self._settings)
+
+    def _open(self, item: Item, verdict: Accepted | Dropped) -> bool:
+        """Whether the model is to be asked about an item: all is well with it but what the passage says of it."""
+        if isinstance(verdict, Dropped):
+            return verdict.reason == UNSUPPORTED
+        return isinstance(item, QAPair) and bool(doubt(self._document, item))
+
+    def _notes(self, most: int) -> str:
+        """What a further round is told of those before it: what there is, then the latest of what was dropped, in at
+        most so many characters."""
+        if self._product == "qa_pairs":
+            asked = [one.item for one in self.accepted] + [one.item for one in reversed(self.dropped)]
+            lines: Iterable[str] = (pair.question for pair in asked if isinstance(pair, QAPair))
+            first = "These questions have been asked; ask others:"
+        else:
+            lines = (dropped.reason for dropped in reversed(self.dropped))
+            first = "Versions of this kind were not accepted:"
+        shown: list[str] = []
+        for line in dict.fromkeys(lines):
+            cut = line if len(line) <= LONGEST_NOTE else f"{line[: LONGEST_NOTE - 1]}…"
+            if sum(map(len, shown)) + len(cut) > most:
+                break
+            shown.append(cut)
+        return "\n".join([first, *(f"- {line}" for line in shown)]) if shown else ""
+
+    def _prompt(self, name: str) -> PromptFile:
+        return prompt_file(name, self._settings.prompts)

@@ -1,0 +1,83 @@
+"""Markdown and plain text: what stays, and where the title comes from."""
+
+import pytest
+
+from dyprag.reading.blocks import Reading
+from dyprag.reading.markdown import read_markdown
+from dyprag.reading.plain import letters_of, read_plain
+
+
+@pytest.mark.parametrize(
+    ("source", "title", "text"),
+    [
+        ("# Brindlemoor\n\nIt stands.", "Brindlemoor", "It stands."),
+        ("Brindlemoor\n===========\n\nIt stands.", "Brindlemoor", "It stands."),
+        ("# A *b* `c` [d](e) #\n\nx", "A b c d", "x"),
+        ("## A section\n\nx", "A section", "x"),
+        ("Intro.\n\n# Title\n\nx", "Title", "Intro.\n\nTitle\n\nx"),
+        ("Intro.\n\n## Section\n\nx", "", "Intro.\n\nSection\n\nx"),
+        ("---\ntitle: From the front\ntags: [a]\n---\n# Heading\n\nx", "From the front", "Heading\n\nx"),
+        ("---\ntitle: Same\n---\n# Same\n\nx", "Same", "x"),
+        ("---\ntitle: A: colon\n---\nx", "A: colon", "x"),
+        ("---\ntitle: 1984\n---\nx", "1984", "x"),
+        ('+++\ntitle = "Toml"\n+++\nx', "Toml", "x"),
+        ("---\ntags: [a]\n---\n# Heading\n\nx", "Heading", "x"),
+        ("# Alone", "", "Alone"),
+        ("no heading\nat all", "", "no heading at all"),
+        ("", "", ""),
+    ],
+)
+def test_the_title_is_the_front_matters_or_the_first_heading_and_is_not_said_twice(source: str, title: str, text: str):
+    assert read_markdown(source) == Reading(title, text)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("a *b* **c** ~~d~~ `e_f` \\_g\\_ &amp; 2\\*3", "a b c d e_f _g_ & 2*3"),
+        ("[the map](map.md \"t\") <https://a.b> [ref][1]\n\n[1]: http://x.y", "the map https://a.b ref"),
+        ("![A lamp](data:image/png;base64,AAAA) ![](x.png) ![[y.png]] [[Quarn|the bridge]]", "A lamp the bridge"),
+        ("one <!-- gone --> two <b>three</b><br>four", "one two three\nfour"),
+        ("<!-- gone\n\nas well -->\n\nx", "x"),
+        ("<div align=center>\n  <p>Raw</p>\n</div>\n\nx", "Raw\n\nx"),
+        ("```py\nif a < b:\n    c()\n```", "if a < b:\n    c()"),
+        ("- one\n- two\n  wrapped\n    1. deep\n\n\n* * *\n\nx", "- one\n- two wrapped\n1. deep\n\nx"),
+        ("- [x] done\n- [ ] open", "- done\n- open"),
+        ("> [!NOTE]\n> Quoted\n> text", "Quoted text"),
+        ("a[^1]\n\n[^1]: Note.", "a\n\nNote."),
+        ("Term\n: Meaning", "Term: Meaning"),
+        ("## One\nx\n## Two\ny", "x\n\nTwo\n\ny"),
+        ("| Model | Height |\n|---|---:|\n| HR-418 | **1.2 m** |\n| b \\| c | |",
+         "Model: HR-418; Height: 1.2 m.\nModel: b | c."),
+        ("| | Open |\n|--|--|\n| Mon | 8 |", "Mon; Open: 8."),
+        ("<table><tr><th>A</th><th>B</th></tr><tr><td>1</td><td>2</td></tr></table>", "A: 1; B: 2."),
+    ],
+)  # fmt: skip
+def test_marks_go_and_words_stay(source: str, text: str):
+    assert read_markdown(source).text == text
+
+
+@pytest.mark.parametrize(
+    ("source", "title", "text"),
+    [
+        ("Quarn Bridge\n\nIt is long.", "Quarn Bridge", "It is long."),
+        ("Quarn Bridge\r\n============\r\nIt is long.", "Quarn Bridge", "It is long."),
+        ("\n  Quarn Bridge\n\n\nIt is long.\n", "Quarn Bridge", "It is long."),
+        ("It is long.\n\nAnd old.", "", "It is long.\n\nAnd old."),
+        ("Quarn Bridge\nIt is long.", "", "Quarn Bridge\nIt is long."),
+        ("Quarn Bridge\n\n", "", "Quarn Bridge\n\n"),
+        ("- an item\n\nx", "", "- an item\n\nx"),
+        ("To: all\n\nx", "", "To: all\n\nx"),
+        ("https://a.b/c\n\nx", "", "https://a.b/c\n\nx"),
+        ("12.5\n\nx", "", "12.5\n\nx"),
+        ("word " * 20 + "\n\nx", "", "word " * 20 + "\n\nx"),
+        ("", "", ""),
+    ],
+)
+def test_a_text_files_first_line_is_its_title_where_it_looks_like_one(source: str, title: str, text: str):
+    assert read_plain(source) == Reading(title, text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding(encoding: str):
+    assert letters_of("Grüße".encode(encoding)) == "Grüße"
