@@ -52,6 +52,11 @@ def interrupted() -> bool:
     return _flag.is_set()
 
 
+def for_good() -> bool:
+    """Whether the process is to end, too."""
+    return _flag.is_set() and not _passing
+
+
 def check() -> None:
     """Go on, or raise Interrupted."""
     if _flag.is_set():
