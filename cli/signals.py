@@ -86,7 +86,8 @@ def _hear(number: int, frame: object) -> None:
 
 
 def _end(number: int) -> NoReturn:
-    print(_ending.message, file=sys.stderr, flush=True)
+    with suppress(Exception):  # nobody may be there to read it
+        print(_ending.message, file=sys.stderr, flush=True)
     _ending.stop()
     ended = False
     with suppress(queue.Empty):

@@ -5,7 +5,6 @@ Work that sees the flag raises `Interrupted`, which is nobody's failure: its doc
 waits for something that never looks (a connection, another process) is called: see `on_interruption`.
 """
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +52,11 @@ def interrupted() -> bool:
     return _flag.is_set()
 
 
+def for_good() -> bool:
+    """Whether the process is to end, too."""
+    return _flag.is_set() and not _passing
+
+
 def check() -> None:
     """Go on, or raise Interrupted."""
     if _flag.is_set():
@@ -82,6 +86,8 @@ def on_interruption(call: Callable[[], None]) -> Iterator[None]:
 
 async def until_interrupted(work: Awaitable[Result]) -> Result:
     """Await some work, which is cancelled when work is to end; then Interrupted is raised."""
+    import asyncio  # a tenth of a second, which a command that needs none has better use for
+
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
 
     def cancel() -> None:

@@ -86,7 +86,8 @@ def _known() -> Iterator[None]:
     try:
         yield
     finally:
-        _runs.remove(one)
+        if not interruption.for_good():  # its end may not be told before the process has to end
+            _runs.remove(one)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 MODULE = "prefect.server.api.server"  # where Prefect starts it; loaded, in a second, only by a run that needs one
 WATCHED = str(Path(__file__).with_name("watched.py"))
-ENDS = 2.0  # seconds that a server gets to end
+ENDS = 1.5  # seconds that a server gets to end
 
 
 def watch_own_servers() -> None:

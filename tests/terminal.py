@@ -33,9 +33,10 @@ class Terminal:
     Args:
         words: what stands behind `dyprag`.
         home: of the Prefect server that it starts, where no server is given.
+        site: a folder with a `sitecustomize.py`, which runs before all else.
     """
 
-    def __init__(self, *words: str, home: Path, server: Server | None = None) -> None:
+    def __init__(self, *words: str, home: Path, server: Server | None = None, site: Path | None = None) -> None:
         self._master, side = pty.openpty()
         self._written: list[bytes] = []
         self._descendants: list[psutil.Process] = []
@@ -43,8 +44,11 @@ class Terminal:
         def controlled() -> None:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
+        variables = environment(home, server)
+        if site:
+            variables["PYTHONPATH"] = f"{site}{os.pathsep}{variables['PYTHONPATH']}"
         self.process = subprocess.Popen(
-            [*PROGRAM, *words], stdin=side, stdout=side, stderr=side, env=environment(home, server),
+            [*PROGRAM, *words], stdin=side, stdout=side, stderr=side, env=variables,
             start_new_session=True, preexec_fn=controlled,
         )  # fmt: skip
         os.close(side)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from dyprag import interruption
 from dyprag.alignment import Losses, Pair, alignment_loss, alignment_steps, split_pairs, train_translator
 from dyprag.config import TranslatorSettings
-from dyprag.errors import DypragError
+from dyprag.errors import DypragError, Interrupted
 from dyprag.forward import token_losses
 from dyprag.injection import inject
 from dyprag.lora import Adapters, initial_adapters
@@ -245,6 +246,28 @@ def test_a_stopped_training_ends_with_the_same_weights(
     curve = train_translator(base, whole, pairs, given)
     with pytest.raises(Stop):
         train_translator(base, broken, pairs, given, stop_at(5), tmp_path / "state")
+    fresh, steps = translator_for(base), []
+    again = train_translator(base, fresh, pairs, given, lambda step, *_: steps.append(step), tmp_path / "state")
+    assert steps[0] == 6
+    assert again == curve
+    for name, tensor in weights(whole).items():
+        assert torch.equal(fresh.state_dict()[name], tensor)
+
+
+def test_an_interrupted_training_loses_no_step(base: BaseModel, pairs: list[Pair], tmp_path: Path):
+    given = settings(epochs=3, validation=0.3, validate_every=2, patience=50)  # no checkpoint is due within a minute
+    whole = translator_for(base)
+    curve = train_translator(base, whole, pairs, given)
+
+    def interrupt(step: int, *_: object) -> None:
+        if step == 5:
+            interruption.interrupt(passing=True)
+
+    try:
+        with pytest.raises(Interrupted):
+            train_translator(base, translator_for(base), pairs, given, interrupt, tmp_path / "state")
+    finally:
+        interruption.renew()
     fresh, steps = translator_for(base), []
     again = train_translator(base, fresh, pairs, given, lambda step, *_: steps.append(step), tmp_path / "state")
     assert steps[0] == 6

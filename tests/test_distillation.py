@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, kl_div
 
 import dyprag.distillation
+from dyprag import interruption
 from dyprag.config import LearnSettings
 from dyprag.distillation import Library, Steps, Tree, answer_states, draws, grow, learn, lesson_loss, rate, recited
 from dyprag.documents import Document, QAPair
-from dyprag.errors import DypragError
+from dyprag.errors import DypragError, Interrupted
 from dyprag.generation import Sampling, generate
 from dyprag.injection import inject
 from dyprag.lora import Adapters
@@ -313,6 +314,27 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
     again = make(base, settings)
     assert learn(base, again, LESSONS, settings, lambda step, _: steps.append(step), checkpoint) == curve
     assert steps == list(range(stopped + 1, settings.steps + 1))
+    assert alike(weights(whole), weights(again))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_training_loses_no_step(base: BaseModel, tmp_path: Path, kind: str):
+    settings, checkpoint = given_settings(kind=kind, documents=2), tmp_path / "state"
+    whole, again = make(base, settings), make(base, settings)
+    curve = learn(base, whole, LESSONS, settings)  # no checkpoint is due within a minute
+
+    def interrupt(step: int, _: Any) -> None:
+        if step == 5:
+            interruption.interrupt(passing=True)
+
+    try:
+        with pytest.raises(Interrupted):
+            learn(base, make(base, settings), LESSONS, settings, interrupt, checkpoint)
+    finally:
+        interruption.renew()
+    steps: list[int] = []
+    assert learn(base, again, LESSONS, settings, lambda step, _: steps.append(step), checkpoint) == curve
+    assert steps[0] == 6
     assert alike(weights(whole), weights(again))
 
 

@@ -168,6 +168,40 @@ def test_a_run_s_own_server_ends_with_it_be_it_killed(configured: Any, tmp_path:
     assert run.survivors() == []
 
 
+DEAF = """
+import sys, time
+if "parametrize" in sys.orig_argv:
+    import dyprag.parametrize
+    train = dyprag.parametrize._Group.train
+    made = []
+    def deaf(self):
+        if len(made) == 3:
+            time.sleep(300)
+        made.append(train(self))
+        return made[-1]
+    dyprag.parametrize._Group.train = deaf
+"""
+
+
+@pytest.mark.slow
+def test_work_that_never_looks_up_ends_with_the_process_and_all_is_told(
+    configured: Any, tmp_path: Path, server: Server
+):
+    config, store = configured("store"), tmp_path / "store"
+    prepared(config, server, "ingest", "augment")
+    (tmp_path / "sitecustomize.py").write_text(DEAF)
+    before = known(server)
+    run = Terminal("parametrize", "-c", config, home=tmp_path, server=server, site=tmp_path)
+    run.wait_until("three adapters", lambda: len(list(store.glob(ADAPTERS))) == 3)
+    time.sleep(1)
+    ends_well(run, signal.SIGTERM)
+    assert states(server, before) == {"parametrize": "Cancelled"}
+    assert run_states(store)[-1] == "cancelled"
+    sql = "SELECT state, count(*) AS n FROM latest_work WHERE stage = 'parametrize' GROUP BY state ORDER BY state"
+    assert Catalogue(Store(store)).query(sql) == [{"state": "done", "n": 3}, {"state": "waiting", "n": 5}]
+    goes_on(store, "parametrize", "-c", config, home=tmp_path, server=server)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("sent", CODES, ids=["SIGINT", "SIGTERM"])
