@@ -351,7 +351,7 @@ def documents(
         )
 
         settings = read_config(config, set_)
-        found = documents_at(document, settings) if document else documents_in_store(settings)
+        found = documents_at(document, settings) if document else documents_in_store(_of_store(settings))
         if identity is not None:
             entry = one_document(identity, found)
             print(json.dumps(entry, ensure_ascii=False) if json_ else document_text(entry))
@@ -718,7 +718,7 @@ class _Lines(logging.StreamHandler[Any]):
     """Writes to what stderr is at the moment: while a bar is drawn there, above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.setStream(sys.stderr)
+        self.stream = sys.stderr  # not setStream: it flushes the one before, which may be closed by now
         super().emit(record)
 
 
