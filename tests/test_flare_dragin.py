@@ -194,7 +194,7 @@ def test_flare_throws_the_unsure_sentence_away_and_asks_with_what_it_is_sure_of(
     assert (item.tokens, item.retrievals) == (11, 1)
     assert watched.queries == ["Reil designed !"]
     assert item.passages[0].document.id == "bridge"
-    assert len(item.passages) == 3
+    assert all(one.score > 0 for one in item.passages)
     wanted = question_prompt(
         parrot.tokenizer, "Who built the lamp?", [found.document.passage for found in item.passages]
     )

@@ -144,6 +144,7 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
     from flows.augment import augment
     from flows.ingest import ingest
     from flows.parametrize import parametrize
+    from flows.stage import summaries_of
 
     config = PipelineConfig.model_validate(settings)
     with monkeypatch.context() as earlier:  # as ids were made before
@@ -153,9 +154,9 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
     (docs / "table.csv").write_text("a,b\n1,2\n")
     (docs / "broken.pdf").write_bytes(b"%PDF-1.4 nonsense")
     states = [flow(config, return_state=True) for flow in (ingest, augment, parametrize)]
-    summaries = [state.result()[0] for state in states]
-    assert summaries[0]["note"] == "3 renamed; 1 skipped (table.csv)"
-    assert [summary["done"] - summary["cached"] for summary in summaries] == [0, 0, 0]
+    summaries = [summaries_of(state)[0] for state in states]
+    assert summaries[0].note == "3 renamed; 1 skipped (table.csv)"
+    assert [summary.done - summary.cached for summary in summaries] == [0, 0, 0]
     rows, _ = table_of(states[0].state_details.flow_run_id)
     assert {(row["before"], row["document"]) for row in rows} == {(f"{name}.txt", name) for name in TEXTS}
     skipped, description = table_of(states[0].state_details.flow_run_id, "corpus-skipped")

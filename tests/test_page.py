@@ -171,9 +171,10 @@ def test_the_reports_table_is_short_enough_for_it():
     )  # fmt: skip
     rows = [
         {"method": m, "dataset": "demo", "variant": "", "split": ALL, "type": ALL, "questions": 3, **figures}
-        for m in ("rag", "prag", "prag-wrong")
+        for m in ("rag", "prag", "prag-wrong", "zero")
     ]
     table = brief_table(rows)
-    assert table.splitlines()[0].count("|") < 11
+    assert table.splitlines()[0].count("|") < 12
+    assert "F1, wrong documents" in table.splitlines()[0]
     assert "Controls" in table
     assert "adapters that know nothing" not in table

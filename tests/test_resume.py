@@ -68,5 +68,6 @@ def test_after_a_kill_in_the_middle_of_parametrization_only_the_missing_document
     assert summaries["parametrize"] == {
         "stage": "parametrize", "done": 12, "cached": len(finished), "failed": 0, "waiting": 0, "partial": 0,
         "reason": "", "run_id": summaries["parametrize"]["run_id"], "note": "",
+        "seconds": summaries["parametrize"]["seconds"],
     }  # fmt: skip
     assert summaries["augment"]["cached"] == 12

@@ -169,9 +169,9 @@ def test_commands_name_the_corpus_once_on_stderr_and_work_on_it(place: Path, tin
         "Corpus: docs, the one that was last ingested into store. Another: --set corpus.documents=…"
     ]
     found: dict[str, Any] = json.loads(said.stdout)
-    assert found["in_prompt"][0] == "lamp.txt"
-    told = CliRunner().invoke(app, ["augment", "--show", "lamp.txt", "--json", *arguments])
-    assert json.loads(told.stdout)["id"] == "lamp.txt", told.output
+    assert found["in_prompt"][0] == "lamp"
+    told = CliRunner().invoke(app, ["augment", "--show", "lamp", "--json", *arguments])
+    assert json.loads(told.stdout)["id"] == "lamp", told.output
 
 
 def test_a_question_is_answered_by_all_methods_that_the_store_has_what_they_need_for(place: Path, tiny_model: str):
@@ -183,7 +183,7 @@ def test_a_question_is_answered_by_all_methods_that_the_store_has_what_they_need
     assert [line.split()[0] for line in said.stdout.splitlines()] == ["method", "vanilla", "rag"]
     lines = said.stderr.splitlines()
     assert lines[1].startswith("vanilla, from the model alone; ")
-    assert lines[2].startswith("rag, from lamp.txt, ")
+    assert lines[2].startswith("rag, from lamp, ")
     assert lines[3].startswith("Left out: prag (no document has an adapter yet); prag-combine (")
     assert "dyprag (the translator is not trained yet)" in lines[3]
     nothing = CliRunner().invoke(app, ["ask", "--json", *arguments, "xyzzy"])

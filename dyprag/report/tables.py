@@ -28,7 +28,7 @@ def results_table(rows: Sequence[Row]) -> str:
 
 def brief_table(rows: Sequence[Row]) -> str:
     """The terminal's columns as Markdown, a table for each data set: for a place with little room."""
-    made = [block for d in datasets(rows) for block in _titled(rows, d, _table(shown(of(rows, dataset=d)), _TERMINAL))]
+    made = [block for d in datasets(rows) for block in _titled(rows, d, short(rows, d))]
     return blocks.markdown(made).replace(CONTROLS_TITLE, "Controls")
 
 
