@@ -22,7 +22,7 @@ from dyprag.lora import Adapters, merge, save_peft, stack
 from dyprag.methods import RAG, Asked, DyPRAG, Method, Vanilla
 from dyprag.model_files import learned_folder
 from dyprag.models import BaseModel, load_model
-from dyprag.retrieval import BM25Retriever
+from dyprag.retrieval import among_given
 from dyprag.splitting import split_document, splitter
 from dyprag.translation import load_translator
 
@@ -149,9 +149,8 @@ class Assistant:
         return Reply(given.text.strip(), method, used, spent + perf_counter() - began, given.passages, injected)
 
     def retrieve(self, question: str, documents: Sequence[Document | str]) -> tuple[Retrieved, ...]:
-        """The passages that fit a question best, best first; none where none has a word of it."""
-        passages = self.passages(documents)
-        return tuple(BM25Retriever(passages).search(question, self.chosen)) if passages else ()
+        """The passages that fit a question best, best first; see `among_given`."""
+        return among_given(self.passages(documents), question, self.chosen)
 
     def save(self, adapter: Adapters, folder: Path | str) -> None:
         """Write an adapter in PEFT's format, which PEFT and vLLM load."""

@@ -11,17 +11,22 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+SPINS = (
+    "10000"  # turns of GNU's OpenMP, which torch brings on Linux, before a thread sleeps; its own default is 300,000
+)
 
 
 def wait_passively() -> None:
-    """Let OpenMP's threads sleep, not spin, while they wait for each other.
+    """Let OpenMP's threads sleep, not spin, while they wait for each other, but for the first microseconds.
 
     A thread that spins takes the core from the very thread it waits for as soon as anything else runs on the machine:
-    another program, Prefect's own server, a container's CPU quota. Values that are set in the environment already are
-    left alone. OpenMP reads them once, when torch is loaded; in a process that has torch loaded before dyprag, set
-    `OMP_WAIT_POLICY=PASSIVE` in its environment.
+    another program, Prefect's own server, a container's CPU quota. To sleep at once would cost half as much time again on
+    an idle machine, where the wait is mostly shorter than a thread takes to wake up (benchmarks/threads.py). Values that
+    are set in the environment already are left alone. OpenMP reads them once, when torch is loaded; in a process that
+    has torch loaded before dyprag, set them in its environment.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE").upper() == "PASSIVE":
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def usable_cores() -> int:

@@ -20,7 +20,16 @@ from rank_bm25 import BM25Okapi
 from dyprag.corpus import load_corpus
 from dyprag.documents import Document
 from dyprag.errors import ArtifactError, CorpusError, StoreError
-from dyprag.retrieval import BM25Retriever, IndexedBM25, Retriever, build_index, read_passages, recall, retriever_for
+from dyprag.retrieval import (
+    BM25Retriever,
+    IndexedBM25,
+    Retriever,
+    among_given,
+    build_index,
+    read_passages,
+    recall,
+    retriever_for,
+)
 from dyprag.retrieval import index as index_module
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -380,3 +389,11 @@ def test_a_file_that_is_not_there_is_a_plain_error(tmp_path: Path):
 def test_dprs_own_layout_is_read_to_its_end():
     ids_read = [passage.id for passage in read_passages(DATA / "dpr" / "psgs_w100.tsv")]
     assert len(ids_read) == len(set(ids_read)) > 13_000
+
+
+def test_documents_that_are_handed_over_are_meant_even_where_none_has_a_word_of_the_question():
+    handed = [Document("lamp", "It was built in 1911."), Document("bridge", "It crosses the Osk.")]
+    assert [found.document.id for found in among_given(handed, "Which river is the Osk?", 3)] == ["bridge"]
+    assert [(f.document.id, f.score) for f in among_given(handed, "Summarise.", 2)] == [("lamp", 0.0), ("bridge", 0.0)]
+    assert among_given(handed, "Summarise.", 1) == ()  # which of them, nothing tells
+    assert among_given([], "Summarise.", 1) == ()

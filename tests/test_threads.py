@@ -66,6 +66,10 @@ def test_whatever_is_imported_first_threads_wait_passively(module: str):
     code = f"import sys, {module}, os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
     assert in_process(code) in ("PASSIVE False", "PASSIVE True")
     assert in_process(code, OMP_WAIT_POLICY="ACTIVE").startswith("ACTIVE")
+    spins = f"import {module}, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    assert in_process(spins) == "10000"
+    assert in_process(spins, GOMP_SPINCOUNT="5") == "5"
+    assert in_process(spins, OMP_WAIT_POLICY="ACTIVE") == "None"
 
 
 PINNED = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "

@@ -1,6 +1,6 @@
 """Retrieval: which documents belong to a question. BM25, as in the paper (§4.1), in memory or from an index on disk."""
 
-from dyprag.retrieval.bm25 import RETRIEVAL_VERSION, BM25Retriever, Retriever, recall
+from dyprag.retrieval.bm25 import RETRIEVAL_VERSION, BM25Retriever, Retriever, among_given, recall
 from dyprag.retrieval.index import LARGE, IndexedBM25, build_index, retriever_for
 from dyprag.retrieval.passages import read_passages
 
@@ -10,6 +10,7 @@ __all__ = [
     "BM25Retriever",
     "IndexedBM25",
     "Retriever",
+    "among_given",
     "build_index",
     "read_passages",
     "recall",

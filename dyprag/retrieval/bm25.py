@@ -51,6 +51,15 @@ class BM25Retriever:
         return [Retrieved(self._documents[index], float(scores[index])) for index in order if scores[index] > 0]
 
 
+def among_given(documents: Sequence[Document], question: str, count: int) -> tuple[Retrieved, ...]:
+    """Up to `count` of documents that were handed over with a question, best first. Where none of them has a word of
+    it ("Summarise this.") and there are no more than `count`, all of them are meant, with a score of 0."""
+    found = tuple(BM25Retriever(documents).search(question, count))
+    if found or len(documents) > count:
+        return found
+    return tuple(Retrieved(document, 0.0) for document in documents)
+
+
 def words(text: str) -> list[str]:
     """The words by which a text is found: in lower case, neither stemmed nor sifted."""
     return re.findall(r"\w+", text.lower())

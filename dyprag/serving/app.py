@@ -28,7 +28,7 @@ from dyprag.errors import DocumentError
 from dyprag.lora import Adapters, merge, stack
 from dyprag.methods.protocol import fit
 from dyprag.prompts import chat_text, encode, question_prompt
-from dyprag.retrieval import BM25Retriever, Retriever
+from dyprag.retrieval import BM25Retriever, Retriever, among_given
 from dyprag.serving.engine import BusyError, Engine, Job, Piece, Wish
 from dyprag.serving.guards import Guard
 from dyprag.serving.metrics import Metrics
@@ -146,7 +146,7 @@ class Service:
             passages = self.assistant.passages(given)
         except DocumentError as error:
             raise RefusedError(400, str(error)) from None
-        return tuple(BM25Retriever(passages).search(question, count)) if passages else ()
+        return among_given(passages, question, count)
 
     def job(self, ready: Ready, emit: Callable[[Piece], None], deadline: float) -> Job:
         """What the engine is handed."""
