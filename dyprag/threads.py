@@ -20,10 +20,10 @@ def wait_passively() -> None:
     """Let OpenMP's threads sleep, not spin, while they wait for each other, but for the first microseconds.
 
     A thread that spins takes the core from the very thread it waits for as soon as anything else runs on the machine:
-    another program, Prefect's own server, a container's CPU quota. To sleep at once would cost half as much time again on
-    an idle machine, where the wait is mostly shorter than a thread takes to wake up (benchmarks/threads.py). Values that
-    are set in the environment already are left alone. OpenMP reads them once, when torch is loaded; in a process that
-    has torch loaded before dyprag, set them in its environment.
+    another program, Prefect's own server, a container's CPU quota. To sleep at once would cost half as much time again
+    on an idle machine, where the wait is mostly shorter than a thread takes to wake up (benchmarks/threads.py). Values
+    that are set in the environment already are left alone. OpenMP reads them once, when torch is loaded; in a process
+    that has torch loaded before dyprag, set them in its environment.
     """
     if os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE").upper() == "PASSIVE":
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
