@@ -8,6 +8,7 @@ from dyprag.config import Method, PipelineConfig
 from dyprag.errors import ConfigError, StoreError
 
 Answered = dict[str, Any]
+DEFAULT = "prag-combine"  # the method that is taken where none is named
 
 
 def answer(question: str, method: str, config: PipelineConfig) -> Answered:

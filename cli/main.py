@@ -177,7 +177,7 @@ def ask(
 ) -> None:  # fmt: skip
     """Answer one question from the documents in the store, or from a document of your own."""
     with _errors():
-        from cli.ask import answer, answer_from, answers, how
+        from cli.ask import DEFAULT, answer, answer_from, answers, how
 
         settings = read_config(config, set_)
         lacking: dict[str, str] = {}
@@ -186,7 +186,7 @@ def ask(
             if compare_:
                 found, lacking = answers(question, settings)
             else:
-                found = [answer(question, method or "prag-combine", settings)]
+                found = [answer(question, method or DEFAULT, settings)]
         else:
             with _imports():
                 import dyprag.assistant  # noqa: F401

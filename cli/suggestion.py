@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ASKED = "prag-combine"  # what `dyprag ask` takes by default
+from cli.ask import DEFAULT
 
 # Right by the method itself, and by as many others with the right adapters as possible; best where the plain model and
 # wrong adapters do not know: then rounding on another machine, or answering it alone, changes least.
@@ -29,7 +29,7 @@ def suggestion(catalogue: Any, run_id: str, path: Path | None, overrides: Sequen
     """
     from storage.tables import read_rows
 
-    (found,) = catalogue.query(CHOICE, [run_id, ASKED])
+    (found,) = catalogue.query(CHOICE, [run_id, DEFAULT])
     if found["key"] is None:
         return None
     answers = read_rows(catalogue.store.open("prediction", found["key"]) / "predictions.parquet")

@@ -40,20 +40,21 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
     """The work of the flow; gives its summary."""
     with stage(config, "ingest") as run:
         run.plan = _read(run)
+        read_from = sources(run.plan.corpus)
         corpus, key, settings = run.plan.corpus, run.plan.corpus_key, corpus_settings(run.config)
         last = find_latest(run.store, "corpus", settings)
         known = run.store.find("corpus", key) is not None
         if known and last == key:
             found = Difference(unchanged=len(corpus.documents))
         else:
-            found = difference(known_keys(run.store, last), run.plan.keys, sources(corpus)["files"])
+            found = difference(known_keys(run.store, last), run.plan.keys, read_from["files"])
         if not known:
             measures = {"documents": len(corpus.documents), "questions": len(corpus.questions)}
             record = Record("corpus", key, [], {"location": run.config.corpus.documents}, measures=measures)
             run.catalogue.add_artifacts([run.store.write(record, lambda folder: write_corpus(folder, corpus))])
         run.catalogue.add_documents(key, corpus.documents)
         note_found(run.store, "corpus", settings, key)
-        note_latest(run.store, "sources", settings, key, sources(corpus))
+        note_latest(run.store, "sources", settings, key, read_from)
         _show(found)
         _show_skipped(corpus)
         fresh = set() if known else {*found.new, *found.changed}

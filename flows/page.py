@@ -60,6 +60,7 @@ class Page:
     def __init__(self, config: PipelineConfig, kind: str, names: Sequence[str], above: "Page | None" = None) -> None:
         self.config, self.kind, self.above = config, kind, above
         self.label = above.under_way if above else kind
+        self.root = Store(config.store).root
         self.rows = {name: Row(name) for name in names}
         self.summaries: list[Summary] = []
         self.failed: list[tuple[str, Work]] = []
@@ -154,7 +155,7 @@ class Page:
         parts = [f"> {cell(self.error)}"] if self.error else []
         parts += [self._table(), *self._failures(), *self._unfinished()]
         parts += [self.report] if self.report else []
-        parts += [f"Store: `{Store(self.config.store).root}`"]
+        parts += [f"Store: `{self.root}`"]
         return "\n\n".join(parts)
 
     def _table(self) -> str:

@@ -13,7 +13,7 @@ from flows.forms import UNTOUCHED, ParametrizeForm
 from flows.overview import run_name, show_adapter_curves
 from flows.stage import Stage, Summary, end_state, named, stage
 from flows.workers import Workers
-from storage.catalogue import Ended, Work
+from storage.catalogue import Work
 from tasks.parametrize import parametrize_documents, parametrized
 from tasks.plan import Job
 
@@ -33,11 +33,6 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
     with stage(config, "parametrize") as run:
         corpus_key = run.require_corpus()
         jobs, waiting = adapter_jobs(run)
-
-        def found(job: Job) -> Ended | None:
-            record = run.store.find("adapter", job.key)
-            return None if record is None else (parametrized(job, record), [record])
-
         with Workers(run.config) as workers:
             together = workers.together(len(jobs))
 
@@ -47,7 +42,7 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
                 )
 
             ahead = workers.ahead(2 * MOST_TOGETHER, together)
-            work = run.fan_out(jobs, found, submit, waiting, together, ahead)
+            work = run.fan_out(jobs, run.stored("adapter", parametrized), submit, waiting, together, ahead)
         show_adapter_curves(run.store, work)
         return run.summary(work)
 

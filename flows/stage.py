@@ -121,13 +121,18 @@ class Stage:
             page.ended(summary, work)
         return summary
 
-    def stored(self, kind: str) -> Callable[[Any], Ended | None]:
-        """Asks the store for the artifact of a job, whose `key` names it."""
+    def stored(self, kind: str, outcome: Callable[[Any, Record], Work] | None = None) -> Callable[[Any], Ended | None]:
+        """Asks the store for the artifact of a job, whose `key` names it.
+
+        Args:
+            outcome: what a job counts as whose artifact was found; None: cached.
+        """
 
         def find(job: Any) -> Ended | None:
             if (record := self.store.find(kind, job.key)) is None:
                 return None
-            return Work(job.document_id, job.key, "cached", job.document_key), [record]
+            work = outcome(job, record) if outcome else Work(job.document_id, job.key, "cached", job.document_key)
+            return work, [record]
 
         return find
 

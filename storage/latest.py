@@ -7,7 +7,6 @@ Only `ingest` looks where the documents come from; every other stage works on wh
 read there, and which file each document is of, is in the note of the kind 'sources'.
 """
 
-import contextlib
 import glob
 import json
 import os
@@ -57,14 +56,8 @@ def latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
 def noted(store: Store, kind: str, key: str) -> dict[str, Any]:
     """All that was last noted with an artifact as the latest of a kind, under whatever settings; {} where nothing
     was."""
-    notes = []
-    for path in (store.root / "latest").glob(f"{kind}-*.json"):
-        try:
-            note = json.loads(path.read_text(encoding="utf-8"))
-            notes += [note] if note["key"] == key else []
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return max(notes, key=lambda note: float(note.get("noted", 0.0)), default={})
+    notes = (_read(path) for path in (store.root / "latest").glob(f"{kind}-*.json"))
+    return max((note for note in notes if note and note["key"] == key), key=lambda note: note["noted"], default={})
 
 
 def all_latest(store: Store, kind: str) -> Iterator[str]:
@@ -89,14 +82,14 @@ def all_notes(store: Store, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 f"store {store.root}", f"latest/{path.name} cannot be read, which says what is in use",
                 "Run the pipeline again with its settings, which writes it anew, or delete it if those are no more.",
             )  # fmt: skip
-        yield note
+        yield note["key"], note["settings"]
 
 
 def dated_notes(store: Store, kind: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
     """When each latest artifact of a kind was noted, its key, and its settings; what cannot be read is left out."""
     for path in (store.root / "latest").glob(f"{kind}-*.json"):
         if note := _read(path):
-            yield _noted(path), *note
+            yield note["noted"], note["key"], note["settings"]
 
 
 def resolved_location(location: str) -> str:
@@ -131,24 +124,21 @@ def forget_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> bool:
     return True
 
 
-def _noted(path: Path) -> float:
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        return float(json.loads(path.read_text(encoding="utf-8"))["noted"])
-    return 0.0
-
-
 def _path(store: Store, kind: str, settings: Mapping[str, Any]) -> Path:
     return store.root / "latest" / f"{kind}-{content_key(f'latest {kind}', [], settings)}.json"
 
 
 def _key(path: Path) -> str | None:
     note = _read(path)
-    return None if note is None else note[0]
+    return None if note is None else str(note["key"])
 
 
-def _read(path: Path) -> tuple[str, dict[str, Any]] | None:
+def _read(path: Path) -> dict[str, Any] | None:
+    """A note with its key, its settings and when it was noted (0: an earlier version did not say); None where it is
+    not there or no such note."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-        return str(note["key"]), dict(note["settings"])
-    except (OSError, ValueError, KeyError, TypeError):
+        noted = float(note.get("noted", 0.0))
+        return {**note, "key": str(note["key"]), "settings": dict(note["settings"]), "noted": noted}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -218,6 +218,16 @@ def write_jsonl(path: Path, rows: list[dict]) -> str:
     return str(path)
 
 
+def eight_lamps(folder: Path) -> dict[str, str]:
+    """Write a corpus of eight documents and questions about four of them; gives the settings that name it."""
+    rows = [{"id": f"doc-{n}", "text": f"Lamp {n} was built in {1900 + n} by Greta Olmsted."} for n in range(8)]
+    asked = [{"question": f"Who built lamp {n}?", "answer": "Greta", "documents": f"doc-{n}"} for n in range(4)]
+    return {
+        "documents": write_jsonl(folder / "docs.jsonl", rows),
+        "questions": write_jsonl(folder / "asked.jsonl", asked),
+    }
+
+
 @pytest.fixture
 def corpus_files(tmp_path: Path) -> tuple[str, str]:
     """Paths of a corpus of three documents and of a question about each."""

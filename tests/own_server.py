@@ -8,10 +8,13 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+
+from conftest import wait_for
 
 from flows.own_server import watched
 
@@ -105,3 +108,15 @@ class Server:
             with suppress(ProcessLookupError):  # what it started may be at work still
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@contextmanager
+def running(home: Path) -> Iterator[Server]:
+    """A server that is up, and ends with the block."""
+    server = Server(home)
+    server.start("server", "start")
+    try:
+        wait_for("the server", server.is_up, 300)
+        yield server
+    finally:
+        server.stop()

@@ -4,12 +4,13 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
 import pytest
+from augmenters import Made, maker
 from conftest import TEXTS
 from llm_server import Behaviour, LLMServer
 from openai._models import construct_type
@@ -21,12 +22,11 @@ from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
 from dyprag.errors import DocumentError, Stopped, Waiting
 from storage.artifacts import Store
-from storage.journal import Journal, responses
+from storage.journal import responses
 
 DOCUMENTS = [Document(i, text, i.title()) for i, text in TEXTS.items()]
 LAMP = DOCUMENTS[0]
 KEY = "sk-very-secret-1234"
-Made = Callable[..., ApiAugmenter]
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +42,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def made(server: LLMServer, store: Store) -> Made:
-    """Makes an augmenter as a new process would: with the journal that is on disk."""
-
-    def make(behaviour: Behaviour | None = None, augment: dict[str, Any] | None = None, **api: Any) -> ApiAugmenter:
-        server.behaviour = behaviour or Behaviour()
-        server.reset()
-        settings = AugmentSettings.model_validate({
-            "backend": "api", "rewrites": 1, "qa_pairs": 2, "least_pairs": 1, **(augment or {}),
-            "api": {"model": "m", "base_url": server.url, "give_up_after": 20, **api},
-        })  # fmt: skip
-        journal = Journal(store)
-        return ApiAugmenter(settings, KEY, journal, journal.tokens)
-
-    return make
+    return maker(server, store, KEY)
 
 
 def write(augmenter: ApiAugmenter, product: ProductName = "qa_pairs", document: Document = LAMP) -> Product:

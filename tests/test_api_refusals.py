@@ -1,26 +1,24 @@
 """What real endpoints refuse, and what comes of it: less is asked for, or the one at fault is told with the remedy."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from augmenters import Made, maker
 from llm_refusals import WORDS
 from llm_server import Behaviour, LLMServer
 
 from dyprag.augmentation.api import ApiAugmenter
 from dyprag.augmentation.products import Product, ProductName
 from dyprag.augmentation.refusals import Refusal, read_refusal
-from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
 from dyprag.errors import DocumentError, DocumentTooLong, Stopped
 from storage.artifacts import Store
-from storage.journal import Journal, responses
+from storage.journal import responses
 
 LAMP = Document("lamp", "The Ostrel lamp was built in 1911 by Greta Olmsted. It stands 24 metres above Brevik Harbour.")
-Made = Callable[..., ApiAugmenter]
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +34,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def made(server: LLMServer, store: Store) -> Made:
-    """Makes an augmenter as a new process would: with the journal that is on disk."""
-
-    def make(behaviour: Behaviour | None = None, augment: dict[str, Any] | None = None, **api: Any) -> ApiAugmenter:
-        server.behaviour = behaviour or Behaviour()
-        server.reset()
-        settings = AugmentSettings.model_validate({
-            "backend": "api", "rewrites": 1, "qa_pairs": 2, "least_pairs": 1, **(augment or {}),
-            "api": {"model": "m", "base_url": server.url, "give_up_after": 20, **api},
-        })  # fmt: skip
-        journal = Journal(store)
-        return ApiAugmenter(settings, "sk-key", journal, journal.tokens)
-
-    return make
+    return maker(server, store)
 
 
 def write(augmenter: ApiAugmenter, product: ProductName = "qa_pairs", document: Document = LAMP) -> Product:

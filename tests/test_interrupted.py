@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import wait_for, write_jsonl
-from own_server import ROOT, Server
+from conftest import eight_lamps, wait_for
+from own_server import ROOT, Server, running
 
 from storage.artifacts import Store
 from storage.catalogue import Catalogue
@@ -29,24 +29,14 @@ WITHIN = {  # the stages, and how many files of what name tell that a run is in 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start("server", "start")
-    try:
-        wait_for("the server", server.is_up, 300)
+    with running(tmp_path) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
 def configured(tmp_path: Path, settings: dict[str, Any]) -> Any:
     """Writes a configuration of eight documents, for a store of a given name."""
-    rows = [{"id": f"doc-{n}", "text": f"Lamp {n} was built in {1900 + n} by Greta Olmsted."} for n in range(8)]
-    asked = [{"question": f"Who built lamp {n}?", "answer": "Greta", "documents": f"doc-{n}"} for n in range(4)]
-    settings["corpus"] |= {
-        "documents": write_jsonl(tmp_path / "docs.jsonl", rows),
-        "questions": write_jsonl(tmp_path / "asked.jsonl", asked),
-    }
+    settings["corpus"] |= eight_lamps(tmp_path)
     settings["parametrize"] |= {"epochs": 30}
     settings["translator"] |= {"epochs": 30}
 

@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 import yaml
-from conftest import make_tiny_model, wait_for, write_jsonl
+from conftest import eight_lamps, make_tiny_model, wait_for
 from llm_server import Behaviour, LLMServer
-from own_server import Server, free_port
+from own_server import Server, free_port, running
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from terminal import CTRL_C, Terminal
 from test_interrupted import checksums
@@ -38,24 +38,14 @@ LEARN = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.start("server", "start")
-    try:
-        wait_for("the server", server.is_up, 300)
+    with running(tmp_path_factory.mktemp("server")) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
 def configured(tmp_path: Path, settings: dict[str, Any]) -> Any:
     """Writes a configuration of eight documents, which take some seconds in each stage."""
-    rows = [{"id": f"doc-{n}", "text": f"Lamp {n} was built in {1900 + n} by Greta Olmsted."} for n in range(8)]
-    asked = [{"question": f"Who built lamp {n}?", "answer": "Greta", "documents": f"doc-{n}"} for n in range(4)]
-    settings["corpus"] |= {
-        "documents": write_jsonl(tmp_path / "docs.jsonl", rows),
-        "questions": write_jsonl(tmp_path / "asked.jsonl", asked),
-    }
+    settings["corpus"] |= eight_lamps(tmp_path)
     settings["parametrize"] |= {"epochs": 40, "documents": 1}
     settings["translator"] |= {"epochs": 60}
 

@@ -1,0 +1,29 @@
+"""Augmenters on the endpoint of llm_server.py, each as a new process would make it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llm_server import Behaviour, LLMServer
+
+from dyprag.augmentation.api import ApiAugmenter
+from dyprag.config import AugmentSettings
+from storage.artifacts import Store
+from storage.journal import Journal
+
+Made = Callable[..., ApiAugmenter]
+
+
+def maker(server: LLMServer, store: Store, key: str = "sk-key") -> Made:
+    """Gives what makes an augmenter with the journal that is on disk, the server behaving as it is told."""
+
+    def make(behaviour: Behaviour | None = None, augment: dict[str, Any] | None = None, **api: Any) -> ApiAugmenter:
+        server.behaviour = behaviour or Behaviour()
+        server.reset()
+        settings = AugmentSettings.model_validate({
+            "backend": "api", "rewrites": 1, "qa_pairs": 2, "least_pairs": 1, **(augment or {}),
+            "api": {"model": "m", "base_url": server.url, "give_up_after": 20, **api},
+        })  # fmt: skip
+        journal = Journal(store)
+        return ApiAugmenter(settings, key, journal, journal.tokens)
+
+    return make
