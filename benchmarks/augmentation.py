@@ -25,9 +25,9 @@ import yaml
 
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
-from storage.tables import read_product
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.storage.tables import read_product
 
 ROOT = Path(__file__).resolve().parents[1]
 PER_MINUTE, LATENCY, CONCURRENCY, KILLS = 3000, 0.2, 32, 5
@@ -84,7 +84,7 @@ def configuration(folder: Path, documents: str, url: str, verify: bool = True, *
 
 def dyprag(command: str, config: Path) -> subprocess.Popen[bytes]:
     """The command line in a process group of its own."""
-    arguments = [sys.executable, "-m", "cli.main", command, "--config", str(config)]
+    arguments = [sys.executable, "-m", "dyprag.cli.main", command, "--config", str(config)]
     return subprocess.Popen(arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

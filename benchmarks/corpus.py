@@ -43,7 +43,7 @@ def lines(count: int, edition: int = 0) -> Iterator[str]:
 def ingest_once(folder: str) -> None:
     """Ingest in this process; prints seconds of wall clock and of the processor, peak memory and the difference."""
     from dyprag.config import PipelineConfig
-    from flows.ingest import ingest
+    from dyprag.flows.ingest import ingest
 
     config = PipelineConfig.model_validate(settings(Path(folder)))
     began, used = perf_counter(), sum(os.times()[:2])
@@ -69,8 +69,8 @@ def in_a_process(folder: Path) -> dict[str, Any]:
 
 def fill(folder: Path, count: int) -> float:
     """The work and artifacts of two stages for every document; gives the seconds that it took."""
-    from storage.artifacts import Record, Store
-    from storage.catalogue import Catalogue, Work
+    from dyprag.storage.artifacts import Record, Store
+    from dyprag.storage.catalogue import Catalogue, Work
 
     catalogue = Catalogue(Store(folder / "store"))
     began = perf_counter()
@@ -87,7 +87,7 @@ def fill(folder: Path, count: int) -> float:
 
 def status(folder: Path) -> tuple[float, float]:
     """Seconds of `dyprag status`, from its start to its end, and those of the processor."""
-    command = [sys.executable, "-m", "cli.main", "status", "--set", f"store={folder / 'store'}"]
+    command = [sys.executable, "-m", "dyprag.cli.main", "status", "--set", f"store={folder / 'store'}"]
     began = perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, exit_status, usage = os.wait4(process.pid, 0)

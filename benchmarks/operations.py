@@ -114,12 +114,12 @@ class PlainLoop:
 
 def loop(path: str) -> None:
     """The same work without Prefect and catalogue. Waits after half of it until its input is closed."""
-    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))  # as cli.main: DuckDB's leaks are no news
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))  # as the command line
     from dyprag.config import PipelineConfig
-    from flows.stage import corpus_of
-    from storage.artifacts import Store
-    from tasks import augment, parametrize
-    from tasks.plan import AugmentJob, Job, Plan
+    from dyprag.flows.stage import corpus_of
+    from dyprag.storage.artifacts import Store
+    from dyprag.tasks import augment, parametrize
+    from dyprag.tasks.plan import AugmentJob, Job, Plan
 
     config = PipelineConfig.model_validate(yaml.safe_load(Path(path).read_text())).resolved()
     corpus_key, stored = corpus_of(config, Store(config.store))
@@ -236,12 +236,12 @@ def configuration(folder: Path, store: str, url: str, documents: int) -> Path:
 
 
 def start(stage: str, config: Path) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "cli.main", stage, "--config", str(config)]
+    words = [sys.executable, "-m", "dyprag.cli.main", stage, "--config", str(config)]
     return subprocess.Popen(words, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=sys.stderr)
 
 
 def command(stage: str, config: Path) -> Took:
-    return timed([sys.executable, "-m", "cli.main", stage, "--config", str(config)])
+    return timed([sys.executable, "-m", "dyprag.cli.main", stage, "--config", str(config)])
 
 
 def timed(words: list[str]) -> Took:
@@ -265,8 +265,8 @@ def timed(words: list[str]) -> Took:
 
 
 def query(store: Path, sql: str) -> list[dict[str, Any]]:
-    from storage.artifacts import Store
-    from storage.catalogue import Catalogue
+    from dyprag.storage.artifacts import Store
+    from dyprag.storage.catalogue import Catalogue
 
     return Catalogue(Store(store)).query(sql)
 

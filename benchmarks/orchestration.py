@@ -23,9 +23,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
-from flows.stage import stage
-from storage.artifacts import Record, Store
-from tasks.plan import Job
+from dyprag.flows.stage import stage
+from dyprag.storage.artifacts import Record, Store
+from dyprag.tasks.plan import Job
 
 GOAL = 0.03  # seconds per document task
 

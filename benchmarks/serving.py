@@ -112,7 +112,7 @@ def server() -> Iterator[tuple[str, psutil.Process]]:
     """`dyprag serve` at work: its URL and process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "cli.main", "serve", "--port", str(port)])
+    process = subprocess.Popen([sys.executable, "-m", "dyprag.cli.main", "serve", "--port", str(port)])
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):

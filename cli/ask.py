@@ -24,12 +24,12 @@ def answer(question: str, method: str, config: PipelineConfig) -> Answered:
     """
     from dyprag.documents import Question
     from dyprag.evaluation.gains import CONTROLS
-    from flows.evaluate import Sources, linked
-    from flows.stage import Stage
-    from tasks.evaluate import AnswerJob, passages_of, respond
-    from tasks.plan import LOOPING
-    from tasks.thresholds import PUBLISHED
-    from tasks.work import base_model
+    from dyprag.flows.evaluate import Sources, linked
+    from dyprag.flows.stage import Stage
+    from dyprag.tasks.evaluate import AnswerJob, passages_of, respond
+    from dyprag.tasks.plan import LOOPING
+    from dyprag.tasks.thresholds import PUBLISHED
+    from dyprag.tasks.work import base_model
 
     known = [m for m in Method.__args__ if m not in CONTROLS]  # type: ignore[attr-defined]
     if method not in known:
@@ -68,7 +68,7 @@ def answers(question: str, config: PipelineConfig) -> tuple[list[Answered], dict
         StoreError: nothing has been ingested.
     """
     from dyprag.evaluation.gains import CONTROLS
-    from flows.stage import Stage
+    from dyprag.flows.stage import Stage
 
     Stage(config.resolved(), "ask").require_corpus()
     found: list[Answered] = []

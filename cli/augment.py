@@ -17,11 +17,11 @@ def estimate(config: PipelineConfig) -> dict[str, Any]:
     """
     from dyprag.augmentation.api import first_request
     from dyprag.augmentation.limits import cost
-    from flows.augment import jobs
-    from flows.stage import Stage
-    from storage.journal import Journal
-    from tasks.ingest import read_location
-    from tasks.plan import Plan, corpus_settings, find_latest
+    from dyprag.flows.augment import jobs
+    from dyprag.flows.stage import Stage
+    from dyprag.storage.journal import Journal
+    from dyprag.tasks.ingest import read_location
+    from dyprag.tasks.plan import Plan, corpus_settings, find_latest
 
     stage = Stage(config.resolved(), "augment")
     if find_latest(stage.store, "corpus", corpus_settings(stage.config)) is None:  # before the first ingest
@@ -78,10 +78,10 @@ def products(document_id: str, config: PipelineConfig) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
-    from cli.documents import unknown_document
-    from flows.stage import Stage
-    from storage.journal import responses
-    from storage.tables import read_product
+    from dyprag.cli.documents import unknown_document
+    from dyprag.flows.stage import Stage
+    from dyprag.storage.journal import responses
+    from dyprag.storage.tables import read_product
 
     stage = Stage(config.resolved(), "augment")
     document = next((d for d in stage.plan.corpus.documents if d.id == document_id), None)

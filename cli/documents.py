@@ -20,9 +20,9 @@ def documents_in_store(config: PipelineConfig) -> dict[str, Any]:
     Raises:
         StoreError: nothing has been ingested.
     """
-    from flows.stage import corpus_of
-    from storage.artifacts import Store
-    from storage.latest import noted
+    from dyprag.flows.stage import corpus_of
+    from dyprag.storage.artifacts import Store
+    from dyprag.storage.latest import noted
 
     config = config.resolved()
     store = Store(config.store)

@@ -190,7 +190,7 @@ class Source:
         return Item(stem, "files", (location,), passages, "dyprag", lambda: assistant.adapter(documents))
 
     def _of_question(self, question: str) -> Item:
-        from tasks.evaluate import passages_of
+        from dyprag.tasks.evaluate import passages_of
 
         stage = self._stage("prag")
         passages = passages_of(self.config.store, stage.require_corpus(), stage.plan.corpus, "")
@@ -210,7 +210,7 @@ class Source:
         documents = {document.id: document for document in self._stage("prag").plan.corpus.documents}
         document = documents.get(identity)
         if document is None:
-            from cli.documents import unknown_document
+            from dyprag.cli.documents import unknown_document
 
             raise unknown_document(identity, list(documents))
         if document.fault:
@@ -254,7 +254,7 @@ class Source:
     def _merged(self, method: str, found: list[Retrieved]) -> "Adapters":
         """What an answer by the method about these documents has injected."""
         from dyprag.batching import compute
-        from tasks.evaluate import make_method
+        from dyprag.tasks.evaluate import make_method
 
         stage = self._stage(method)
         job = self._job(method, found)
@@ -262,8 +262,8 @@ class Source:
         return compute(lambda: maker.adapter(found))
 
     def _job(self, method: str, found: list[Retrieved]) -> Any:
-        from flows.evaluate import linked
-        from tasks.evaluate import AnswerJob
+        from dyprag.flows.evaluate import linked
+        from dyprag.tasks.evaluate import AnswerJob
 
         stage = self._stage(method)
         documents = tuple((hit.document.id, hit.score) for hit in found)
@@ -278,7 +278,7 @@ class Source:
 
     @cached_property
     def _stages(self) -> dict[str, Any]:
-        from flows.stage import Stage
+        from dyprag.flows.stage import Stage
 
         def of(method: str) -> Any:
             chosen = self.config.evaluate.model_copy(update={"methods": (method,), "controls": ()})
@@ -288,7 +288,7 @@ class Source:
 
     @cached_property
     def _sources(self) -> Any:
-        from flows.evaluate import Sources
+        from dyprag.flows.evaluate import Sources
 
         return Sources(self._stage("dyprag"))
 

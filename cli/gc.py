@@ -15,10 +15,10 @@ def collect(config: PipelineConfig, dry_run: bool) -> dict[str, Any]:
     Raises:
         StoreError: a run is at work on the store, or which documents there are is not known.
     """
-    from storage.artifacts import Store
-    from storage.catalogue import Catalogue
-    from storage.garbage import garbage, remove
-    from storage.guard import alone
+    from dyprag.storage.artifacts import Store
+    from dyprag.storage.catalogue import Catalogue
+    from dyprag.storage.garbage import garbage, remove
+    from dyprag.storage.guard import alone
 
     store = Store(config.store)
     store.refresh()

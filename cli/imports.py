@@ -25,10 +25,10 @@ def import_adapters(folder: Path, document: str | None, config: PipelineConfig) 
         StoreError: nothing has been ingested, or the store cannot be written.
     """
     from dyprag.batching import compute
+    from dyprag.flows.stage import Stage
     from dyprag.models import model_shape
-    from flows.stage import Stage
-    from storage.guard import in_use
-    from tasks.imports import import_adapter
+    from dyprag.storage.guard import in_use
+    from dyprag.tasks.imports import import_adapter
 
     stage = Stage(config.resolved(), "import")
     documents = {one.id: one for one in stage.plan.corpus.documents}
@@ -57,10 +57,10 @@ def forget(document: str, config: PipelineConfig) -> bool:
         CorpusError: there is no such document.
         StoreError: nothing has been ingested.
     """
-    from cli.documents import unknown_document
-    from flows.stage import Stage
-    from storage.guard import in_use
-    from tasks.imports import forget_import
+    from dyprag.cli.documents import unknown_document
+    from dyprag.flows.stage import Stage
+    from dyprag.storage.guard import in_use
+    from dyprag.tasks.imports import forget_import
 
     stage = Stage(config.resolved(), "import")
     documents = {one.id: one for one in stage.plan.corpus.documents}
@@ -74,7 +74,7 @@ def _folders(
     folder: Path, document: str | None, documents: dict[str, Document], model: str, fingerprint: str
 ) -> dict[str, Path]:
     """Each adapter's folder by the id of its document."""
-    from cli.documents import unknown_document
+    from dyprag.cli.documents import unknown_document
     from dyprag.export import INDEX, read_index
 
     if document is not None and document not in documents:

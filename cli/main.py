@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.signals import end_like, run_and_listen
+from dyprag.cli.signals import end_like, run_and_listen
 from dyprag.config import PipelineConfig
 from dyprag.config_files import configuration, read_file, set_one, to_write
 from dyprag.errors import ConfigError, DypragError, ServerError
@@ -101,7 +101,7 @@ def augment(
         _run_flow("augment", config, set_, json_, verbose)
         return
     with _errors():
-        from cli.augment import estimate, estimate_text, products, products_text
+        from dyprag.cli.augment import estimate, estimate_text, products, products_text
 
         settings = _of_store(read_config(config, set_))
         found = products(show, settings) if show is not None else estimate(settings)
@@ -177,7 +177,7 @@ def ask(
 ) -> None:  # fmt: skip
     """Answer one question from the documents in the store, or from a document of your own."""
     with _errors():
-        from cli.ask import DEFAULT, answer, answer_from, answers, how
+        from dyprag.cli.ask import DEFAULT, answer, answer_from, answers, how
 
         settings = read_config(config, set_)
         lacking: dict[str, str] = {}
@@ -241,8 +241,8 @@ def export(
 ) -> None:  # fmt: skip
     """Write adapters for PEFT and vLLM, of the whole corpus, a document, a question or a file; or a merged model."""
     with _errors():
-        from cli.export import Choice, exported_text
-        from cli.export import export as export_adapters
+        from dyprag.cli.export import Choice, exported_text
+        from dyprag.cli.export import export as export_adapters
 
         settings = read_config(config, set_)
         settings = settings if file is not None else _of_store(settings)
@@ -271,8 +271,8 @@ def import_(
 ) -> None:
     """Take adapters trained elsewhere into the store, as documents' own: PRAG then answers with them."""
     with _errors():
-        from cli.imports import forget as forget_import
-        from cli.imports import import_adapters, imported_text
+        from dyprag.cli.imports import forget as forget_import
+        from dyprag.cli.imports import import_adapters, imported_text
 
         settings = _of_store(read_config(config, set_))
         if forget:
@@ -313,7 +313,7 @@ def serve(
     A token that clients must give is read from the environment's `DYPRAG_TOKEN`.
     """
     with _errors():
-        from cli.serve import serve as serve_forever
+        from dyprag.cli.serve import serve as serve_forever
 
         if corpus and document:
             raise ConfigError("--corpus", "it does not go with --document", "Name one of the two.")
@@ -339,7 +339,7 @@ def documents(
 ) -> None:  # fmt: skip
     """The documents of the corpus and what was not read; or the text of one, as it was read."""
     with _errors():
-        from cli.documents import (
+        from dyprag.cli.documents import (
             FEW,
             document_text,
             documents_at,
@@ -430,7 +430,7 @@ def gc(
 ) -> None:
     """Delete artifacts that no document of a corpus, as it was last ingested, refers to. No run may be at work."""
     with _errors():
-        from cli.gc import collect, collected_text
+        from dyprag.cli.gc import collect, collected_text
 
         found = collect(read_config(config, set_), dry_run)
         print(json.dumps(found) if json_ else collected_text(found))
@@ -465,7 +465,7 @@ def sql(
 ) -> None:
     """Ask the catalogue, in DuckDB's SQL. Changes nothing."""
     with _errors():
-        from cli.sql import as_csv, as_json, asked, cells
+        from dyprag.cli.sql import as_csv, as_json, asked, cells
 
         columns, rows = asked(statement, _catalogue(read_config(config, set_)))
         if json_ or csv_:
@@ -506,7 +506,7 @@ def automations(
 ) -> None:
     """On the Prefect server: a work pool for one run at a time; runs that died are marked, failed documents told of."""
     with _errors():
-        from flows.automations import create_automations
+        from dyprag.flows.automations import create_automations
 
         print("\n".join(f"Automation set up: {name}" for name in create_automations(notify)))
 
@@ -524,7 +524,7 @@ def compare(
         from dataclasses import asdict
 
         from dyprag.evaluation.comparison import changes_in_words, compare_runs
-        from tasks.report import reported_answers
+        from dyprag.tasks.report import reported_answers
 
         catalogue = _catalogue(read_config(config, set_), with_results=True)
         sides = [reported_answers(catalogue.store, catalogue, run) for run in (one, other)]
@@ -567,7 +567,7 @@ def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfi
 
 def _of_store(config: PipelineConfig, ingests: bool = False) -> PipelineConfig:
     """The configuration with the corpus that its store has where it names none; says which, if it is not the demo."""
-    from flows.corpus import with_stored_corpus
+    from dyprag.flows.corpus import with_stored_corpus
 
     config, said = with_stored_corpus(config, ingests)
     if said:
@@ -610,7 +610,7 @@ def _summaries(name: str, state: Any) -> list[dict[str, Any]]:
     """
     from dataclasses import asdict
 
-    from flows.stage import summaries_of
+    from dyprag.flows.stage import summaries_of
 
     try:
         return [asdict(summary) for summary in summaries_of(state)]
@@ -650,7 +650,7 @@ def _state_of(flow: Callable[..., Any], config: PipelineConfig) -> Any:
 def _flow(name: str) -> Callable[..., Any]:
     import importlib
 
-    flow: Callable[..., Any] = getattr(importlib.import_module(f"flows.{name}"), name)
+    flow: Callable[..., Any] = getattr(importlib.import_module(f"dyprag.flows.{name}"), name)
     return flow
 
 
@@ -671,12 +671,12 @@ def _check_before_work(name: str, config: PipelineConfig) -> None:
     from dyprag.augmentation.prompt_files import VARIABLES, prompt_file
     from dyprag.corpus import check_corpus
     from dyprag.models import check_model
-    from storage.artifacts import Store
-    from tasks.augment import endpoint_key
-    from tasks.plan import given_checksum
+    from dyprag.storage.artifacts import Store
+    from dyprag.tasks.augment import endpoint_key
+    from dyprag.tasks.plan import given_checksum
 
     if name == "experiment":
-        from tasks.experiment import check_experiment
+        from dyprag.tasks.experiment import check_experiment
 
         check_experiment(config.resolved())
     elif name in ("ingest", "pipeline"):
@@ -696,7 +696,7 @@ def _check_before_work(name: str, config: PipelineConfig) -> None:
 
 def _prepare_logging(verbose: bool) -> None:
     """Our own lines on stderr; Prefect's on its server, and here only if asked for. Before prefect is imported."""
-    import flows  # noqa: F401  sets what Prefect reads when it is imported
+    import dyprag.flows  # noqa: F401  sets what Prefect reads when it is imported
 
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "dyprag")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -723,7 +723,7 @@ class _Lines(logging.StreamHandler[Any]):
 
 
 def _print_results(config: PipelineConfig, path: Path | None, overrides: list[str]) -> None:
-    from cli.suggestion import suggestion
+    from dyprag.cli.suggestion import suggestion
     from dyprag.report import terminal_table
 
     catalogue = _catalogue(config)
@@ -738,8 +738,8 @@ def _print_results(config: PipelineConfig, path: Path | None, overrides: list[st
 
 def _catalogue(config: PipelineConfig, with_results: bool = False) -> Any:
     """The store's catalogue; with the columns of results that one of an older version lacks."""
-    from storage.artifacts import Store
-    from storage.catalogue import Catalogue
+    from dyprag.storage.artifacts import Store
+    from dyprag.storage.catalogue import Catalogue
 
     catalogue = Catalogue(Store(config.store))
     if with_results and catalogue.path.exists():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from cli.signals import end_like
+from dyprag.cli.signals import end_like
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 
@@ -69,9 +69,9 @@ def serve(
 
 def _stored(config: PipelineConfig) -> Any:
     """A retriever over the store's corpus, and how many documents it has."""
-    from flows.stage import corpus_of
-    from storage.artifacts import Store
-    from tasks.evaluate import passages_of
+    from dyprag.flows.stage import corpus_of
+    from dyprag.storage.artifacts import Store
+    from dyprag.tasks.evaluate import passages_of
 
     key, corpus = corpus_of(config.resolved(), Store(config.store))
     return passages_of(config.store, key, corpus, ""), len(corpus.documents)

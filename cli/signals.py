@@ -92,7 +92,7 @@ def _end(number: int) -> NoReturn:
     ended = False
     with suppress(queue.Empty):
         ended = _heard.get(timeout=_ending.grace) is None
-    if (endings := sys.modules.get("flows.endings")) is not None:
+    if (endings := sys.modules.get("dyprag.flows.endings")) is not None:
         (endings.send_rest if ended else endings.close_open)(CLOSING)
     _end_processes()
     _restore_terminal()
@@ -106,7 +106,7 @@ def _end_processes() -> None:
     """End what this process has started: its workers at once, its own Prefect server last."""
     import psutil
 
-    own = sys.modules.get("flows.own_server")
+    own = sys.modules.get("dyprag.flows.own_server")
     servers = {process.pid for process in own.own_servers()} if own else set()
     with suppress(psutil.Error):
         for process in psutil.Process().children(recursive=True):

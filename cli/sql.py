@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dyprag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from storage.catalogue import Catalogue
+    from dyprag.storage.catalogue import Catalogue
 
 Rows = Sequence[Sequence[Any]]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.ask import DEFAULT
+from dyprag.cli.ask import DEFAULT
 
 # Right by the method itself, and by as many others with the right adapters as possible; best where the plain model and
 # wrong adapters do not know: then rounding on another machine, or answering it alone, changes least.
@@ -27,7 +27,7 @@ def suggestion(catalogue: Any, run_id: str, path: Path | None, overrides: Sequen
     Args:
         path, overrides: the run's own `--config` and `--set`.
     """
-    from storage.tables import read_rows
+    from dyprag.storage.tables import read_rows
 
     (found,) = catalogue.query(CHOICE, [run_id, DEFAULT])
     if found["key"] is None:

@@ -17,9 +17,9 @@ import torch
 from dyprag.config import PipelineConfig
 from dyprag.models import load_model
 from dyprag.report import blocks, tables
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
 from dyprag.threads import usable_cores
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "build" / "tables" / "demo"
@@ -31,7 +31,7 @@ def main() -> None:
     """Run the demo, write the table and the picture."""
     shutil.rmtree(STORE, ignore_errors=True)
     began = perf_counter()
-    command = [sys.executable, "-m", "cli.main", "run", "--config", "examples/demo.yaml", "--set", f"store={STORE}"]
+    command = [sys.executable, "-m", "dyprag.cli.main", "run", "-c", "examples/demo.yaml", "-s", f"store={STORE}"]
     subprocess.run(command, cwd=ROOT, check=True)
     seconds = perf_counter() - began
     catalogue = Catalogue(Store(STORE))

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from flows.own_server import watch_own_servers
+from dyprag.flows.own_server import watch_own_servers
 
 # Read when Prefect is imported: the automation that finds dead runs (automations.py) counts on a heartbeat so often.
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")

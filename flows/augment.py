@@ -12,16 +12,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import Stopped
+from dyprag.flows.endings import interruptible
+from dyprag.flows.forms import UNTOUCHED, AugmentForm
+from dyprag.flows.overview import run_name
+from dyprag.flows.stage import Stage, Summary, end_state, named, stage
+from dyprag.flows.workers import Workers
 from dyprag.interruption import pause
-from flows.endings import interruptible
-from flows.forms import UNTOUCHED, AugmentForm
-from flows.overview import run_name
-from flows.stage import Stage, Summary, end_state, named, stage
-from flows.workers import Workers
-from storage.catalogue import Ended, Work
-from tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
-from tasks.plan import AugmentJob
-from tasks.telling import told
+from dyprag.storage.catalogue import Ended, Work
+from dyprag.tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
+from dyprag.tasks.plan import AugmentJob
+from dyprag.tasks.telling import told
 
 MOST_AHEAD = 512
 POLL = 30.0  # seconds between two looks at a batch

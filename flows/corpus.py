@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dyprag.config import CorpusSettings, PipelineConfig
-from storage.artifacts import Store
-from storage.latest import dated_notes, resolved_location
-from tasks.plan import CORPUS_LAYOUT, LOCATIONS, PREPARED, corpus_settings, find_latest
+from dyprag.storage.artifacts import Store
+from dyprag.storage.latest import dated_notes, resolved_location
+from dyprag.tasks.plan import CORPUS_LAYOUT, LOCATIONS, PREPARED, corpus_settings, find_latest
 
 DEMO = "demo"
 

@@ -14,25 +14,25 @@ from dyprag.documents import Document, Found, Question, content_key
 from dyprag.errors import CorpusError, StoreError
 from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.metrics import answer_presence
+from dyprag.flows.endings import interruptible
+from dyprag.flows.forms import UNTOUCHED, EvaluateForm
+from dyprag.flows.overview import run_name
+from dyprag.flows.page import show_report
+from dyprag.flows.progress import stage_progress
+from dyprag.flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
+from dyprag.flows.train_translator import choose_translator, translator_jobs
 from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
 from dyprag.report import brief_table
 from dyprag.retrieval import RETRIEVAL_VERSION
-from flows.endings import interruptible
-from flows.forms import UNTOUCHED, EvaluateForm
-from flows.overview import run_name
-from flows.page import show_report
-from flows.progress import stage_progress
-from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
-from flows.train_translator import choose_translator, translator_jobs
-from storage.artifacts import Record
-from storage.catalogue import Work
-from tasks.controls import CONTROLS_VERSION, ControlJob, make_control
-from tasks.evaluate import AnswerJob, answer_batch, answer_length, passages_of
-from tasks.judge import judge_methods
-from tasks.plan import LOOPING, Plan, family, needs_adapters, needs_training_pairs
-from tasks.report import score_run, write_report
-from tasks.telling import told
-from tasks.thresholds import PUBLISHED, Threshold, choose_threshold
+from dyprag.storage.artifacts import Record
+from dyprag.storage.catalogue import Work
+from dyprag.tasks.controls import CONTROLS_VERSION, ControlJob, make_control
+from dyprag.tasks.evaluate import AnswerJob, answer_batch, answer_length, passages_of
+from dyprag.tasks.judge import judge_methods
+from dyprag.tasks.plan import LOOPING, Plan, family, needs_adapters, needs_training_pairs
+from dyprag.tasks.report import score_run, write_report
+from dyprag.tasks.telling import told
+from dyprag.tasks.thresholds import PUBLISHED, Threshold, choose_threshold
 
 logger = logging.getLogger("dyprag.flows")
 

@@ -10,19 +10,19 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.experiments import Variant, variants
+from dyprag.flows.endings import interruptible
+from dyprag.flows.forms import UNTOUCHED, ExperimentForm
+from dyprag.flows.overview import run_name
+from dyprag.flows.page import Page, run_page, show_report
+from dyprag.flows.pipeline import pipeline
+from dyprag.flows.stage import Summary, completing, end_state, stage, summaries_of
 from dyprag.report import brief_table
-from flows.endings import interruptible
-from flows.forms import UNTOUCHED, ExperimentForm
-from flows.overview import run_name
-from flows.page import Page, run_page, show_report
-from flows.pipeline import pipeline
-from flows.stage import Summary, completing, end_state, stage, summaries_of
-from storage.artifacts import Record, Store
-from storage.guard import in_use
-from tasks.experiment import store_experiment
-from tasks.plan import PREPARED
-from tasks.report import write_report
-from tasks.telling import told
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.guard import in_use
+from dyprag.tasks.experiment import store_experiment
+from dyprag.tasks.plan import PREPARED
+from dyprag.tasks.report import write_report
+from dyprag.tasks.telling import told
 
 
 @flow(name="experiment", flow_run_name=run_name)

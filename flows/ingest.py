@@ -9,18 +9,18 @@ from prefect.artifacts import create_table_artifact
 from dyprag import progress
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
-from flows.endings import interruptible
-from flows.forms import UNTOUCHED, IngestForm
-from flows.overview import MOST_LINES, run_name
-from flows.progress import stage_progress
-from flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
-from storage.artifacts import Record
-from storage.catalogue import Work
-from storage.latest import note_latest
-from storage.tables import write_corpus
-from tasks.ingest import SHOWN, Difference, difference, known_keys, read_location, skipped_text, sources
-from tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest, note_found
-from tasks.telling import told
+from dyprag.flows.endings import interruptible
+from dyprag.flows.forms import UNTOUCHED, IngestForm
+from dyprag.flows.overview import MOST_LINES, run_name
+from dyprag.flows.progress import stage_progress
+from dyprag.flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
+from dyprag.storage.artifacts import Record
+from dyprag.storage.catalogue import Work
+from dyprag.storage.latest import note_latest
+from dyprag.storage.tables import write_corpus
+from dyprag.tasks.ingest import SHOWN, Difference, difference, known_keys, read_location, skipped_text, sources
+from dyprag.tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest, note_found
+from dyprag.tasks.telling import told
 
 logger = logging.getLogger("dyprag.flows")
 UNCHANGED = "(unchanged)"  # where a document's id would be

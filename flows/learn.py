@@ -9,13 +9,13 @@ from prefect import State, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
-from flows.endings import interruptible
-from flows.forms import UNTOUCHED, LearnForm
-from flows.overview import run_name, show_translator_curve
-from flows.stage import Stage, Summary, end_state, stage, with_retries
-from storage.artifacts import Record
-from tasks.learn import RecallJob, learn_translator, learned_key, measure_recall, recall_jobs, recalled
-from tasks.plan import model_material
+from dyprag.flows.endings import interruptible
+from dyprag.flows.forms import UNTOUCHED, LearnForm
+from dyprag.flows.overview import run_name, show_translator_curve
+from dyprag.flows.stage import Stage, Summary, end_state, stage, with_retries
+from dyprag.storage.artifacts import Record
+from dyprag.tasks.learn import RecallJob, learn_translator, learned_key, measure_recall, recall_jobs, recalled
+from dyprag.tasks.plan import model_material
 
 
 @flow(
@@ -52,8 +52,8 @@ def _report(run: Stage, record: Record, jobs: list[RecallJob]) -> None:
 
     from dyprag.recall.benchmark import summarise
     from dyprag.recall.card import model_card
+    from dyprag.tasks.work import base_model
     from dyprag.translation import load_translator, save_translator
-    from tasks.work import base_model
 
     summaries = summarise(row for job in jobs for row in recalled(run.store, job))
     specific = {s.band: round(s.specific.difference, 1) for s in summaries if s.specific}

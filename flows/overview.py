@@ -19,12 +19,12 @@ from prefect.runtime import flow_run
 from dyprag.config import PipelineConfig
 from dyprag.config_files import untouched
 from dyprag.errors import DypragError
+from dyprag.flows.corpus import with_stored_corpus
 from dyprag.forms import read_form
-from flows.corpus import with_stored_corpus
-from storage.artifacts import Store
-from storage.catalogue import Work
-from storage.tables import read_rows
-from tasks.telling import told
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Work
+from dyprag.storage.tables import read_rows
+from dyprag.tasks.telling import told
 
 logger = logging.getLogger("dyprag.flows")
 MOST_ROWS = 200  # of a table in the UI, which a browser has to draw; the catalogue has all

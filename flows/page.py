@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 from prefect.runtime import flow_run
 
 from dyprag.config import PipelineConfig
-from flows.overview import cell, retry_command
-from flows.progress import span, watcher
-from storage.artifacts import Store
-from storage.catalogue import Work
-from tasks.telling import markdown
+from dyprag.flows.overview import cell, retry_command
+from dyprag.flows.progress import span, watcher
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Work
+from dyprag.tasks.telling import markdown
 
 if TYPE_CHECKING:
-    from flows.stage import Summary
+    from dyprag.flows.stage import Summary
 
 MOST_ROWS = 50  # of a table: the catalogue has all
 MOST_TEXT = 600  # letters of a reason

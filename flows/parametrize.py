@@ -8,14 +8,14 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
-from flows.endings import interruptible
-from flows.forms import UNTOUCHED, ParametrizeForm
-from flows.overview import run_name, show_adapter_curves
-from flows.stage import Stage, Summary, end_state, named, stage
-from flows.workers import Workers
-from storage.catalogue import Work
-from tasks.parametrize import parametrize_documents, parametrized
-from tasks.plan import Job
+from dyprag.flows.endings import interruptible
+from dyprag.flows.forms import UNTOUCHED, ParametrizeForm
+from dyprag.flows.overview import run_name, show_adapter_curves
+from dyprag.flows.stage import Stage, Summary, end_state, named, stage
+from dyprag.flows.workers import Workers
+from dyprag.storage.catalogue import Work
+from dyprag.tasks.parametrize import parametrize_documents, parametrized
+from dyprag.tasks.plan import Job
 
 
 @flow(

@@ -6,20 +6,20 @@ from typing import Any
 from prefect import State, flow
 
 from dyprag.config import PipelineConfig
-from flows.augment import augment
-from flows.corpus import with_stored_corpus
-from flows.endings import interruptible
-from flows.evaluate import evaluate
-from flows.forms import UNTOUCHED, PipelineForm
-from flows.ingest import ingest
-from flows.overview import run_name
-from flows.page import Page, run_page
-from flows.parametrize import parametrize
-from flows.stage import Summary, completing, corpus_of, end_state, summaries_of
-from flows.train_translator import train_translator
-from storage.artifacts import Store
-from storage.guard import in_use
-from tasks.plan import Plan
+from dyprag.flows.augment import augment
+from dyprag.flows.corpus import with_stored_corpus
+from dyprag.flows.endings import interruptible
+from dyprag.flows.evaluate import evaluate
+from dyprag.flows.forms import UNTOUCHED, PipelineForm
+from dyprag.flows.ingest import ingest
+from dyprag.flows.overview import run_name
+from dyprag.flows.page import Page, run_page
+from dyprag.flows.parametrize import parametrize
+from dyprag.flows.stage import Summary, completing, corpus_of, end_state, summaries_of
+from dyprag.flows.train_translator import train_translator
+from dyprag.storage.artifacts import Store
+from dyprag.storage.guard import in_use
+from dyprag.tasks.plan import Plan
 
 logger = logging.getLogger("dyprag.flows")
 

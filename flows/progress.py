@@ -16,7 +16,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 
 from dyprag.progress import latest_note, under_way
-from tasks.telling import progress
+from dyprag.tasks.telling import progress
 
 logger = logging.getLogger("dyprag.flows")
 LINE_EVERY = 30.0  # seconds between two lines of a log

@@ -19,19 +19,19 @@ from prefect.states import Completed, Failed
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
 from dyprag.errors import Interrupted, Stopped, StoreError, WorkerLost
+from dyprag.flows.corpus import known_corpora, with_stored_corpus
+from dyprag.flows.endings import noted, stops_threads
+from dyprag.flows.overview import show_failures, show_made
+from dyprag.flows.page import current_page
+from dyprag.flows.progress import stage_progress
 from dyprag.interruption import INTERRUPTED, check, interrupted, on_interruption
-from flows.corpus import known_corpora, with_stored_corpus
-from flows.endings import noted, stops_threads
-from flows.overview import show_failures, show_made
-from flows.page import current_page
-from flows.progress import stage_progress
-from storage.artifacts import Record, Store
-from storage.catalogue import Catalogue, Ended, Work
-from storage.guard import in_use
-from tasks.evaluate import stored_corpus
-from tasks.imports import imported_adapters
-from tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest
-from tasks.shards import lost
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Catalogue, Ended, Work
+from dyprag.storage.guard import in_use
+from dyprag.tasks.evaluate import stored_corpus
+from dyprag.tasks.imports import imported_adapters
+from dyprag.tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest
+from dyprag.tasks.shards import lost
 
 logger = logging.getLogger("dyprag.flows")
 WRITTEN_EVERY = 4.0  # seconds between two writings of what became of documents to the catalogue

@@ -8,16 +8,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
-from flows.endings import interruptible
-from flows.forms import UNTOUCHED, TranslatorForm
-from flows.overview import run_name, show_translator_curve
-from flows.parametrize import adapter_jobs
-from flows.progress import stage_progress
-from flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
-from storage.catalogue import Work
-from tasks.embed import embed_documents
-from tasks.plan import Job, draws_on_embeddings, find_latest, note_found, translator_settings
-from tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
+from dyprag.flows.endings import interruptible
+from dyprag.flows.forms import UNTOUCHED, TranslatorForm
+from dyprag.flows.overview import run_name, show_translator_curve
+from dyprag.flows.parametrize import adapter_jobs
+from dyprag.flows.progress import stage_progress
+from dyprag.flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
+from dyprag.storage.catalogue import Work
+from dyprag.tasks.embed import embed_documents
+from dyprag.tasks.plan import Job, draws_on_embeddings, find_latest, note_found, translator_settings
+from dyprag.tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
 

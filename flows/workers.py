@@ -13,8 +13,8 @@ from prefect.task_runners import TaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.errors import ConfigError
-from flows.stage import with_retries
-from tasks.processes import devices, processes, worker_count
+from dyprag.flows.stage import with_retries
+from dyprag.tasks.processes import devices, processes, worker_count
 
 FEW = 2000  # task runs that a server takes in without dropping any
 MANY = 160  # of more documents, so many tasks

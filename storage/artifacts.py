@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dyprag.errors import ArtifactError, StoreError
-from storage.remote import RECORD, remote_of
+from dyprag.storage.remote import RECORD, remote_of
 
 logger = logging.getLogger("dyprag.storage")
 

@@ -24,7 +24,7 @@ import duckdb
 
 from dyprag.documents import Document
 from dyprag.errors import ArtifactError, CatalogueHeld, StoreError
-from storage.artifacts import Record, Store
+from dyprag.storage.artifacts import Record, Store
 
 FROM_DISK = ("artifacts", "documents", "requests")
 TABLES = (*FROM_DISK, "runs", "work", "results", "scores")
@@ -188,7 +188,7 @@ class Catalogue:
 
     def _fill(self) -> list[str]:
         """Fill the tables that come from disk; gives what could not be read there."""
-        from storage.tables import read_corpus
+        from dyprag.storage.tables import read_corpus
 
         records = list(self.store.records())
         self.add_artifacts(records)
@@ -295,7 +295,7 @@ class Catalogue:
         """Rows for the answers of endpoints, from the journal, which is where they are for good."""
         import pyarrow as pa
 
-        from storage.journal import responses
+        from dyprag.storage.journal import responses
 
         names = ["request", "created", "document_id", "product_key", "label", "model", "finish", "tokens_in",
                  "tokens_out", "cost", "seconds", "retries"]  # fmt: skip
@@ -312,7 +312,7 @@ class Catalogue:
 
     def lacks_requests(self) -> bool:
         """Whether the journal has another number of answers than there are rows, as after a run that was killed."""
-        from storage.journal import count_responses
+        from dyprag.storage.journal import count_responses
 
         return self.query("SELECT count(*) AS n FROM requests") != [{"n": count_responses(self.store)}]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyprag.errors import StoreError
-from storage.artifacts import Record, Store
-from storage.latest import all_latest
-from storage.tables import read_keys
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.latest import all_latest
+from dyprag.storage.tables import read_keys
 
 LASTING = ("threshold", "prediction", "judgement", "recall")
 INDEX = "index"  # of passages: kept on this machine only, and made again where it is missing

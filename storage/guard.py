@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dyprag.errors import StoreError
-from storage.artifacts import Store
+from dyprag.storage.artifacts import Store
 
 
 @contextmanager

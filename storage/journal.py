@@ -19,7 +19,7 @@ from typing import Any
 
 from dyprag.augmentation.products import OpenBatch, Response, Wanted
 from dyprag.errors import StoreError
-from storage.artifacts import Store
+from dyprag.storage.artifacts import Store
 
 logger = logging.getLogger("dyprag.storage")
 FOLDER = "responses"

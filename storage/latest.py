@@ -17,7 +17,7 @@ from typing import Any
 
 from dyprag.documents import content_key
 from dyprag.errors import StoreError
-from storage.artifacts import Store, flush
+from dyprag.storage.artifacts import Store, flush
 
 
 def note_latest(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from dyprag.augmentation.products import Accepted, Dropped, Item, Product
 from dyprag.documents import Augmentation, Corpus, Document, QAPair, Question
-from storage.artifacts import Store
+from dyprag.storage.artifacts import Store
 
 # Many threads write small files: Arrow's own pool would keep tens of megabytes for each of them.
 pa.set_memory_pool(pa.system_memory_pool())

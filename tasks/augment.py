@@ -16,13 +16,13 @@ from prefect.cache_policies import NO_CACHE
 from dyprag.augmentation.products import Augmenter, Product, ProductName
 from dyprag.config import ApiSettings, PipelineConfig
 from dyprag.errors import ConfigError, Stopped
-from storage.artifacts import Record, Store
-from storage.catalogue import Ended, Work
-from storage.journal import Journal
-from storage.tables import write_product
-from tasks.plan import AugmentJob
-from tasks.shards import Tried, failed, work_on
-from tasks.work import base_model, ingested, is_passing, one_document
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Ended, Work
+from dyprag.storage.journal import Journal
+from dyprag.storage.tables import write_product
+from dyprag.tasks.plan import AugmentJob
+from dyprag.tasks.shards import Tried, failed, work_on
+from dyprag.tasks.work import base_model, ingested, is_passing, one_document
 
 if TYPE_CHECKING:
     from dyprag.augmentation.api import ApiAugmenter

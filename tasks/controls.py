@@ -10,10 +10,10 @@ from prefect.cache_policies import NO_CACHE
 from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from dyprag.errors import DocumentError
-from storage.artifacts import Record, Store
-from storage.tables import read_augmentation, read_embedding
-from tasks.plan import Job
-from tasks.work import base_model, ingested, is_passing, one_document, stored_translator
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.tables import read_augmentation, read_embedding
+from dyprag.tasks.plan import Job
+from dyprag.tasks.work import base_model, ingested, is_passing, one_document, stored_translator
 
 if TYPE_CHECKING:
     from dyprag.lora import Adapters

@@ -9,10 +9,10 @@ from prefect.cache_policies import NO_CACHE
 from dyprag import progress
 from dyprag.batching import compute
 from dyprag.config import PipelineConfig
-from storage.artifacts import Record, Store
-from storage.tables import write_embedding
-from tasks.plan import Job
-from tasks.work import base_model, ingested, is_passing
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.tables import write_embedding
+from dyprag.tasks.plan import Job
+from dyprag.tasks.work import base_model, ingested, is_passing
 
 
 @task(name="embed", task_run_name="embed {shard}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)

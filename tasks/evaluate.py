@@ -18,11 +18,11 @@ from dyprag.batching import compute
 from dyprag.config import ModelSettings, PipelineConfig
 from dyprag.documents import Corpus, Document, Found, Question, Retrieved
 from dyprag.retrieval import Retriever, retriever_for
-from storage.artifacts import Record, Store
-from storage.tables import read_corpus, read_embedding, write_rows
-from tasks.experiment import index_folder, open_passages
-from tasks.plan import LOOPING, distinct, family
-from tasks.work import base_model, is_passing, one_document, reused, stored_translator
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.tables import read_corpus, read_embedding, write_rows
+from dyprag.tasks.experiment import index_folder, open_passages
+from dyprag.tasks.plan import LOOPING, distinct, family
+from dyprag.tasks.work import base_model, is_passing, one_document, reused, stored_translator
 
 if TYPE_CHECKING:
     from dyprag.lora import Adapters

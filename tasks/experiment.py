@@ -20,9 +20,9 @@ from dyprag.retrieval import (
     retriever_for,
 )
 from dyprag.retrieval import read_passages as stream_passages
-from storage.artifacts import Record, Store, file_checksum
-from storage.tables import read_passages, write_corpus, write_passages
-from tasks.plan import Plan
+from dyprag.storage.artifacts import Record, Store, file_checksum
+from dyprag.storage.tables import read_passages, write_corpus, write_passages
+from dyprag.tasks.plan import Plan
 
 logger = logging.getLogger("dyprag.tasks")
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document, content_key
 from dyprag.model_files import model_fingerprint
-from storage.artifacts import Record, Store, file_checksum
-from storage.latest import all_notes, forget_latest, note_latest
+from dyprag.storage.artifacts import Record, Store, file_checksum
+from dyprag.storage.latest import all_notes, forget_latest, note_latest
 
 if TYPE_CHECKING:
     from dyprag.models import BaseModel

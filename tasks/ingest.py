@@ -10,8 +10,8 @@ from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
 from dyprag.documents import Corpus
 from dyprag.splitting import split_corpus, splitter
-from storage.artifacts import Store
-from storage.tables import read_keys
+from dyprag.storage.artifacts import Store
+from dyprag.storage.tables import read_keys
 
 SHOWN = 200  # rows of the difference that a person reads
 FEW = 3  # files that a line names

@@ -12,11 +12,11 @@ from dyprag.augmentation.products import Request, Response
 from dyprag.config import AugmentSettings, PipelineConfig
 from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, summarise
 from dyprag.interruption import until_interrupted
-from storage.artifacts import Record, Store
-from storage.journal import Journal
-from storage.tables import read_rows, write_rows
-from tasks.augment import endpoint_key
-from tasks.work import is_passing
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.journal import Journal
+from dyprag.storage.tables import read_rows, write_rows
+from dyprag.tasks.augment import endpoint_key
+from dyprag.tasks.work import is_passing
 
 if TYPE_CHECKING:
     from dyprag.augmentation.endpoint import Endpoint

@@ -24,10 +24,10 @@ from dyprag.documents import content_key
 from dyprag.model_files import learned_folder
 from dyprag.prompts import PROMPTS_VERSION
 from dyprag.recall.lessons import Lesson
-from storage.artifacts import Record, Store
-from storage.tables import read_rows, write_rows
-from tasks.plan import learned_checksum
-from tasks.work import (
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.tables import read_rows, write_rows
+from dyprag.tasks.plan import learned_checksum
+from dyprag.tasks.work import (
     base_model,
     is_passing,
     one_document,

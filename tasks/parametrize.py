@@ -13,12 +13,12 @@ from prefect.cache_policies import NO_CACHE
 from dyprag.batching import Batcher
 from dyprag.config import MOST_TOGETHER, LoraSettings, ModelSettings, ParametrizeSettings, PipelineConfig
 from dyprag.errors import DocumentError
-from storage.artifacts import Record, Store
-from storage.catalogue import Ended, Work
-from storage.tables import read_augmentation, write_rows
-from tasks.plan import Job
-from tasks.shards import Tried, failed, work_on
-from tasks.work import base_model, ingested, is_passing, once, one_document
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Ended, Work
+from dyprag.storage.tables import read_augmentation, write_rows
+from dyprag.tasks.plan import Job
+from dyprag.tasks.shards import Tried, failed, work_on
+from dyprag.tasks.work import base_model, ingested, is_passing, once, one_document
 
 logger = logging.getLogger("dyprag.tasks")
 

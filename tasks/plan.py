@@ -17,8 +17,8 @@ from dyprag.documents import Corpus, Document, Question, content_key
 from dyprag.errors import ConfigError
 from dyprag.model_files import learned_folder, model_fingerprint, reads_tokens
 from dyprag.prompts import PROMPTS_VERSION
-from storage.artifacts import Store, file_checksum
-from storage.latest import dated_notes, forget_latest, latest, note_latest, resolved_location
+from dyprag.storage.artifacts import Store, file_checksum
+from dyprag.storage.latest import dated_notes, forget_latest, latest, note_latest, resolved_location
 
 PREPARED = "corpus:"  # before the key of a corpus that an experiment has put into the store
 LOOPING = ("flare", "dragin")  # methods that retrieve while they answer

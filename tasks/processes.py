@@ -17,13 +17,13 @@ from typing import ParamSpec, TypeVar
 from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
 from dyprag.interruption import check, on_interruption
+from dyprag.tasks.work import once
 from dyprag.threads import usable_cores
-from tasks.work import once
 
 # what the work imports in the end, so that a process in place of one that died need not: seconds, each time
 LOADED = (
-    "tasks.parametrize", "tasks.augment", "dyprag.parametrize", "dyprag.generation", "dyprag.samples", "peft",
-    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+    "dyprag.tasks.parametrize", "dyprag.tasks.augment", "dyprag.parametrize", "dyprag.generation", "dyprag.samples",
+    "peft", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
 )  # fmt: skip
 P = ParamSpec("P")

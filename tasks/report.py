@@ -17,11 +17,11 @@ from dyprag.evaluation.results import Judged, Shown, result_rows
 from dyprag.report import Report, ReportData
 from dyprag.report import write_report as render
 from dyprag.retrieval import recall
-from storage.artifacts import Record, Store
-from storage.catalogue import Catalogue
-from storage.tables import read_rows
-from tasks.evaluate import AnswerJob
-from tasks.plan import LOOPING, Plan, family
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.storage.tables import read_rows
+from dyprag.tasks.evaluate import AnswerJob
+from dyprag.tasks.plan import LOOPING, Plan, family
 
 LATEST = "latest"
 CURVES = 12  # adapters whose learning curves are shown

@@ -10,10 +10,10 @@ from prefect.states import Completed
 from dyprag.config import PipelineConfig
 from dyprag.errors import DypragError, ShardLost, Waiting, WorkerLost
 from dyprag.interruption import pause
-from storage.artifacts import Record
-from storage.catalogue import Ended, Work
-from tasks.processes import processes
-from tasks.work import attempt, passes
+from dyprag.storage.artifacts import Record
+from dyprag.storage.catalogue import Ended, Work
+from dyprag.tasks.processes import processes
+from dyprag.tasks.work import attempt, passes
 
 # the job, what became of it, its artifacts, and its error where another try is worth thinking of
 Tried = tuple[Any, Work, list[Record], Exception | None]

@@ -10,10 +10,10 @@ from prefect.cache_policies import NO_CACHE
 from dyprag.config import PipelineConfig
 from dyprag.documents import content_key
 from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
-from storage.artifacts import Record, Store
-from tasks.evaluate import AnswerJob, answer_length, make_method, stored_corpus
-from tasks.plan import Plan
-from tasks.work import base_model
+from dyprag.storage.artifacts import Record, Store
+from dyprag.tasks.evaluate import AnswerJob, answer_length, make_method, stored_corpus
+from dyprag.tasks.plan import Plan
+from dyprag.tasks.work import base_model
 
 MOST_QUESTIONS = 32
 # The authors' for most data sets (LLaMA-2-7B). FLARE's is for one less the mean probability of a sentence.

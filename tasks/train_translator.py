@@ -10,10 +10,10 @@ from prefect.cache_policies import NO_CACHE
 from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from dyprag.model_files import learned_folder
-from storage.artifacts import Record, Store
-from storage.tables import read_augmentation, read_embedding, write_rows
-from tasks.plan import Job
-from tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.tables import read_augmentation, read_embedding, write_rows
+from dyprag.tasks.plan import Job
+from dyprag.tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
 
 if TYPE_CHECKING:
     from dyprag.alignment import Pair

@@ -17,8 +17,8 @@ from dyprag.config import ModelSettings, PipelineConfig
 from dyprag.documents import Document
 from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, WorkerLost, is_out_of_memory
 from dyprag.models import BaseModel, load_model
-from storage.artifacts import Record, Store
-from storage.tables import read_corpus
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.tables import read_corpus
 
 logger = logging.getLogger("dyprag.tasks")
 P = ParamSpec("P")

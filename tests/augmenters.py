@@ -7,8 +7,8 @@ from llm_server import Behaviour, LLMServer
 
 from dyprag.augmentation.api import ApiAugmenter
 from dyprag.config import AugmentSettings
-from storage.artifacts import Store
-from storage.journal import Journal
+from dyprag.storage.artifacts import Store
+from dyprag.storage.journal import Journal
 
 Made = Callable[..., ApiAugmenter]
 

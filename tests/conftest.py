@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 
-from flows.own_server import end_own_servers
+from dyprag.flows.own_server import end_own_servers
 
 if TYPE_CHECKING:
     from dyprag.lora import Adapters
@@ -207,7 +207,7 @@ def outcome(state: Any) -> list[dict[str, Any]]:
     """How each stage of a flow ended, failed documents or not."""
     from dataclasses import asdict
 
-    from flows.stage import summaries_of
+    from dyprag.flows.stage import summaries_of
 
     return [asdict(summary) for summary in summaries_of(state)]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from conftest import wait_for
 
-from flows.own_server import watched
+from dyprag.flows.own_server import watched
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,7 +17,7 @@ from conftest import wait_for
 from own_server import ROOT, Server
 
 CTRL_C = b"\x03"
-PROGRAM = [sys.executable, "-m", "cli.main"]
+PROGRAM = [sys.executable, "-m", "dyprag.cli.main"]
 
 
 def environment(home: Path, server: Server | None) -> dict[str, str]:

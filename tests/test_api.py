@@ -21,8 +21,8 @@ from dyprag.augmentation.products import Product, ProductName
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
 from dyprag.errors import DocumentError, Stopped, Waiting
-from storage.artifacts import Store
-from storage.journal import responses
+from dyprag.storage.artifacts import Store
+from dyprag.storage.journal import responses
 
 DOCUMENTS = [Document(i, text, i.title()) for i, text in TEXTS.items()]
 LAMP = DOCUMENTS[0]

@@ -15,8 +15,8 @@ from dyprag.augmentation.products import Product, ProductName
 from dyprag.augmentation.refusals import Refusal, read_refusal
 from dyprag.documents import Document, QAPair
 from dyprag.errors import DocumentError, DocumentTooLong, Stopped
-from storage.artifacts import Store
-from storage.journal import responses
+from dyprag.storage.artifacts import Store
+from dyprag.storage.journal import responses
 
 LAMP = Document("lamp", "The Ostrel lamp was built in 1911 by Greta Olmsted. It stands 24 metres above Brevik Harbour.")
 

@@ -11,8 +11,8 @@ import pytest
 from dyprag.augmentation.products import Accepted, Dropped, Product
 from dyprag.documents import Augmentation, Corpus, Document, QAPair, Question
 from dyprag.errors import ArtifactError, StoreError
-from storage.artifacts import RECORD, Record, Store
-from storage.tables import (
+from dyprag.storage.artifacts import RECORD, Record, Store
+from dyprag.storage.tables import (
     read_augmentation,
     read_corpus,
     read_embedding,
@@ -66,7 +66,7 @@ def test_a_writer_that_fails_leaves_nothing(store: Store):
 
 def test_a_writer_that_is_killed_leaves_no_artifact_and_its_remains_are_swept(store: Store):
     script = (
-        "import os, sys; from storage.artifacts import *\n"
+        "import os, sys; from dyprag.storage.artifacts import *\n"
         "def fill(folder):\n    (folder / 'x').write_text('half'); os.kill(os.getpid(), 9)\n"
         "Store(sys.argv[1]).write(Record('adapter', 'ef' * 16, [], {}), fill)"
     )

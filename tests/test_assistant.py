@@ -133,7 +133,7 @@ def test_the_command_asks_a_file(tiny_model: str, folder: Path, tmp_path: Path):
 
     import yaml
 
-    from cli.main import app
+    from dyprag.cli.main import app
 
     config, notes = tmp_path / "config.yaml", tmp_path / "notes.txt"
     config.write_text(yaml.safe_dump(values(tiny_model, folder)))

@@ -20,14 +20,14 @@ from conftest import TEXTS, outcome, write_jsonl
 from llm_server import Behaviour, LLMServer
 from typer.testing import CliRunner
 
-from cli.main import app
+from dyprag.cli.main import app
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
-from storage.journal import responses
-from storage.tables import read_product
-from tasks.augment import endpoint_key
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.storage.journal import responses
+from dyprag.storage.tables import read_product
+from dyprag.tasks.augment import endpoint_key
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 
@@ -52,8 +52,8 @@ def api(settings: dict[str, Any], server: LLMServer) -> dict[str, Any]:
 
 def augment(settings: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """Ingest and augment; gives the stage's summary."""
-    from flows.augment import augment
-    from flows.ingest import ingest
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
 
     for name, value in changes.items():
         settings = {**settings, "augment": {**settings["augment"], "api": {**settings["augment"]["api"], name: value}}}
@@ -230,7 +230,7 @@ def test_a_batch_is_handed_in_by_one_run_and_fetched_by_the_next(server: LLMServ
 
 
 def test_a_run_may_stay_for_a_batch_and_its_repairs(server: LLMServer, api: dict[str, Any], monkeypatch):
-    monkeypatch.setattr("flows.augment.POLL", 0.3)
+    monkeypatch.setattr("dyprag.flows.augment.POLL", 0.3)
     server.behaviour = Behaviour(batch_seconds=0.2, script=["not_json", "truncated_json", "500"])
     summary = augment(api, batch=True, batch_wait=60)
     assert (summary["done"], summary["waiting"], summary["failed"]) == (3, 0, 0)
@@ -345,13 +345,13 @@ def test_killed_at_random_moments_the_result_is_the_same_and_no_answer_is_paid_t
     server.reset()
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(api))
-    from flows.ingest import ingest
+    from dyprag.flows.ingest import ingest
 
     ingest(PipelineConfig.model_validate(api))
     for _ in range(kills):
         before = len(server.requests)
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "augment", "-c", str(path)], start_new_session=True,
+            [sys.executable, "-m", "dyprag.cli.main", "augment", "-c", str(path)], start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         while len(server.requests) < before + 5:

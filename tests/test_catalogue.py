@@ -12,9 +12,9 @@ import pytest
 
 from dyprag.documents import Corpus, Document
 from dyprag.errors import StoreError
-from storage.artifacts import Record, Store
-from storage.catalogue import STAGES, Catalogue, Work
-from storage.tables import write_corpus
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import STAGES, Catalogue, Work
+from dyprag.storage.tables import write_corpus
 
 
 @pytest.fixture

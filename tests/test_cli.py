@@ -11,11 +11,11 @@ import yaml
 from conftest import write_jsonl
 from typer.testing import CliRunner, Result
 
-from cli.main import app, read_config
+from dyprag.cli.main import app, read_config
 from dyprag.errors import ConfigError
-from storage.artifacts import Record, Store
-from storage.catalogue import Catalogue
-from storage.tables import write_embedding
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.storage.tables import write_embedding
 
 
 @pytest.fixture(autouse=True)
@@ -188,9 +188,15 @@ def test_config_prints_what_can_be_read_again(tmp_path: Path):
 def test_the_installed_command_exits_with_the_error_and_no_traceback(tmp_path: Path):
     bad = write_jsonl(tmp_path / "bad.jsonl", [{"id": "a"}])
     process = subprocess.run(
-        [sys.executable, "-m", "cli.main", "run", "-s", f"corpus.documents={bad}", "-s", f"store={tmp_path / 's'}"],
-        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "80"},
-    )  # fmt: skip
+        [
+            *(sys.executable, "-m", "dyprag.cli.main", "run"),
+            *("--set", f"corpus.documents={bad}", "--set", f"store={tmp_path / 's'}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "80"},
+    )
     assert process.returncode == 1
     assert process.stderr.startswith("error: corpus")
     assert "document 'a' has no 'text' string" in process.stderr
@@ -203,7 +209,7 @@ def test_a_prefect_server_that_does_not_answer_is_one_clear_error(tmp_path: Path
         **os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_CLIENT_MAX_RETRIES": "0", "PYTHONPATH": str(Path(__file__).parents[1]),
     }  # fmt: skip
-    words = [sys.executable, "-m", "cli.main", "ingest", "--config", str(config_file)]
+    words = [sys.executable, "-m", "dyprag.cli.main", "ingest", "--config", str(config_file)]
     process = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert process.returncode == 1
     (line,) = process.stderr.strip().splitlines()
@@ -214,10 +220,10 @@ def test_a_prefect_server_that_does_not_answer_is_one_clear_error(tmp_path: Path
 def test_a_run_that_ended_with_failed_documents_is_no_error_and_one_that_broke_off_is():
     from prefect.states import Failed
 
-    from cli.main import _summaries
+    from dyprag.cli.main import _summaries
     from dyprag.config import PipelineConfig
     from dyprag.errors import DypragError, StoreError
-    from flows.stage import Summary, end_state
+    from dyprag.flows.stage import Summary, end_state
 
     ends = [Summary("ingest", done=1, failed=1), Summary("augment", waiting=1, reason="the budget is spent.")]
     for summary, name in zip(ends, ("CompletedWithFailures", "Stopped"), strict=True):

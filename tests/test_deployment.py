@@ -14,10 +14,10 @@ from own_server import ROOT, Server
 from test_forms import schema_of
 
 from dyprag.config import PipelineConfig
-from flows.automations import FLOWS
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
-from tasks.plan import Plan
+from dyprag.flows.automations import FLOWS
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.tasks.plan import Plan
 
 pytestmark = pytest.mark.prefect
 
@@ -85,7 +85,7 @@ def test_runs_on_the_pool_queue_and_the_nightly_schedule_is_off_until_it_is_swit
 def test_automations_are_made_once_and_keep_the_webhook(server: Server, monkeypatch: pytest.MonkeyPatch):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.automations import TELL, WATCH, create_automations
+    from dyprag.flows.automations import TELL, WATCH, create_automations
 
     first = server.automations()
     assert set(first) == {WATCH, TELL}
@@ -126,7 +126,7 @@ def ended(server: Server, run: str) -> str:
 def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_failed_document(
     server: Server, tmp_path: Path, settings: dict[str, Any]
 ):
-    from flows.stage import corpus_of
+    from dyprag.flows.stage import corpus_of
 
     rows = [{"id": "hollow", "text": " "}, *({"id": i, "text": text} for i, text in TEXTS.items())]
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)

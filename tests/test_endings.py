@@ -61,8 +61,8 @@ def test_a_model_computes_nothing_more(base: Any):
 
 
 def test_flows_can_be_sent_to_a_cluster():
-    from flows.endings import _notes, _runs
-    from flows.pipeline import pipeline
+    from dyprag.flows.endings import _notes, _runs
+    from dyprag.flows.pipeline import pipeline
 
     _runs.append(threading.Lock())  # type: ignore[arg-type]  # what an open run holds cannot be pickled either
     try:
@@ -75,12 +75,12 @@ def test_flows_can_be_sent_to_a_cluster():
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
 def test_an_interrupted_flow_is_cancelled_and_its_documents_wait(settings: dict[str, Any], monkeypatch: Any):
-    from flows.pipeline import pipeline
-    from storage.artifacts import Store
-    from storage.catalogue import Catalogue
+    from dyprag.flows.pipeline import pipeline
+    from dyprag.storage.artifacts import Store
+    from dyprag.storage.catalogue import Catalogue
 
     config = PipelineConfig.model_validate(settings)
-    from tasks import parametrize
+    from dyprag.tasks import parametrize
 
     trained = parametrize._store
 

@@ -16,11 +16,11 @@ from conftest import outcome, write_jsonl
 from llm_server import Behaviour, LLMServer
 from typer.testing import CliRunner
 
-from cli.main import app
+from dyprag.cli.main import app
 from dyprag.config import PipelineConfig
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
-from tasks.report import reported_answers
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.tasks.report import reported_answers
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 TOWNS = (
@@ -102,7 +102,7 @@ def configured(settings: dict[str, Any], data: Path, name: str, sets: list[dict]
 
 def run(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the experiment; gives the summaries of its stages."""
-    from flows.experiment import experiment
+    from dyprag.flows.experiment import experiment
 
     state = experiment(PipelineConfig.model_validate(settings), return_state=True)
     assert state.is_completed(), state.message
@@ -245,7 +245,7 @@ def test_a_stopped_experiment_repeats_at_most_one_batch(settings: dict, data: Pa
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config))
     program = (
-        "import json, sys\nfrom dyprag.config import PipelineConfig\nfrom flows.experiment import experiment\n"
+        "import json, sys\nfrom dyprag.config import PipelineConfig\nfrom dyprag.flows.experiment import experiment\n"
         "experiment(PipelineConfig.model_validate(json.load(open(sys.argv[1]))))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(file)], stderr=subprocess.DEVNULL, env=os.environ)

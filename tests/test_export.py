@@ -16,18 +16,18 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
-from cli.main import app
+from dyprag.cli.main import app
 from dyprag.config import LearnSettings, PipelineConfig
 from dyprag.documents import Corpus, Document
 from dyprag.export import PEFT_FILES, copy_adapter, place, serve_command, slug, write_adapter
 from dyprag.injection import inject
 from dyprag.lora import Adapters, load_peft, merge, save_peft, stack
 from dyprag.models import PROJECTIONS, BaseModel, model_shape
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.latest import note_latest
+from dyprag.storage.tables import write_corpus
+from dyprag.tasks.plan import Plan, corpus_settings
 from dyprag.translation import fresh_translator, save_translator
-from storage.artifacts import Record, Store
-from storage.latest import note_latest
-from storage.tables import write_corpus
-from tasks.plan import Plan, corpus_settings
 
 QUESTION = "Who built the Ostrel lamp at Brevik Harbour?"
 SAME = {"twin": TEXTS["lamp"]}  # a text under a second id

@@ -12,7 +12,7 @@ from conftest import outcome
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
-from storage.artifacts import Store
+from dyprag.storage.artifacts import Store
 
 pytestmark = pytest.mark.prefect
 Mount = Callable[..., None]
@@ -48,9 +48,9 @@ def test_a_read_only_store_is_one_clear_error_before_any_work(disk: tuple[Path, 
 def test_a_full_disk_costs_only_what_did_not_fit_and_the_next_run_makes_that(
     disk: tuple[Path, Mount], settings: dict[str, Any]
 ):
-    from flows.augment import augment
-    from flows.ingest import ingest
-    from flows.parametrize import parametrize
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.parametrize import parametrize
 
     folder, _ = disk
     settings["store"] = str(folder / "store")

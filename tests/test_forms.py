@@ -13,8 +13,8 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from dyprag.config import PipelineConfig, Section
 from dyprag.config_files import configuration, section_of, to_write
 from dyprag.errors import ConfigError
+from dyprag.flows.automations import FLOWS
 from dyprag.forms import OWN, _drawn, read_form
-from flows.automations import FLOWS
 
 STAGES = ("ingest", "augment", "parametrize", "train_translator", "learn", "evaluate", "pipeline", "experiment")
 UNTOUCHED_JSON = {"__prefect_kind": "json"}  # what both UIs send for an empty field of JSON
@@ -22,7 +22,7 @@ UNTOUCHED_JSON = {"__prefect_kind": "json"}  # what both UIs send for an empty f
 
 def schema_of(flow: str) -> dict[str, Any]:
     """The schema that a deployment of this flow has."""
-    module = __import__(f"flows.{flow}", fromlist=[flow])
+    module = __import__(f"dyprag.flows.{flow}", fromlist=[flow])
     return parameter_schema(getattr(module, flow).fn).model_dump_for_openapi()
 
 

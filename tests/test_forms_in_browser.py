@@ -12,10 +12,10 @@ from conftest import wait_for
 from own_server import ROOT, Server
 from typer.testing import CliRunner
 
-from cli.main import app
+from dyprag.cli.main import app
 from dyprag.forms import read_form
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from cli.gc import collect, collected_text
+from dyprag.cli.gc import collect, collected_text
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus, Document
 from dyprag.errors import StoreError
-from storage.artifacts import Record, Store
-from storage.catalogue import Catalogue
-from storage.guard import in_use
-from storage.latest import note_latest
-from storage.tables import write_corpus
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.storage.guard import in_use
+from dyprag.storage.latest import note_latest
+from dyprag.storage.tables import write_corpus
 
 HERE, GONE = Document("here", "It is here."), Document("gone", "It is gone.")
 KEYS = {name: f"{number:032x}" for number, name in enumerate([
@@ -93,7 +93,7 @@ def test_what_no_document_refers_to_goes_and_the_rest_stays(config: PipelineConf
 
 def test_nothing_goes_while_a_run_is_at_work(config: PipelineConfig):
     hold = (
-        "import sys, time; from storage.artifacts import Store; from storage.guard import in_use\n"
+        "import sys, time; from dyprag.storage.artifacts import Store; from dyprag.storage.guard import in_use\n"
         "with in_use(Store(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", hold, config.store], stdout=subprocess.PIPE) as other:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from conftest import TEXTS, outcome, write_jsonl
 
-from cli.gc import collect
+from dyprag.cli.gc import collect
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
-from storage.tables import read_rows
-from tasks.ingest import Difference, difference
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.storage.tables import read_rows
+from dyprag.tasks.ingest import Difference, difference
 
 NEW = "The Vashti mill was raised in 1871 by Otto Brandl. It grinds rye beside the Elm brook."
 
@@ -61,10 +61,10 @@ def docs(settings: dict[str, Any], tmp_path: Path) -> Path:
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
 def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[str, Any], docs: Path):
-    from cli.ask import answer
-    from flows.augment import augment
-    from flows.ingest import ingest
-    from flows.parametrize import parametrize
+    from dyprag.cli.ask import answer
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.parametrize import parametrize
 
     config = PipelineConfig.model_validate(settings)
     store = Store(config.store)
@@ -120,7 +120,7 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
 def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tmp_path: Path):
-    from flows.ingest import ingest
+    from dyprag.flows.ingest import ingest
 
     rows = [{"id": name, "text": text} for name, text in TEXTS.items()]
     settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
@@ -140,11 +140,11 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
     settings: dict[str, Any], docs: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     import dyprag.locations
-    from cli.documents import documents_in_store, one_document, unread_rows
-    from flows.augment import augment
-    from flows.ingest import ingest
-    from flows.parametrize import parametrize
-    from flows.stage import summaries_of
+    from dyprag.cli.documents import documents_in_store, one_document, unread_rows
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.parametrize import parametrize
+    from dyprag.flows.stage import summaries_of
 
     config = PipelineConfig.model_validate(settings)
     with monkeypatch.context() as earlier:  # as ids were made before
@@ -177,7 +177,7 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
 def test_a_retried_ingest_counts_each_document_once(settings: dict[str, Any], tmp_path: Path):
     from prefect import flow
 
-    from flows.ingest import ingest_corpus
+    from dyprag.flows.ingest import ingest_corpus
 
     rows = [{"id": name, "text": text} for name, text in TEXTS.items()]
     settings["corpus"] = {"documents": str(tmp_path / "docs.jsonl")}
@@ -197,11 +197,11 @@ def test_a_retried_ingest_counts_each_document_once(settings: dict[str, Any], tm
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
 def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: dict[str, Any], tmp_path: Path):
-    from flows.augment import augment
-    from flows.evaluate import evaluate
-    from flows.ingest import ingest
-    from flows.parametrize import parametrize
-    from flows.train_translator import train_translator
+    from dyprag.flows.augment import augment
+    from dyprag.flows.evaluate import evaluate
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.parametrize import parametrize
+    from dyprag.flows.train_translator import train_translator
 
     rows = [{"id": f"d{n}", "text": f"{text} It is number {n}."} for n in range(4) for text in TEXTS.values()]
     rows = [{**row, "id": f"d{n}"} for n, row in enumerate(rows)]

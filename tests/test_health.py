@@ -96,11 +96,11 @@ def test_a_rate_that_is_too_high_for_the_real_model_is_noticed_and_mended():
 def test_a_document_whose_training_went_wrong_is_partial_and_says_why(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    from flows.augment import augment
-    from flows.ingest import ingest
-    from flows.parametrize import parametrize as parametrize_flow
-    from storage.artifacts import Store
-    from storage.catalogue import Catalogue
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.parametrize import parametrize as parametrize_flow
+    from dyprag.storage.artifacts import Store
+    from dyprag.storage.catalogue import Catalogue
 
     config = PipelineConfig.model_validate(settings)
     ingest(config)

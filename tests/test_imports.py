@@ -14,22 +14,22 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
-from cli.main import app
+from dyprag.cli.main import app
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus, Document
 from dyprag.errors import ArtifactError
+from dyprag.flows.parametrize import adapter_jobs
+from dyprag.flows.stage import Stage
+from dyprag.flows.train_translator import translator_jobs
 from dyprag.foreign import fitted, read_foreign
 from dyprag.injection import inject
 from dyprag.lora import load_peft, save_peft
 from dyprag.models import PROJECTIONS, BaseModel
-from flows.parametrize import adapter_jobs
-from flows.stage import Stage
-from flows.train_translator import translator_jobs
-from storage.artifacts import Record, Store
-from storage.catalogue import Catalogue, Work
-from storage.latest import note_latest
-from storage.tables import write_corpus
-from tasks.plan import Plan, corpus_settings
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Catalogue, Work
+from dyprag.storage.latest import note_latest
+from dyprag.storage.tables import write_corpus
+from dyprag.tasks.plan import Plan, corpus_settings
 
 LAMP = Document("lamp", TEXTS["lamp"])
 

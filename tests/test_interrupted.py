@@ -16,8 +16,8 @@ import yaml
 from conftest import eight_lamps, wait_for
 from own_server import ROOT, Server, running
 
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 ADAPTERS = "adapter/*/*/record.json"
@@ -54,7 +54,7 @@ class Run:
     def __init__(self, config: Path, server: Server | None, command: str = "run") -> None:
         home = {**os.environ, "PREFECT_HOME": str(config.with_name(f"prefect-{config.stem}"))}
         environment = {**(server.environment if server else home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-        words = [sys.executable, "-m", "cli.main", command, "--config", str(config)]
+        words = [sys.executable, "-m", "dyprag.cli.main", command, "--config", str(config)]
         self.log = config.with_name(f"{config.stem}-{time.time_ns()}.log")
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(

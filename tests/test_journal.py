@@ -7,9 +7,9 @@ import pytest
 
 from dyprag.augmentation.products import OpenBatch, Response, Wanted
 from dyprag.errors import StoreError
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
-from storage.journal import Journal, responses
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.storage.journal import Journal, responses
 
 
 @pytest.fixture

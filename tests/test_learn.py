@@ -24,10 +24,10 @@ from dyprag.recall.benchmark import (
 )
 from dyprag.recall.card import recall_table
 from dyprag.recall.lessons import Lesson
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
 from dyprag.translation import fresh_translator, load_translator
 from dyprag.translator import Translator
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
 
 LEARN = {
     "closed": 6, "open": 6, "steps": 3, "documents": 2, "questions": 2, "rank": 2, "alpha": 2, "first_layer": 1,
@@ -38,7 +38,7 @@ RECALL = {"closed": 2, "open": 2, "questions": 1, "parametrized": 1}
 
 def learned(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any]]:
     """Run the flow; gives each stage's summary by its name."""
-    from flows.learn import learn
+    from dyprag.flows.learn import learn
 
     config = PipelineConfig.model_validate({**settings, "learn": {**LEARN, **changes}, "recall": RECALL})
     return {summary["stage"]: summary for summary in outcome(learn(config, return_state=True))}
@@ -87,7 +87,7 @@ class TestFlow:
         assert isinstance(load_translator(folder, load_model(settings["model"]["name"], "float32", "cpu")), Translator)
 
     def test_with_a_learned_translator_the_pipeline_trains_nothing(self, settings: dict[str, Any], tmp_path: Path):
-        from flows.pipeline import pipeline
+        from dyprag.flows.pipeline import pipeline
 
         output = tmp_path / "translator"
         learned(settings, output=str(output))
@@ -104,7 +104,7 @@ class TestFlow:
 
 
 def test_a_learned_translator_that_is_not_there_is_a_settings_error(settings: dict[str, Any]):
-    from tasks.plan import given_checksum
+    from dyprag.tasks.plan import given_checksum
 
     config = PipelineConfig.model_validate({**settings, "translator": {"learned": "nowhere"}})
     with pytest.raises(ConfigError, match="nowhere"):

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from conftest import TEXTS, write_jsonl
 
-from cli.main import read_config
+from dyprag.cli.main import read_config
 from dyprag.config import PipelineConfig
-from flows.overview import retry_command
+from dyprag.flows.overview import retry_command
 
 
 def shown() -> dict[str, Any]:
@@ -48,8 +48,8 @@ def test_the_command_to_retry_is_the_whole_configuration_and_no_more_than_is_nee
 def test_a_run_shows_its_progress_its_failures_its_losses_and_where_all_is(tmp_path: Path, settings: dict[str, Any]):
     from prefect.client.orchestration import get_client
 
-    from flows.parametrize import parametrize
-    from flows.pipeline import pipeline
+    from dyprag.flows.parametrize import parametrize
+    from dyprag.flows.pipeline import pipeline
 
     rows = [{"id": "hollow", "text": " "}, *({"id": i, "text": text} for i, text in TEXTS.items())]
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from dyprag.config import PipelineConfig
+from dyprag.flows import page as pages
+from dyprag.flows.page import Page, current_page, run_page, show_report
+from dyprag.flows.stage import Summary
 from dyprag.report import brief_table
-from flows import page as pages
-from flows.page import Page, current_page, run_page, show_report
-from flows.stage import Summary
-from storage.catalogue import Work
+from dyprag.storage.catalogue import Work
 
 Written = list[tuple[str, str]]  # text and description, each time
 

@@ -15,10 +15,10 @@ from conftest import TEXTS, outcome, save_official_translator, write_jsonl
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.models import load_model
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.tasks import work
 from dyprag.translation import load_translator
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
-from tasks import work
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 
@@ -27,7 +27,7 @@ ARTIFACTS = {"corpus": 1, "rewrites": 3, "qa_pairs": 3, "adapter": 3, "embedding
 
 def run_pipeline(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str, int]]:
     """Run the pipeline; gives each stage's summary by its name."""
-    from flows.pipeline import pipeline
+    from dyprag.flows.pipeline import pipeline
 
     state = pipeline(PipelineConfig.model_validate({**settings, **changes}), return_state=True)
     return {summary["stage"]: summary for summary in outcome(state)}
@@ -35,9 +35,9 @@ def run_pipeline(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str
 
 def run_until(last: str, settings: dict[str, Any]) -> dict[str, dict[str, int]]:
     """Run the stages up to one; gives each one's summary by its name."""
-    from flows.augment import augment
-    from flows.ingest import ingest
-    from flows.parametrize import parametrize
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.parametrize import parametrize
 
     config, summaries = PipelineConfig.model_validate(settings), []
     for flow in (ingest, augment, parametrize):
@@ -73,7 +73,7 @@ def test_a_run_makes_every_artifact_and_a_second_run_makes_nothing(
     def never(*arguments: object) -> None:
         raise AssertionError("the second run loads no model: it trains nothing and generates nothing")
 
-    monkeypatch.setattr("tasks.work.load_model", never)
+    monkeypatch.setattr("dyprag.tasks.work.load_model", never)
     work._loaded.__wrapped__.cache_clear()
     second = run_pipeline(settings)
     assert set(made(second).values()) == {0}
@@ -92,9 +92,9 @@ def test_changing_the_rank_makes_the_adapters_again_and_what_follows_but_not_the
 
 def test_an_official_translator_is_taken_instead_of_training_one(tmp_path: Path, settings: dict[str, Any]):
     """Nothing needs an adapter then, and every document is one that it has not seen."""
-    from flows.evaluate import evaluate
-    from flows.ingest import ingest
-    from flows.train_translator import train_translator
+    from dyprag.flows.evaluate import evaluate
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.train_translator import train_translator
 
     base = load_model(settings["model"]["name"], "float32", "cpu")
     networks = save_official_translator(tmp_path / "epoch_0.pt", base, 2)
@@ -173,7 +173,7 @@ def test_a_document_longer_than_the_context_fails_by_itself_and_only_it_is_tried
 def test_a_flow_with_failures_ends_in_a_state_that_is_no_success_and_says_how_it_ended(
     tmp_path: Path, settings: dict[str, Any]
 ):
-    from flows.ingest import ingest
+    from dyprag.flows.ingest import ingest
 
     settings["corpus"]["documents"] = write_jsonl(
         tmp_path / "docs.jsonl", [{"id": "a", "text": ""}, {"id": "b", "text": "x"}]
@@ -208,9 +208,9 @@ def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: 
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
     settings["corpus"]["questions"] = None
     settings["parametrize"] |= {"batch_size": 64, "samples": "both"}
-    from flows.augment import augment
-    from flows.ingest import ingest
-    from flows.parametrize import parametrize
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.parametrize import parametrize
 
     settings["augment"]["qa_pairs"] = 60
     config = PipelineConfig.model_validate(settings)
@@ -227,8 +227,8 @@ def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: 
 
 
 def test_a_passing_fault_is_tried_again_and_a_document_s_own_fault_is_not(tmp_path: Path, settings: dict[str, Any]):
-    from flows.augment import augment
-    from flows.ingest import ingest
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
 
     rows = [{"id": "endless", "text": "On and on it went. " * 2000}, {"id": "lamp", "text": TEXTS["lamp"]}]
     settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
@@ -275,8 +275,8 @@ def test_task_runs_are_named_after_their_documents_and_a_failure_shows_in_the_ui
     from prefect import get_client
     from prefect.client.schemas.filters import FlowRunFilter
 
-    from flows.augment import augment
-    from flows.ingest import ingest
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
 
     rows = [{"id": "endless", "text": "On and on it went. " * 2000}, {"id": "lamp", "text": TEXTS["lamp"]}]
     settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}

@@ -11,10 +11,10 @@ from dyprag import progress
 from dyprag.batching import compute
 from dyprag.config import AugmentSettings, LoraSettings, ParametrizeSettings
 from dyprag.documents import Document
+from dyprag.flows import progress as shown
 from dyprag.generation import Sampling, embed, generate
 from dyprag.models import BaseModel
 from dyprag.samples import Sample
-from flows import progress as shown
 
 DOCUMENTS = [Document(name, f"The {name} lamp was built in 1911 by Greta Olmsted.") for name in ("one", "two", "three")]
 
@@ -150,7 +150,7 @@ def test_what_is_done_and_not_yet_recorded_is_not_taken_back(quick: list[tuple[f
 def test_of_one_translator_the_steps_are_shown_and_of_an_unknown_number_what_was_counted(
     quick: list[tuple[float, str]], messages: list[str]
 ):
-    from tasks.work import training_progress
+    from dyprag.tasks.work import training_progress
 
     with shown.stage_progress("train-translator", 1) as advance:
         with training_progress("L_align") as tell:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import write_jsonl
 
-from storage.artifacts import Store
+from dyprag.storage.artifacts import Store
 
 pytestmark = pytest.mark.prefect
 
@@ -22,7 +22,7 @@ def start(config: Path, log: Path) -> subprocess.Popen[bytes]:
     """`dyprag run` in a process group of its own, so that the server it starts dies with it."""
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "run", "--config", str(config), "--json"],
+            [sys.executable, "-m", "dyprag.cli.main", "run", "--config", str(config), "--json"],
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 

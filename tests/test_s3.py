@@ -17,11 +17,11 @@ from conftest import TEXTS, outcome, wait_for
 from dyprag.config import PipelineConfig
 from dyprag.corpus import load_corpus
 from dyprag.errors import CorpusError, StoreError
-from storage.artifacts import Record, Store
-from storage.catalogue import Catalogue
-from storage.garbage import Piece, remove
-from storage.journal import FOLDER
-from storage.latest import forget_latest, latest, note_latest
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.storage.garbage import Piece, remove
+from dyprag.storage.journal import FOLDER
+from dyprag.storage.latest import forget_latest, latest, note_latest
 
 SERVER = (
     "from moto.server import ThreadedMotoServer; import sys\n"
@@ -92,8 +92,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Go over to another machine: one whose copy of a store is empty, and which knows of nothing."""
 
     def move(name: str) -> None:
-        from storage.remote import remote_of
-        from tasks.work import ingested
+        from dyprag.storage.remote import remote_of
+        from dyprag.tasks.work import ingested
 
         monkeypatch.setenv("DYPRAG_CACHE", str(tmp_path / name))
         remote_of.cache_clear()
@@ -232,7 +232,7 @@ def test_a_store_that_cannot_be_reached_is_one_clear_error(
 def test_a_pipeline_in_a_bucket_goes_on_on_another_machine(
     bucket: str, elsewhere: Any, settings: dict[str, Any], tmp_path: Path
 ):
-    from flows.pipeline import pipeline
+    from dyprag.flows.pipeline import pipeline
 
     settings["evaluate"] |= {"methods": ["rag", "dyprag"]}
     config = PipelineConfig.model_validate({**settings, "store": f"{bucket}/store"})
@@ -264,7 +264,7 @@ def test_a_pipeline_in_a_bucket_goes_on_on_another_machine(
 
 def test_answers_that_were_paid_for_go_along(bucket: str, elsewhere: Any):
     from dyprag.augmentation.products import Response
-    from storage.journal import Journal, responses
+    from dyprag.storage.journal import Journal, responses
 
     url = f"{bucket}/store"
     answer = Response("r1", "p1", "lamp", "ask 1", "text", "stop", "m", 5, 7, 20, 0.1)
@@ -281,9 +281,9 @@ def test_answers_that_were_paid_for_go_along(bucket: str, elsewhere: Any):
 def test_workers_elsewhere_need_no_common_folder(bucket: str, elsewhere: Any, settings: dict[str, Any], tmp_path: Path):
     if find_spec("prefect_dask") is None:
         pytest.skip("the extra 'dask' is not installed")
-    from flows.augment import augment
-    from flows.ingest import ingest
-    from flows.parametrize import parametrize
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.parametrize import parametrize
 
     place = PipelineConfig.model_validate({**settings, "store": f"{bucket}/store"})
     ingest(place)

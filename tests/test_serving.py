@@ -308,7 +308,7 @@ def test_the_page_is_there_and_loads_nothing_from_elsewhere(url: str):
 def test_a_server_for_others_wants_a_token(tiny_model: str, folder: Path):
     from typer.testing import CliRunner
 
-    from cli.main import app
+    from dyprag.cli.main import app
 
     assert "DYPRAG_TOKEN" not in os.environ
     result = CliRunner().invoke(app, ["serve", "--host", "0.0.0.0", "--set", f"model.name={tiny_model}"])

@@ -22,8 +22,8 @@ from terminal import CTRL_C, Terminal
 from test_interrupted import checksums
 
 from dyprag.config import PipelineConfig
-from storage.artifacts import Store
-from storage.catalogue import Catalogue
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue
 
 pytestmark = pytest.mark.prefect
 SOON = 10.0  # seconds: it is to be 5, and 10 where two cores are busy
@@ -101,7 +101,7 @@ def prepared(config: str, server: Server, *stages: str) -> None:
     settings = PipelineConfig.model_validate(yaml.safe_load(Path(config).read_text()))
     with temporary_settings({PREFECT_API_URL: server.url}):
         for name in stages:
-            getattr(import_module(f"flows.{name}"), name)(settings)
+            getattr(import_module(f"dyprag.flows.{name}"), name)(settings)
 
 
 def run_states(store: Path) -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import app
-from storage.artifacts import Store
-from storage.catalogue import Catalogue, Work
+from dyprag.cli.main import app
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue, Work
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ import pytest
 from conftest import TEXTS, write_jsonl
 from typer.testing import CliRunner
 
-from cli.main import app, read_config
+from dyprag.cli.main import app, read_config
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
-from flows.corpus import stored_corpora, with_stored_corpus
-from flows.stage import Stage, corpus_of
-from storage.artifacts import Record, Store
-from storage.latest import all_latest, note_latest, resolved_location
-from storage.tables import write_corpus
-from tasks.ingest import read_location
-from tasks.plan import CORPUS_LAYOUT, Plan, corpus_settings, find_latest, note_found
+from dyprag.flows.corpus import stored_corpora, with_stored_corpus
+from dyprag.flows.stage import Stage, corpus_of
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.latest import all_latest, note_latest, resolved_location
+from dyprag.storage.tables import write_corpus
+from dyprag.tasks.ingest import read_location
+from dyprag.tasks.plan import CORPUS_LAYOUT, Plan, corpus_settings, find_latest, note_found
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.suggestion import suggestion
-from storage.artifacts import Record, Store
-from storage.catalogue import Catalogue
-from storage.tables import write_rows
+from dyprag.cli.suggestion import suggestion
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Catalogue
+from dyprag.storage.tables import write_rows
 
 QUESTIONS = {"q1": 'Who built the "Ostrel" lamp?', "q2": "Which river does it cross?", "q3": "Who wrote it?"}
 

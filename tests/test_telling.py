@@ -5,7 +5,7 @@ import time
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from tasks import telling
+from dyprag.tasks import telling
 
 
 @pytest.fixture

@@ -61,7 +61,9 @@ def in_process(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["dyprag.assistant", "flows.pipeline", "tasks.parametrize", "storage.artifacts"])
+@pytest.mark.parametrize(
+    "module", ["dyprag.assistant", "dyprag.flows.pipeline", "dyprag.tasks.parametrize", "dyprag.storage.artifacts"]
+)
 def test_whatever_is_imported_first_threads_wait_passively(module: str):
     code = f"import sys, {module}, os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
     assert in_process(code) in ("PASSIVE False", "PASSIVE True")

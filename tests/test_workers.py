@@ -21,11 +21,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
-from storage.artifacts import Store
-from storage.catalogue import Catalogue, Work
-from tasks.plan import Job
-from tasks.processes import Processes
-from tasks.shards import Tried, failed, work_on
+from dyprag.storage.artifacts import Store
+from dyprag.storage.catalogue import Catalogue, Work
+from dyprag.tasks.plan import Job
+from dyprag.tasks.processes import Processes
+from dyprag.tasks.shards import Tried, failed, work_on
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 
@@ -59,8 +59,8 @@ def corpus(tmp_path: Path, settings: dict[str, Any], *ids: str) -> None:
 
 def prepare(settings: dict[str, Any], store: Path) -> None:
     """Ingest and augment into a store of its own."""
-    from flows.augment import augment
-    from flows.ingest import ingest
+    from dyprag.flows.augment import augment
+    from dyprag.flows.ingest import ingest
 
     here = PipelineConfig.model_validate({**settings, "store": str(store), "run": {}})
     ingest(here)
@@ -69,7 +69,7 @@ def prepare(settings: dict[str, Any], store: Path) -> None:
 
 def run(settings: dict[str, Any], store: Path, **how: Any) -> dict[str, Any]:
     """Parametrize in a store of its own; gives the stage's summary."""
-    from flows.parametrize import parametrize
+    from dyprag.flows.parametrize import parametrize
 
     if not store.exists():
         prepare(settings, store)
@@ -158,7 +158,7 @@ def workers(process: psutil.Process) -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_worker_processes_end_with_a_killed_run():
-    code = "import time; from tasks.processes import Processes; Processes(1, ()).run(time.sleep, 300)"
+    code = "import time; from dyprag.tasks.processes import Processes; Processes(1, ()).run(time.sleep, 300)"
     run = subprocess.Popen([sys.executable, "-c", code])
     process, found = psutil.Process(run.pid), []
     wait_for("a worker", lambda: bool(found.extend(workers(process)) or found), 60)
@@ -196,7 +196,7 @@ def test_a_cluster_s_workers_use_the_server_that_the_run_started(tmp_path: Path,
     home = str(tmp_path / "prefect")
     environment = {**os.environ, "PREFECT_HOME": home, "PREFECT_PROFILES_PATH": f"{home}/profiles.toml"}
     environment.pop("PREFECT_API_URL", None)
-    words = [sys.executable, "-m", "cli.main", "parametrize", "--config", str(tmp_path / "config.yaml")]
+    words = [sys.executable, "-m", "dyprag.cli.main", "parametrize", "--config", str(tmp_path / "config.yaml")]
     process = subprocess.Popen(words, env=environment)
     servers: set[int] = set()
     while process.poll() is None:
@@ -223,12 +223,12 @@ def servers_of(home: str) -> set[int]:
 
 
 def test_a_run_s_own_server_is_named_to_clusters_that_can_reach_it(monkeypatch: pytest.MonkeyPatch):
-    from flows.workers import server_told
+    from dyprag.flows.workers import server_told
 
     class Client:
         api_url = "http://127.0.0.1:8123/api/"
 
-    monkeypatch.setattr("flows.workers.get_client", lambda sync_client: Client)
+    monkeypatch.setattr("dyprag.flows.workers.get_client", lambda sync_client: Client)
     set_one = PREFECT_API_URL.value()
     with server_told(None):
         assert PREFECT_API_URL.value() == set_one, "a server of the user's own is left alone"
@@ -246,7 +246,7 @@ def test_a_run_s_own_server_is_named_to_clusters_that_can_reach_it(monkeypatch: 
 @pytest.mark.parametrize(("device", "count", "share"), [("auto", 4, 0.5), ("cuda", None, 1), ("cpu", 4, None)])
 def test_a_task_asks_ray_for_its_share_of_a_gpu(device: str, count: int | None, share: float | None):
     ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-    from flows.workers import ray_options
+    from dyprag.flows.workers import ray_options
 
     ray.init(num_cpus=1, num_gpus=2, include_dashboard=False)  # what Ray counts; no GPU need be there
     try:
