@@ -444,7 +444,7 @@ app.add_typer(catalogue_app, name="catalogue")
 def rebuild(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
     """Make it again from the artifacts on disk, and say what could not be made again."""
     with _errors():
-        made = _catalogue(read_config(config, set_)).rebuild()
+        made = _catalogue(read_config(config, set_), writes=True).rebuild()
         if json_:
             print(json.dumps({"rows": made.rows, "lost": made.lost}))
             return
@@ -731,18 +731,19 @@ def _print_results(config: PipelineConfig, path: Path | None, overrides: list[st
     if rows:
         print(terminal_table(rows))
         latest = catalogue.store.reports / "latest"
-        print(f"\nReport:    {latest / 'report.html'}\nCatalogue: {catalogue.path}")
+        print(f"\nReport:    {latest / 'report.html'}\nCatalogue: {catalogue.snapshot}")
         if command := suggestion(catalogue, rows[0]["run_id"], path, overrides):
             print(f"Ask it:    {command}")
 
 
-def _catalogue(config: PipelineConfig, with_results: bool = False) -> Any:
-    """The store's catalogue; with the columns of results that one of an older version lacks."""
+def _catalogue(config: PipelineConfig, with_results: bool = False, writes: bool = False) -> Any:
+    """The store's catalogue; where it can be written with the columns of results that an older version's lacks."""
     from dyprag.storage.artifacts import Store
     from dyprag.storage.catalogue import Catalogue
 
-    catalogue = Catalogue(Store(config.store))
-    if with_results and catalogue.path.exists():
+    store = Store(config.store, writes)
+    catalogue = Catalogue(store)
+    if with_results and catalogue.exists and store.is_writable():
         catalogue.prepare()
     return catalogue
 

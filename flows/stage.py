@@ -18,7 +18,7 @@ from prefect.states import Completed, Failed
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus
-from dyprag.errors import Interrupted, Stopped, StoreError, WorkerLost
+from dyprag.errors import CatalogueHeld, Interrupted, Stopped, StoreError, WorkerLost
 from dyprag.flows.corpus import known_corpora, with_stored_corpus
 from dyprag.flows.endings import noted, stops_threads
 from dyprag.flows.overview import show_failures, show_made
@@ -35,6 +35,7 @@ from dyprag.tasks.shards import lost
 
 logger = logging.getLogger("dyprag.flows")
 WRITTEN_EVERY = 4.0  # seconds between two writings of what became of documents to the catalogue
+MEANWHILE = 2.0  # seconds for which such a writing waits for another process that holds the catalogue
 WINDOW = 256  # tasks submitted that have not ended
 STOPS = (Stopped.__name__, Interrupted.__name__)
 ENDING = 1.0  # seconds that tasks get to end which are told to
@@ -230,20 +231,25 @@ class Stage:
     def _recording(self, outcomes: dict[str, Work]) -> Iterator[Callable[[Sequence[Ended]], None]]:
         """Gives what records outcomes, or is called without any now and then. The catalogue is written every few
         seconds, and in the end: to open it and close it takes as long for a document as for hundreds. A run that is
-        killed before has its artifacts on disk, where the next finds them."""
+        killed before has its artifacts on disk, where the next finds them. Where another process holds the catalogue
+        the work goes on, and it is written later."""
         unwritten: list[Ended] = []
         written = time.monotonic()
 
-        def write() -> None:
+        def write(wait: float | None = None) -> None:
             nonlocal written
-            self._record(unwritten, outcomes)
+            self._record(unwritten, outcomes, wait)
             unwritten.clear()
             written = time.monotonic()
 
         def record(ended: Sequence[Ended]) -> None:
+            nonlocal written
             unwritten.extend(ended)
             if time.monotonic() - written > WRITTEN_EVERY:
-                write()
+                try:
+                    write(MEANWHILE)
+                except CatalogueHeld:
+                    written = time.monotonic()
 
         try:
             with noted(write):
@@ -251,11 +257,10 @@ class Stage:
         finally:
             write()
 
-    def _record(self, ended: Sequence[Ended], outcomes: dict[str, Work]) -> None:
-        self.catalogue.record_work(
-            self.run_id, self.name, [work for work, _ in ended], [record for _, records in ended for record in records]
-        )
+    def _record(self, ended: Sequence[Ended], outcomes: dict[str, Work], wait: float | None = None) -> None:
         outcomes.update({work.document_id: work for work, _ in ended})
+        records = [record for _, records in ended for record in records]
+        self.catalogue.record_work(self.run_id, self.name, [work for work, _ in ended], records, wait)
 
 
 def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:

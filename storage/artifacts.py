@@ -4,7 +4,7 @@
     STORE/checkpoints/          what long trainings go on from after a stop; gone once they have ended
     STORE/responses/            every answer of an endpoint (storage/journal.py)
     STORE/damaged/              artifacts that failed their check, moved out of the way
-    STORE/catalogue.duckdb      the catalogue (storage/catalogue.py)
+    STORE/catalogue.duckdb      the catalogue (storage/catalogue.py): a copy for readers of what runs write beside it
     STORE/reports/              what people read
 
 The record says what made the artifact and how its bytes must look, so the catalogue can be rebuilt from records alone.
@@ -73,25 +73,40 @@ class Store:
     """The artifacts below one folder, or below a URL of which a folder here is the copy (storage/remote.py): then what
     is made is written to both, and what is not here is read from there.
 
+    Args:
+        writes: the folder is made where it is not there, and has to be writable.
+
     Raises:
         StoreError: the folder cannot be created or written, or the URL not reached.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, writes: bool = True) -> None:
         self.remote = remote_of(str(root), os.getpid())
         self.root = (
             self.remote.copy() if self.remote else Path(str(root).removeprefix("file://")).expanduser().absolute()
         )
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
+            if writes:
+                self.root.mkdir(parents=True, exist_ok=True)
+                self._try_writing()
         except OSError as error:
             raise StoreError(
                 f"store {self.root}",
                 f"it cannot be written ({error.strerror})",
                 "Choose another folder (--set store=PATH) or give yourself the right to write there.",
             ) from error
+
+    def is_writable(self) -> bool:
+        """Whether its folder can be written."""
+        try:
+            self._try_writing()
+        except OSError:
+            return False
+        return True
+
+    def _try_writing(self) -> None:
+        with tempfile.TemporaryFile(dir=self.root):
+            pass
 
     def refresh(self) -> None:
         """Behind a URL, learn what others have written there."""
@@ -107,6 +122,12 @@ class Store:
 
     @property
     def catalogue_path(self) -> Path:
+        """Of the file that runs write; only they and this package's own commands open it."""
+        return self.root / "catalogue-writer.duckdb"
+
+    @property
+    def snapshot_path(self) -> Path:
+        """Of the copy that everybody else may open, and keep open."""
         return self.root / "catalogue.duckdb"
 
     @property

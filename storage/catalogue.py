@@ -1,7 +1,8 @@
 """The DuckDB catalogue: which documents there are, what was made of each, what failed and why, and every result.
 
-One process writes, in short connections; others read. Everything but `work`, `runs`, `scores` and `results` can be
-rebuilt from the artifacts' records and the journal, and is when the file is missing or `rebuild` is called.
+One process writes, in short connections; others read a copy (storage/catalogue_file.py). Everything but `work`, `runs`,
+`scores` and `results` can be rebuilt from the artifacts' records and the journal, and is when the file is missing or
+`rebuild` is called.
 
     SELECT * FROM failures;      -- which documents failed, where and why
     SELECT * FROM progress;      -- per stage: done, partial, failed, waiting, cached
@@ -9,9 +10,7 @@ rebuilt from the artifacts' records and the journal, and is when the file is mis
     SELECT * FROM spending;      -- per document: every request to an endpoint, of failed documents too
 """
 
-import errno
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ import duckdb
 from dyprag.documents import Document
 from dyprag.errors import ArtifactError, CatalogueHeld, StoreError
 from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue_file import CatalogueFile
 
 FROM_DISK = ("artifacts", "documents", "requests")
 TABLES = (*FROM_DISK, "runs", "work", "results", "scores")
@@ -145,43 +145,53 @@ Ended = tuple[Work, list[Record]]  # what became of a unit of work, and the arti
 
 class Catalogue:
     """The catalogue of one store. Connections are opened for one statement or batch and closed again, so that other
-    processes get their turn; a file that another process holds is waited for."""
+    processes get their turn; a file that another process holds is waited for.
 
-    def __init__(self, store: Store, wait_seconds: float = 30.0) -> None:
-        self.path, self.store, self.wait_seconds = store.catalogue_path, store, wait_seconds
+    Args:
+        wait_seconds: for how long; None: 30 s to read, 600 s to write.
+    """
+
+    def __init__(self, store: Store, wait_seconds: float | None = None) -> None:
+        self.store, self._file = store, CatalogueFile(store, wait_seconds)
+        self.path, self.snapshot = self._file.path, self._file.snapshot
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one."""
+        return self._file.exists
 
     def prepare(self) -> None:
         """Create what is missing; a file that is missing or empty is rebuilt from the artifacts."""
+        missing = not self.path.exists()
         with self._writing() as connection:
             connection.execute(SCHEMA)
             known = connection.execute("SELECT count(*) FROM artifacts").fetchone()
-        if known == (0,):
+        if missing or known == (0,):  # a copy that is gone on with may be older than the last artifacts
             self._fill()
 
     def rebuild(self) -> Rebuilt:
         """Make `artifacts`, `documents` and `requests` again from what is on disk, and keep the other tables. A file
-        that cannot be opened is moved to STORE/damaged, and its other tables are lost with it.
+        that cannot be opened is moved to STORE/damaged; the other tables are then those of the readers' copy.
 
         Raises:
             CatalogueHeld: another process holds the file for too long.
         """
         lost = []
+        empty = "".join(f"DROP TABLE IF EXISTS {table} CASCADE;" for table in FROM_DISK) + SCHEMA
         try:
             with self._writing() as connection:
-                connection.execute("".join(f"DROP TABLE IF EXISTS {table} CASCADE;" for table in FROM_DISK) + SCHEMA)
+                connection.execute(empty)
         except CatalogueHeld:
             raise
         except StoreError:
-            aside = self.store.set_aside(self.path)
-            log = self.path.with_name(self.path.name + ".wal")
-            if log.exists():
-                self.store.set_aside(log)
-            reason = "the old file could not be opened and is now"
+            aside, copied = self._file.give_up_damaged(self.store)
+            since = "" if copied is None else f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(copied))}"
             lost.append(
-                f"work, runs, scores and results: {reason} {aside}; `dyprag evaluate` scores the stored answers again"
+                f"work, runs, scores and results{since}: the old file could not be opened and is now {aside}; "
+                "`dyprag evaluate` scores the stored answers again"
             )
             with self._writing() as connection:
-                connection.execute(SCHEMA)
+                connection.execute(empty)
         lost += self._fill()
         counts = self.query(" UNION ALL ".join(f"SELECT '{t}' AS name, count(*) AS rows FROM {t}" for t in TABLES))
         return Rebuilt({row["name"]: row["rows"] for row in counts}, lost)
@@ -205,6 +215,8 @@ class Catalogue:
         unread = self.store.count() - len(records)
         if unread:
             lost.append(f"{unread} artifacts whose records cannot be read: see `dyprag verify`")
+        with self._writing(ends_stage=True):
+            pass  # readers see all of it at once
         return lost
 
     def begin_run(self, run_id: str, flow: str, config: dict[str, Any]) -> None:
@@ -234,8 +246,8 @@ class Catalogue:
         return {**found[0], **{name: json.loads(found[0][name] or "{}") for name in ("config", "versions", "measures")}}
 
     def finish_run(self, run_id: str, state: str) -> None:
-        """Note how a run ended."""
-        with self._writing() as connection:
+        """Note how a run ended. Readers see it all from now on."""
+        with self._writing(ends_stage=True) as connection:
             connection.execute("UPDATE runs SET finished = now(), state = ? WHERE run_id = ?", [state, run_id])
 
     def add_documents(self, corpus_key: str, documents: Sequence[Document]) -> None:
@@ -322,15 +334,22 @@ class Catalogue:
             "SELECT augmentations.* FROM augmentations JOIN (SELECT unnest(?) AS key) USING (key)", [list(keys)]
         )
 
-    def record_work(self, run_id: str, stage: str, items: Sequence[Work], artifacts: Sequence[Record] = ()) -> None:
-        """Write the artifacts that a batch of outcomes made, and the outcomes: both or neither."""
+    def record_work(
+        self, run_id: str, stage: str, items: Sequence[Work], artifacts: Sequence[Record] = (),
+        wait: float | None = None,
+    ) -> None:  # fmt: skip
+        """Write the artifacts that a batch of outcomes made, and the outcomes: both or neither.
+
+        Args:
+            wait: seconds for which a file that another process holds is waited for, if fewer than ever.
+        """
         import pyarrow as pa
 
         if not items and not artifacts:
             return
         last = list({item.document_id: item for item in items}.values())
         names = [field.name for field in fields(Work)]
-        with self._writing() as connection:
+        with self._writing(wait) as connection:
             _put_artifacts(connection, artifacts)
             if not last:
                 return
@@ -417,17 +436,28 @@ class Catalogue:
             StoreError: there is no catalogue yet, or another process holds it for too long.
             duckdb.Error: the statement cannot be read, or changes something.
         """
-        if not self.path.exists():
+        with self._there().reading() as connection:
+            return _rows(connection, sql, parameters)
+
+    def look(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """The same for a statement that may take long: it reads the copy, so that no run waits for it.
+
+        Raises:
+            StoreError, duckdb.Error: as `table`.
+        """
+        with self._there().looking() as connection:
+            return _rows(connection, sql, ())
+
+    def _there(self) -> CatalogueFile:
+        if not self.exists:
             remedy = "Run the pipeline first: dyprag run. Where there are artifacts already: dyprag catalogue rebuild."
-            raise StoreError(f"catalogue {self.path}", "there is none yet", remedy)
-        with self._connected(read_only=True) as connection:
-            cursor = connection.execute(sql, list(parameters))
-            return [column[0] for column in cursor.description or []], cursor.fetchall()
+            raise StoreError(f"catalogue {self.snapshot}", "there is none yet", remedy)
+        return self._file
 
     @contextmanager
-    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _writing(self, wait: float | None = None, ends_stage: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
-            with self._connected(read_only=False) as connection:
+            with self._file.writing(wait, ends_stage) as connection:
                 connection.execute("BEGIN")
                 yield connection
                 connection.execute("COMMIT")
@@ -437,34 +467,12 @@ class Catalogue:
                 "Free disk space or mend the folder's rights, then run again: finished work is kept.",
             ) from error  # fmt: skip
 
-    @contextmanager
-    def _connected(self, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        connection = self._connect(read_only)
-        try:
-            yield connection
-        finally:
-            connection.close()
 
-    def _connect(self, read_only: bool) -> duckdb.DuckDBPyConnection:
-        deadline = time.monotonic() + self.wait_seconds
-        while True:
-            new = not self.path.exists()
-            try:
-                return duckdb.connect(str(self.path), read_only=read_only)
-            except duckdb.Error as error:
-                busy = "lock" in str(error).lower() or "different configuration" in str(error)
-                if not busy:
-                    remedy = "Run: dyprag catalogue rebuild, which makes it again from the artifacts."
-                    if os.strerror(errno.ENOSPC) in str(error):
-                        if new:  # there was room for a part of it, which no later run could open
-                            self.path.unlink(missing_ok=True)
-                        remedy = "Free disk space, then run again: finished work is kept."
-                    raise StoreError(f"catalogue {self.path}", f"it cannot be opened ({error})", remedy) from error
-                if time.monotonic() > deadline:
-                    raise CatalogueHeld(
-                        f"catalogue {self.path}", "another process holds it", "Wait for that run to end, or stop it."
-                    ) from error
-                time.sleep(0.05)
+def _rows(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    cursor = connection.execute(sql, list(parameters))
+    return [column[0] for column in cursor.description or []], cursor.fetchall()
 
 
 def _put_artifacts(connection: duckdb.DuckDBPyConnection, records: Iterable[Record]) -> None:
