@@ -305,6 +305,15 @@ def serve(
     corpus: Annotated[bool, typer.Option("--corpus", help="For these, the corpus in the store instead.")] = False,
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Answers written together.")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Let others than this machine call without a token.")] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin",
+            metavar="URL",
+            help="A web page that may call it from a browser (CORS), such as "
+            "https://chat.example; '*' for any. Repeatable. By default none.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -319,7 +328,7 @@ def serve(
             raise ConfigError("--corpus", "it does not go with --document", "Name one of the two.")
         settings = read_config(config, set_)
         settings = _of_store(settings) if corpus else settings
-        serve_forever(host, port, document or [], corpus, rows, open_, settings)
+        serve_forever(host, port, document or [], corpus, rows, open_, settings, allow_origin or [])
 
 
 @app.command()

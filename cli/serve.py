@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from dyprag.cli.signals import end_like
@@ -23,6 +22,7 @@ def serve(
     rows: int | None,
     is_open: bool,
     config: PipelineConfig,
+    origins: Sequence[str] = (),
 ) -> None:
     """Serve until interrupted.
 
@@ -31,6 +31,7 @@ def serve(
         corpus: search the corpus in the store instead.
         rows: answers written together; None: 16 on a CPU, 64 elsewhere.
         is_open: whether others than this machine may call without a token.
+        origins: web pages that may call it from a browser.
 
     Raises:
         ConfigError: an address for others to call, without a token; or no translator for the model.
@@ -53,7 +54,7 @@ def serve(
     assistant = load(config=config)
     limits = Limits(rows=rows or (16 if assistant.base.device.type == "cpu" else 64))
     hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
-    app = create_app(assistant, found, replace(limits), token, hosts)
+    app = create_app(assistant, found, limits, token, hosts, origins)
     print(f"Serving {assistant.name}: http://{host if ':' not in host else f'[{host}]'}:{port}", file=sys.stderr)
     settings = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=OPEN)
     server = uvicorn.Server(settings)

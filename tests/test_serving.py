@@ -2,12 +2,9 @@
 
 import json
 import os
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ import hypothesis
 import openai
 import pytest
 import schemathesis
-import uvicorn
+from chat_server import ASKED, DOCUMENTS, QUESTION, post, serving, tiny_assistant
 from conftest import TEXTS, wait_for
 from hypothesis import HealthCheck
 from schemathesis import GenerationMode
@@ -27,41 +24,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from dyprag.assistant import Assistant, load
-from dyprag.config import PipelineConfig
+from dyprag.assistant import Assistant
 from dyprag.documents import Document
-from dyprag.serving.app import Limits, create_app
-
-QUESTION = "Who built the Ostrel lamp?"
-DOCUMENTS = list(TEXTS.values())
-ASKED = [{"role": "user", "content": QUESTION}]
+from dyprag.serving.app import Limits
 
 
 @pytest.fixture(scope="module")
 def assistant(tiny_model: str, folder: Path) -> Assistant:
-    return load(config=PipelineConfig.model_validate({
-        "model": {"name": tiny_model, "dtype": "float32", "device": "cpu"},
-        "translator": {"learned": str(folder)},
-        "evaluate": {"max_new_tokens": 12, "passages": 2},
-    }))  # fmt: skip
-
-
-@contextmanager
-def serving(assistant: Assistant, **options: Any) -> Iterator[str]:
-    """A server at work; gives its URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    app = create_app(assistant, **options)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5))
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        wait_for("the server", lambda: server.started, 60)
-        yield url
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        app.state.service.engine.close()
+    return tiny_assistant(tiny_model, folder)
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +51,6 @@ def ask(client: openai.OpenAI, question: str = QUESTION, documents: Any = DOCUME
         model="any", messages=[{"role": "user", "content": question}],
         extra_body={"documents": documents, **extra}, **more,
     )  # fmt: skip
-
-
-def post(url: str, body: Any, **more: Any) -> httpx.Response:
-    return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60, **more)
 
 
 @pytest.mark.parametrize("method", ["vanilla", "rag", "dyprag", "dyprag-combine"])
@@ -169,7 +135,6 @@ def test_its_own_documents_are_searched_where_none_come(assistant: Assistant):
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no messages": ({"messages": []}, "messages"),
     "last is not a user": ({"messages": [*ASKED, {"role": "assistant", "content": "Hm"}]}, "take turns"),
-    "two users": ({"messages": ASKED * 2}, "take turns"),
     "no question": ({"messages": [{"role": "user", "content": " \n"}]}, "empty"),
     "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "text"),
     "an empty document": ({"messages": ASKED, "documents": ["sound", "  "]}, "document 2"),

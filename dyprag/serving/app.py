@@ -16,22 +16,24 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from jinja2 import TemplateError
 
 from dyprag.assistant import Assistant
 from dyprag.documents import Document, Retrieved
 from dyprag.errors import DocumentError
 from dyprag.lora import Adapters, merge, stack
-from dyprag.methods.protocol import fit
+from dyprag.methods.protocol import Prompt, fit
 from dyprag.prompts import chat_text, encode, question_prompt
 from dyprag.retrieval import BM25Retriever, Retriever, among_given
-from dyprag.serving.engine import BusyError, Engine, Job, Piece, Wish
-from dyprag.serving.guards import Guard
+from dyprag.serving.conversation import Conversation, conversation
+from dyprag.serving.engine import BusyError, Engine, Job, Piece
+from dyprag.serving.guards import Guard, Hosts
 from dyprag.serving.metrics import Metrics
+from dyprag.serving.refusals import STATUSES, RefusedError, answer_refusals, error, refusal, shown
+from dyprag.serving.sampling import Wish
 from dyprag.serving.schema import (
     Answer,
     ChatCompletion,
@@ -45,6 +47,7 @@ from dyprag.serving.schema import (
     Usage,
     UsedPassage,
 )
+from dyprag.serving.unsupported import refuse_unsupported
 
 PAGE = Path(__file__).with_name("page.html")
 PLAIN = "chat"  # how a request is called that has neither documents nor a method
@@ -78,14 +81,6 @@ class Ready:
     in_prompt: tuple[Retrieved, ...]
 
 
-class RefusedError(Exception):
-    """A request that is not answered, with its HTTP status."""
-
-    def __init__(self, status: int, message: str, code: str = "") -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
 class Service:
     """The model's side of the server: requests become jobs of the engine.
 
@@ -108,32 +103,54 @@ class Service:
         Raises:
             RefusedError: a conversation that cannot be answered, a document that is no text, a prompt that is too long.
         """
-        limits, base = self.limits, self.assistant.base
-        system, history, question = _turns(body)
-        asked = body.max_completion_tokens or body.max_tokens
-        if (asked or 0) > limits.answer:
-            raise RefusedError(400, f"max_tokens is {asked}; this server writes {limits.answer} at most.")
+        refuse_unsupported(body)
+        limits, base, asked = self.limits, self.assistant.base, conversation(body.messages)
+        new, named = body.max_completion_tokens, "max_completion_tokens"
+        if new is None:
+            new, named = body.max_tokens, "max_tokens"
+        if (new or 0) > limits.answer:
+            message = f"{named} is {shown(new)}; this server writes {limits.answer} tokens at most."
+            raise RefusedError(400, message, param=named)
         given = body.given()
         if given is None and self.retriever is None and body.method not in (None, "vanilla"):
-            raise RefusedError(400, f"Method {body.method} needs documents: give some, or serve some.")
+            message = f"Method {body.method} needs documents: give some, or serve some."
+            raise RefusedError(400, message, param="method")
         method = body.method or (PLAIN if given is None and self.retriever is None else "dyprag-combine")
-        new = asked or (256 if method == PLAIN else self.assistant.sampling.max_new_tokens)
-        most = min(limits.prompt, base.max_tokens - new)
-        found = () if method in (PLAIN, "vanilla") else self._found(question, given, body.passages)
-        if method == PLAIN:
-            ids = encode(base.tokenizer, chat_text(base.tokenizer, question, "", history, system))
-            prompt = fit((), lambda _: ids, most)
-        else:
-            in_prompt = found if method in ("rag", "dyprag-combine") else ()
-            render = partial(question_prompt, base.tokenizer, question, history=history, system=system)
-            prompt = fit(in_prompt, render, most)
+        new = new or (256 if method == PLAIN else self.assistant.sampling.max_new_tokens)
+        most = max(0, min(limits.prompt, base.max_tokens - new))
+        found = () if method in (PLAIN, "vanilla") else self._found(asked.searched, given, body.passages)
+        try:
+            prompt = self._prompt(method, asked, found, most)
+        except TemplateError as fault:
+            reason = f"the model's chat template refuses them ({str(fault)[:200]})"
+            raise RefusedError(400, f"messages: {reason}.", param="messages") from None
         if len(prompt.ids) > most:
-            message = f"The prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
-            raise RefusedError(400, message, "context_length_exceeded")
-        seed = secrets.randbits(62) if body.seed is None else body.seed
-        wish = Wish(new, body.temperature, body.top_p, seed, body.stops, method != PLAIN)
+            message = f"messages: the prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
+            raise RefusedError(400, message, "context_length_exceeded", "messages")
         injected = found if method in ("dyprag", "dyprag-combine") else ()
-        return Ready(method, prompt.ids, wish, injected, prompt.passages)
+        return Ready(method, prompt.ids, self._wish(body, new, method != PLAIN), injected, prompt.passages)
+
+    def _prompt(self, method: str, asked: Conversation, found: tuple[Retrieved, ...], most: int) -> Prompt:
+        tokenizer = self.assistant.base.tokenizer
+        if method == PLAIN:
+            ids = encode(tokenizer, chat_text(tokenizer, asked.question, "", asked.history, asked.system))
+            return fit((), lambda _: ids, most)
+        render = partial(question_prompt, tokenizer, asked.question, history=asked.history, system=asked.system)
+        return fit(found if method in ("rag", "dyprag-combine") else (), render, most)
+
+    def _wish(self, body: ChatRequest, new: int, one_line: bool) -> Wish:
+        bias = tuple((int(token), value) for token, value in body.logit_bias.items())
+        size = self.assistant.base.model.config.get_text_config().vocab_size
+        if beyond := [token for token, _ in bias if token >= size]:
+            message = f"logit_bias: there is no token {beyond[0]}; this model has {size}."
+            raise RefusedError(400, message, param="logit_bias")
+        seed = secrets.randbits(62) if body.seed is None else body.seed
+        if not -(2**63) <= seed < 2**63:  # clients draw them as they like
+            seed %= 2**63
+        return Wish(
+            new, body.temperature, body.top_p, seed, body.stops, one_line, body.top_k, body.min_p,
+            body.repetition_penalty, body.presence_penalty, body.frequency_penalty, bias,
+        )  # fmt: skip
 
     def _found(self, question: str, given: list[Document] | None, count: int | None) -> tuple[Retrieved, ...]:
         count = count or self.assistant.chosen
@@ -141,11 +158,11 @@ class Service:
             return tuple(self.retriever.search(question, count)) if self.retriever else ()
         for document in given:
             if len(re.findall(r"[\x00-\x08\x0e-\x1f\ufffd]", document.text)) > len(document.text) / 100:
-                raise RefusedError(400, f"{document.id}: it is not text. Give its text.")
+                raise RefusedError(400, f"{document.id}: it is not text. Give its text.", param="documents")
         try:
             passages = self.assistant.passages(given)
-        except DocumentError as error:
-            raise RefusedError(400, str(error)) from None
+        except DocumentError as fault:
+            raise RefusedError(400, str(fault), param="documents") from None
         return among_given(passages, question, count)
 
     def job(self, ready: Ready, emit: Callable[[Piece], None], deadline: float) -> Job:
@@ -159,25 +176,13 @@ class Service:
         return Job(ready.prompt, ready.wish, emit, deadline, passages, combine)
 
 
-def _turns(body: ChatRequest) -> tuple[str, list[tuple[str, str]], str]:
-    """What the model is told before all else, the (user, assistant) turns so far, and the question."""
-    told = [one.text for one in body.messages if one.role in ("system", "developer")]
-    turns = [one for one in body.messages if one.role in ("user", "assistant")]
-    roles = [one.role for one in turns]
-    if not turns or roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
-        raise RefusedError(400, "messages: users and assistants have to take turns, and the last turn is a user's.")
-    texts = [one.text for one in turns]
-    if not texts[-1].strip():
-        raise RefusedError(400, "messages: the last one is empty. Ask a question.")
-    return "\n".join(told), list(zip(texts[:-1:2], texts[1:-1:2], strict=True)), texts[-1]
-
-
 def create_app(
     assistant: Assistant,
     documents: Sequence[Document] | tuple[Retriever, int] = (),
     limits: Limits = Limits(),
     token: str = "",
     hosts: Sequence[str] = ("*",),
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """The server's application.
 
@@ -186,6 +191,7 @@ def create_app(
         token: what a client has to give as a bearer token; empty: none.
         hosts: names under which it may be called; others are refused, so that no web page can reach it by a name of
             its own.
+        origins: web pages that may call it from a browser, such as https://chat.example, or "*" for all.
     """
     if documents and isinstance(documents[0], Document):
         passages = assistant.passages(documents)  # type: ignore[arg-type]
@@ -206,17 +212,19 @@ def create_app(
     app = FastAPI(title="dyprag", version=version("dyprag"), lifespan=lifespan, docs_url="/docs", redoc_url=None)
     app.state.service = service
     app.add_middleware(Guard, body=limits.body, together=limits.rows + limits.waiting, refuse=refusal)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _unknown)
+    app.add_middleware(Hosts, names=hosts, refuse=refusal)
+    if origins:
+        app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
+    answer_refusals(app)
     errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorAnswer, "description": words} for status, words in _STATUSES.items()
+        status: {"model": ErrorAnswer, "description": words} for status, words in STATUSES.items()
     }
     guarded: dict[str, Any] = {"dependencies": [Depends(allowed)]}
     streamed = {"content": {"text/event-stream": {}}, "description": "The answer; in pieces if `stream` is set."}
 
-    @app.post("/v1/chat/completions", response_model=ChatCompletion, responses={200: streamed, **errors}, **guarded)
+    @app.post(
+        "/v1/chat/completions", response_model=ChatCompletion, responses={200: streamed, **_but(errors, 404)}, **guarded
+    )
     async def chat_completions(body: ChatRequest, request: Request) -> Any:
         """Answer the last message, from documents if there are some."""
         began = time.monotonic()
@@ -232,9 +240,9 @@ def create_app(
 
             job = service.job(ready, emit, began + limits.seconds)
             service.engine.submit(job)
-        except (RefusedError, BusyError) as error:
+        except (RefusedError, BusyError) as refused:
             metrics.ended(method, "refused", began)
-            if isinstance(error, BusyError):
+            if isinstance(refused, BusyError):
                 raise RefusedError(429, "As many requests wait as may wait. Try again soon.", "busy") from None
             raise
         reply = _Reply(service, body, ready, job, began)
@@ -255,6 +263,14 @@ def create_app(
         """The model that is served."""
         return Models(data=[Model(id=assistant.name, created=_STARTED)])
 
+    @app.get("/v1/models/{name:path}", responses=_only(errors, 401, 404), **guarded)
+    async def model(name: str) -> Model:
+        """The model of this name, if it is served."""
+        if name != assistant.name:
+            message = f"There is no model {shown(name)}; this server has {assistant.name}."
+            raise RefusedError(404, message, "model_not_found", "model")
+        return Model(id=assistant.name, created=_STARTED)
+
     @app.get("/healthz", responses={503: {"model": ErrorAnswer, "description": "It has stopped working."}})
     async def healthz() -> Health:
         """Whether answers can be expected."""
@@ -264,7 +280,7 @@ def create_app(
         return Health(model=assistant.name, running=engine.running, waiting=engine.waiting, documents=service.count)
 
     schema = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
-    refused: dict[int | str, dict[str, Any]] = {401: {"description": _STATUSES[401], "content": schema}}
+    refused: dict[int | str, dict[str, Any]] = {401: {"description": STATUSES[401], "content": schema}}
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=refused, **guarded)
     async def prometheus() -> Response:
@@ -283,11 +299,6 @@ def create_app(
 
 
 _STARTED = int(time.time())
-_STATUSES = {
-    400: "A request that cannot be answered; the message says why.", 401: "The token is missing or wrong.",
-    413: "The request is too large.", 429: "Too many requests wait.", 500: "The answer failed.",
-    504: "The answer took too long.",
-}  # fmt: skip
 _FAILURES = {
     "timeout": (504, "The answer was not there in time. Ask for fewer tokens, or try again when less is asked."),
     "error": (500, "The answer failed; the server's log says why."),
@@ -351,7 +362,7 @@ class _Reply:
             async for piece in listen(pieces, self.job):
                 finish = piece.finish
                 if finish in _FAILURES:
-                    yield f"data: {json.dumps(_error(_FAILURES[finish][1], 'server_error', finish))}\n\n"
+                    yield f"data: {json.dumps(error(_FAILURES[finish][1], 'server_error', finish))}\n\n"
                 else:
                     yield self._event({"content": piece.text}, finish)
         finally:
@@ -368,36 +379,9 @@ class _Reply:
         return f"data: {json.dumps({**self.head, 'object': 'chat.completion.chunk', 'choices': choices, **more})}\n\n"
 
 
+def _but(errors: dict[int | str, dict[str, Any]], status: int) -> dict[int | str, dict[str, Any]]:
+    return {one: words for one, words in errors.items() if one != status}
+
+
 def _only(errors: dict[int | str, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: errors[status] for status in statuses}
-
-
-def _error(message: str, kind: str, code: str | None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "code": code}}
-
-
-def refusal(status: int, message: str, code: str | None = None) -> JSONResponse:
-    """An error as OpenAI's API gives it."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    headers = {"Retry-After": "1"} if status == 429 else {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return JSONResponse(_error(message, kind, code), status, headers)
-
-
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RefusedError)
-    return refusal(error.status, str(error), error.code or None)
-
-
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    deepest = max(error.errors(), key=lambda one: len(one["loc"]))  # of what could have been meant, the nearest
-    parts = [str(part) for part in deepest["loc"][1:]]
-    place = ".".join(part for part in parts if part.isidentifier() or part.isdigit()) or "the request"
-    return refusal(400, f"{place}: {deepest['msg']}.")
-
-
-async def _unknown(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    answer = refusal(error.status_code, str(error.detail))
-    answer.headers.update(error.headers or {})
-    return answer

@@ -1,7 +1,7 @@
 """Continuous batching: a thread of its own writes the answers of all requests, a token of each at a time.
 
 Between two tokens it takes in who has come, makes one adapter for somebody who waits, and lets go of who has ended,
-gone away, or run out of time. Nobody waits for another's last token.
+gone away, or run out of time. Nobody waits for another's last token, and nobody's answer ends with another's failure.
 """
 
 import logging
@@ -11,37 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
-from transformers import RepetitionPenaltyLogitsProcessor
 
 from dyprag.documents import Document
 from dyprag.lora import Adapters
 from dyprag.models import BaseModel
 from dyprag.serving.rows import Rows
+from dyprag.serving.sampling import Chooser, Wish
 
 logger = logging.getLogger("dyprag.serving")
-DRAWN_FROM = 256  # most tokens that one is drawn from: what is less likely is noise
 HALF = "�"  # of a character; what comes next completes it
 
 
 class BusyError(Exception):
     """As many requests wait as may wait."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """How an answer is chosen, and where it ends.
-
-    temperature: 0 takes the likeliest token. top_p: the share of the probability that is drawn from, likeliest first.
-    stop: texts that end the answer and are no part of it. one_line: it ends at a line break.
-    """
-
-    max_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-    one_line: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +40,8 @@ class Job:
 
     emit: called from the engine's thread with every piece; it must not block. deadline: on the monotonic clock.
     passages: those that adapters are to be made of; combine: gives the one to inject from theirs. made: those that are
-    there. cancelled: nobody listens any more. waited: seconds from its coming to its first token.
+    there; adapter: the one that is injected. cancelled: nobody listens any more. waited: seconds from its coming to its
+    first token.
     """
 
     prompt: list[int]
@@ -68,6 +51,7 @@ class Job:
     passages: Sequence[Document] = ()
     combine: Callable[[list[Adapters]], Adapters | None] = lambda made: None
     made: list[Adapters] = field(default_factory=list)
+    adapter: Adapters | None = None
     cancelled: bool = False
     ids: list[int] = field(default_factory=list)
     waited: float = 0.0
@@ -89,14 +73,20 @@ class Job:
         held = max((_begun(text, word) for word in self.wish.stop), default=0)
         text = text[: len(text) - held].rstrip(HALF)
         if len(text) > self._told:
-            self.emit(Piece(text[self._told :]))
+            self._tell(Piece(text[self._told :]))
             self._told = len(text)
         return False
 
     def end(self, finish: str, text: str = "") -> bool:
         """Tell the rest of the text, and that it has ended."""
-        self.emit(Piece(text[self._told :], finish))
+        self._tell(Piece(text[self._told :], finish))
         return True
+
+    def _tell(self, piece: Piece) -> None:
+        try:
+            self.emit(piece)
+        except Exception:  # its listener's event loop is closed, say: that is no concern of the others
+            self.cancelled = True
 
 
 def _begun(text: str, word: str) -> int:
@@ -131,11 +121,11 @@ class Engine:
         self._most_rows, self._most_waiting, self._most_tokens = most_rows, most_waiting, most_tokens
         self._waiting: list[Job] = []
         self._running: list[Job] = []
-        self._draws: dict[Job, torch.Generator] = {}
+        self._choosers: dict[Job, Chooser] = {}
+        self._steps, self._failed_at = 0, -1  # of the whole batch, a token each
         self._changed = threading.Condition()
         self._open = True
-        penalty = getattr(base.model.generation_config, "repetition_penalty", None) or 1.0
-        self._penalise = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1.0 else None
+        self._penalty = getattr(base.model.generation_config, "repetition_penalty", None) or 1.0
         config = getattr(base.model.generation_config, "eos_token_id", None)  # of chats, some models have several
         ends = {base.tokenizer.eos_token_id, *(config if isinstance(config, list) else ())}
         self._ends = (ends, ends | set(base.newline_ids))
@@ -185,11 +175,9 @@ class Engine:
                     break
             try:
                 self._turn()
-            except Exception:  # nobody but those who are in it may suffer from it
-                logger.exception("A batch of %d answers failed.", len(self._running))
-                for job in self._running:
-                    job.end("error")
-                self._rows, self._running = Rows(self._base, self._first), []
+            except Exception:
+                logger.exception("A step of %d answers failed. Each goes on by itself.", len(self._running))
+                self._start_over()
         for job in (*self._running, *self._waiting):
             job.end("error")
 
@@ -201,13 +189,34 @@ class Engine:
             return
         tokens = self._choose()
         for row in reversed(range(len(self._running))):
-            job = self._running[row]
-            if job.take(tokens[row], self._ends[job.wish.one_line], self._decode):
+            if self._is_over(self._running[row], tokens[row]):
                 self._leave(row)
                 tokens[row] = tokens[-1]
                 tokens.pop()
         if self._running:
             self._rows.advance(tokens)
+        self._steps += 1
+
+    def _is_over(self, job: Job, token: int) -> bool:
+        try:
+            if token < 0:
+                raise ArithmeticError("The model's logits are not finite.")
+            return job.take(token, self._ends[job.wish.one_line], self._decode)
+        except Exception:
+            logger.exception("An answer failed.")
+            return job.end("error")
+
+    def _start_over(self) -> None:
+        """Go on with every answer in new rows, after a step that failed for all. If the first step after that fails as
+        well, the youngest answer is given up, as it was the one too many."""
+        jobs, self._running, self._rows = self._running, [], Rows(self._base, self._first)
+        if jobs and self._failed_at == self._steps:
+            youngest = jobs.pop()
+            self._choosers.pop(youngest, None)
+            youngest.end("error")
+        self._failed_at = self._steps
+        for job in jobs:
+            self._begin([job])
 
     def _dismiss(self) -> None:
         """Let go of who has gone away or run out of time."""
@@ -228,19 +237,19 @@ class Engine:
         waiting who are being answered."""
         spent = False
         for job in self._waiting[: self._most_rows]:
-            while len(job.made) < len(job.passages):
-                passage = job.passages[len(job.made)]
-                known = self._known(passage)
-                if spent and not known:
-                    break
-                try:
+            try:
+                while len(job.made) < len(job.passages):
+                    passage = job.passages[len(job.made)]
+                    known = self._known(passage)
+                    if spent and not known:
+                        break
                     job.made.append(self._adapters([passage]))
-                except Exception:
-                    logger.exception("No adapter could be made of %s.", passage.id)
-                    self._remove([job])
-                    job.end("error")
-                    return
-                spent = spent or not known
+                    spent = spent or not known
+            except Exception:
+                logger.exception("No adapter could be made of %s.", passage.id)
+                self._remove([job])
+                job.end("error")
+                return
 
     def _take_in(self) -> None:
         """Begin the answers of those who wait and have their adapters, as many as there are rows for."""
@@ -253,22 +262,39 @@ class Engine:
             if len(job.made) == len(job.passages):
                 chosen.append(job)
                 tokens += len(job.prompt)
-        if not chosen:
+        if chosen:
+            self._remove(chosen)
+            self._begin(chosen)
+
+    def _begin(self, jobs: list[Job]) -> None:
+        """Put jobs into rows, together if it can be; one that cannot be begun ends alone."""
+        try:
+            with torch.inference_mode():
+                for job in jobs:
+                    job.adapter = job.combine(job.made) if job.made else job.adapter
+                    job.made = []
+            choosers = {
+                job: self._choosers.get(job) or Chooser(job.wish, job.prompt, self._penalty) for job in jobs
+            }  # fmt: skip
+            self._rows.join([[*job.prompt, *job.ids] for job in jobs], [job.adapter for job in jobs])
+        except Exception:
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._begin([job])
+                return
+            logger.exception("An answer could not be begun.")
+            self._choosers.pop(jobs[0], None)
+            jobs[0].end("error")
             return
-        self._remove(chosen)
-        self._running += chosen  # first, so that they are told if it fails
-        with torch.inference_mode():
-            adapters = [job.combine(job.made) for job in chosen]
-        for job in chosen:
-            job.made = []
-        self._rows.join([job.prompt for job in chosen], adapters)
+        self._running += jobs
+        self._choosers |= choosers
 
     def _remove(self, jobs: list[Job]) -> None:
         with self._changed:
             self._waiting = [job for job in self._waiting if job not in jobs]
 
     def _leave(self, row: int) -> None:
-        self._draws.pop(self._running[row], None)
+        self._choosers.pop(self._running[row], None)
         self._rows.leave(row)
         self._running[row] = self._running[-1]
         self._running.pop()
@@ -278,26 +304,17 @@ class Engine:
 
     @torch.inference_mode()
     def _choose(self) -> list[int]:
-        """The next token of each row."""
+        """The next token of each row; -1 where there is none, as the row's logits are no numbers."""
         logits = self._rows.logits
-        if self._penalise:
-            device = logits.device
-            told = [torch.tensor([[*job.prompt, *job.ids]], device=device) for job in self._running]
-            logits = torch.cat([
-                self._penalise(ids, logits[row : row + 1]) for row, ids in enumerate(told)
-            ])  # fmt: skip
-        tokens = logits.argmax(-1).tolist()
+        likeliest = logits.argmax(-1, keepdim=True)
+        sound = logits.gather(-1, likeliest).isfinite()[:, 0].tolist()
+        tokens = [token if good else -1 for (token,), good in zip(likeliest.tolist(), sound, strict=True)]
         for row, job in enumerate(self._running):
-            if job.wish.temperature > 0:
-                tokens[row] = self._draw(job, logits[row])
+            chooser = self._choosers[job]
+            if sound[row] and not chooser.takes_likeliest:
+                try:
+                    tokens[row] = chooser.choose(logits[row], job.ids)
+                except Exception:
+                    logger.exception("No token could be chosen for an answer.")
+                    tokens[row] = -1
         return tokens
-
-    def _draw(self, job: Job, logits: Tensor) -> int:
-        if job not in self._draws:
-            self._draws[job] = torch.Generator().manual_seed(job.wish.seed)
-        scaled = logits / job.wish.temperature
-        values, places = scaled.topk(min(DRAWN_FROM, len(scaled)))
-        chances = (values - scaled.logsumexp(-1)).exp().cpu()
-        before = chances.cumsum(0) - chances
-        chances[before >= job.wish.top_p] = 0
-        return int(places[torch.multinomial(chances, 1, generator=self._draws[job])])

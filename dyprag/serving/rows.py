@@ -47,25 +47,36 @@ class Rows:
 
     @torch.inference_mode()
     def join(self, prompts: Sequence[Sequence[int]], adapters: Sequence[Adapters | None]) -> None:
-        """Put rows behind those that are there; their prompts are computed here, padded to the longest of them.
+        """Put rows behind those that are there; their prompts are computed here, padded to the longest of them. If that
+        fails, the rows that were there are as they were.
 
         Args:
             prompts: token ids, one list a row.
             adapters: for each row one, [1, layers, …], or none. They may differ in rank and scale.
         """
-        before, width = len(self), self._width
+        before = len(self)
         with self._base.lock:
-            for place, adapter in enumerate(adapters, start=before):
-                self._table.put(place, adapter)
-            ids, mask = pad(prompts, self._base, side="left")
-            cache = DynamicCache()
-            with inject(self._base, self._table.rows(before, before + len(prompts)), self._first):
-                logits = next_logits(self._base, ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
-            self.logits = torch.cat([self.logits, logits]) if before else logits
-            layers: list[Any] = list(cache.layers)
-            for table, layer in zip(self._layers, layers, strict=True):
-                table.join(before, width, layer.keys, layer.values)
+            try:
+                self._join(before, prompts, adapters)
+            except BaseException:
+                self._table.clear(before)
+                for table in self._layers:
+                    table.keep(before)
+                self.logits = self.logits[:before]
+                raise
             self._lengths += [len(prompt) for prompt in prompts]
+
+    def _join(self, before: int, prompts: Sequence[Sequence[int]], adapters: Sequence[Adapters | None]) -> None:
+        for place, adapter in enumerate(adapters, start=before):
+            self._table.put(place, adapter)
+        ids, mask = pad(prompts, self._base, side="left")
+        cache = DynamicCache()
+        with inject(self._base, self._table.rows(before, before + len(prompts)), self._first):
+            logits = next_logits(self._base, ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        layers: list[Any] = list(cache.layers)
+        for table, layer in zip(self._layers, layers, strict=True):
+            table.join(before, self._width, layer.keys, layer.values)
+        self.logits = torch.cat([self.logits, logits]) if before else logits
 
     @torch.inference_mode()
     def advance(self, tokens: Sequence[int]) -> None:
@@ -133,7 +144,9 @@ class _Table(DynamicLayer):
             self._end = self._begin + tokens
         else:
             self._make_room(keys, before + len(keys), max(0, tokens - width), 0)
-            self._begin = min(self._begin, self._end - tokens)
+            begun, self._begin = self._begin, min(self._begin, self._end - tokens)
+            for table in self._tables:  # of rows that have left, whose numbers may have been none
+                table[:before, :, self._begin : begun] = 0
         for table, states in zip(self._tables, (keys, values), strict=True):
             table[before : before + len(keys), :, self._end - tokens : self._end] = states
             # masked, but what is masked is multiplied by zero: it must be a number
@@ -143,6 +156,10 @@ class _Table(DynamicLayer):
     def shorten(self, width: int) -> None:
         """Let go of what stands before the last `width` tokens."""
         self._begin = max(self._begin, self._end - width)
+
+    def keep(self, rows: int) -> None:
+        """Let go of all rows but the first ones."""
+        self._count = min(self._count, rows)
 
     def leave(self, row: int) -> None:
         """Let the last row take a row's place."""
@@ -210,7 +227,7 @@ class _AdapterTable:
         self._ranks[target] = self._ranks[source]
 
     def clear(self, row: int) -> None:
-        """Forget the last row."""
+        """Forget a row and those behind it."""
         del self._ranks[row:]
 
     def _make_room(self, rows: int, rank: int) -> None:
