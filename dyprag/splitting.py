@@ -1,11 +1,14 @@
 """Long documents as passages: so many tokens of the model's at most, ended where sentences and paragraphs end."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from dyprag.documents import Corpus, Document, Question
 from dyprag.errors import CorpusError
 from dyprag.model_files import model_folder
+
+LONGEST = 4_000  # characters without a space or a full stop: splitting takes time with their square
 
 
 def splitter(model: str, tokens: int, overlap: int) -> Callable[[str], list[str]]:
@@ -23,7 +26,18 @@ def splitter(model: str, tokens: int, overlap: int) -> Callable[[str], list[str]
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder(model)).backend_tokenizer
-    return TextSplitter.from_huggingface_tokenizer(tokenizer, tokens, overlap=overlap).chunks
+    chunks = TextSplitter.from_huggingface_tokenizer(tokenizer, tokens, overlap=overlap).chunks
+    return lambda text: [passage for part in _breakable(text) for passage in chunks(part)]
+
+
+def _breakable(text: str) -> Iterator[str]:
+    """The text; one with a stretch that nothing breaks, such as a picture in base64, in parts: cut within it."""
+    begin = 0
+    for stretch in re.finditer(r"[^\s。！？]+", text):
+        for cut in range(stretch.start() + LONGEST, stretch.end(), LONGEST):
+            yield text[begin:cut]
+            begin = cut
+    yield text[begin:]
 
 
 def split_document(document: Document, split: Callable[[str], list[str]]) -> list[Document]:

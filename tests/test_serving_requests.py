@@ -3,6 +3,7 @@ the field's name, and none is another's concern."""
 
 import json
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pytest
 from chat_server import ASKED, QUESTION, post, serving, tiny_assistant
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
+from jinja2 import TemplateError
 
 from dyprag.assistant import Assistant
 from dyprag.documents import Document
@@ -290,6 +292,26 @@ def test_a_fault_of_the_server_has_the_form_of_an_error(assistant: Assistant, mo
         assert "secret" not in error["message"]
         monkeypatch.undo()
         assert post(url, {"messages": ASKED, "max_tokens": 1}).status_code == 200
+
+
+def test_a_request_that_takes_too_long_to_prepare_is_told_so_and_a_refusing_template_too(
+    assistant: Assistant, monkeypatch: pytest.MonkeyPatch
+):
+    with serving(assistant, limits=Limits(seconds=0.5)) as url:
+        body = {"messages": ASKED, "max_tokens": 1}
+        monkeypatch.setattr("dyprag.serving.app.conversation", lambda messages: time.sleep(3))
+        began = time.monotonic()
+        assert refused(post(url, body), 504)["code"] == "timeout"
+        assert time.monotonic() - began < 2.5
+        monkeypatch.undo()
+
+        def refusing(*_: Any) -> str:
+            raise TemplateError("System role not supported")
+
+        monkeypatch.setattr("dyprag.serving.app.chat_text", refusing)
+        assert "System role not supported" in refused(post(url, body))["message"]
+        monkeypatch.undo()
+        assert post(url, body).status_code == 200
 
 
 def test_an_odd_request_beside_others_changes_none_of_their_answers(assistant: Assistant):

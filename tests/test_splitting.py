@@ -1,6 +1,7 @@
 """Long documents become passages that fit, and nothing of them is lost."""
 
 import itertools
+import time
 
 import pytest
 from conftest import TEXTS
@@ -47,6 +48,27 @@ def test_a_sentence_longer_than_a_passage_is_cut_at_words(tiny_model: str):
     passages = splitter(tiny_model, 32, 0)(endless)
     assert len(passages) > 2
     assert words(" ".join(passages)) == words(endless)
+
+
+@pytest.mark.parametrize("unit", ["a", "QUJD/+9=", "文"])
+def test_a_stretch_that_nothing_breaks_is_split_in_time_and_whole(tiny_model: str, unit: str):
+    picture = unit * (20_000 // len(unit))
+    text = f"{SENTENCES[0]} {picture} {SENTENCES[1]}"
+    began = time.monotonic()
+    passages = splitter(tiny_model, 32, 0)(text)
+    assert time.monotonic() - began < 12  # its square: in one piece, of a picture of 1 MB, hours
+    assert "".join("".join(passages).split()) == "".join(text.split())
+
+
+def test_a_text_without_such_a_stretch_is_split_as_it_always_was(tiny_model: str):
+    from semantic_text_splitter import TextSplitter
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model).backend_tokenizer
+    for text in (LONG.text * 5, ("A" * 3_900 + " ") * 3, "文。" * 2_500):
+        assert splitter(tiny_model, 32, 4)(text) == TextSplitter.from_huggingface_tokenizer(
+            tokenizer, 32, overlap=4
+        ).chunks(text)
 
 
 def test_a_question_is_about_the_passages_that_hold_its_answer(tiny_model: str):

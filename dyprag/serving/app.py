@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
@@ -23,7 +24,7 @@ from jinja2 import TemplateError
 
 from dyprag.assistant import Assistant
 from dyprag.documents import Document, Retrieved
-from dyprag.errors import DocumentError
+from dyprag.errors import DocumentError, ModelError
 from dyprag.lora import Adapters, merge, stack
 from dyprag.methods.protocol import Prompt, fit
 from dyprag.prompts import chat_text, encode, question_prompt
@@ -121,8 +122,8 @@ class Service:
         found = () if method in (PLAIN, "vanilla") else self._found(asked.searched, given, body.passages)
         try:
             prompt = self._prompt(method, asked, found, most)
-        except TemplateError as fault:
-            reason = f"the model's chat template refuses them ({str(fault)[:200]})"
+        except (TemplateError, ModelError) as fault:
+            reason = f"the model's chat template refuses them ({str(fault)[:300]})"
             raise RefusedError(400, f"messages: {reason}.", param="messages") from None
         if len(prompt.ids) > most:
             message = f"messages: the prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
@@ -230,7 +231,7 @@ def create_app(
         began = time.monotonic()
         method: str = body.method or "default"
         try:
-            ready = await run_in_threadpool(service.prepare, body)
+            ready = await _within(limits.seconds, service.prepare, body)
             method = ready.method
             pieces: asyncio.Queue[Piece] = asyncio.Queue()
             loop = asyncio.get_running_loop()
@@ -377,6 +378,16 @@ class _Reply:
         if finish:
             more["dyprag"] = self.made().model_dump()
         return f"data: {json.dumps({**self.head, 'object': 'chat.completion.chunk', 'choices': choices, **more})}\n\n"
+
+
+async def _within(seconds: float, prepare: Callable[[ChatRequest], Ready], body: ChatRequest) -> Ready:
+    """A request's preparation, in a thread; it is not waited for longer than for an answer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await to_thread.run_sync(prepare, body, abandon_on_cancel=True)
+    except TimeoutError:
+        message = "The request could not be prepared in time. Send shorter documents."
+        raise RefusedError(504, message, "timeout", "documents" if body.documents else "messages") from None
 
 
 def _but(errors: dict[int | str, dict[str, Any]], status: int) -> dict[int | str, dict[str, Any]]:
