@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,9 +123,15 @@ class Service:
             ids = encode(base.tokenizer, chat_text(base.tokenizer, question, "", history, system))
             prompt = fit((), lambda _: ids, most)
         else:
-            in_prompt = found if method in ("rag", "dyprag-combine") else ()
-            render = partial(question_prompt, base.tokenizer, question, history=history, system=system)
-            prompt = fit(in_prompt, render, most)
+            form = self.assistant.form
+            in_prompt = found[: form.shown] if method in ("rag", "dyprag-combine") else ()
+
+            def render(texts: Sequence[str]) -> list[int]:
+                ask_for = form.ask_for if texts else "plain"
+                return question_prompt(base.tokenizer, question, texts, False, history, system, ask_for)
+
+            ordered = in_prompt if form.order == "best-first" else in_prompt[::-1]
+            prompt = fit(ordered, render, min(most, form.tokens or most))
         if len(prompt.ids) > most:
             message = f"The prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
             raise RefusedError(400, message, "context_length_exceeded")
@@ -153,7 +158,9 @@ class Service:
         scores = [found.score for found in ready.injected]
 
         def combine(made: list[Adapters]) -> Adapters | None:
-            return merge(stack(made), self.assistant.merging, scores) if made else None
+            if not made:
+                return None
+            return merge(stack(made), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
 
         passages = [found.document for found in ready.injected]
         return Job(ready.prompt, ready.wish, emit, deadline, passages, combine)
