@@ -440,12 +440,19 @@ class RecallSettings(Section):
     multihop: int = Field(
         default=40, ge=0, description="Paragraphs of HotpotQA and of 2WikiMultihopQA each, where learn.data holds them."
     )
+    people: str | None = Field(
+        default=None,
+        description="Folder of files NAME.jsonl.gz with passages and people's questions. Empty: these are left out.",
+    )
+    human: int = Field(default=200, ge=0, description="Passages kept from training, where recall.people holds them.")
+    kinds: int = Field(default=80, ge=0, description="Passages of sets that no training reads, likewise.")
+    everyday: int = Field(default=30, ge=0, le=30, description="Everyday documents that come with the package.")
     questions: int = Field(default=4, ge=1, description="At most so many questions about each document.")
     parametrized: int = Field(
         default=8, ge=0, description="Documents of each band that get an adapter of their own, trained: PRAG's ceiling."
     )
 
-    basic: ClassVar[tuple[str, ...]] = ("closed", "open", "parametrized")
+    basic: ClassVar[tuple[str, ...]] = ("closed", "open", "everyday", "people", "parametrized")
 
 
 class EvaluateSettings(Section):
