@@ -1,10 +1,10 @@
-"""Fact recall with the packaged translator, beside its controls and ceilings, on documents that it has not seen.
+"""Fact recall with the packaged translator, without and beside the passage, on documents that it has not seen.
 
-    python benchmarks/recall.py [DATA] [TRANSLATOR]
+    python benchmarks/recall.py [DATA] [PEOPLE] [TRANSLATOR]
 
-DATA is the data sets' folder (default: ../shared/data where it exists; without it, invented documents only);
-TRANSLATOR a folder that `dyprag learn` wrote (default: the packaged one). Prints the tables and how long an adapter
-takes to make, and writes build/bench/recall.json.
+DATA is the data sets' folder, PEOPLE the one of people's questions (defaults: ../shared/data and ../shared/qa, where
+they exist; without them, invented and everyday documents only); TRANSLATOR a folder that `dyprag learn` wrote (default:
+the packaged one). Prints the tables and how long an adapter takes to make, and writes build/bench/recall.json.
 """
 
 import json
@@ -18,38 +18,58 @@ from time import perf_counter
 from dyprag.config import PipelineConfig
 from dyprag.model_files import learned_folder
 from dyprag.models import load_model
-from dyprag.recall.benchmark import CONDITIONS, Measurer, recall_bands, summarise, training_lessons
-from dyprag.recall.card import recall_table
+from dyprag.recall.benchmark import (
+    BROAD,
+    Asking,
+    Measurer,
+    changes,
+    conditions_of,
+    recall_bands,
+    summarise,
+    training_lessons,
+)
+from dyprag.recall.card import changes_table, cut_table, recall_table
 from dyprag.translation import load_translator
 
 MODEL, TOKENS, GOAL, TIMES = "smollm2-135m", 150, 0.25, 15
+SHARED = Path(__file__).parents[2] / "shared"
 SETTINGS = {
-    "recall": {"closed": 15, "open": 15, "popqa": 60, "multihop": 10, "questions": 4, "parametrized": 2},
+    "recall": {"closed": 15, "open": 15, "popqa": 40, "multihop": 10, "human": 90, "kinds": 30, "questions": 4},
     "learn": {"closed": 64, "open": 64},  # what the controls are made of
 }
 
 
 def main() -> None:
     """Measure and print."""
-    data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "data"
+    given = dict(enumerate(sys.argv))
+    data, people = Path(given.get(1, SHARED / "data")), Path(given.get(2, SHARED / "qa"))
     where = data if data.is_dir() else None
-    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else learned_folder("packaged", MODEL)
-    config = PipelineConfig.model_validate(SETTINGS).resolved()
+    folder = Path(given[3]) if 3 in given else learned_folder("packaged", MODEL)
+    config = PipelineConfig.model_validate(SETTINGS)
+    if people.is_dir():
+        config = config.model_copy(update={"recall": config.recall.model_copy(update={"people": str(people)})})
+    config = config.resolved()
     base = load_model(MODEL)
     translator = load_translator(folder, base)
-    print(f"{folder}\n{base.dtype}, {os.cpu_count()} cores; data: {where or 'none, so no real passages'}\n")
+    at_hand = ", ".join(str(path) for path in (data, people) if path.is_dir()) or "none, so no real passages"
+    print(f"{folder}\n{base.dtype}, {os.cpu_count()} cores; data: {at_hand}\n")
     measurer = Measurer(
-        base, translator, training_lessons(config.learn), config.lora, config.parametrize, config.recall, where
-    )
+        base, translator, training_lessons(config.learn), config.lora, config.parametrize, config.recall, where,
+        Asking.of(config.evaluate),
+    )  # fmt: skip
     rows = []
+    start = perf_counter()
     for band, lessons in recall_bands(config.recall, where).items():
-        for condition in CONDITIONS:
+        for condition in [condition for condition in conditions_of(band) if condition in BROAD]:
             began = perf_counter()
             rows += measurer.measure(band, lessons, condition)
             print(f"  {band} {condition}: {perf_counter() - began:.0f} s", file=sys.stderr)
-    summaries = summarise(rows)
+    summaries, changed = summarise(rows), changes(rows)
     print("Answer presence, %\n" + recall_table(summaries))
     print("\nToken F1, %\n" + recall_table(summaries, "f1"))
+    print("\n" + cut_table(summaries))
+    print("\nQuestions that the document does not answer, %\n" + changes_table(changed))
+    print(f"\n{len(rows)} answers in {(perf_counter() - start) / 60:.1f} minutes")
     passage = base.tokenizer.decode(base.tokenizer("The harbour was built in stone. " * TOKENS)["input_ids"][:TOKENS])
     seconds = []
     for _ in range(TIMES):
@@ -60,7 +80,10 @@ def main() -> None:
     print(f"\nAn adapter from a document of {TOKENS} tokens: {taken:.3f} s in the median (goal {GOAL} s)")
     file = Path("build/bench/recall.json")
     file.parent.mkdir(parents=True, exist_ok=True)
-    result = {"translator": str(folder), "adapter_seconds": taken, "bands": [asdict(summary) for summary in summaries]}
+    result = {
+        "translator": str(folder), "adapter_seconds": taken, "bands": [asdict(summary) for summary in summaries],
+        "changes": [asdict(one) for one in changed],
+    }  # fmt: skip
     file.write_text(json.dumps(result, indent=1))
 
 

@@ -54,7 +54,8 @@ class Assistant:
     def __init__(self, name: str, base: BaseModel, translator: Any, settings: EvaluateSettings) -> None:
         self.name, self.base, self.translator = name, base, translator
         self.merging, self.chosen = str(settings.dyprag_merge), settings.passages
-        self.sampling = Sampling(settings.max_new_tokens)
+        self.sampling, self.form = Sampling(settings.max_new_tokens), settings.form()
+        self._settings = settings
         self._made: OrderedDict[str, Adapters] = OrderedDict()
 
     def passages(self, documents: Sequence[Document | str]) -> list[Document]:
@@ -143,7 +144,8 @@ class Assistant:
     def _reply(self, question: str, method: str, found: tuple[Retrieved, ...] = (), spent: float = 0.0) -> Reply:
         """Answer from passages that were found in so many seconds."""
         began = perf_counter()
-        (given,) = self._method(method).answer(self.base, [Asked(question, found)], self.sampling, 1)
+        asked = Asked(question, found, form=self.form)
+        (given,) = self._method(method).answer(self.base, [asked], self.sampling, 1)
         injected = found if method.startswith("dyprag") else ()
         used = injected or given.passages  # in the prompt there may be fewer: what does not fit is left out
         return Reply(given.text.strip(), method, used, spent + perf_counter() - began, given.passages, injected)
@@ -151,6 +153,10 @@ class Assistant:
     def retrieve(self, question: str, documents: Sequence[Document | str]) -> tuple[Retrieved, ...]:
         """The passages that fit a question best, best first; see `among_given`."""
         return among_given(self.passages(documents), question, self.chosen)
+
+    def strength(self, method: str) -> float:
+        """What a method's adapter is multiplied by."""
+        return self._settings.strength_of(method)
 
     def save(self, adapter: Adapters, folder: Path | str) -> None:
         """Write an adapter in PEFT's format, which PEFT and vLLM load."""
@@ -161,7 +167,9 @@ class Assistant:
     def _method(self, name: str) -> Method:
         if name == "vanilla":
             return Vanilla()
-        return RAG() if name == "rag" else DyPRAG(self.adapters, self.merging, name == "dyprag-combine")
+        if name == "rag":
+            return RAG()
+        return DyPRAG(self.adapters, self.merging, name == "dyprag-combine", self.strength(name))
 
     @cached_property
     def _split(self) -> Any:

@@ -5,9 +5,12 @@ those in. Each section says which of its settings matter to the artifact that it
 also says which are basic: these are on the form of a run (forms.py) and in what `dyprag config` prints, in this order.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from dyprag.prompts import PromptForm
 
 Method = Literal["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine", "flare", "dragin",
                  "zero", "generic", "prag-mean", "prag-wrong", "dyprag-mean", "dyprag-wrong",
@@ -437,12 +440,19 @@ class RecallSettings(Section):
     multihop: int = Field(
         default=40, ge=0, description="Paragraphs of HotpotQA and of 2WikiMultihopQA each, where learn.data holds them."
     )
+    people: str | None = Field(
+        default=None,
+        description="Folder of files NAME.jsonl.gz with passages and people's questions. Empty: these are left out.",
+    )
+    human: int = Field(default=200, ge=0, description="Passages kept from training, where recall.people holds them.")
+    kinds: int = Field(default=80, ge=0, description="Passages of sets that no training reads, likewise.")
+    everyday: int = Field(default=30, ge=0, le=30, description="Everyday documents that come with the package.")
     questions: int = Field(default=4, ge=1, description="At most so many questions about each document.")
     parametrized: int = Field(
         default=8, ge=0, description="Documents of each band that get an adapter of their own, trained: PRAG's ceiling."
     )
 
-    basic: ClassVar[tuple[str, ...]] = ("closed", "open", "parametrized")
+    basic: ClassVar[tuple[str, ...]] = ("closed", "open", "everyday", "people", "parametrized")
 
 
 class EvaluateSettings(Section):
@@ -457,7 +467,27 @@ class EvaluateSettings(Section):
         "the retrieval scores), or matrices (mean of the A's and mean of the B's, as the official code)."
     )
     dyprag_merge: Merge = preset_field("How DyPRAG merges them.")
+    strength: float = preset_field(
+        "What an injected adapter's delta is multiplied by where no passages are in the prompt. 0: no adapter.", ge=0
+    )
+    combine_strength: float = preset_field("The same beside passages, in the Combine methods.", ge=0)
     max_new_tokens: int = preset_field("Maximum length of an answer in tokens.", ge=1)
+    passage_order: Literal["best-first", "best-last"] = preset_field(
+        "Order of the passages in the prompt; best-last puts the best one next to the question."
+    )
+    prompt_passages: int | None = Field(
+        default=None, ge=1, description="Passages in the prompt, the best ones. Empty: all that were retrieved."
+    )
+    prompt_tokens: int | None = Field(
+        default=None,
+        ge=32,
+        description="Longest prompt in tokens; passages are cut at the end of a sentence to fit. Empty: the model's "
+        "context, less the answer.",
+    )
+    ask_for: Literal["plain", "instruction", "examples", "sentence"] = preset_field(
+        "How an answer is asked for beside passages: plain (the answer begins with 'The answer is:'), with an "
+        "instruction to be short, with two examples before it, or as a sentence (the model begins as it likes)."
+    )
     reasoning: bool = preset_field("Answer the multi-hop data sets by chain of thought (§4.1).")
     reasoning_tokens: int = Field(default=128, ge=1, description="Longest answer by chain of thought, in tokens.")
     batch_size: int = Field(
@@ -480,11 +510,21 @@ class EvaluateSettings(Section):
         "alignment questions would; without any, its authors' 0.8."
     )  # fmt: skip
 
-    basic: ClassVar[tuple[str, ...]] = ("methods", "passages", "max_new_tokens")
+    basic: ClassVar[tuple[str, ...]] = ("methods", "passages", "max_new_tokens", "strength", "combine_strength")
     immaterial: ClassVar[frozenset[str]] = frozenset({
         "methods", "batch_size", "prag_merge", "dyprag_merge", "reasoning", "reasoning_tokens", "controls",
         "most_questions", "flare_threshold", "dragin_threshold",
     })  # fmt: skip
+
+    def form(self) -> "PromptForm":
+        """How questions are put beside their passages."""
+        from dyprag.prompts import PromptForm
+
+        return PromptForm(self.passage_order, self.ask_for, self.prompt_passages, self.prompt_tokens)
+
+    def strength_of(self, method: str) -> float:
+        """What a method's adapter is multiplied by: another number beside passages than without them."""
+        return self.combine_strength if "-combine" in method else self.strength
 
 
 class DataSetSettings(Section):
@@ -638,7 +678,10 @@ PAPER: dict[str, dict[str, Any]] = {
         "residual": False, "scaling": "lora", "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_size": 1,
         "samples": "all",
     },
-    "evaluate": {"prag_merge": "sum", "dyprag_merge": "mean", "max_new_tokens": 128, "reasoning": True},
+    "evaluate": {
+        "prag_merge": "sum", "dyprag_merge": "mean", "max_new_tokens": 128, "reasoning": True, "strength": 1.0,
+        "combine_strength": 1.0, "passage_order": "best-first", "ask_for": "plain",
+    },
 }  # fmt: skip
 
 # The official code's choices, to study its results and its published translators: the delta added unscaled, the mean
@@ -659,7 +702,8 @@ SMOLLM2: dict[str, dict[str, Any]] = {
         "samples": "all",
     },
     "evaluate": {
-        "prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 16, "reasoning": False,
+        "prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 64, "reasoning": False,
+        "strength": 1.0, "combine_strength": 0.25, "passage_order": "best-last", "ask_for": "plain",
     },
 }  # fmt: skip
 

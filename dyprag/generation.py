@@ -1,7 +1,7 @@
 """Batched generation and document embeddings with the base model, with another adapter for each row where wanted."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -30,7 +30,8 @@ class Sampling:
 @dataclass(frozen=True)
 class Generation:
     """One answer: its text, its length in tokens, its share of the batch's wall time in seconds, the seconds from the
-    batch's beginning to its first token, and its token ids with the probability that the model gave to each."""
+    batch's beginning to its first token, its token ids with the probability that the model gave to each, and whether
+    it is cut: it had not ended when the limit of tokens was reached."""
 
     text: str
     tokens: int
@@ -38,6 +39,7 @@ class Generation:
     first_token: float
     ids: tuple[int, ...]
     probabilities: tuple[float, ...]
+    cut: bool = False
 
 
 def generate(
@@ -72,13 +74,30 @@ def generate(
             began = perf_counter()
             written = _generate_batch(base, [prompts[i] for i in batch], sampling, injected, ends)
             seconds = (perf_counter() - began) / len(batch)
-        for index, ids, chances in zip(batch, written.rows, written.probabilities, strict=True):
+        for row, index in enumerate(batch):
+            ids = written.rows[row]
             text = base.tokenizer.decode(ids, skip_special_tokens=True)
             if stop_at_newline:
                 text = text.lstrip("\n").split("\n", 1)[0]
             first = written.first - began
-            results[index] = Generation(text.strip(), len(ids), seconds, first, tuple(ids), tuple(chances))
+            chances = tuple(written.probabilities[row])
+            results[index] = Generation(text.strip(), len(ids), seconds, first, tuple(ids), chances, row in written.cut)
     return [result for result in results if result is not None]
+
+
+LONGEST_PERIOD = 24  # tokens of a phrase that is said again and again
+TIMES = 3
+
+
+def repeats(ids: Sequence[int]) -> bool:
+    """Whether an answer has begun to say one phrase over and over: its last tokens are the same phrase, at least four
+    tokens in all, three times in a row. Greedy decoding does not leave such a loop, so nothing new would come."""
+    size = len(ids)
+    for period in range(1, min(LONGEST_PERIOD, size // TIMES) + 1):
+        span = max(TIMES, -(-12 // period)) * period  # a short phrase more often: "1, 1, 1" may be an answer
+        if span <= size and all(ids[at] == ids[at - period] for at in range(size - span + period, size)):
+            return True
+    return False
 
 
 MOST_PADDING = 0.25  # share of a batch's tokens that may be padding
@@ -114,10 +133,12 @@ class _Ends:
 
 @dataclass
 class _Written:
-    """New tokens of each row and their probabilities, and the clock when the first were there."""
+    """New tokens of each row and their probabilities, the rows that the limit cut, and the clock when the first were
+    there."""
 
     rows: list[list[int]]
     probabilities: list[list[float]]
+    cut: set[int] = field(default_factory=set)
     first: float = 0.0
 
 
@@ -149,7 +170,10 @@ def _generate_batch(
                         ids = written.rows[index]
                         ids.append(token)
                         written.probabilities[index].append(chance)
-                        running[index] = len(ids) < sampling.max_new_tokens and not ends.after(ids)
+                        running[index] = not ends.after(ids)
+                        if running[index] and len(ids) == sampling.max_new_tokens:
+                            running[index] = False
+                            written.cut.add(index)
                 if any(running):
                     state.advance(tokens)
                     progress.advance(share)

@@ -4,13 +4,15 @@ Text from documents and questions is data: control tokens in it are broken up be
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from dyprag.models import neutralise
 
 PROMPTS_VERSION = 1  # part of the keys of adapters and predictions: raise it with any change of the prompts below
 REASONING_VERSION = 1  # the same for what is answered step by step
-ANSWERS_VERSION = 1  # likewise of predictions: where a method, or generation, answers otherwise
+# likewise of predictions: where a method, or generation, answers otherwise (2: an answer that repeats itself ends)
+ANSWERS_VERSION = 2
 ANSWER_PREFIX = "The answer is:"
 WITH_PASSAGES = (
     "Answer the question from the passages below and from what you know yourself.\n\n{passages}\n\nQuestion: {question}"
@@ -43,6 +45,42 @@ REASONING_EXAMPLES = tuple(
         ),
     )
 )
+
+
+Order = Literal["best-first", "best-last"]
+AskFor = Literal["plain", "instruction", "examples", "sentence"]
+INSTRUCTION = "Answer with a few words only: a name, a date, a number, yes or no."
+EXAMPLES = (
+    (
+        "When was the mill at Aldersby built?",
+        "The mill at Aldersby was built in 1764 for a cloth merchant. It burnt down in 1802 and was not built again.",
+        "1764",
+    ),
+    (
+        "Who repairs the church clock in Tarnow?",
+        "The church clock in Tarnow has two dials. Since the spring it has been repaired by Jana Wilk, a locksmith.",
+        "Jana Wilk",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class PromptForm:
+    """How a question is put beside its passages; the same for every method that shows any.
+
+    order: of the passages. ask_for: "plain" begins the answer with ANSWER_PREFIX; "instruction" also asks for a few
+    words, "examples" also shows two turns that answer so; "sentence" lets the model begin as it likes. shown: most
+    passages in the prompt, the best ones; None: all that were retrieved. tokens: most of the whole prompt; None: what
+    the model's context leaves.
+    """
+
+    order: Order = "best-first"
+    ask_for: AskFor = "plain"
+    shown: int | None = None
+    tokens: int | None = None
+
+
+PLAIN = PromptForm()
 
 
 def chat_text(
@@ -83,16 +121,25 @@ def question_prompt(
     chain_of_thought: bool = False,
     history: Sequence[tuple[str, str]] = (),
     system: str = "",
+    ask_for: AskFor = "plain",
 ) -> list[int]:
     """Ids of a question, with or without passages, that end where the answer is to begin.
 
-    With `chain_of_thought` examples stand before it, which reason and then say 'So the answer is …'. `history` and
-    `system` are as `chat_text` takes them.
+    With `chain_of_thought` examples stand before it, which reason and then say 'So the answer is …'; else `ask_for`
+    says how the answer is asked for, see `PromptForm`. `history` and `system` are as `chat_text` takes them.
     """
     user = _asked(question, passages)
     if chain_of_thought:
         return encode(tokenizer, chat_text(tokenizer, user, history=REASONING_EXAMPLES))
-    return encode(tokenizer, chat_text(tokenizer, user, ANSWER_PREFIX, history, system))
+    if ask_for == "instruction":
+        user = f"{user}\n\n{INSTRUCTION}"
+    if ask_for == "examples":
+        history = [
+            (_asked(other, [passage] if passages else ()), f"{ANSWER_PREFIX} {answer}.")
+            for other, passage, answer in EXAMPLES
+        ] + list(history)
+    prefix = "" if ask_for == "sentence" else ANSWER_PREFIX
+    return encode(tokenizer, chat_text(tokenizer, user, prefix, history, system))
 
 
 def _asked(question: str, passages: Sequence[str]) -> str:

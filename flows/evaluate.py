@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from prefect import State, flow
@@ -29,7 +29,7 @@ from dyprag.storage.catalogue import Work
 from dyprag.tasks.controls import CONTROLS_VERSION, ControlJob, make_control
 from dyprag.tasks.evaluate import AnswerJob, answer_batch, answer_length, passages_of
 from dyprag.tasks.judge import judge_methods
-from dyprag.tasks.plan import LOOPING, Plan, family, needs_adapters, needs_training_pairs
+from dyprag.tasks.plan import LOOPING, Plan, family, needs_adapters, needs_training_pairs, shows_passages
 from dyprag.tasks.report import score_run, write_report
 from dyprag.tasks.telling import told
 from dyprag.tasks.thresholds import PUBLISHED, Threshold, choose_threshold
@@ -269,6 +269,7 @@ def _answers(document: Document, question: Question) -> bool:
 
 def linked(plan: Plan, sources: Sources, job: AnswerJob) -> AnswerJob:
     """The job with the keys of the artifacts that it draws on."""
+    job = replace(job, strength=plan.config.evaluate.strength_of(job.method))
     if name := control_of(job.method):
         summed = family(job.method).startswith("prag") and plan.config.evaluate.prag_merge == "sum"
         return replace(job, control=sources.controls[name].key, summed=summed)
@@ -289,7 +290,7 @@ def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
     def seen(found: Found) -> list[Any]:
         return [(plan.keys[i], round(score, 4) if merge == "weighted" else 0) for i, score in found]
 
-    in_prompt = job.method == "rag" or "-combine" in job.method
+    in_prompt = shows_passages(job.method)
     parts = [
         str((q.id, q.dataset, q.question, q.answers, q.type, q.documents, q.chain_of_thought, q.believed,
              seen(job.found[place]) if in_prompt or (job.parametric and not job.injected) else [],
@@ -300,6 +301,10 @@ def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
         "max_new_tokens": answer_length(batch[0], plan.config), "merge": merge, "answers": ANSWERS_VERSION,
         "prompts": PROMPTS_VERSION, "reasoning": REASONING_VERSION if batch[0].chain_of_thought else 0, **plan.model,
     }  # fmt: skip
+    if job.parametric or job.control:
+        used |= {"strength": job.strength}
+    if in_prompt or job.method in LOOPING:
+        used |= {"form": asdict(settings.form())}
     if job.summed:
         used |= {"times": [len(found) for found in job.found]}
     if job.method in LOOPING:

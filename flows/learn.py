@@ -50,15 +50,16 @@ def _report(run: Stage, record: Record, jobs: list[RecallJob]) -> None:
     """The model card, among the reports, and with the translator in the folder asked for."""
     import torch
 
-    from dyprag.recall.benchmark import summarise
+    from dyprag.recall.benchmark import changes, summarise
     from dyprag.recall.card import model_card
     from dyprag.tasks.work import base_model
     from dyprag.translation import load_translator, save_translator
 
-    summaries = summarise(row for job in jobs for row in recalled(run.store, job))
+    rows = [row for job in jobs for row in recalled(run.store, job)]
+    summaries = summarise(rows)
     specific = {s.band: round(s.specific.difference, 1) for s in summaries if s.specific}
     run.catalogue.note_measures(run.run_id, {"translator": record.key, "document_specific_recall": specific})
-    card = model_card(run.config, record.measures, summaries)
+    card = model_card(run.config, record.measures, summaries, changes(rows))
     folder = run.store.root / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"translator-{record.key[:8]}.md").write_text(card, encoding="utf-8")

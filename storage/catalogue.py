@@ -71,6 +71,7 @@ ALTER TABLE results ADD COLUMN IF NOT EXISTS retrievals DOUBLE;
 ALTER TABLE results ADD COLUMN IF NOT EXISTS unsupported DOUBLE;
 ALTER TABLE results ADD COLUMN IF NOT EXISTS memory DOUBLE;
 ALTER TABLE results ADD COLUMN IF NOT EXISTS believed DOUBLE;
+ALTER TABLE results ADD COLUMN IF NOT EXISTS cut DOUBLE;
 CREATE OR REPLACE VIEW latest_work AS
     SELECT work.* FROM work
     JOIN (SELECT stage, arg_max(run_id, updated) AS run_id FROM work GROUP BY stage) USING (stage, run_id);

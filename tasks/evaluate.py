@@ -37,8 +37,8 @@ class AnswerJob:
 
     questions: by their position in the corpus; found: the documents retrieved for each; injected: those whose adapters
     are injected instead (the control with wrong documents); adapters, embeddings: keys by document key; control: the
-    key of the one adapter for all, and `summed` whether it is added once for each document; threshold: FLARE's or
-    DRAGIN's, and `published` whether it is their authors'.
+    key of the one adapter for all, and `summed` whether it is added once for each document; strength: what an adapter
+    is multiplied by; threshold: FLARE's or DRAGIN's, and `published` whether it is their authors'.
     """
 
     document_id: str  # the job's name in the catalogue: method and questions
@@ -53,6 +53,7 @@ class AnswerJob:
     translator: str = ""
     control: str = ""
     summed: bool = False
+    strength: float = 1.0
     threshold: float = 0.0
     published: bool = False
     document_key: str = ""
@@ -95,8 +96,9 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
     def look_up(found: Found) -> tuple[Retrieved, ...]:
         return tuple(Retrieved(documents[identity], score) for identity, score in found)
 
+    form = config.evaluate.form()
     asked = [
-        Asked(q.question, look_up(found), q.chain_of_thought, None if injected is None else look_up(injected))
+        Asked(q.question, look_up(found), q.chain_of_thought, None if injected is None else look_up(injected), form)
         for q, found, injected in zip(questions, job.found, job.injected or [None] * len(questions), strict=True)
     ]
     method = make_method(job, corpus_key, config)
@@ -139,9 +141,10 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
             return methods.FLARE(retriever, 1 - job.threshold, settings.passages, confidence=fmean)
         return methods.FLARE(retriever, job.threshold, settings.passages)
     if job.control:
-        return methods.OneForAll(name, compute(lambda: _control(config.store, job.control)), combine, job.summed)
+        shared = compute(lambda: _control(config.store, job.control))
+        return methods.OneForAll(name, shared, combine, job.summed, job.strength)
     if family(name).startswith("prag"):
-        return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine)
+        return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine, job.strength)
     translator = stored_translator(config.store, config.model, job.translator)
 
     def translate(documents: Sequence[Document]) -> "Adapters":
@@ -151,7 +154,7 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
             return translator.translate(readings)
         return translator.translate([_embedding(config.store, job.embeddings[d.key]) for d in documents])
 
-    return methods.DyPRAG(translate, str(settings.dyprag_merge), combine)
+    return methods.DyPRAG(translate, str(settings.dyprag_merge), combine, job.strength)
 
 
 @lru_cache(maxsize=512)  # some 350 MB for SmolLM2-135M; methods and controls ask about the same documents
@@ -221,7 +224,7 @@ def _row(job: AnswerJob, question: Question, given: "Answer") -> dict[str, Any]:
         "answers": list(question.answers), "type": question.type, "documents": list(question.documents),
         "chain_of_thought": question.chain_of_thought, "believed": list(question.believed), "method": job.method,
         "answer": given.text, "tokens": given.tokens, "seconds": given.seconds, "first_token": given.first_token,
-        "retrievals": given.retrievals, "prompt": given.prompt,
+        "retrievals": given.retrievals, "cut": given.cut, "prompt": given.prompt,
         "passages": [
             {"id": r.document.id, "title": r.document.title, "text": r.document.text, "score": r.score}
             for r in given.passages

@@ -22,7 +22,7 @@ from dyprag.config import (
 )
 from dyprag.documents import content_key
 from dyprag.model_files import learned_folder
-from dyprag.prompts import PROMPTS_VERSION
+from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION
 from dyprag.recall.lessons import Lesson
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_rows, write_rows
@@ -39,9 +39,9 @@ from dyprag.tasks.work import (
 
 if TYPE_CHECKING:
     from dyprag.distillation import Learned
-    from dyprag.recall.benchmark import Condition, Measurer, Recalled
+    from dyprag.recall.benchmark import Asking, Condition, Measurer, Recalled
 
-RECALL_VERSION = 1  # part of the keys of recall: raise it where it is measured otherwise
+RECALL_VERSION = 2  # part of the keys of recall: raise it where it is measured otherwise
 LEARNING_VERSION = 1  # of learned translators: raise it where the same settings would give other weights
 
 
@@ -124,14 +124,17 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
 @task(name="recall", task_run_name="recall {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a band's questions under a condition and store what came back."""
+    from dyprag.recall.benchmark import Asking
+
     store = Store(config.store)
     if record := store.find("recall", job.key):
         return reused(record)
     with one_document(job.document_id):
         lessons = bands_of(config.recall, config.learn.data)[job.band]
         measurer = _measurer(
-            config.store, config.model, config.learn, config.lora, config.parametrize, config.recall, job.translator
-        )
+            config.store, config.model, config.learn, config.lora, config.parametrize, config.recall, job.translator,
+            Asking.of(config.evaluate),
+        )  # fmt: skip
         began = perf_counter()
         with progress.part(1):
             found = compute(lambda: measurer.measure(job.band, lessons, job.condition))
@@ -148,7 +151,7 @@ def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Re
 @lru_cache(maxsize=2)
 def _measurer(
     store_root: str, model: ModelSettings, learn: LearnSettings, lora: LoraSettings, parametrize: ParametrizeSettings,
-    recall: RecallSettings, translator: str,
+    recall: RecallSettings, translator: str, asking: "Asking",
 ) -> "Measurer":  # fmt: skip
     """Kept, with the adapters of the controls that all bands share."""
     from dyprag.recall.benchmark import Measurer
@@ -157,6 +160,7 @@ def _measurer(
         base_model(PipelineConfig(model=model)),
         stored_translator(store_root, model, translator) if translator else None,
         lessons_of(learn), lora, parametrize, recall, Path(learn.data) if learn.data else None,
+        asking,
     )  # fmt: skip
 
 
@@ -166,6 +170,7 @@ def _row(recalled: "Recalled", lessons: Sequence[Lesson]) -> dict[str, Any]:
         "band": asked.band, "lesson": asked.lesson, "document": lessons[asked.lesson].document.passage,
         "question": asked.question, "answers": list(asked.answers), "condition": recalled.condition,
         "answer": recalled.answer, "present": recalled.present, "f1": recalled.f1,
+        "cut": recalled.cut,
     }  # fmt: skip
 
 
@@ -176,7 +181,7 @@ def recalled(store: Store, job: RecallJob) -> "list[Recalled]":
     rows = read_rows(store.open("recall", job.key) / "answers.parquet")
     return [
         Recalled(Asked(r["band"], r["lesson"], r["question"], tuple(r["answers"])), r["condition"], r["answer"],
-                 r["present"], r["f1"])
+                 r["present"], r["f1"], r["cut"])
         for r in rows
     ]  # fmt: skip
 
@@ -190,20 +195,27 @@ def learned_key(config: PipelineConfig, model: dict[str, object]) -> str:
 
 
 def recall_jobs(config: PipelineConfig, model: dict[str, object], translator: str) -> list[RecallJob]:
-    """All bands under all conditions."""
-    from dyprag.recall.benchmark import CONDITIONS
+    """Each band under its conditions."""
+    from dyprag.recall.benchmark import SHOWING, conditions_of
 
+    evaluate = config.evaluate
     trained = {"lora": config.lora.material(), "parametrize": config.parametrize.material()}
     jobs = []
     for band, lessons in bands_of(config.recall, config.learn.data).items():
-        for condition in CONDITIONS:
+        for condition in conditions_of(band):
             if condition == "parametrized" and not config.recall.parametrized:
                 continue
-            uses = translator if condition in ("own", "wrong", "mean") else ""
+            uses = translator if condition in ("own", "wrong", "mean", "beside", "beside-wrong") else ""
             settings: dict[str, object] = {
                 "condition": condition, "questions": config.recall.questions, "version": RECALL_VERSION,
-                "prompts": PROMPTS_VERSION, **model,
+                "prompts": PROMPTS_VERSION, "answers": ANSWERS_VERSION, "max_new_tokens": evaluate.max_new_tokens,
+                **model,
             }  # fmt: skip
+            shows = condition in SHOWING
+            if shows:
+                settings["form"] = asdict(evaluate.form())
+            if uses or condition == "generic":
+                settings["strength"] = evaluate.combine_strength if shows else evaluate.strength
             inputs = [lessons_key(lessons), uses]
             if condition in ("generic", "parametrized"):
                 settings |= trained

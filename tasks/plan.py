@@ -284,6 +284,11 @@ def needs_passages(method: str) -> bool:
     return method not in ("vanilla", "zero", "generic")
 
 
+def shows_passages(method: str) -> bool:
+    """Whether the passages found for a question stand in a method's prompt."""
+    return method == "rag" or "-combine" in method
+
+
 def family(method: str) -> str:
     """The method that a control of one method belongs to; itself for any other."""
     return method.removesuffix("-wrong").removesuffix("-mean")

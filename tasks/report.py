@@ -173,7 +173,7 @@ def _judged(
         answer["retrievals"], answer["prompt"], passages, _recall(answer, retrieved), scored,
         answer_presence(answer["answer"], answers) if answers else None,
         None if answers else unsupported(answer["answer"], evidence, answer["question"]).token_share,
-        tuple(answer["believed"]),
+        answer.get("cut"), tuple(answer["believed"]),
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Learning a translator and measuring recall: the flow on a Prefect server with a tiny model, and what is counted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from dyprag.documents import Document, QAPair
 from dyprag.errors import ConfigError
 from dyprag.models import BaseModel, load_model
 from dyprag.recall.benchmark import (
+    BEFORE_AND_AFTER,
+    BROAD,
     CONDITIONS,
+    GUARDS,
     Asked,
+    Asking,
     Measurer,
     Recalled,
     questions_of,
@@ -33,7 +38,8 @@ LEARN = {
     "closed": 6, "open": 6, "steps": 3, "documents": 2, "questions": 2, "rank": 2, "alpha": 2, "first_layer": 1,
     "sources": 1, "width": 8, "heads": 2, "blocks": 1,
 }  # fmt: skip
-RECALL = {"closed": 2, "open": 2, "questions": 1, "parametrized": 1}
+RECALL = {"closed": 2, "open": 2, "everyday": 1, "questions": 1, "parametrized": 1}
+MEASURED = 2 * len(CONDITIONS) + len(BROAD) + len(GUARDS) * 2 * len(BEFORE_AND_AFTER)
 
 
 def learned(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any]]:
@@ -53,7 +59,7 @@ def made(summaries: dict[str, dict[str, Any]]) -> dict[str, int]:
 class TestFlow:
     def test_a_translator_is_learned_measured_and_written_once(self, settings: dict[str, Any], tmp_path: Path):
         output = tmp_path / "translator"
-        assert made(learned(settings, output=str(output))) == {"learn": 1, "recall": 2 * len(CONDITIONS)}
+        assert made(learned(settings, output=str(output))) == {"learn": 1, "recall": MEASURED}
         assert made(learned(settings, output=str(output))) == {"learn": 0, "recall": 0}
         base = load_model(settings["model"]["name"], "float32", "cpu")
         stored = {record.kind: record for record in Store(settings["store"]).records()}
@@ -70,7 +76,13 @@ class TestFlow:
     def test_other_settings_learn_another_translator_and_ask_again_only_what_it_changes(self, settings: dict[str, Any]):
         learned(settings)
         again = made(learned(settings, learning_rate=1e-4))
-        assert again == {"learn": 1, "recall": 2 * len(("own", "wrong", "mean"))}
+        translated = ("own", "wrong", "mean", "beside", "beside-wrong")
+        assert again == {"learn": 1, "recall": 2 * len(translated) + len(translated) - 1 + len(GUARDS) * 2}
+
+    def test_another_strength_beside_the_passage_asks_again_only_there(self, settings: dict[str, Any]):
+        learned(settings)
+        again = made(learned(settings | {"evaluate": {**settings["evaluate"], "combine_strength": 0.5}}))
+        assert again == {"learn": 0, "recall": 3 * len(("beside", "beside-wrong")) + len(GUARDS)}
 
     def test_a_translator_can_be_learned_on_from_another_ones_weights(self, settings: dict[str, Any], tmp_path: Path):
         output = tmp_path / "translator"
@@ -143,7 +155,7 @@ def test_specific_recall_is_own_less_wrong_over_the_same_questions():
     assert summary.specific is not None
     assert summary.specific.difference == 75.0
     table = recall_table([summary])
-    assert "| 100.0 | 25.0 | **75.0**" in table
+    assert "| 100.0 | 25.0 | **+75.0 [+25.0, +100.0]** |  |  |" in table
 
 
 def test_each_condition_injects_what_it_says(lively: BaseModel):
@@ -154,13 +166,26 @@ def test_each_condition_injects_what_it_says(lively: BaseModel):
     translator = fresh_translator(base, config.learn, [base.tokenizer(x.document.text)["input_ids"] for x in lessons])
     with torch.no_grad():
         translator.gains.fill_(10.0)  # 50 drown the text: all adapters say the same
-    measurer = Measurer(base, translator, lessons, config.lora, config.parametrize, config.recall, None)
+    measurer = Measurer(
+        base,
+        translator,
+        lessons,
+        config.lora,
+        config.parametrize,
+        config.recall,
+        None,
+        Asking.of(config.evaluate),
+    )
     band = recall_bands(config.recall, None)["closed"]
     answers = {
         condition: tuple(row.answer for row in measurer.measure("closed", band, condition))
-        for condition in ("own", "wrong", "mean", "zero", "passage")
+        for condition in ("own", "wrong", "mean", "zero", "passage", "beside")
     }
     assert answers["own"] != answers["zero"]
     assert answers["own"] != answers["wrong"]
     assert answers["passage"] != answers["zero"]
+    assert answers["beside"] not in (answers["passage"], answers["own"])
+    none = replace(measurer, asking=replace(measurer.asking, strength=0.0, combine_strength=0.0))
+    for condition, plain in (("own", "zero"), ("beside", "passage")):
+        assert tuple(row.answer for row in none.measure("closed", band, condition)) == answers[plain]
     assert len(measurer.measure("closed", band, "parametrized")) == 1

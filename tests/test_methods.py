@@ -1,16 +1,22 @@
 """Methods: what stands in the prompt, which adapter is injected, and rows of unlike kind in one batch."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from conftest import TEXTS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dyprag.config import TranslatorSettings
 from dyprag.documents import Document, Retrieved
 from dyprag.generation import Sampling, generate
 from dyprag.lora import Adapters, initial_adapters, merge, stack
-from dyprag.methods import PRAG, RAG, Asked, DyPRAG, Method, Vanilla, answer_questions
+from dyprag.methods import PRAG, RAG, Asked, DyPRAG, Method, OneForAll, Vanilla, answer_questions
+from dyprag.methods.protocol import fit, fitting_prompt
 from dyprag.models import PROJECTIONS, BaseModel
-from dyprag.prompts import question_prompt
+from dyprag.prompts import ANSWER_PREFIX, EXAMPLES, INSTRUCTION, PromptForm, question_prompt
 from dyprag.translator import Translator
 
 DOCUMENTS = [Document(i, text, i.title()) for i, text in TEXTS.items()]
@@ -146,3 +152,72 @@ def test_an_adapter_has_the_models_shapes(base: BaseModel, methods: dict[str, Me
             fan_in, fan_out = base.features(projection)
             assert adapter.a[projection].shape == (1, base.layers, 6, fan_in)
             assert adapter.b[projection].shape == (1, base.layers, fan_out, 6)
+
+
+@pytest.mark.parametrize("name", ["prag", "prag-combine", "dyprag", "dyprag-combine", "generic", "generic-combine"])
+def test_strength_multiplies_the_delta_and_0_is_no_adapter_to_the_last_bit(
+    base: BaseModel, methods: dict[str, Method], trained: dict[str, Adapters], name: str
+):
+    if name.startswith("generic"):
+        method: Any = OneForAll(name, trained["lamp"], name.endswith("combine"))
+    else:
+        method = methods[name]
+    asked = [Asked(question, RETRIEVED) for question in ("Who built the lamp?", "Which river?")]
+    half, none = replace(method, strength=0.5), replace(method, strength=0.0)
+    whole, part = method.adapter(RETRIEVED), half.adapter(RETRIEVED)
+    assert part.scale == whole.scale / 2
+    assert all(torch.equal(tensor, part.tensors()[key]) for key, tensor in whole.tensors().items())
+    plain = RAG() if name.endswith("combine") else Vanilla()
+    assert none.adapter(RETRIEVED) is None
+    texts, without, wanted = (
+        [answer.text for answer in one.answer(base, asked, GREEDY, 2)] for one in (method, none, plain)
+    )
+    assert without == wanted != texts
+
+
+def test_the_form_of_the_prompt_says_what_stands_in_it_and_in_which_order(base: BaseModel):
+    def shown(**form: Any) -> str:
+        prompt = fitting_prompt(base, Asked("Which river?", RETRIEVED, form=PromptForm(**form)), True, 8)
+        return base.tokenizer.decode(prompt.ids)
+
+    best, second, last = (document.text for document in DOCUMENTS)
+    plain = shown()
+    assert plain.index(best) < plain.index(second) < plain.index(last)
+    turned = shown(order="best-last")
+    assert turned.index(last) < turned.index(second) < turned.index(best)
+    two = shown(order="best-last", shown=2)
+    assert two.index(second) < two.index(best)
+    assert last not in two
+    assert INSTRUCTION in shown(ask_for="instruction")
+    assert all(answer in shown(ask_for="examples") for *_, answer in EXAMPLES)
+    assert plain.rstrip().endswith(ANSWER_PREFIX)
+    assert not shown(ask_for="sentence").rstrip().endswith(ANSWER_PREFIX)
+
+
+def test_without_passages_the_prompt_is_that_of_the_training_whatever_the_form(base: BaseModel):
+    form = PromptForm("best-last", "examples", 1)
+    prompt = fitting_prompt(base, Asked("Which river?", RETRIEVED, form=form), False, 8)
+    assert prompt.ids == question_prompt(base.tokenizer, "Which river?")
+
+
+SENTENCES = [f"Sentence {number} tells of lamp {number}." for number in range(40)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(20, 900))
+def test_passages_that_do_not_fit_are_cut_behind_a_sentence(lengths: list[int], most: int):
+    found = tuple(Retrieved(Document(str(n), " ".join(SENTENCES[:n])), 1.0) for n in lengths)
+    prompt = fit(found, lambda texts: [0] * (10 + sum(len(text.split()) + 2 for text in texts)), most)
+    whole = 10 + sum(6 * n + 2 for n in lengths)
+    assert len(prompt.ids) <= max(most, 10)
+    assert (len(prompt.ids) == whole) == (whole <= most)
+    if len(prompt.ids) < whole:  # nothing more would have fitted: all are cut to one length
+        assert len(prompt.ids) + 8 * len(lengths) > most
+
+
+@pytest.mark.parametrize("most", [1, 6, 400])
+def test_an_answer_that_the_limit_cut_says_so_and_one_that_ended_does_not(base: BaseModel, most: int):
+    asked = [Asked(question, RETRIEVED) for question in ("Who built the lamp?", "Which river?", "Who?")]
+    answers = answer_questions(base, RAG(), asked, Sampling(most), 3)
+    assert [answer.cut for answer in answers] == [answer.tokens == most for answer in answers]
+    assert any(answer.cut for answer in answers) == (most < 400)  # by then each has ended, or repeats itself

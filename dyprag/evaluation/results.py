@@ -16,6 +16,7 @@ from dyprag.evaluation.strata import interval_over
 Row = dict[str, Any]
 Cell = tuple[str, str, str]  # data set, variant, method
 Measure = Literal["f1", "present"]
+MOST_CUT = 5.0  # percent of a method's outputs that the limit may cut before a reader is warned
 ALL = "all"  # all data sets, all types or all splits together
 
 
@@ -59,6 +60,7 @@ class Judged:
     score: Score | None
     present: bool | None
     unsupported: float | None = None  # share of the answer's words that neither its passages nor the question have
+    cut: bool | None = None  # whether the limit of tokens cut the output; None where that was not noted
     believed: tuple[str, ...] = ()  # the true answers, where its documents were altered to say something else
 
 
@@ -147,6 +149,7 @@ def _row(
         "recall": _mean(strata, lambda item: None if item.score is None else 100 * item.score.recall),
         "presence": _of(present), "presence_low": presence_low, "presence_high": presence_high,
         "tokens": _mean(strata, lambda item: item.tokens),
+        "cut": _mean(strata, lambda item: None if item.cut is None else 100.0 * item.cut),
         "seconds_per_answer": _mean(strata, lambda item: item.seconds),
         "first_token": _mean(strata, lambda item: item.first_token),
         "retrieval_recall": _mean(strata, lambda item: None if item.retrieval is None else 100 * item.retrieval),

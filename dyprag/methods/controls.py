@@ -6,6 +6,7 @@ The control with wrong documents is the method itself: its questions come with o
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -28,13 +29,20 @@ class OneForAll:
     shared: Adapters
     passages_in_prompt: bool = False
     per_document: bool = False
+    strength: float = 1.0
 
-    def adapter(self, documents: Sequence[Retrieved]) -> Adapters:
+    def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
         """The same, whatever the documents."""
         if not self.per_document:
-            return self.shared
+            return self._one
         times = max(1, len(documents))
-        return Adapters(self.shared.a, {p: times * t for p, t in self.shared.b.items()}, self.shared.scale)
+        shared = Adapters(self.shared.a, {p: times * t for p, t in self.shared.b.items()}, self.shared.scale)
+        return shared.times(self.strength)
+
+    @cached_property
+    def _one(self) -> Adapters | None:
+        """One object for all rows: what they share is then computed once."""
+        return self.shared.times(self.strength)
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
         """Answers in one go each."""

@@ -19,6 +19,7 @@ class DyPRAG:
     translate: Callable[[Sequence[Document]], Adapters]
     merge: str
     passages_in_prompt: bool = False
+    strength: float = 1.0  # what the merged adapter's delta is multiplied by
 
     @property
     def name(self) -> str:
@@ -30,7 +31,7 @@ class DyPRAG:
         if not documents:
             return None
         adapters = self.translate([item.document for item in documents])
-        return merge(adapters, self.merge, [item.score for item in documents])
+        return merge(adapters, self.merge, [item.score for item in documents]).times(self.strength)
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
         """Answers in one go each."""

@@ -21,6 +21,7 @@ class PRAG:
     load: Callable[[Document], Adapters | None]
     merge: str
     passages_in_prompt: bool = False
+    strength: float = 1.0  # what the merged adapter's delta is multiplied by
 
     @property
     def name(self) -> str:
@@ -32,7 +33,8 @@ class PRAG:
         found = [(adapter, score) for adapter, score in loaded if adapter is not None]
         if not found:
             return None
-        return merge(stack([adapter for adapter, _ in found]), self.merge, [score for _, score in found])
+        merged = merge(stack([adapter for adapter, _ in found]), self.merge, [score for _, score in found])
+        return merged.times(self.strength)
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
         """Answers in one go each."""

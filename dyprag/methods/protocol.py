@@ -1,5 +1,6 @@
 """The protocol of a method, and the loop that answers questions with one, in batches with an adapter for each row."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -8,11 +9,12 @@ from typing import Protocol
 import torch
 from torch.nn.functional import pad as pad_tensor
 
+from dyprag.augmentation.spans import sentences
 from dyprag.documents import Retrieved
-from dyprag.generation import Sampling, generate
+from dyprag.generation import Sampling, generate, repeats
 from dyprag.lora import Adapters, stack
 from dyprag.models import PROJECTIONS, BaseModel
-from dyprag.prompts import question_prompt
+from dyprag.prompts import PLAIN, PromptForm, question_prompt
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,14 @@ class Asked:
     """A question with the documents retrieved for it, best first.
 
     `injected`: the documents whose adapters are injected, where they are others than those retrieved, as the control
-    with wrong documents wants it.
+    with wrong documents wants it. `form`: how it is put.
     """
 
     question: str
     retrieved: tuple[Retrieved, ...]
     chain_of_thought: bool = False
     injected: tuple[Retrieved, ...] | None = None
+    form: PromptForm = PLAIN
 
     @property
     def adapted(self) -> tuple[Retrieved, ...]:
@@ -41,7 +44,7 @@ class Answer:
     seconds: making the adapter, and the share of its batch; first_token: from the batch's beginning, the making of the
     adapter included, to its first token: what one waits for in a batch of that size;
     prompt: as the model saw it; passages: what stood in it (in the last one, where there were several); retrievals:
-    times that passages were looked for while answering.
+    times that passages were looked for while answering; cut: it had not ended at the limit of tokens.
     """
 
     text: str
@@ -51,6 +54,7 @@ class Answer:
     prompt: str
     passages: tuple[Retrieved, ...] = ()
     retrievals: int = 0
+    cut: bool = False
 
 
 class Method(Protocol):
@@ -94,11 +98,15 @@ def answer_questions(
             making[index] = perf_counter() - began
         return _stack_rows(made)
 
-    generations = generate(base, [prompt.ids for prompt in prompts], sampling, adapters, batch_size)
-    return [  # the batch's clock starts behind the adapters
-        Answer(g.text, g.tokens, g.seconds + s, g.first_token + s, base.tokenizer.decode(prompt.ids), prompt.passages)
-        for g, s, prompt in zip(generations, making, prompts, strict=True)
-    ]
+    generations = generate(base, [prompt.ids for prompt in prompts], sampling, adapters, batch_size, stop=repeats)
+    answers = []
+    for generation, seconds, prompt in zip(generations, making, prompts, strict=True):
+        taken, first = generation.seconds + seconds, generation.first_token + seconds  # the batch's clock starts later
+        shown = base.tokenizer.decode(prompt.ids)
+        answers.append(
+            Answer(generation.text, generation.tokens, taken, first, shown, prompt.passages, cut=generation.cut)
+        )
+    return answers
 
 
 @dataclass(frozen=True)
@@ -110,26 +118,49 @@ class Prompt:
 
 
 def fitting_prompt(base: BaseModel, item: Asked, with_passages: bool, new_tokens: int) -> Prompt:
-    """The question's prompt; passages that do not fit beside `new_tokens` are left out, the longest first."""
+    """The question's prompt; passages are cut where they do not all fit beside `new_tokens`."""
+    form = item.form
+    shown = item.retrieved[: form.shown] if with_passages else ()
     return fit(
-        item.retrieved if with_passages else (),
-        lambda texts: question_prompt(base.tokenizer, item.question, texts, item.chain_of_thought),
-        base.max_tokens - new_tokens,
+        shown if form.order == "best-first" else shown[::-1],
+        lambda texts: question_prompt(
+            base.tokenizer, item.question, texts, item.chain_of_thought, ask_for=form.ask_for if texts else "plain"
+        ),
+        min(base.max_tokens - new_tokens, form.tokens or base.max_tokens),
     )
 
 
 def fit(found: Sequence[Retrieved], render: Callable[[Sequence[str]], list[int]], most: int) -> Prompt:
-    """A prompt of at most so many ids; passages that do not fit are left out, the longest first.
+    """A prompt of at most so many ids. Where the passages do not fit whole, the long ones are cut to one length, each
+    behind its last sentence that fits; one whose first sentence is longer is left out.
 
     Args:
         render: gives the ids of the prompt with some passages. Without any it may be longer than `most`.
     """
-    passages = list(found)
-    while True:
-        ids = render([one.document.passage for one in passages])
-        if not passages or len(ids) <= most:
-            return Prompt(ids, tuple(passages))
-        passages.remove(max(passages, key=lambda one: len(one.document.passage)))
+
+    def cut(length: int) -> Prompt:
+        texts = [_beginning(one.document.passage, length) for one in found]
+        kept = tuple(one for one, text in zip(found, texts, strict=True) if text)
+        return Prompt(render([text for text in texts if text]), kept)
+
+    longest = max((len(one.document.passage) for one in found), default=0)
+    whole = cut(longest)
+    if not found or len(whole.ids) <= most:
+        return whole
+    return cut(bisect_left(range(longest), True, key=lambda length: len(cut(length + 1).ids) > most))
+
+
+def _beginning(text: str, length: int) -> str:
+    """The sentences of a text that end within so many characters; all of it where it is no longer."""
+    if len(text) <= length:
+        return text
+    end = 0
+    for sentence in sentences(text):
+        after = text.index(sentence, end) + len(sentence)
+        if after > length:
+            break
+        end = after
+    return text[:end]
 
 
 def _stack_rows(rows: Sequence[Adapters | None]) -> Adapters | None:

@@ -17,7 +17,7 @@ from dyprag import progress
 from dyprag.augmentation.spans import sentences
 from dyprag.documents import Retrieved
 from dyprag.errors import ConfigError
-from dyprag.generation import Generation, Sampling, generate
+from dyprag.generation import Generation, Sampling, generate, repeats
 from dyprag.methods.protocol import Answer, Asked, Prompt, fitting_prompt
 from dyprag.models import BaseModel
 from dyprag.retrieval import Retriever
@@ -28,7 +28,7 @@ class Draft:
     """What a round has written, and what it goes on from.
 
     prompt: ids of the question with its present passages; kept: ids of the answer so far; ids, probabilities: the new
-    ones; free: the first place of `text` that may be doubted.
+    ones; free: the first place of `text` that may be doubted; cut: it had not ended at the limit of tokens.
     """
 
     question: str
@@ -37,6 +37,7 @@ class Draft:
     ids: Sequence[int]
     probabilities: Sequence[float]
     free: int = 0
+    cut: bool = False
 
     @property
     def text(self) -> list[int]:
@@ -94,10 +95,11 @@ class _Writing:
     seconds: float = 0.0
     first_token: float = 0.0
     done: bool = False
+    cut: bool = False
 
     def take(self, draft: Draft, doubt: Doubt | None, found: Sequence[Retrieved]) -> None:
         """Keep what stands of a draft; go on with the passages found where it was doubted."""
-        self.done = doubt is None
+        self.done, self.cut = doubt is None, draft.cut
         self.kept = draft.text[: doubt.place] if doubt else draft.text
         if doubt:
             self.retrievals += 1
@@ -159,7 +161,7 @@ def _drafts(base: BaseModel, writings: Sequence[_Writing], sampling: Sampling, b
         writing.prompt = fitting_prompt(base, writing.asked, True, sampling.max_new_tokens)
     left = [sampling.max_new_tokens - len(writing.kept) for writing in writings]
     prompts = [[*writing.prompt.ids, *writing.kept] for writing in writings]
-    written = generate(base, prompts, replace(sampling, max_new_tokens=max(left)), batch_size=batch_size)
+    written = generate(base, prompts, replace(sampling, max_new_tokens=max(left)), batch_size=batch_size, stop=repeats)
     return [_draft(base, w, g, limit) for w, g, limit in zip(writings, written, left, strict=True)]
 
 
@@ -167,8 +169,9 @@ def _draft(base: BaseModel, writing: _Writing, written: Generation, limit: int) 
     writing.seconds += written.seconds
     writing.first_token = writing.first_token or written.first_token
     draft = Draft(
-        writing.asked.question, writing.prompt.ids, writing.kept, written.ids[:limit], written.probabilities[:limit]
-    )
+        writing.asked.question, writing.prompt.ids, writing.kept, written.ids[:limit], written.probabilities[:limit],
+        cut=len(written.ids) > limit or (written.cut and len(written.ids) == limit),
+    )  # fmt: skip
     if not writing.retrievals:
         return draft
     later = [start for start in sentence_starts(base, draft.text) if start > len(draft.kept)]
@@ -198,6 +201,7 @@ def _answer(base: BaseModel, writing: _Writing) -> Answer:
     return Answer(
         base.tokenizer.decode(writing.kept, skip_special_tokens=True).strip(), len(writing.kept), writing.seconds,
         writing.first_token, base.tokenizer.decode(writing.prompt.ids), writing.prompt.passages, writing.retrievals,
+        writing.cut,
     )  # fmt: skip
 
 

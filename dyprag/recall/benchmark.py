@@ -1,38 +1,47 @@
-"""Fact recall on documents that no translator has seen, asked without the passage, beside controls and ceilings.
+"""Fact recall on documents that no translator has seen, without the passage and beside it, with controls and ceilings.
 
 The headline is document-specific recall: the share of answers that are there with the document's own adapter, less that
-with a wrong document's. What an adapter teaches of answers in general counts in both.
+with a wrong document's. What an adapter teaches of answers in general counts in both. Outputs are long enough to answer
+in, and adapters as strong as in use (`evaluate`'s settings).
 """
 
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, get_args
 
 import torch
 
-from dyprag import progress
-from dyprag.config import LearnSettings, LoraSettings, ParametrizeSettings, RecallSettings
-from dyprag.documents import Augmentation
+from dyprag import methods, progress
+from dyprag.config import EvaluateSettings, LearnSettings, LoraSettings, ParametrizeSettings, RecallSettings
+from dyprag.documents import Augmentation, Retrieved
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.statistics import Paired, paired
-from dyprag.generation import Sampling, generate
+from dyprag.generation import Sampling, generate, repeats
 from dyprag.lora import Adapters, merge, stack
+from dyprag.methods.protocol import fitting_prompt
 from dyprag.models import BaseModel
 from dyprag.parametrize import parametrize
-from dyprag.prompts import question_prompt
+from dyprag.prompts import PromptForm
+from dyprag.recall.everyday import common_lessons, everyday_lessons, unanswered_lessons
+from dyprag.recall.human import human_lessons
 from dyprag.recall.invented import invented_lessons
 from dyprag.recall.lessons import Lesson
 from dyprag.recall.real import extracted_lessons, multihop_lessons, popqa_answers, popqa_lessons
 from dyprag.samples import Sample, document_samples
 
-Condition = Literal["own", "wrong", "mean", "generic", "zero", "passage", "parametrized"]
+Condition = Literal["zero", "own", "wrong", "mean", "generic", "passage", "beside", "beside-wrong", "parametrized"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+SHOWING = ("passage", "beside", "beside-wrong")  # the conditions with the passage in the prompt
+STRANGERS = ("human", "kinds", "everyday")  # text and questions by people, of a kind that no translator was made for
+BROAD = ("zero", "own", "wrong", "passage", "beside", "beside-wrong")  # the conditions that these are asked under
+GUARDS = ("unanswered", "common")  # questions that a document does not answer
+BEFORE_AND_AFTER: tuple[tuple[Condition, Condition], ...] = (("zero", "own"), ("passage", "beside"))
 TEST_SEED = 1_000_003  # of the invented test documents; their names cannot be training documents' names in any case
-ANSWER_TOKENS = 16
 AVERAGED = 16  # training documents in the mean adapter: each adds its rank to it
 
 
@@ -47,14 +56,32 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """How questions are put and answered, of `evaluate`'s settings."""
+
+    form: PromptForm
+    max_new_tokens: int
+    strength: float
+    combine_strength: float
+    batch_size: int
+
+    @classmethod
+    def of(cls, settings: EvaluateSettings) -> "Asking":
+        """That of these settings."""
+        given = (settings.max_new_tokens, settings.strength, settings.combine_strength, settings.batch_size)
+        return cls(settings.form(), *given)
+
+
+@dataclass(frozen=True)
 class Recalled:
-    """What was answered under a condition, whether the answer is there, and its F1."""
+    """What was answered under a condition, whether the answer is there, its F1, and whether the limit cut it."""
 
     asked: Asked
     condition: Condition
     answer: str
     present: bool
     f1: float
+    cut: bool = False
 
 
 def training_lessons(settings: LearnSettings) -> list[Lesson]:
@@ -67,7 +94,7 @@ def training_lessons(settings: LearnSettings) -> list[Lesson]:
 
 
 def recall_bands(settings: RecallSettings, data: Path | None) -> dict[str, list[Lesson]]:
-    """Test documents by band: invented ones, and real paragraphs where the data sets are at hand."""
+    """Test documents by band: invented and everyday ones, and real paragraphs where the data sets are at hand."""
     bands = {
         "closed": invented_lessons("closed", settings.closed, TEST_SEED, "test"),
         "open": invented_lessons("open", settings.open, TEST_SEED, "test"),
@@ -78,16 +105,29 @@ def recall_bands(settings: RecallSettings, data: Path | None) -> dict[str, list[
         bands["popqa"] = lessons[: settings.popqa]
     if data is not None and settings.multihop:
         bands["multihop"] = multihop_lessons(data, settings.multihop, settings.questions)
+    if settings.people:
+        bands["human"] = human_lessons(Path(settings.people), "held-out", settings.human)
+        bands["kinds"] = human_lessons(Path(settings.people), "other-kinds", settings.kinds)
+    everyday = settings.everyday
+    bands["everyday"] = list(everyday_lessons()[:everyday])
+    bands["unanswered"], bands["common"] = list(unanswered_lessons()[:everyday]), list(common_lessons()[:everyday])
     return {band: lessons for band, lessons in bands.items() if lessons}
+
+
+def conditions_of(band: str) -> tuple[Condition, ...]:
+    """The conditions that a band's questions are asked under."""
+    if band in GUARDS:
+        return tuple(condition for pair in BEFORE_AND_AFTER for condition in pair)
+    return BROAD if band in STRANGERS else CONDITIONS  # type: ignore[return-value]
 
 
 def questions_of(band: str, lessons: Sequence[Lesson], data: Path | None, most: int) -> list[Asked]:
     """The questions of a band, at most so many about each document."""
     aliases = popqa_answers(data) if data is not None and band == "popqa" else {}
     return [
-        Asked(band, place, pair.question, aliases.get(pair.question, (pair.answer,)))
+        Asked(band, place, pair.question, aliases.get(pair.question, (pair.answer, *others)))
         for place, lesson in enumerate(lessons)
-        for pair in lesson.pairs[:most]
+        for pair, others in zip(lesson.pairs[:most], lesson.others or repeat(()), strict=False)
     ]
 
 
@@ -111,17 +151,23 @@ def answer_all(
     lessons: Sequence[Lesson],
     condition: Condition,
     adapters: Callable[[list[int]], Adapters | None] | None,
-    batch_size: int = 16,
+    asking: Asking,
 ) -> list[Recalled]:
-    """Answer the questions greedily; under "passage" with their document in the prompt."""
-    shown = condition == "passage"
+    """Answer the questions greedily; with their document in the prompt under the conditions that show it."""
+    shown = condition in SHOWING
     prompts = [
-        question_prompt(base.tokenizer, one.question, [lessons[one.lesson].document.passage] if shown else ())
+        fitting_prompt(
+            base,
+            methods.Asked(one.question, (Retrieved(lessons[one.lesson].document, 1.0),), form=asking.form),
+            shown,
+            asking.max_new_tokens,
+        ).ids
         for one in asked
     ]
-    made = generate(base, prompts, Sampling(ANSWER_TOKENS), adapters, batch_size)
+    sampling = Sampling(asking.max_new_tokens)
+    made = generate(base, prompts, sampling, adapters, asking.batch_size, stop=repeats)
     return [
-        Recalled(one, condition, it.text, answer_presence(it.text, one.answers), score(it.text, one.answers).f1)
+        Recalled(one, condition, it.text, answer_presence(it.text, one.answers), score(it.text, one.answers).f1, it.cut)
         for one, it in zip(asked, made, strict=True)
     ]
 
@@ -137,6 +183,7 @@ class Measurer:
     parametrize: ParametrizeSettings
     settings: RecallSettings
     data: Path | None
+    asking: Asking
 
     def measure(self, band: str, lessons: Sequence[Lesson], condition: Condition) -> list[Recalled]:
         """The band's questions under a condition; under "parametrized" only those about its first documents."""
@@ -144,7 +191,7 @@ class Measurer:
         asked = questions_of(band, lessons[:most], self.data, self.settings.questions)
         adapters = self._adapters(condition, lessons, asked)
         progress.phase(1.0, len(asked))
-        return answer_all(self.base, asked, lessons, condition, adapters)
+        return answer_all(self.base, asked, lessons, condition, adapters, self.asking)
 
     def _adapters(
         self, condition: Condition, lessons: Sequence[Lesson], asked: Sequence[Asked]
@@ -154,15 +201,17 @@ class Measurer:
         if condition == "parametrized":
             trained = self._trained([self._samples(lesson) for lesson in lessons[: self.settings.parametrized]])
             return lambda rows: trained.select([asked[row].lesson for row in rows])
+        strength = self.asking.combine_strength if condition in SHOWING else self.asking.strength
         if condition in ("mean", "generic"):
-            one = self._mean if condition == "mean" else self.generic
+            one = (self._mean if condition == "mean" else self.generic).times(strength)
             return lambda rows: one
-        places = wrong_lessons(lessons, asked) if condition == "wrong" else [one.lesson for one in asked]
+        wrong = condition in ("wrong", "beside-wrong")
+        places = wrong_lessons(lessons, asked) if wrong else [one.lesson for one in asked]
 
-        def translated(rows: list[int]) -> Adapters:
+        def translated(rows: list[int]) -> Adapters | None:
             distinct = list(dict.fromkeys(places[row] for row in rows))
             made = self._translate([lessons[place] for place in distinct])
-            return made.select([distinct.index(places[row]) for row in rows])
+            return made.select([distinct.index(places[row]) for row in rows]).times(strength)
 
         return translated
 
@@ -205,26 +254,74 @@ class Measurer:
 
 @dataclass(frozen=True)
 class Summary:
-    """A band's shares in percent under each condition, and own less wrong with its 95 % interval."""
+    """A band's shares in percent under each condition; own less wrong, and beside less passage, each with its 95 %
+    interval; and the relative score: own ÷ passage, None where the prompt answers nothing."""
 
     band: str
     questions: dict[Condition, int]
     presence: dict[Condition, float]
     f1: dict[Condition, float]
+    cut: dict[Condition, float]
     specific: Paired | None
+    beside: Paired | None
+    relative: float | None
 
 
 def summarise(rows: Iterable[Recalled]) -> list[Summary]:
-    """One summary a band, in the order of the rows."""
+    """One summary a band, in the order of the rows; without the bands that `changes` tells of."""
     bands: dict[str, dict[Condition, list[Recalled]]] = {}
     for row in rows:
-        bands.setdefault(row.asked.band, {}).setdefault(row.condition, []).append(row)
+        if row.asked.band not in GUARDS:
+            bands.setdefault(row.asked.band, {}).setdefault(row.condition, []).append(row)
     made = []
     for band, found in bands.items():
         present = {c: [100.0 * row.present for row in answered] for c, answered in found.items()}
         f1 = {c: 100 * fmean(row.f1 for row in answered) for c, answered in found.items()}
-        both = "own" in present and "wrong" in present
-        specific = paired(present["own"], present["wrong"]) if both else None
+        cut = {c: 100 * fmean(row.cut for row in answered) for c, answered in found.items()}
         counts = {c: len(answered) for c, answered in found.items()}
-        made.append(Summary(band, counts, {c: fmean(values) for c, values in present.items()}, f1, specific))
+        presence = {c: fmean(values) for c, values in present.items()}
+        told = presence.get("passage")
+        relative = presence["own"] / told if told and "own" in presence else None
+        specific, beside = _less(present, "own", "wrong"), _less(present, "beside", "passage")
+        made.append(Summary(band, counts, presence, f1, cut, specific, beside, relative))
+    return made
+
+
+def _less(values: dict[Condition, list[float]], one: Condition, other: Condition) -> Paired | None:
+    return paired(values[one], values[other]) if one in values and other in values else None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an adapter does to answers to questions that its document does not answer, in percent of them.
+
+    before, after: the conditions compared. Worse: of "common", a right answer became a wrong one; of "unanswered", the
+    output now says what the document says about something else. Better: the other way.
+    """
+
+    band: str
+    before: Condition
+    after: Condition
+    questions: int
+    changed: float
+    worse: float
+    better: float
+
+
+def changes(rows: Iterable[Recalled]) -> list[Change]:
+    """What changes for questions that have nothing to do with an adapter's document, or that it does not answer."""
+    found: dict[tuple[str, Condition], list[Recalled]] = {}
+    for row in rows:
+        found.setdefault((row.asked.band, row.condition), []).append(row)
+    made = []
+    for band in GUARDS:
+        for before, after in BEFORE_AND_AFTER:
+            pairs = list(zip(found.get((band, before), ()), found.get((band, after), ()), strict=False))
+            if not pairs:
+                continue
+            good, bad = (True, False) if band == "common" else (False, True)
+            turns = [(one.present, other.present) for one, other in pairs]
+            changed = 100 * fmean(one.answer != other.answer for one, other in pairs)
+            worse, better = (100 * turns.count(turn) / len(turns) for turn in ((good, bad), (bad, good)))
+            made.append(Change(band, before, after, len(pairs), changed, worse, better))
     return made

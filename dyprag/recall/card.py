@@ -6,33 +6,64 @@ from typing import Any
 import yaml
 
 from dyprag.config import PipelineConfig
-from dyprag.recall.benchmark import CONDITIONS, Summary
+from dyprag.evaluation.statistics import Paired
+from dyprag.recall.benchmark import CONDITIONS, Change, Summary
 
 COLUMNS = {
-    "own": "own document", "wrong": "wrong document", "mean": "mean adapter", "generic": "generic adapter",
-    "zero": "no adapter", "passage": "passage in the prompt", "parametrized": "PRAG's own adapter",
+    "zero": "no adapter", "own": "own document", "wrong": "wrong document", "mean": "mean adapter",
+    "generic": "generic adapter", "passage": "passage in the prompt", "beside": "beside the passage",
+    "beside-wrong": "beside it, wrong document", "parametrized": "PRAG's own adapter",
 }  # fmt: skip
 BANDS = {
     "closed": "invented, closed vocabulary", "open": "invented, new names and numbers", "popqa": "PopQA's paragraphs",
-    "multihop": "HotpotQA's and 2WikiMultihopQA's",
+    "multihop": "HotpotQA's and 2WikiMultihopQA's", "human": "people's questions, passages kept from training",
+    "kinds": "people's questions, other kinds of text", "everyday": "everyday documents",
+    "unanswered": "not answered by the document", "common": "common knowledge",
 }  # fmt: skip
 
 
 def recall_table(summaries: Sequence[Summary], measure: str = "presence") -> str:
-    """Bands down, conditions across, in percent; the last column is own less wrong with its 95 % interval."""
+    """Bands down, conditions across, in percent; then own less wrong and beside less in the prompt, with their 95 %
+    intervals, and the relative score, own ÷ in the prompt."""
     used = [c for c in CONDITIONS if any(c in summary.presence for summary in summaries)]
     lines = [
-        "| band | questions | " + " | ".join(COLUMNS[c] for c in used) + " | own less wrong |",
-        "|---" * (len(used) + 3) + "|",
+        "| band | questions | "
+        + " | ".join(COLUMNS[c] for c in used)
+        + " | own less wrong | beside less in the prompt | own ÷ in the prompt |",
+        "|---" * (len(used) + 5) + "|",
     ]
     for summary in summaries:
         values = summary.presence if measure == "presence" else summary.f1
         cells = [_share(values, summary, c) for c in used]
-        specific = summary.specific
-        last = f"**{specific.difference:.1f}** [{specific.low:.1f}, {specific.high:.1f}]" if specific else ""
+        relative = "" if summary.relative is None or measure != "presence" else f"{summary.relative:.2f}"
+        last = f"**{_difference(summary.specific)}** | {_difference(summary.beside)} | {relative}"
         name, count = BANDS.get(summary.band, summary.band), max(summary.questions.values())
         lines.append(f"| {name} | {count} | " + " | ".join(cells) + f" | {last} |")
     return "\n".join(lines)
+
+
+def cut_table(summaries: Sequence[Summary]) -> str:
+    """The share of outputs that had not ended at the limit of tokens, in percent: bands down, conditions across."""
+    used = [c for c in CONDITIONS if any(c in summary.cut for summary in summaries)]
+    lines = ["| outputs cut, % | " + " | ".join(COLUMNS[c] for c in used) + " |", "|---" * (len(used) + 1) + "|"]
+    for summary in summaries:
+        cells = [f"{summary.cut[c]:.1f}" if c in summary.cut else "" for c in used]
+        lines.append(f"| {BANDS.get(summary.band, summary.band)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def changes_table(changes: Sequence[Change]) -> str:
+    """What an adapter does to answers that its document has nothing to say to, in percent of the questions."""
+    lines = ["| questions | adapter | questions asked | changed | for the worse | for the better |", "|---" * 6 + "|"]
+    for one in changes:
+        place = "without the passage" if one.before == "zero" else "beside the passage"
+        shares = f"{one.changed:.1f} | {one.worse:.1f} | {one.better:.1f}"
+        lines.append(f"| {BANDS[one.band]} | {place} | {one.questions} | {shares} |")
+    return "\n".join(lines)
+
+
+def _difference(found: Paired | None) -> str:
+    return f"{found.difference:+.1f} [{found.low:+.1f}, {found.high:+.1f}]" if found else ""
 
 
 def _share(values: dict[Any, float], summary: Summary, condition: Any) -> str:
@@ -42,7 +73,9 @@ def _share(values: dict[Any, float], summary: Summary, condition: Any) -> str:
     return f"{values[condition]:.1f}" + (f" ({summary.questions[condition]} questions)" if fewer else "")
 
 
-def model_card(config: PipelineConfig, measures: dict[str, Any], summaries: Sequence[Summary]) -> str:
+def model_card(
+    config: PipelineConfig, measures: dict[str, Any], summaries: Sequence[Summary], changes: Sequence[Change] = ()
+) -> str:
     """The card, as Markdown. measures: of the translator's record."""
     settings = yaml.safe_dump(config.learn.model_dump(exclude={"data", "start", "output"}), sort_keys=False).strip()
     sources = (
@@ -58,19 +91,7 @@ def model_card(config: PipelineConfig, measures: dict[str, Any], summaries: Sequ
 Makes a LoRA adapter of rank {config.learn.rank} for a document in one forward pass; with it the model answers questions
 about the document without the passage in its prompt. Kind: {config.learn.kind}, {measures["parameters"]:,} parameters.
 
-## Fact recall on documents not seen in training
-Share of answers present in the output, in percent, questions asked without the passage. What the document itself brings
-is the own document's share less a wrong document's (95 % interval by bootstrap over questions).
-
-{recall_table(summaries)}
-
-Token F1, in percent:
-
-{recall_table(summaries, "f1")}
-
-Wrong document: another one of the band that does not hold the answer. Mean: of training documents' adapters. Generic:
-one adapter trained on training documents' pairs. PRAG's own adapter: trained on the document and the very pairs that
-are asked, a ceiling.
+{recall_section(config, summaries, changes)}
 
 ## Training
 {measures["documents"]:,} documents: {sources}. {measures["steps"]:,} steps of {config.learn.documents} in
@@ -84,6 +105,39 @@ are asked, a ceiling.
 
 ## Limits
 - Short English passages; facts of the kinds it was trained on. Longer ones are read whole, but no more fits an adapter.
+- Documents of other kinds than those: see the bands of people's questions and of everyday documents above.
 - It knows no question: many facts of one document crowd each other out, and long or rare names come out in part.
 - Only for the base model that it was trained with.
 """
+
+
+def recall_section(config: PipelineConfig, summaries: Sequence[Summary], changes: Sequence[Change]) -> str:
+    """What it makes recalled, as Markdown: the card's first section."""
+    settings = config.evaluate
+    parts = [
+        f"""## Fact recall on documents not seen in training
+Share of answers present in outputs of at most {settings.max_new_tokens} tokens, in percent; adapters at
+{settings.strength:g} of their strength, beside the passage at {settings.combine_strength:g}. What the document itself
+brings is the own document's share less a wrong document's (95 % intervals by bootstrap over questions).
+
+{recall_table(summaries)}
+
+Token F1, in percent:
+
+{recall_table(summaries, "f1")}
+
+Wrong document: another one of the band that does not hold the answer. Mean: of training documents' adapters. Generic:
+one adapter trained on training documents' pairs. PRAG's own adapter: trained on the document and the very pairs that
+are asked, a ceiling.
+
+{cut_table(summaries)}"""
+    ]
+    if changes:
+        parts.append(
+            f"""What an adapter does to questions that its document does not answer. For the worse: of common knowledge,
+a right answer became a wrong one; of what the document does not answer, the output now says what the document says
+about something else.
+
+{changes_table(changes)}"""
+        )
+    return "\n\n".join(parts)

@@ -2,10 +2,24 @@
 
 from collections.abc import Sequence
 
-from dyprag.evaluation.results import ALL, Row
+from dyprag.evaluation.results import ALL, MOST_CUT, Row
 from dyprag.report.tables import datasets, is_control, of
 
 MOST_NAMED = 6
+
+
+def outputs_cut(rows: Sequence[Row]) -> str:
+    """A warning where too many of a method's outputs had not ended at the limit of tokens; empty where none."""
+    worst: dict[str, float] = {}
+    for row in of(rows, split=ALL, type=ALL):
+        worst[row["method"]] = max(worst.get(row["method"], 0.0), row.get("cut") or 0.0)
+    named = [f"{method} {share:.0f} %" for method, share in worst.items() if share > MOST_CUT]
+    if not named:
+        return ""
+    return (
+        f"Outputs were cut at the limit of tokens ({', '.join(named)}): an answer that comes later is missed. Raise "
+        "evaluate.max_new_tokens."
+    )
 
 
 def findings(rows: Sequence[Row]) -> str:

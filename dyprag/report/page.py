@@ -19,7 +19,7 @@ from dyprag.evaluation.results import ALL, Judged, Row
 from dyprag.report import augmentation, blocks, plots, tables
 from dyprag.report.blocks import Block, Code, Details, Heading, Picture, Table
 from dyprag.report.browser import SCRIPT, browser
-from dyprag.report.findings import findings
+from dyprag.report.findings import findings, outputs_cut
 
 MOST_EXAMPLES = 8
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -30,8 +30,10 @@ EXPLANATION = (
     "that match exactly. Precision and recall: the two parts of F1. Answer present: share of whole, uncut outputs in "
     "which the answer occurs. Gold found: share of the documents with the answer that were retrieved. Unsupported: "
     "share of the answer's words that neither its passages nor the question have. Believed: share of outputs with the "
-    "true answer where the documents were altered to say something else. Tokens: of an answer. s/answer: seconds for "
-    "one answer, and those before its first token. Retrievals: times that passages were looked for while answering. "
+    "true answer where the documents were altered to say something else. Tokens: of an answer. Cut: share of outputs "
+    "that had not ended at the limit of tokens (evaluate.max_new_tokens), so that their end is not scored. s/answer: "
+    "seconds for one answer, and those before its first token. Retrievals: times that passages were looked for while "
+    "answering. "
     "bytes/document: what must be stored for each document to be able to answer."
 )
 SPLITS = (
@@ -101,7 +103,8 @@ def write_report(data: ReportData, folder: Path) -> Report:
     markdown, page = folder / "report.md", folder / "report.html"
     markdown.write_text(text, encoding="utf-8", errors="replace")
     page.write_text(_html_page(data, head, body), encoding="utf-8", errors="replace")
-    return Report(folder, markdown, page, text, f"{first}\n\n{tables.terminal_table(data.rows)}".rstrip())
+    summary = [first, outputs_cut(data.rows), tables.terminal_table(data.rows)]
+    return Report(folder, markdown, page, text, "\n\n".join(filter(None, summary)).rstrip())
 
 
 def augmentation_table(rows: Sequence[Row]) -> str:
@@ -111,11 +114,35 @@ def augmentation_table(rows: Sequence[Row]) -> str:
 
 def _body(data: ReportData, gained: Sequence[Gain], folder: Path) -> list[Block]:
     return [
-        findings(data.rows), f"Base model: {data.model}. Created: {data.created}.",
+        findings(data.rows), *_cut_warning(data.rows), *_form(data.config),
+        f"Base model: {data.model}. Created: {data.created}.",
         *([f"Of the data: {'; '.join(data.notes)}."] if data.notes else []),
         *_results(data, folder), *_judged(data), *_gains(data, gained), *_comparisons(comparisons(data.judged)),
         *_augmented(data, folder), *_training(data, folder), *_examples(data.judged), *_work(data), *_settings(data),
     ]  # fmt: skip
+
+
+def _cut_warning(rows: Sequence[Row]) -> list[Block]:
+    cut = outputs_cut(rows)
+    return [f"**{cut}**"] if cut else []
+
+
+def _form(config: Mapping[str, Any]) -> list[Block]:
+    """How questions were put and how strong adapters were, in words."""
+    settings = config.get("evaluate", {})
+    order = {"best-first": "best first", "best-last": "best last"}.get(settings.get("passage_order", ""), "")
+    shown = settings.get("prompt_passages") or settings.get("passages")
+    asked = {
+        "plain": "the answer begins with 'The answer is:'", "instruction": "an instruction asks for a few words",
+        "examples": "two examples show a short answer", "sentence": "the model begins as it likes",
+    }.get(settings.get("ask_for", ""), "")  # fmt: skip
+    if not (order and asked):
+        return []
+    return [
+        f"Passages in a prompt: at most {shown}, {order}; {asked}. Adapters at {settings['strength']:g} of their "
+        f"strength, beside passages at {settings['combine_strength']:g}. Answers: at most {settings['max_new_tokens']} "
+        "tokens."
+    ]
 
 
 def _results(data: ReportData, folder: Path) -> list[Block]:

@@ -9,7 +9,7 @@ from typing import Any
 from dyprag.evaluation.comparison import Comparison
 from dyprag.evaluation.gains import CONTROLS, LEVEL, Gain, control_name
 from dyprag.evaluation.published import published
-from dyprag.evaluation.results import ALL, Row
+from dyprag.evaluation.results import ALL, MOST_CUT, Row
 from dyprag.evaluation.statistics import Paired
 from dyprag.report import blocks
 from dyprag.report.blocks import Table
@@ -265,6 +265,11 @@ def _text(name: str) -> Callable[[Row], str]:
     return lambda row: str(row[name])
 
 
+def _cut(row: Row) -> str:
+    """Only where it matters: the terminal has little room."""
+    return f"{row['cut']:.0f}" if (row["cut"] or 0) > MOST_CUT else NOTHING
+
+
 def _retrievals(row: Row) -> str:
     return f"{row['retrievals']:.1f}" if row["retrievals"] else NOTHING
 
@@ -280,12 +285,12 @@ _MAIN: list[Column] = [
     ("Present, wrong documents", _wrong("presence")),
     ("Gold found", _measured("retrieval_recall", ".1f")),
     ("Believed", _measured("believed", ".1f")), ("Unsupported", _measured("unsupported", ".1f")),
-    ("Tokens", _measured("tokens", ".1f")),
+    ("Tokens", _measured("tokens", ".1f")), ("Cut %", _measured("cut", ".1f")),
     ("First token, s", _measured("first_token", ".3f")), ("s/answer", _measured("seconds_per_answer", ".2f")),
     ("Retrievals", _retrievals), ("bytes/document", _bytes("bytes_per_document")), ("Memory", _bytes("memory")),
 ]  # fmt: skip
 _TERMINAL: list[Column] = [
     *_NAMED, ("Present", _measured("presence", ".1f")), ("Present, wrong documents", _wrong("presence")),
-    ("Tokens", _measured("tokens", ".1f")),
+    ("Tokens", _measured("tokens", ".1f")), ("Cut %", _cut),
     ("s/answer", _measured("seconds_per_answer", ".2f")), ("bytes/document", _bytes("bytes_per_document")),
 ]  # fmt: skip

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -136,8 +135,15 @@ class Service:
         if method == PLAIN:
             ids = encode(tokenizer, chat_text(tokenizer, asked.question, "", asked.history, asked.system))
             return fit((), lambda _: ids, most)
-        render = partial(question_prompt, tokenizer, asked.question, history=asked.history, system=asked.system)
-        return fit(found if method in ("rag", "dyprag-combine") else (), render, most)
+        form = self.assistant.form
+        in_prompt = found[: form.shown] if method in ("rag", "dyprag-combine") else ()
+
+        def render(texts: Sequence[str]) -> list[int]:
+            ask_for = form.ask_for if texts else "plain"
+            return question_prompt(tokenizer, asked.question, texts, False, asked.history, asked.system, ask_for)
+
+        ordered = in_prompt if form.order == "best-first" else in_prompt[::-1]
+        return fit(ordered, render, min(most, form.tokens or most))
 
     def _wish(self, body: ChatRequest, new: int, one_line: bool) -> Wish:
         bias = tuple((int(token), value) for token, value in body.logit_bias.items())
@@ -171,7 +177,9 @@ class Service:
         scores = [found.score for found in ready.injected]
 
         def combine(made: list[Adapters]) -> Adapters | None:
-            return merge(stack(made), self.assistant.merging, scores) if made else None
+            if not made:
+                return None
+            return merge(stack(made), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
 
         passages = [found.document for found in ready.injected]
         return Job(ready.prompt, ready.wish, emit, deadline, passages, combine)
