@@ -22,6 +22,7 @@ from dyprag.errors import CatalogueHeld, StoreError
 from dyprag.flows.stage import Stage
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Work
+from dyprag.tasks.plan import Job
 
 HOLD = """
 import duckdb, sys, time
@@ -77,8 +78,7 @@ def test_who_keeps_the_catalogue_open_stops_no_run(catalogue: Catalogue, mode: s
 
 def test_a_stages_end_is_seen_by_readers_and_one_that_is_open_goes_on_with_the_old(catalogue: Catalogue):
     with duckdb.connect(str(catalogue.snapshot), read_only=True) as reader:
-        for number in range(300):
-            catalogue.record_work("r1", "augment", [Work(f"{number}", "k" * 500, "done")])
+        catalogue.record_work("r1", "augment", [Work(f"{number}", "k" * 5000, "done") for number in range(300)])
         catalogue.finish_run("r1", "completed")
         assert reader.execute("SELECT count(*) FROM work").fetchall() == [(0,)]
     assert works(catalogue.snapshot) == 300
@@ -97,13 +97,13 @@ def test_readers_of_any_moment_see_a_whole_catalogue(catalogue: Catalogue):
                 faults.append(error)
 
     reading = subprocess.Popen(
-        [sys.executable, "-c", "import duckdb, sys\nfor _ in range(60):\n"
+        [sys.executable, "-c", "import duckdb, sys\nfor _ in range(40):\n"
          " with duckdb.connect(sys.argv[1], read_only=True) as c: c.execute('FROM work').fetchall()",
          str(catalogue.snapshot)]
     )  # fmt: skip
     thread = threading.Thread(target=read)
     thread.start()
-    for number in range(40):
+    for number in range(12):
         catalogue.record_work("r1", "augment", [Work(f"{number}", "k", "done")])
         catalogue.finish_run("r1", "completed")
     ended.set()
@@ -165,6 +165,28 @@ def test_a_run_goes_on_while_the_catalogue_is_held_and_writes_it_later(
         assert set(outcomes) == {"a", "b", "c"}
     assert catalogue.query("SELECT count(*) AS n FROM work") == [{"n": 3}]
     assert catalogue.query("SELECT count(*) AS n FROM artifacts") == [{"n": 3}]
+
+
+def test_a_run_that_can_never_write_keeps_its_artifacts_for_the_next(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dyprag.flows.stage.WRITTEN_EVERY", 0.0)
+    stage = Stage(PipelineConfig(store=str(catalogue.store.root)), "augment")
+    stage.catalogue = Catalogue(catalogue.store, wait_seconds=0.3)
+    made = stage.store.write(Record("rewrites", "ab" * 16, [], {}, "dk", "a"), lambda folder: None)
+
+    def work() -> None:
+        with stage._recording({}) as record:
+            record([(Work("a", made.key, "done"), [made])])
+
+    with holding(catalogue.path), pytest.raises(CatalogueHeld, match="finished work is kept"):
+        work()
+    assert stage.store.find("rewrites", made.key) is not None
+    later = Stage(PipelineConfig(store=str(catalogue.store.root)), "augment")
+    with later._recording({}) as record:
+        record([later.stored("rewrites")(Job("a", "dk", made.key))])  # type: ignore[list-item]
+    assert catalogue.query("SELECT state FROM work") == [{"state": "cached"}]
+    assert catalogue.query("SELECT key FROM artifacts") == [{"key": made.key}]
 
 
 def test_a_writer_that_is_killed_keeps_what_it_committed_and_stops_nobody(catalogue: Catalogue):
