@@ -485,8 +485,9 @@ class EvaluateSettings(Section):
         "context, less the answer.",
     )
     ask_for: Literal["plain", "instruction", "examples", "sentence"] = preset_field(
-        "How an answer is asked for beside passages: plain (the answer begins with 'The answer is:'), with an "
-        "instruction to be short, with two examples before it, or as a sentence (the model begins as it likes)."
+        "How an answer is asked for: plain (it begins with 'The answer is:'), with an instruction to be short, with two "
+        "examples before it, or as a sentence (the model begins as it likes). An adapter without passages is always "
+        "asked as it was trained: plain."
     )
     reasoning: bool = preset_field("Answer the multi-hop data sets by chain of thought (§4.1).")
     reasoning_tokens: int = Field(default=128, ge=1, description="Longest answer by chain of thought, in tokens.")

@@ -303,7 +303,7 @@ def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
     }  # fmt: skip
     if job.parametric or job.control:
         used |= {"strength": job.strength}
-    if in_prompt or job.method in LOOPING:
+    if in_prompt or job.method in ("vanilla", *LOOPING):
         used |= {"form": asdict(settings.form())}
     if job.summed:
         used |= {"times": [len(found) for found in job.found]}

@@ -31,6 +31,10 @@ class OneForAll:
     per_document: bool = False
     strength: float = 1.0
 
+    @property
+    def asks_as_trained(self) -> bool:
+        return not self.passages_in_prompt
+
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
         """The same, whatever the documents."""
         if not self.per_document:

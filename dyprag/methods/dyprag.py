@@ -25,6 +25,10 @@ class DyPRAG:
     def name(self) -> str:
         return "dyprag-combine" if self.passages_in_prompt else "dyprag"
 
+    @property
+    def asks_as_trained(self) -> bool:
+        return not self.passages_in_prompt
+
     @torch.inference_mode()
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
         """The merged adapter of all the documents."""

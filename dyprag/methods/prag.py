@@ -27,6 +27,10 @@ class PRAG:
     def name(self) -> str:
         return "prag-combine" if self.passages_in_prompt else "prag"
 
+    @property
+    def asks_as_trained(self) -> bool:
+        return not self.passages_in_prompt
+
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
         """The merged adapter of those documents that have one."""
         loaded = [(self.load(item.document), item.score) for item in documents]

@@ -14,7 +14,7 @@ from dyprag.documents import Retrieved
 from dyprag.generation import Sampling, generate, repeats
 from dyprag.lora import Adapters, stack
 from dyprag.models import PROJECTIONS, BaseModel
-from dyprag.prompts import PLAIN, PromptForm, question_prompt
+from dyprag.prompts import PLAIN, AskFor, PromptForm, question_prompt
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,12 @@ class Injection(Protocol):
         """Whether the retrieved passages stand in the prompt."""
         ...
 
+    @property
+    def asks_as_trained(self) -> bool:
+        """Whether a question is put as in the adapters' training, whatever the form says of how to ask: no passages in
+        the prompt, and an adapter that answers such prompts."""
+        ...
+
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
         """The merged adapter ([1, layers, …]) of the documents; None for none."""
         ...
@@ -87,7 +93,10 @@ def answer_questions(
     base: BaseModel, method: Injection, asked: Sequence[Asked], sampling: Sampling, batch_size: int
 ) -> list[Answer]:
     """Answer questions in one go each, greedy or sampled, in the order given."""
-    prompts = [fitting_prompt(base, item, method.passages_in_prompt, sampling.max_new_tokens) for item in asked]
+    prompts = [
+        fitting_prompt(base, item, method.passages_in_prompt, sampling.max_new_tokens, method.asks_as_trained)
+        for item in asked
+    ]
     making = [0.0] * len(asked)
 
     def adapters(batch: list[int]) -> Adapters | None:
@@ -117,15 +126,17 @@ class Prompt:
     passages: tuple[Retrieved, ...]
 
 
-def fitting_prompt(base: BaseModel, item: Asked, with_passages: bool, new_tokens: int) -> Prompt:
-    """The question's prompt; passages are cut where they do not all fit beside `new_tokens`."""
+def fitting_prompt(
+    base: BaseModel, item: Asked, with_passages: bool, new_tokens: int, as_trained: bool = False
+) -> Prompt:
+    """The question's prompt; passages are cut where they do not all fit beside `new_tokens`. `as_trained`: the question
+    is put as in the adapters' training."""
     form = item.form
+    ask_for: AskFor = "plain" if as_trained else form.ask_for
     shown = item.retrieved[: form.shown] if with_passages else ()
     return fit(
         shown if form.order == "best-first" else shown[::-1],
-        lambda texts: question_prompt(
-            base.tokenizer, item.question, texts, item.chain_of_thought, ask_for=form.ask_for if texts else "plain"
-        ),
+        lambda texts: question_prompt(base.tokenizer, item.question, texts, item.chain_of_thought, ask_for=ask_for),
         min(base.max_tokens - new_tokens, form.tokens or base.max_tokens),
     )
 

@@ -15,6 +15,7 @@ class Vanilla:
 
     name: str = "vanilla"
     passages_in_prompt: bool = False
+    asks_as_trained: bool = False
 
     def adapter(self, documents: Sequence[Retrieved]) -> None:
         """None."""

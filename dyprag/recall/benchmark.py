@@ -161,6 +161,7 @@ def answer_all(
             methods.Asked(one.question, (Retrieved(lessons[one.lesson].document, 1.0),), form=asking.form),
             shown,
             asking.max_new_tokens,
+            not shown and condition != "zero",
         ).ids
         for one in asked
     ]

@@ -139,7 +139,7 @@ class Service:
         in_prompt = found[: form.shown] if method in ("rag", "dyprag-combine") else ()
 
         def render(texts: Sequence[str]) -> list[int]:
-            ask_for = form.ask_for if texts else "plain"
+            ask_for = "plain" if method == "dyprag" else form.ask_for  # its adapters were trained so
             return question_prompt(tokenizer, asked.question, texts, False, asked.history, asked.system, ask_for)
 
         ordered = in_prompt if form.order == "best-first" else in_prompt[::-1]
