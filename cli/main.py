@@ -20,7 +20,7 @@ from rich.text import Text
 
 from dyprag.cli.signals import end_like, run_and_listen
 from dyprag.config import PipelineConfig
-from dyprag.config_files import configuration, read_file, set_one, to_write
+from dyprag.config_files import configuration, read_file, set_override, to_write
 from dyprag.errors import ConfigError, DypragError, ServerError
 from dyprag.interruption import check, interrupted
 
@@ -45,7 +45,9 @@ ConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", "-s", metavar="KEY=VALUE", help="Override one setting, e.g. `--set lora.rank=4`; repeatable."
+        "--set", "-s", metavar="KEY=VALUE", help="Override one setting, e.g. `--set lora.rank=4`; repeatable. Paths "
+        "and other text are taken as they are written; lists and maps are YAML; `KEY=null` leaves a setting as if not "
+        "given, a text as well if it may be empty."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -554,14 +556,7 @@ def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfi
     """
     values = read_file(path) if path else {}
     for override in overrides or []:
-        key, separator, text = override.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {override}", "it has no '='", "Write --set section.key=value.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        set_one(values, key, value)
+        set_override(values, override)
     return configuration(values)
 
 
