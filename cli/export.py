@@ -181,9 +181,9 @@ class Source:
 
     def _of_file(self, location: str) -> Item:
         from dyprag.assistant import load
-        from dyprag.corpus import read_documents
+        from dyprag.cli.documents import given_documents
 
-        documents = list(read_documents(location))
+        documents = given_documents([location])
         assistant = load(config=self.config)
         passages = tuple(passage.id for passage in assistant.passages(documents))
         stem = Path(location).stem

@@ -45,9 +45,12 @@ ConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", "-s", metavar="KEY=VALUE", help="Override one setting, e.g. `--set lora.rank=4`; repeatable. Paths "
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Override one setting, e.g. `--set lora.rank=4`; repeatable. Paths "
         "and other text are taken as they are written; lists and maps are YAML; `KEY=null` leaves a setting as if not "
-        "given, a text as well if it may be empty."
+        "given, a text as well if it may be empty.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -364,6 +367,8 @@ def documents(
         if document and not skipped and len(found["documents"]) == 1 and not found["skipped"] and not found["unread"]:
             print(document_text(found["documents"][0]))
             return
+        for name, how in found["noted"].items():
+            print(f"{name}: {how}.", file=sys.stderr)
         if rows := [] if skipped else rows_of(found):
             _print_table(["id", "title", "words", "passages", "source"], rows)
         if left := unread_rows(found, None if skipped else FEW):
