@@ -34,7 +34,7 @@ def documents_in_store(config: PipelineConfig) -> dict[str, Any]:
     """The documents of the corpus as it was last ingested.
 
     Returns:
-        location; documents, see `_entries`; skipped and unread: names with the reason; noted: how files are read where
+        location; documents, see `_entries`; skipped and unread: names with the reason; guessed: how files are read where
         that was guessed, by their names.
 
     Raises:
@@ -54,7 +54,7 @@ def documents_in_store(config: PipelineConfig) -> dict[str, Any]:
     split = config.corpus.passage_tokens is not None
     return {
         "location": location, "documents": _entries(corpus.documents, note.get("files", {}), location, split),
-        "skipped": note.get("skipped", {}), "unread": note.get("unread", {}), "noted": note.get("noted", {}),
+        "skipped": note.get("skipped", {}), "unread": note.get("unread", {}), "guessed": note.get("guessed", {}),
     }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def documents_at(locations: Sequence[str], config: PipelineConfig) -> dict[str, 
     tokens = config.corpus.passage_tokens
     split = splitter(config.resolved().model.name, tokens, config.corpus.overlap) if tokens is not None else None
     found: dict[str, Any] = {"location": ", ".join(locations), "documents": []}
-    found |= {"skipped": {}, "unread": {}, "noted": {}}
+    found |= {"skipped": {}, "unread": {}, "guessed": {}}
     for location in locations:
         corpus = read_anything(location)
         parts = [part for one in corpus.documents for part in (split_document(one, split) if split else [one])]
@@ -79,7 +79,7 @@ def documents_at(locations: Sequence[str], config: PipelineConfig) -> dict[str, 
         found["documents"] += _entries(parts, files, location, split is not None)
         found["skipped"] |= {one.id: one.reason for one in corpus.skipped}
         found["unread"] |= {one.id: str(one.error) for one in corpus.unread}
-        found["noted"] |= {one.id: one.how for one in corpus.noted}
+        found["guessed"] |= {one.id: one.how for one in corpus.noted}
     return found
 
 

@@ -367,7 +367,7 @@ def documents(
         if document and not skipped and len(found["documents"]) == 1 and not found["skipped"] and not found["unread"]:
             print(document_text(found["documents"][0]))
             return
-        for name, how in found["noted"].items():
+        for name, how in found["guessed"].items():
             print(f"{name}: {how}.", file=sys.stderr)
         if rows := [] if skipped else rows_of(found):
             _print_table(["id", "title", "words", "passages", "source"], rows)

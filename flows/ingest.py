@@ -54,12 +54,9 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
         last = find_latest(run.store, "corpus", settings)
         known = run.store.find("corpus", key) is not None
         before, unread = _before(run, last)
-        if known and last == key and not unread:
-            found = Difference(unchanged=len(corpus.documents))
-        else:
-            found = difference(before, run.plan.keys, read_from["files"], unread)
+        found = difference(before, run.plan.keys, read_from["files"], unread)
         read_from["kept"] = {identity: before[identity] for identity in found.unread}
-        read_from["files"] |= {identity: unread[identity] for identity in found.unread}
+        read_from["files"] |= {identity: unread[identity] for identity in found.unread if unread[identity]}
         if not known:
             measures = {"documents": len(corpus.documents), "questions": len(corpus.questions)}
             record = Record("corpus", key, [], {"location": run.config.corpus.documents}, measures=measures)

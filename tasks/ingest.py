@@ -125,7 +125,7 @@ def sources(corpus: Corpus) -> dict[str, Any]:
         "files": {document.id: document.source for document in corpus.documents if document.source},
         "skipped": {one.id: one.reason for one in corpus.skipped},
         "unread": {one.id: str(one.error) for one in corpus.unread},
-        "noted": {one.id: one.how for one in corpus.noted},
+        "guessed": {one.id: one.how for one in corpus.noted},
     }
 
 
