@@ -34,8 +34,8 @@ def documents_in_store(config: PipelineConfig) -> dict[str, Any]:
     """The documents of the corpus as it was last ingested.
 
     Returns:
-        location; documents, see `_entries`; skipped and unread: names with the reason; guessed: how files are read where
-        that was guessed, by their names.
+        location; documents, see `_entries`; skipped and unread: names with the reason; guessed: how files are
+        read where that was guessed, by their names.
 
     Raises:
         StoreError: nothing has been ingested.

@@ -225,10 +225,14 @@ def export(
         str | None, typer.Option("--document", "-d", metavar="ID", help="Only this document's of the corpus.")
     ] = None,
     question: Annotated[
-        str | None, typer.Option("--question", "-q", help="Those of the documents found for this, merged into one.")
+        str | None,
+        typer.Option("--question", "-q", help="Those of the documents found for this, merged into one; with --file, of "
+                     "its passages."),
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", "-f", metavar="FILE", help="Of a file: the translator makes its adapter.")
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Of a file: the translator makes its adapter. A long one "
+                     "needs a --question."),
     ] = None,
     method: Annotated[
         str | None,

@@ -29,7 +29,8 @@ BROKEN = (ValueError, EOFError, zlib.error, csv.Error, LookupError, RecursionErr
 SECRET = re.compile(r"sig|token|key|secret|passw|credential", re.IGNORECASE)  # what parts of a URL's query are called
 # How the names of files and folders begin that a system or an editor hides.
 HIDDEN = re.compile(
-    r"\.|~\$|(?:__MACOSX|__pycache__|@eaDir|\$RECYCLE\.BIN|System Volume Information|lost\+found|desktop\.ini|Thumbs\.db)$",
+    r"\.|~\$|(?:__MACOSX|__pycache__|@eaDir|\$RECYCLE\.BIN|System Volume Information|lost\+found|desktop\.ini"
+    r"|Thumbs\.db)$",
     re.IGNORECASE,
 )
 

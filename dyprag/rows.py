@@ -144,7 +144,7 @@ def _of_row(row: Mapping[str, Any], place: str) -> Document | Unread:
 
 
 def _word(value: Any) -> str | None:
-    """A value as a word: a whole number that a table holds as a fraction (7.0) is that number; None for what is none."""
+    """A value as a word, None for what is none: 7.0, as a table may hold a whole number, is 7."""
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")

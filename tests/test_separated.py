@@ -1,4 +1,4 @@
-"""CSV, TSV and Parquet of every make: a row that cannot be read is its own fault, and no text is lost without a word."""
+"""CSV, TSV and Parquet of every make: a row that cannot be read is its own fault, and no text is lost in silence."""
 
 import csv
 import io
@@ -50,7 +50,7 @@ def notes(corpus: Corpus) -> list[str]:
 
 
 BAD_ROWS = {
-    "too many cells": ("2,The tower, built late, leans,Tower", "it has 5 cells, and the header has 3. Put a cell with commas"),
+    "too many cells": ("2,The tower, built late, leans,Tower", "it has 5 cells, and the header has 3. Put a cell"),
     "too few cells": ("2,The tower leans", "it has 2 cells, and the header has 3"),
     "one cell": ("leans", "it has 1 cell, and the header has 3"),
     "a stray mark": ('2,"leaning" towers,Tower', "words behind a cell's closing quotation mark"),
@@ -73,7 +73,9 @@ def test_a_row_that_cannot_be_read_costs_no_other(row: str | bytes, reason: str)
 
 
 def test_a_mark_that_is_closed_in_another_row_does_not_make_one_of_them():
-    rows = 'id,text,title\n7,"Sea songs are old.,Songs\n8,The lamp is new.,Lamp\n9,They end with sea",Sea\n10,A well.,Well\n'
+    rows = (
+        'id,text,title\n7,"Sea songs are old.,Songs\n8,The lamp is new.,Lamp\n9,They end with sea",Sea\n10,A well.,\n'
+    )
     corpus = read(rows)
     assert texts(corpus) == {"8": "The lamp is new.", "9": 'They end with sea"', "10": "A well."}
     assert "closed in another row only" in faults(corpus)["line 2"]
@@ -109,7 +111,7 @@ def test_a_cell_of_several_lines_stays_whole():
         ("\n\n" + PLAIN.replace("\n", "\n\n") + ",,\n \n", []),
         (PLAIN.replace("\n", ",,\n"), []),
         (PLAIN.replace(",", ", ").replace("The gate is of iron", '"The gate is of iron"'), []),
-        ("year,id,author,text,author,title\n" + "0,1,x,The gate is of iron,y,Gate\n0,2,x,The tower leans,y,Tower\n", []),
+        ("year,id,by,text,by,title\n0,1,x,The gate is of iron,y,Gate\n0,2,x,The tower leans,y,Tower\n", []),
         (PLAIN.replace("title", "Gr\xf6\xdfe").encode("latin-1"), []),
     ],
     ids=[
@@ -131,7 +133,7 @@ def test_every_make_of_table_says_the_same(data: str | bytes, said: list[str]):
         ("id,body\n1,a\n", "it has no column 'text'"),
         ("", "it has no column 'id' and none 'text'"),
         ("\n\n", "it has no column 'id' and none 'text'"),
-        (PLAIN.encode("utf-16-le"), "it seems to be UTF-16LE without a byte order mark. Convert it, for example: iconv -f"),
+        (PLAIN.encode("utf-16-le"), "it seems to be UTF-16LE without a byte order mark. Convert it"),
         (PLAIN.encode("utf-16") + b"\0", "it is not UTF-16"),
         (b"\x00\x01\x02", "it is binary"),
     ],
@@ -153,8 +155,8 @@ def test_very_long_cells_are_read_and_many_stray_marks_are_no_matter_of_hours():
 @pytest.mark.parametrize(
     ("value", "identity"),
     [
-        (7, "7"), (7.0, "7"), (7.5, "7.5"), ("007", "007"), (Decimal("7"), "7"), (b"seven", "seven"), (float("nan"), None),
-        (None, None), (True, None), (UUID(int=7).bytes, "\0" * 15 + "\7"),
+        (7, "7"), (7.0, "7"), (7.5, "7.5"), ("007", "007"), (Decimal("7"), "7"), (b"seven", "seven"),
+        (float("nan"), None), (None, None), (True, None), (UUID(int=7).bytes, "\0" * 15 + "\7"),
     ],
 )  # fmt: skip
 def test_ids_of_parquet_are_words(tmp_path: Path, value: Any, identity: str | None):
@@ -227,7 +229,8 @@ def test_stray_marks_cost_their_own_rows_alone(data: st.DataObject, delimiter: s
 
 
 @given(
-    st.one_of(st.binary(max_size=200), st.text(st.sampled_from('ab1,;\t|"\r\n\0\xe9\ufeff<>&#*`-[]{}:\\'), max_size=60).map(str.encode)),
+    st.binary(max_size=200)
+    | st.text(st.sampled_from('ab1,;\t|"\r\n\0\xe9\ufeff<>&#*`-[]{}:\\'), max_size=60).map(str.encode),
     st.sampled_from(["csv", "tsv", "jsonl", "txt", "md", "html", "parquet", "csv.gz", "pdf"]),
     st.sampled_from([b"", b"id,text\n", b"id\ttext\n", b'{"id": 1, "text": "x"}\n', b"\xff\xfe", b"<p>"]),
 )  # fmt: skip
@@ -237,6 +240,7 @@ def test_no_bytes_are_more_than_a_clear_fault(data: bytes, ending: str, start: b
         try:
             corpus = read_anything(path)
         except CorpusError as error:
-            assert error.remedy
+            faults = [error]
         else:
-            assert all(one.error.reason and one.error.remedy for one in corpus.unread)
+            faults = [*(unread.error for unread in corpus.unread)]
+        assert all(fault.reason and fault.remedy for fault in faults)

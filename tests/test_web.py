@@ -207,7 +207,7 @@ def test_a_page_is_decoded_as_browsers_do(page: bytes, text: str):
 
 
 def test_a_page_of_utf_16_without_a_mark_is_told_with_the_remedy():
-    with pytest.raises(DocumentError, match="UTF-16LE without a byte order mark.* iconv -f UTF-16LE"):
+    with pytest.raises(DocumentError, match=r"UTF-16LE without a byte order mark.* iconv -f UTF-16LE"):
         read_page("<p>the lamp</p>".encode("utf-16-le"))
 
 

@@ -83,7 +83,7 @@ def _iconv(name: str) -> str:
 
 
 def lines_of(stream: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a stream of bytes, each with its end, in UTF-8 and without a mark; `\\n`, `\\r\\n` and `\\r` end one.
+    """The lines of a stream of bytes, each with its end (any of the three), in UTF-8 and without a mark.
 
     Raises:
         UnicodeDecodeError: it has the mark of another encoding and is not in it.
