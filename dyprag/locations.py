@@ -67,7 +67,6 @@ def documents_at(location: str) -> Iterator[Found]:
 
 
 def _each(location: str) -> Iterator[Found]:
-    import fsspec
     from fsspec.core import has_magic
 
     place = f"corpus {location}"
@@ -79,7 +78,7 @@ def _each(location: str) -> Iterator[Found]:
     passed: list[Unread | Skipped] = []
     many = folder = False
     try:
-        fs, path = fsspec.url_to_fs(os.path.expanduser(location))
+        fs, path = _file_system(location)
         fs.invalidate_cache()  # a process may look twice
         if fs.isdir(path):
             base, many, folder = path.rstrip("/"), True, True
@@ -111,6 +110,18 @@ def _each(location: str) -> Iterator[Found]:
         else:
             found = _of_file(fs, file, name, ids[name], folder)
             yield from (_sourced(one, name) for one in found) if many else found
+
+
+def _file_system(location: str) -> tuple[Any, str]:
+    """Where a location is, and its path there. Without '://' it is a path of this machine, whatever is in it: '::' or
+    'file:' in a name mean nothing, and a leading ~ is the home folder unless something here is called so."""
+    import fsspec
+
+    if "://" in location and not os.path.exists(location):
+        fs, path = fsspec.url_to_fs(location)
+        return fs, path
+    known = os.path.lexists(location)
+    return fsspec.filesystem("file"), os.path.abspath(location if known else os.path.expanduser(location))
 
 
 def _below(base: str, passed: list[Unread | Skipped]) -> Iterator[str]:

@@ -183,6 +183,20 @@ def test_a_pattern_passes_over_what_is_hidden_unless_it_names_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["a::b", " x ", 'q"uote', "it's", "x?y", "a*b", "[z]", "{a,b}", "file:x", "a\\b", "two\nlines", "~", "~none",
+     "-dash", "#x", "notes #2", "s3:", "a%20b", "http:", "null", "$HOME", "local::x", "ünï", "a: b", "a=b"],
+)  # fmt: skip
+def test_any_name_of_a_folder_is_one(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "f.txt").write_text("Words.")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for location in (name, f"{name}/", f"{name}/f.txt", str(tmp_path / name), f"./{name}"):
+        assert [document.text for document in load_corpus(location).documents] == ["Words."], location
+
+
+@pytest.mark.parametrize(
     ("text", "encoding", "named"),
     [
         ("The caf\xe9 is \u201cold\u201d.", "cp1252", "CP1252"),

@@ -18,7 +18,7 @@ from dyprag.flows.overview import retry_command
 TYPED = st.text(st.characters(exclude_characters="\0"), min_size=1)  # all that can be typed, or come from a variable
 ODD = [
     "minutes #4", "#letters", "no", "On", "~", "null", "0042", "1_000", "2023-11-30", "12:30", "1e5", "0x1F", ".inf",
-    "=", "a: b", "a = b", "[draft].txt", "{x}", "'quoted'", '"quoted"', " spaced ", "*", "&a", "!x", "%", "@", "`", "- a",
+    "=", "a: b", "a = b", "[draft].txt", "{x}", "'quoted'", '"quoted"', " spaced ", "*", "&a", "!x", "%", "@", "`",
     "- a", "? b", "|", ">", "s3://bucket/2024", "C:\\new", "two\nlines", "\ttab", "café", "資料", "...", "---", "<<",
 ]  # fmt: skip
 
