@@ -94,12 +94,12 @@ def answer_from(question: str, documents: Sequence[str], method: str | None, con
 
     Raises:
         ConfigError: no such method, or no translator for the model.
-        CorpusError: a location that cannot be read.
+        CorpusError: a location where no document can be read.
     """
     from dyprag.assistant import load
-    from dyprag.corpus import read_documents
+    from dyprag.cli.documents import given_documents
 
-    given = [document for location in documents for document in read_documents(location)]
+    given = given_documents(documents)
     assistant = load(config=config)
     replies = [assistant.ask(question, given, method)] if method else assistant.compare(question, given)
     return [

@@ -11,11 +11,31 @@ from dyprag.errors import CorpusError
 FEW = 20  # files that were not read, where they are not asked for
 
 
+def given_documents(locations: Sequence[str]) -> list[Document]:
+    """The documents of files and folders that are handed over. What cannot be read there is told on stderr, and stops
+    nothing.
+
+    Raises:
+        CorpusError: a location does not exist, or no document there can be read.
+    """
+    from dyprag.corpus import read_given
+
+    corpus = read_given(locations)
+    lines = [f"Not read: {one.error}" for one in corpus.unread]
+    lines += [f"Skipped: {one.id}: {one.reason}." for one in corpus.skipped]
+    if len(lines) > FEW:
+        lines[FEW:] = [f"{len(lines) - FEW:,} more were not read: dyprag documents --skipped lists them all."]
+    lines += [f"{one.id}: {one.how}." for one in corpus.noted]
+    print("".join(f"{line}\n" for line in lines), end="", file=sys.stderr)
+    return list(corpus.documents)
+
+
 def documents_in_store(config: PipelineConfig) -> dict[str, Any]:
     """The documents of the corpus as it was last ingested.
 
     Returns:
-        location; documents, see `_entries`; skipped and unread: names with the reason.
+        location; documents, see `_entries`; skipped and unread: names with the reason; guessed: how files are
+        read where that was guessed, by their names.
 
     Raises:
         StoreError: nothing has been ingested.
@@ -34,7 +54,7 @@ def documents_in_store(config: PipelineConfig) -> dict[str, Any]:
     split = config.corpus.passage_tokens is not None
     return {
         "location": location, "documents": _entries(corpus.documents, note.get("files", {}), location, split),
-        "skipped": note.get("skipped", {}), "unread": note.get("unread", {}),
+        "skipped": note.get("skipped", {}), "unread": note.get("unread", {}), "guessed": note.get("guessed", {}),
     }  # fmt: skip
 
 
@@ -50,7 +70,8 @@ def documents_at(locations: Sequence[str], config: PipelineConfig) -> dict[str, 
 
     tokens = config.corpus.passage_tokens
     split = splitter(config.resolved().model.name, tokens, config.corpus.overlap) if tokens is not None else None
-    found: dict[str, Any] = {"location": ", ".join(locations), "documents": [], "skipped": {}, "unread": {}}
+    found: dict[str, Any] = {"location": ", ".join(locations), "documents": []}
+    found |= {"skipped": {}, "unread": {}, "guessed": {}}
     for location in locations:
         corpus = read_anything(location)
         parts = [part for one in corpus.documents for part in (split_document(one, split) if split else [one])]
@@ -58,6 +79,7 @@ def documents_at(locations: Sequence[str], config: PipelineConfig) -> dict[str, 
         found["documents"] += _entries(parts, files, location, split is not None)
         found["skipped"] |= {one.id: one.reason for one in corpus.skipped}
         found["unread"] |= {one.id: str(one.error) for one in corpus.unread}
+        found["guessed"] |= {one.id: one.how for one in corpus.noted}
     return found
 
 

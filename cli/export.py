@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document, Retrieved
-from dyprag.errors import ConfigError, ExportError, StoreError
+from dyprag.errors import ConfigError, DocumentError, ExportError, StoreError
 
 if TYPE_CHECKING:
     from dyprag.lora import Adapters
@@ -19,7 +19,8 @@ METHODS = ("prag", "dyprag")
 
 @dataclass(frozen=True)
 class Choice:
-    """What is to be exported: one document of the corpus, what is found for a question, a file; else the corpus.
+    """What is to be exported: one document of the corpus, what is found for a question (in the corpus, or in a file), a
+    file; else the corpus.
 
     Raises:
         ConfigError: more than one is named, or no such method.
@@ -31,9 +32,10 @@ class Choice:
     method: str | None = None
 
     def __post_init__(self) -> None:
-        if sum(given is not None for given in (self.document, self.question, self.file)) > 1:
+        if self.document is not None and (self.question is not None or self.file is not None):
             reason = "more than one of --document, --question and --file is given"
-            raise ConfigError("what to export", reason, "Name one of them, or none for the whole corpus.")
+            remedy = "Name one of them, --file with a --question, or none for the whole corpus."
+            raise ConfigError("what to export", reason, remedy)
         if self.method not in (None, *METHODS):
             raise ConfigError(f"method {self.method!r}", "it has no adapters of its own", "Choose prag or dyprag.")
         if self.file is not None and self.method == "prag":
@@ -72,7 +74,8 @@ def export(
 
     Returns:
         method; missing: ids of documents without an adapter; merged: the folder of the model, and whether it was
-        written; peft: see `export_peft`. The last two are None where they are not asked for.
+        written; peft: see `export_peft`. The last two are None where they are not asked for. passages: of a file, the
+        ids of those that share the adapter; share: the part of its strength that each has, None where it is no such.
 
     Raises:
         ConfigError: nowhere to write to, or a choice that cannot be.
@@ -87,6 +90,10 @@ def export(
     source = Source(choice, config)
     items = list(source.items())
     found: dict[str, Any] = {"method": items[0].method, "missing": source.missing, "peft": None, "merged": None}
+    if choice.file is not None:
+        count = len(items[0].made_of)
+        equal = choice.question is None and config.evaluate.dyprag_merge != "sum"
+        found |= {"passages": list(items[0].made_of), "share": 1 / count if equal else None}
     if peft is not None:
         found["peft"] = export_peft(items, peft, not choice.one, config, base_model)
     if merged is not None:
@@ -181,13 +188,17 @@ class Source:
 
     def _of_file(self, location: str) -> Item:
         from dyprag.assistant import load
-        from dyprag.corpus import read_documents
+        from dyprag.cli.documents import given_documents
 
-        documents = list(read_documents(location))
+        documents, question = given_documents([location]), self.choice.question
         assistant = load(config=self.config)
-        passages = tuple(passage.id for passage in assistant.passages(documents))
-        stem = Path(location).stem
-        return Item(stem, "files", (location,), passages, "dyprag", lambda: assistant.adapter(documents))
+        try:
+            passages = tuple(found.document.id for found in assistant.shared(documents, question))
+        except DocumentError as error:
+            remedy = error.remedy if question is not None else "Name a --question, whose passages are taken, or cut it."
+            raise ExportError(f"file {location}", error.reason, remedy) from error
+        label, name = (Path(location).stem, location) if question is None else (question, f"{location}: {question}")
+        return Item(label, "files", (name,), passages, "dyprag", lambda: assistant.adapter(documents, question))
 
     def _of_question(self, question: str) -> Item:
         from dyprag.tasks.evaluate import passages_of
@@ -310,4 +321,8 @@ def exported_text(found: dict[str, Any]) -> str:
             lines.append(f"vLLM serves {'them' if count > 1 else 'it'}: sh {Path(made['folder']) / 'serve.sh'}")
     if made := found["merged"]:
         lines.append(f"Model in {made['folder']}{'' if made['written'] else ', where it was already'}.")
+    if (share := found.get("share")) is not None and share < 1:
+        count = len(found["passages"])
+        lines.append(f"{count} passages share the adapter, each with 1/{count} of the strength that it has alone, so "
+                     "that little is known of each: --question takes those that fit one.")  # fmt: skip
     return "\n".join(lines)

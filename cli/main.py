@@ -20,7 +20,7 @@ from rich.text import Text
 
 from dyprag.cli.signals import end_like, run_and_listen
 from dyprag.config import PipelineConfig
-from dyprag.config_files import configuration, read_file, set_one, to_write
+from dyprag.config_files import configuration, read_file, set_override, to_write
 from dyprag.errors import ConfigError, DypragError, ServerError
 from dyprag.interruption import check, interrupted
 
@@ -45,7 +45,12 @@ ConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", "-s", metavar="KEY=VALUE", help="Override one setting, e.g. `--set lora.rank=4`; repeatable."
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Override one setting, e.g. `--set lora.rank=4`; repeatable. Paths "
+        "and other text are taken as they are written; lists and maps are YAML; `KEY=null` leaves a setting as if not "
+        "given, a text as well if it may be empty.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -220,10 +225,14 @@ def export(
         str | None, typer.Option("--document", "-d", metavar="ID", help="Only this document's of the corpus.")
     ] = None,
     question: Annotated[
-        str | None, typer.Option("--question", "-q", help="Those of the documents found for this, merged into one.")
+        str | None,
+        typer.Option("--question", "-q", help="Those of the documents found for this, merged into one; with --file, of "
+                     "its passages."),
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", "-f", metavar="FILE", help="Of a file: the translator makes its adapter.")
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Of a file: the translator makes its adapter. A long one "
+                     "needs a --question."),
     ] = None,
     method: Annotated[
         str | None,
@@ -371,6 +380,8 @@ def documents(
         if document and not skipped and len(found["documents"]) == 1 and not found["skipped"] and not found["unread"]:
             print(document_text(found["documents"][0]))
             return
+        for name, how in found["guessed"].items():
+            print(f"{name}: {how}.", file=sys.stderr)
         if rows := [] if skipped else rows_of(found):
             _print_table(["id", "title", "words", "passages", "source"], rows)
         if left := unread_rows(found, None if skipped else FEW):
@@ -563,14 +574,7 @@ def read_config(path: Path | None, overrides: list[str] | None) -> PipelineConfi
     """
     values = read_file(path) if path else {}
     for override in overrides or []:
-        key, separator, text = override.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {override}", "it has no '='", "Write --set section.key=value.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        set_one(values, key, value)
+        set_override(values, override)
     return configuration(values)
 
 

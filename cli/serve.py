@@ -35,7 +35,7 @@ def serve(
 
     Raises:
         ConfigError: an address for others to call, without a token; or no translator for the model.
-        CorpusError: a location that cannot be read.
+        CorpusError: a location where no document can be read.
         StoreError: there is no corpus in the store.
     """
     token = os.environ.get(TOKEN, "")
@@ -47,10 +47,10 @@ def serve(
     import uvicorn
 
     from dyprag.assistant import load
-    from dyprag.corpus import read_documents
+    from dyprag.cli.documents import given_documents
     from dyprag.serving.app import Limits, create_app
 
-    found: Any = _stored(config) if corpus else [one for place in locations for one in read_documents(place)]
+    found: Any = _stored(config) if corpus else given_documents(locations)
     assistant = load(config=config)
     limits = Limits(rows=rows or (16 if assistant.base.device.type == "cpu" else 64))
     hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]

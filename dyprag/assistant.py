@@ -28,6 +28,7 @@ from dyprag.translation import load_translator
 
 METHODS = ("vanilla", "rag", "dyprag", "dyprag-combine")
 PASSAGE_TOKENS = 160  # of a passage at most: what the packaged translator was trained on
+MOST_SHARED = 8  # passages that one adapter is made of without a question: each has its part of the strength of one
 KEPT_BYTES = 512 * 2**20  # of adapters kept in memory
 
 
@@ -97,16 +98,38 @@ class Assistant:
         """Whether a passage's adapter is kept."""
         return passage.key in self._made
 
-    def adapter(self, documents: Sequence[Document | str]) -> Adapters:
-        """One adapter of all the documents' passages, [1, layers, …], each as strong as the others.
+    def adapter(self, documents: Sequence[Document | str], question: str | None = None) -> Adapters:
+        """One adapter of all the documents' passages, or of those that fit a question; [1, layers, …]. See `shared`.
 
         Raises:
-            DocumentError: there is none, or one has no text.
+            DocumentError: as `shared` does.
         """
+        found = self.shared(documents, question)
+        return merge(self.adapters([one.document for one in found]), self.merging, [one.score for one in found])
+
+    def shared(self, documents: Sequence[Document | str], question: str | None = None) -> tuple[Retrieved, ...]:
+        """The passages that one adapter is made of.
+
+        Without a question these are all, each as strong as the others: of c passages each has 1/c of the strength that
+        it has alone (unless adapters are merged by their sum), and what is learned of it fades soon. With a question
+        they are those that fit it best, as strong as they fit it, as in an answer.
+
+        Raises:
+            DocumentError: there is none, or one has no text; without a question, there are more than MOST_SHARED.
+        """
+        if question is not None:
+            if found := self.retrieve(question, documents):
+                return found
+            raise DocumentError("the documents", "no passage has a word of the question", "Ask in their words.")
         passages = self.passages(documents)
         if not passages:
             raise DocumentError("the documents", "there is none", "Give one at least.")
-        return merge(self.adapters(passages), self.merging, [0.0] * len(passages))
+        if len(passages) > MOST_SHARED:
+            raise DocumentError(
+                "the documents", f"they have {len(passages)} passages, and one adapter of more than {MOST_SHARED} "
+                "knows next to nothing of each", "Give a question too, whose passages are taken, or a shorter text.",
+            )  # fmt: skip
+        return tuple(Retrieved(passage, 0.0) for passage in passages)
 
     def ask(self, question: str, documents: Sequence[Document | str] = (), method: str = "dyprag-combine") -> Reply:
         """Answer a question from documents.

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from dyprag.config import PipelineConfig, Section
 from dyprag.errors import ConfigError
+from dyprag.setting_values import from_override, from_yaml
 
 SEE = "See: dyprag config --all."
 
@@ -26,8 +27,8 @@ def read_file(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+        text = path.read_text(encoding="utf-8-sig")
+        values = tomllib.loads(text) if path.suffix == ".toml" else from_yaml(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"configuration {path}", f"it cannot be read ({' '.join(str(error).split())})", "Give a YAML or TOML file."
@@ -52,6 +53,30 @@ def set_one(values: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"setting {key}", f"{section!r} is not a section", SEE)
         values = inner
     values[name] = value
+
+
+def set_override(values: dict[str, Any], override: str) -> None:
+    """Put `section.key=value`, as it is written behind `--set`, into `values`.
+
+    Raises:
+        ConfigError: it has no '=', nothing behind it where that cannot be, or what stands there for the section is a
+            single value.
+    """
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {override}", "it has no '='", "Write --set section.key=value.")
+    value = from_override(key, text)
+    if value == "" and _default(key):  # a shell's variable that is not set, most often
+        raise ConfigError(f"--set {override}", "there is nothing behind the '='", "Give a value, or leave it out.")
+    set_one(values, key, value)
+
+
+def _default(key: str) -> Any:
+    """What a setting, named as in `section.key`, is where it is not given; None where there is no such setting."""
+    value: Any = PipelineConfig()
+    for name in key.strip().split("."):
+        value = getattr(value, name, None)
+    return value
 
 
 def merged(
@@ -90,7 +115,9 @@ def configuration(values: Mapping[str, Any]) -> PipelineConfig:
             raise ConfigError(f"setting {key!r}", "there is no such setting", _nearest(first["loc"])) from None
         if first["type"] == "value_error":  # our own, of settings that do not go together
             raise ConfigError(f"setting {key!r}", str(first["ctx"]["error"]), SEE) from None
-        raise ConfigError(f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", SEE) from None
+        unquoted = first["type"] == "string_type" and not isinstance(first["input"], dict | list)
+        remedy = f"Write it in quotes. {SEE}" if unquoted else SEE
+        raise ConfigError(f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", remedy) from None
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dyprag import progress
-from dyprag.documents import Corpus, Document, Question, Skipped, Unread
-from dyprag.errors import CONVERT, CorpusError, DocumentError
+from dyprag.documents import Corpus, Document, Noted, Question, Skipped, Unread
+from dyprag.errors import CorpusError, DocumentError
 from dyprag.interruption import check
-from dyprag.locations import READ, documents_at
+from dyprag.locations import READ, Found, documents_at
+from dyprag.reading.encodings import letters_of
 from dyprag.rows import object_of, whole
 
 DEMO = "demo"
@@ -76,29 +77,40 @@ def load_corpus(
     """
     if documents == DEMO and questions is None:
         questions = DEMO
-    first: list[Document] = []
-    passed: list[Unread | Skipped] = []
+    read: list[Found] = []
+    count = 0
     for found in documents_at(_demo(documents, "documents.jsonl")):
         check()
-        first.append(found) if isinstance(found, Document) else passed.append(found)
+        read.append(found)
+        count += isinstance(found, Document)
         progress.advance()
-        if questions is None and len(first) == max_documents:
+        if questions is None and count == max_documents:
             break
-    if not first:
-        raise _nothing_read(documents, passed)
-    unread = tuple(one for one in passed if isinstance(one, Unread))
-    skipped = tuple(one for one in passed if isinstance(one, Skipped))
+    corpus = _corpus(read)
+    if not count:
+        raise _nothing_read(documents, corpus)
     if questions is None:
-        return Corpus(tuple(first), unread=unread, skipped=skipped)
-    shelf = Shelf(first)
+        return corpus
+    shelf = Shelf(corpus.documents)
     asked = _by_id(read_questions(questions, shelf), shelf)
     require_documents(questions, asked, shelf)
-    read = shelf.documents[:max_documents]
-    known = {document.id for document in read}
+    taken = shelf.documents[:max_documents]
+    known = {document.id for document in taken}
     asked = tuple(question for question in asked if set(question.documents) <= known)
     if max_questions is not None:
         asked = tuple(_first_of_each(asked, max_questions))
-    return Corpus(read, asked, unread=unread, skipped=skipped)
+    return replace(corpus, documents=taken, questions=asked)
+
+
+def _corpus(found: Iterable[Found]) -> Corpus:
+    """What was found at a location, each kind by itself."""
+    found = tuple(found)
+    return Corpus(
+        tuple(one for one in found if isinstance(one, Document)),
+        unread=tuple(one for one in found if isinstance(one, Unread)),
+        skipped=tuple(one for one in found if isinstance(one, Skipped)),
+        noted=tuple(one for one in found if isinstance(one, Noted)),
+    )
 
 
 def check_corpus(documents: str, questions: str | None = None) -> None:
@@ -107,32 +119,50 @@ def check_corpus(documents: str, questions: str | None = None) -> None:
     Raises:
         CorpusError: see `load_corpus`; which documents the questions name is not looked at.
     """
-    passed: list[Unread | Skipped] = []
+    passed: list[Found] = []
     for found in documents_at(_demo(documents, "documents.jsonl")):
         if isinstance(found, Document):
             break
         passed.append(found)
     else:
-        raise _nothing_read(documents, passed)
+        raise _nothing_read(documents, _corpus(passed))
     if questions is not None:
         read_questions(questions, Shelf())
 
 
 def read_documents(location: str) -> tuple[Document, ...]:
-    """The documents at a location, none where it is empty.
+    """The documents at a location, all of them or none: for what must be whole, such as a data set's passages.
 
     Raises:
         CorpusError: one that cannot be read, or nothing there is a document.
     """
-    read: list[Document] = []
-    skipped: list[Unread | Skipped] = []
-    for found in documents_at(_demo(location, "documents.jsonl")):
-        if isinstance(found, Unread):
-            raise CorpusError(*found.error.args)
-        read.append(found) if isinstance(found, Document) else skipped.append(found)
-    if skipped and not read:
-        raise _nothing_read(location, skipped)
-    return tuple(read)
+    corpus = read_anything(location)
+    if not corpus.documents or corpus.unread:
+        raise _nothing_read(location, corpus)
+    return corpus.documents
+
+
+def read_given(locations: Sequence[str]) -> Corpus:
+    """What a person hands over to be asked: the documents that can be read and have a text, and what is amiss with the
+    others. An id that two locations have is told apart by the location.
+
+    Raises:
+        CorpusError: at one of them is no document that can be read.
+    """
+    documents: dict[str, Document] = {}
+    found: list[Found] = []
+    for location in dict.fromkeys(locations):
+        corpus = read_anything(location)
+        faults = [Unread(one.id, one.fault, one.source, named=True) for one in corpus.documents if one.fault]
+        corpus = replace(corpus, unread=(*corpus.unread, *faults))
+        sound = [one for one in corpus.documents if not one.fault]
+        if not sound:
+            raise _nothing_read(location, corpus)
+        for one in sound:
+            name = one.id if one.id not in documents else f"{location}: {one.id}"
+            documents[name] = replace(one, id=name)
+        found += [*corpus.unread, *corpus.skipped, *corpus.noted]
+    return replace(_corpus(found), documents=tuple(documents.values()))
 
 
 def read_anything(location: str) -> Corpus:
@@ -141,22 +171,16 @@ def read_anything(location: str) -> Corpus:
     Raises:
         CorpusError: the location does not exist or cannot be reached.
     """
-    found = list(documents_at(_demo(location, "documents.jsonl")))
-    return Corpus(
-        tuple(one for one in found if isinstance(one, Document)),
-        unread=tuple(one for one in found if isinstance(one, Unread)),
-        skipped=tuple(one for one in found if isinstance(one, Skipped)),
-    )
+    return _corpus(documents_at(_demo(location, "documents.jsonl")))
 
 
-def _nothing_read(location: str, passed: Sequence[Unread | Skipped]) -> CorpusError:
-    place = f"corpus {location}"
-    for found in passed:
-        if isinstance(found, Unread):
-            return CorpusError(*found.error.args)
+def _nothing_read(location: str, corpus: Corpus) -> CorpusError:
+    place, passed = f"corpus {location}", corpus.skipped
+    if corpus.unread:
+        return CorpusError(*corpus.unread[0].error.args)
     if not passed:
         return CorpusError(place, "it holds no document", "Put documents in it, or name another corpus.")
-    first = ", ".join(f"{one.id} ({one.reason})" for one in passed[:SHOWN] if isinstance(one, Skipped))
+    first = ", ".join(f"{one.id} ({one.reason})" for one in passed[:SHOWN])
     count = f"{len(passed):,} files were" if len(passed) > 1 else "a file was"
     more = ", …" if len(passed) > SHOWN else ""
     reason = f"it holds no document, and {count} passed over: {first}{more}"
@@ -279,15 +303,11 @@ def _demo(location: str, file: str) -> str:
 
 
 def read_text(path: Path, what: str) -> str:
-    """A whole file of UTF-8; `what` says in an error what the file is."""
+    """A whole file of text; `what` says in an error what the file is."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{what} {path}",
-            f"it is not UTF-8 (byte {error.start:,} is {error.object[error.start]:#04x})",
-            CONVERT,
-        ) from error
+        return letters_of(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+    except DocumentError as error:
+        raise CorpusError(f"{what} {path}", error.reason, error.remedy) from error
     except OSError as error:
         raise CorpusError(f"{what} {path}", f"it cannot be read ({error.strerror})", "Check its rights.") from error
 

@@ -63,10 +63,15 @@ class Document:
 
 @dataclass(frozen=True)
 class Unread:
-    """What stands where a document should be and cannot be read; `id` is that document's, or its file or line."""
+    """What stands where a document should be and cannot be read.
+
+    `id` is that document's where `named`, else its file's or line's name; `source` the file, as a document's.
+    """
 
     id: str
     error: DocumentError
+    source: str = ""
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,14 @@ class Skipped:
 
     id: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Noted:
+    """How a file, by its name, is read, where that was guessed."""
+
+    id: str
+    how: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,8 @@ class Corpus:
     `alignment` holds the ids of the documents that the translator is trained on, where they are set apart from those
     of the test questions; `retrieved` what was found for each question (by its id) in the passages of its data set,
     and `passages` under which key those are stored, where retrieval was done before. `unread` is what could not be
-    read at its source, `skipped` what holds no document there; they are not stored.
+    read at its source, `skipped` what holds no document there, `noted` how files are read where that was guessed; they
+    are not stored.
     """
 
     documents: tuple[Document, ...]
@@ -141,3 +155,4 @@ class Corpus:
     alignment_questions: tuple[Question, ...] = ()
     unread: tuple[Unread, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    noted: tuple[Noted, ...] = ()

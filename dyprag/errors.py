@@ -1,6 +1,6 @@
 """The project's own errors. Each names the input, the reason and the remedy, so that one line is enough to act on."""
 
-CONVERT = "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW."  # the remedy for a file that is not UTF-8
+CONVERT = "Convert it, for example: iconv -f CP1252 -t UTF-8 OLD > NEW."  # the remedy for a file that is not UTF-8
 
 
 class DypragError(Exception):

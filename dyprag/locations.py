@@ -9,22 +9,30 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from dyprag.documents import Document, Skipped, Unread
-from dyprag.errors import CONVERT, CorpusError, DocumentError, DypragError
+from dyprag.documents import Document, Noted, Skipped, Unread
+from dyprag.errors import CorpusError, DocumentError, DypragError
 from dyprag.reading.blocks import Reading
+from dyprag.reading.encodings import letters_of, undecodable
 from dyprag.rows import ROWS, UNIQUE, NoDocuments, encodable, require_documents, whole
 
-Found = Document | Unread | Skipped
+Found = Document | Unread | Skipped | Noted
 READ = ".txt, .md, .html, .pdf, .jsonl, .parquet, .csv and .tsv"
 MEND = "Mend the file, or take it out."
+NO_FILE = "it is no regular file"
 # What a file's content raises, whichever library reads it.
 BROKEN = (ValueError, EOFError, zlib.error, csv.Error, LookupError, RecursionError)
 SECRET = re.compile(r"sig|token|key|secret|passw|credential", re.IGNORECASE)  # what parts of a URL's query are called
-HIDDEN = re.compile(r"\.|~\$|__MACOSX$")  # how the names of files and folders begin that a system or an editor hides
+# How the names of files and folders begin that a system or an editor hides.
+HIDDEN = re.compile(
+    r"\.|~\$|(?:__MACOSX|__pycache__|@eaDir|\$RECYCLE\.BIN|System Volume Information|lost\+found|desktop\.ini"
+    r"|Thumbs\.db)$",
+    re.IGNORECASE,
+)
 
 
 def documents_at(location: str) -> Iterator[Found]:
@@ -42,37 +50,46 @@ def documents_at(location: str) -> Iterator[Found]:
         CorpusError: the location does not exist or cannot be reached.
     """
     seen: set[str] = set()
+    again: Counter[str] = Counter()
     for found in _each(location):
-        if isinstance(found, Document | Unread) and found.id in seen:
-            place = f"corpus {location}"
-            reason = f"the id {found.id!r} occurs twice"
-            again = f"{found.id} (again)"
-            yield Unread(again, DocumentError(place, reason, UNIQUE)) if isinstance(found, Document) else found
+        if not isinstance(found, Document | Unread) or found.id not in seen:
+            if isinstance(found, Document | Unread):
+                seen.add(found.id)
+            yield found
             continue
-        if isinstance(found, Document):
-            seen.add(found.id)
-        yield found
+        again[found.id] += 1
+        name = f"{found.id} (again{f', {again[found.id]}' if again[found.id] > 1 else ''})"
+        if isinstance(found, Unread):
+            yield replace(found, id=name)
+        else:
+            fault = DocumentError(f"corpus {location}", f"the id {found.id!r} occurs twice", UNIQUE)
+            yield Unread(name, fault, found.source, named=True)
 
 
 def _each(location: str) -> Iterator[Found]:
-    import fsspec
     from fsspec.core import has_magic
 
     place = f"corpus {location}"
     refuse_secrets(location, "corpus", CorpusError)
+    if not location.strip():
+        raise CorpusError(
+            "corpus ''", "no location is given", "Name a folder or a file, or 'demo' to try the pipeline."
+        )
     passed: list[Unread | Skipped] = []
     many = folder = False
     try:
-        fs, path = fsspec.url_to_fs(os.path.expanduser(location))
+        fs, path = _file_system(location)
         fs.invalidate_cache()  # a process may look twice
         if fs.isdir(path):
             base, many, folder = path.rstrip("/"), True, True
             files = list(_below(base, passed) if _is_local(fs) else _shown(fs.find(path), base, passed))
         elif fs.exists(path):
             base, files = os.path.dirname(path), [path]
+            if _is_local(fs) and not os.path.isfile(path):  # a pipe would be waited for, a device never ends
+                raise CorpusError(place, NO_FILE, "Name a file or a folder; save what a program writes first.")
         elif has_magic(path):
             base, many = os.path.dirname(re.split(r"[*?\[]", path, maxsplit=1)[0]), True
-            files = [file for file in fs.glob(path) if fs.isfile(file)]
+            files = list(_matching(fs, path, base, passed))
         else:
             remedy = "Check the path, or use 'demo' to try the pipeline."
             raise CorpusError(place, "there is no such file or folder", remedy)
@@ -92,7 +109,19 @@ def _each(location: str) -> Iterator[Found]:
             yield Skipped(name, f"nothing here reads {_ending(name)}")
         else:
             found = _of_file(fs, file, name, ids[name], folder)
-            yield from (_named(one, name) for one in found) if many else found
+            yield from (_sourced(one, name) for one in found) if many else found
+
+
+def _file_system(location: str) -> tuple[Any, str]:
+    """Where a location is, and its path there. Without '://' it is a path of this machine, whatever is in it: '::' or
+    'file:' in a name mean nothing, and a leading ~ is the home folder unless something here is called so."""
+    import fsspec
+
+    if "://" in location and not os.path.exists(location):
+        fs, path = fsspec.url_to_fs(location)
+        return fs, path
+    known = os.path.lexists(location)
+    return fsspec.filesystem("file"), os.path.abspath(location if known else os.path.expanduser(location))
 
 
 def _below(base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
@@ -103,7 +132,8 @@ def _below(base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
         shown = encodable(str(error.filename))
         reason = f"this folder cannot be listed ({in_a_line(error)})"
         fault = DocumentError(f"corpus {shown}", reason, "Check its rights.")
-        passed.append(Unread(f"{shown[len(base) :].lstrip('/')}/", fault))
+        name = f"{shown[len(base) :].lstrip('/')}/"
+        passed.append(Unread(name, fault, name))
 
     def pass_over(path: str, reason: str) -> None:
         passed.append(Skipped(encodable(path[len(base) :].lstrip("/")), reason))
@@ -121,7 +151,7 @@ def _below(base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
             if HIDDEN.match(name):
                 pass_over(path, "it is a hidden file")
             elif not os.path.isfile(path):
-                pass_over(path, "it is a link that leads nowhere" if os.path.islink(path) else "it is no regular file")
+                pass_over(path, "it is a link that leads nowhere" if os.path.islink(path) else NO_FILE)
             else:
                 yield path
 
@@ -134,6 +164,20 @@ def _shown(files: Iterable[str], base: str, passed: list[Unread | Skipped]) -> I
             passed.append(Skipped(encodable(name), "it is hidden"))
         else:
             yield file
+
+
+def _matching(fs: Any, pattern: str, base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
+    """The files that a pattern matches; `passed` takes those that are hidden, unless the pattern names what hides them,
+    and what is no file."""
+    meant = any(map(HIDDEN.match, pattern[len(base) :].split("/")))
+    for path in fs.glob(pattern):
+        name = path[len(base) :].lstrip("/")
+        if not meant and any(map(HIDDEN.match, name.split("/"))):
+            passed.append(Skipped(encodable(name), "it is hidden"))
+        elif fs.isfile(path):
+            yield path
+        elif not fs.isdir(path):
+            passed.append(Skipped(encodable(name), NO_FILE))
 
 
 def _ids(names: Iterable[str]) -> dict[str, str]:
@@ -178,7 +222,8 @@ def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> I
             elif kind in ROWS or kind == "json" or "/" in kind:  # or the name has no ending
                 form = kind if kind in ROWS else "jsonl"
                 given = require_documents(stream, place) if in_folder and form == "jsonl" else stream
-                yield from ROWS[form](given, place)
+                for one in ROWS[form](given, place):
+                    yield Noted(name, one.how) if isinstance(one, Noted) else one
             else:
                 raise DocumentError("", f"nothing here reads {_ending(name)}", f"Convert it to one of {READ}.")
     except NoDocuments as error:
@@ -186,9 +231,8 @@ def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> I
             Skipped(name, error.reason) if in_folder else Unread(name, DocumentError(place, error.reason, error.remedy))
         )
     except UnicodeDecodeError as error:
-        encoding = error.encoding.upper().removesuffix("-SIG")
-        reason = f"it is not {encoding} (byte {error.start:,} is {error.object[error.start]:#04x})"
-        yield Unread(name, DocumentError(place, reason, CONVERT))
+        fault = undecodable(error, error.object)
+        yield Unread(name, DocumentError(place, fault.reason, fault.remedy))
     except DocumentError as error:
         yield Unread(name, DocumentError(place, error.reason, error.remedy))
     except ImportError as error:
@@ -207,10 +251,13 @@ def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> I
         raise CorpusError(place, reason, f"{remedy}; the last ingest stays what it was.") from error
 
 
-def _named(found: Found, source: str) -> Found:
-    """A document with the name of the file that it was read from."""
+def _sourced(found: Found, source: str) -> Found:
+    """What was found with the name of the file that it was read from; a line's name says which file's."""
     if isinstance(found, Document) and not found.source:
         return Document(found.id, found.text, found.title, source)
+    if isinstance(found, Unread) and not found.source:
+        own = found.named or found.id == source
+        return replace(found, id=found.id if own else f"{source}, {found.id}", source=source)
     return found
 
 
@@ -227,14 +274,13 @@ def _ending(name: str) -> str:
 
 
 def _plain(data: bytes) -> Reading:
-    from dyprag.reading.plain import letters_of, read_plain
+    from dyprag.reading.plain import read_plain
 
     return read_plain(letters_of(data))
 
 
 def _markdown(data: bytes) -> Reading:
     from dyprag.reading.markdown import read_markdown
-    from dyprag.reading.plain import letters_of
 
     return read_markdown(letters_of(data))
 

@@ -16,9 +16,18 @@ from dyprag.flows.progress import stage_progress
 from dyprag.flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Work
-from dyprag.storage.latest import note_latest
+from dyprag.storage.latest import note_latest, noted
 from dyprag.storage.tables import write_corpus
-from dyprag.tasks.ingest import SHOWN, Difference, difference, known_keys, read_location, skipped_text, sources
+from dyprag.tasks.ingest import (
+    SHOWN,
+    Difference,
+    difference,
+    known_keys,
+    maybe_unread,
+    read_location,
+    skipped_text,
+    sources,
+)
 from dyprag.tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest, note_found
 from dyprag.tasks.telling import told
 
@@ -44,10 +53,10 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
         corpus, key, settings = run.plan.corpus, run.plan.corpus_key, corpus_settings(run.config)
         last = find_latest(run.store, "corpus", settings)
         known = run.store.find("corpus", key) is not None
-        if known and last == key:
-            found = Difference(unchanged=len(corpus.documents))
-        else:
-            found = difference(known_keys(run.store, last), run.plan.keys, read_from["files"])
+        before, unread = _before(run, last)
+        found = difference(before, run.plan.keys, read_from["files"], unread)
+        read_from["kept"] = {identity: before[identity] for identity in found.unread}
+        read_from["files"] |= {identity: unread[identity] for identity in found.unread if unread[identity]}
         if not known:
             measures = {"documents": len(corpus.documents), "questions": len(corpus.questions)}
             record = Record("corpus", key, [], {"location": run.config.corpus.documents}, measures=measures)
@@ -60,6 +69,16 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
         fresh = set() if known else {*found.new, *found.changed}
         note = "; ".join(filter(None, (str(found), skipped_text(corpus))))
         return run.summary(_outcomes(run, fresh), note=note)
+
+
+def _before(run: Stage, last: str | None) -> tuple[dict[str, str], dict[str, str]]:
+    """The documents' keys of the last ingest, those that it kept for it could not read them included; and of those that
+    may be among what cannot be read now, the files."""
+    note = {} if last is None else noted(run.store, "sources", last)
+    before = {**note.get("kept", {}), **known_keys(run.store, last)}
+    files = note.get("files", {})
+    unread = maybe_unread(before, files, run.plan.corpus)
+    return before, {identity: files.get(identity, "") for identity in unread}
 
 
 def _read(run: Stage) -> Plan:
@@ -79,7 +98,10 @@ def _show(found: Difference) -> None:
 
 
 def _show_skipped(corpus: Corpus) -> None:
-    """The files that hold no document, each with the reason: the first in the log, all in the UI."""
+    """The files that hold no document, each with the reason: the first in the log, all in the UI. And how others are
+    read, where that was guessed."""
+    for file in corpus.noted[:MOST_LINES]:
+        logger.info("ingest: %s: %s", file.id, file.how)
     skipped = corpus.skipped
     for one in skipped[:MOST_LINES]:
         logger.info("ingest: %s is skipped: %s", one.id, one.reason)

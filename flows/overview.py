@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
-import yaml
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
@@ -71,8 +70,7 @@ def _changes(values: dict[str, Any], known: dict[str, Any], place: str = "") -> 
         if isinstance(value, dict) and known.get(name):
             yield from _changes(value, known[name], f"{place}{name}.")
         elif value != known.get(name):
-            plain = isinstance(value, str) and yaml.safe_load(value) == value
-            yield f"{place}{name}={value if plain else json.dumps(value, ensure_ascii=False)}"
+            yield f"{place}{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
 
 
 def show_failures(config: PipelineConfig, stage: str, failed: Sequence[Work]) -> None:

@@ -1,4 +1,5 @@
 """Artifacts that nobody refers to: of documents that are in no corpus as last ingested, and what was made from them.
+A document that may be among what could not be read then is not known to be gone.
 
 Answers, judgements and benchmarks are kept, since the catalogue's runs refer to them, and so are the answers of paid
 endpoints. Other configurations' artifacts of the same documents are kept as well.
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from dyprag.errors import StoreError
 from dyprag.storage.artifacts import Record, Store
-from dyprag.storage.latest import all_latest
+from dyprag.storage.latest import all_latest, notes_of
 from dyprag.storage.tables import read_keys
 
 LASTING = ("threshold", "prediction", "judgement", "recall")
@@ -78,6 +79,8 @@ def _documents(store: Store, corpora: set[str]) -> set[str]:
                 "Run: dyprag ingest. Until then nothing says which documents there are.",
             )  # fmt: skip
         documents.update(read_keys(store.folder("corpus", key)).values())
+        for note in notes_of(store, "sources", key):
+            documents.update(note.get("kept", {}).values())
     return documents
 
 

@@ -4,7 +4,8 @@ adapter that was imported for a document.
     STORE/latest/KIND-HASH.json     the key of that artifact, and the settings whose hash is in the name
 
 Only `ingest` looks where the documents come from; every other stage works on what it noted here. What it could not
-read there, and which file each document is of, is in the note of the kind 'sources'.
+read there, which file each document is of, and the documents of before that may be among what it could not read
+('kept'), is in the note of the kind 'sources'.
 """
 
 import glob
@@ -56,8 +57,13 @@ def latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
 def noted(store: Store, kind: str, key: str) -> dict[str, Any]:
     """All that was last noted with an artifact as the latest of a kind, under whatever settings; {} where nothing
     was."""
+    return max(notes_of(store, kind, key), key=lambda note: note["noted"], default={})
+
+
+def notes_of(store: Store, kind: str, key: str) -> Iterator[dict[str, Any]]:
+    """All that is noted with an artifact as the latest of a kind, under each of the settings that it is noted under."""
     notes = (_read(path) for path in (store.root / "latest").glob(f"{kind}-*.json"))
-    return max((note for note in notes if note and note["key"] == key), key=lambda note: note["noted"], default={})
+    return (note for note in notes if note and note["key"] == key)
 
 
 def all_latest(store: Store, kind: str) -> Iterator[str]:

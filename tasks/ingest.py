@@ -1,6 +1,6 @@
 """What a corpus holds now, and what has changed there since it was last ingested: by content, whatever the names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
@@ -20,17 +20,19 @@ FEW = 3  # files that a line names
 @dataclass(frozen=True)
 class Difference:
     """Ids of the documents that are new, changed (the same id, another content) or removed, and the ids that renamed
-    ones had; `unchanged` counts the others."""
+    ones had; `unread` are gone, too, but may be among what could not be read. `unchanged` counts the others."""
 
     new: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     unchanged: int = 0
+    unread: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        counts = {name: len(getattr(self, name)) for name in ("new", "changed", "renamed", "removed")}
-        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing new"
+        words = {"new": "new", "changed": "changed", "renamed": "renamed", "removed": "removed", "unread": "not read"}
+        counts = {word: len(getattr(self, name)) for name, word in words.items()}
+        return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing new"
 
     def rows(self) -> list[dict[str, str]]:
         """The first of the documents that differ, as a table."""
@@ -38,13 +40,17 @@ class Difference:
 
     def _all(self) -> Iterator[tuple[str, str, str]]:
         yield from (("removed", name, name) for name in self.removed)
+        yield from (("not read", name, name) for name in self.unread)
         yield from (("changed", name, name) for name in self.changed)
         yield from (("renamed", name, old) for name, old in self.renamed.items())
         yield from (("new", name, "") for name in self.new)
 
 
 def difference(
-    before: Mapping[str, str], now: Mapping[str, str], files: Mapping[str, str] = MappingProxyType({})
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    files: Mapping[str, str] = MappingProxyType({}),
+    unread: Container[str] = frozenset(),
 ) -> Difference:
     """What has changed between two states of a corpus.
 
@@ -52,6 +58,7 @@ def difference(
         before: the documents' keys (which name their content) by their ids.
         now: the same of the newer state.
         files: the names of files by the ids of the newer state; an id was its file's name once.
+        unread: ids of the older state that may be there still, see `maybe_unread`.
     """
     gone = {key: identity for identity, key in before.items() if identity not in now}
     found = Difference()
@@ -72,8 +79,30 @@ def difference(
         else:
             found.new.append(identity)
     taken |= set(renamed.values())
-    removed = [identity for identity in before if identity not in now and identity not in taken]
-    return Difference(found.new, found.changed, renamed, removed, unchanged)
+    missing = [identity for identity in before if identity not in now and identity not in taken]
+    removed = [identity for identity in missing if identity not in unread]
+    kept = [identity for identity in missing if identity in unread]
+    return Difference(found.new, found.changed, renamed, removed, unchanged, kept)
+
+
+def maybe_unread(before: Iterable[str], files: Mapping[str, str], corpus: Corpus) -> set[str]:
+    """Of the documents of an older state of a corpus, by their ids, those that are not in it now and may be among what
+    could not be read: their file, or a row of it, is at fault or gives no document any more.
+
+    Args:
+        files: the names of their files by their ids, where they are several.
+    """
+    now = {document.id for document in corpus.documents}
+    named = {one.id for one in corpus.unread if one.named}
+    closed = tuple(one.id for one in corpus.unread if one.id.endswith("/"))
+    sources = {one.source for one in corpus.unread if not one.named} | {one.id for one in corpus.skipped}
+
+    def is_unread(identity: str) -> bool:
+        file = files.get(identity, "")
+        whole = identity.rpartition("#")[0] or identity  # of a passage
+        return bool({identity, whole} & named) or file in sources or file.startswith(closed or ("\0",))
+
+    return {identity for identity in before if identity not in now and is_unread(identity)}
 
 
 def read_location(config: PipelineConfig) -> Corpus:
@@ -96,6 +125,7 @@ def sources(corpus: Corpus) -> dict[str, Any]:
         "files": {document.id: document.source for document in corpus.documents if document.source},
         "skipped": {one.id: one.reason for one in corpus.skipped},
         "unread": {one.id: str(one.error) for one in corpus.unread},
+        "guessed": {one.id: one.how for one in corpus.noted},
     }
 
 

@@ -108,6 +108,22 @@ def test_several_documents_are_one_adapter(assistant: Assistant):
         torch.testing.assert_close(delta, (apart.b[projection] @ apart.a[projection]) * apart.scale)
 
 
+def test_a_long_text_is_no_one_adapter_unless_a_question_chooses(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
+    long = [Document(name, text) for name, text in TEXTS.items()]
+    assert [one.score for one in assistant.shared(long)] == [0.0] * len(long)
+    monkeypatch.setattr("dyprag.assistant.MOST_SHARED", 2)
+    with pytest.raises(DocumentError, match=r"they have 3 passages, and one adapter of more than 2 .* a question too"):
+        assistant.adapter(long)
+    found = assistant.shared(long, QUESTION)
+    assert found == assistant.retrieve(QUESTION, long)
+    assert 0 < len(found) <= assistant.chosen
+    made = assistant.adapter(long, QUESTION)
+    alike = merge(assistant.adapters([one.document for one in found]), "mean", [one.score for one in found])
+    assert made.rank == alike.rank
+    with pytest.raises(DocumentError, match="no passage has a word of the question"):
+        assistant.adapter(long * 2, "Xyzzy?")
+
+
 def test_a_saved_adapter_is_one_of_peft(assistant: Assistant, tmp_path: Path):
     adapter = assistant.adapter([TEXTS["lamp"]])
     assistant.save(adapter, tmp_path / "lamp")

@@ -8,7 +8,7 @@ from conftest import TEXTS, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyprag.corpus import Shelf, load_corpus
+from dyprag.corpus import Shelf, load_corpus, read_given
 from dyprag.documents import Document
 from dyprag.errors import CorpusError
 
@@ -215,3 +215,46 @@ def test_documents_on_a_shelf_have_unique_ids_and_are_there_once(put: list[tuple
     held = {document.id: (document.title, document.text) for document in shelf.documents}
     assert len(held) == len(shelf.documents) == len({*put, ("A", "y")})
     assert all(held[identity] == each for each, identity in ids.items())
+
+
+def test_what_is_handed_over_is_used_as_far_as_it_can_be_read(tmp_path: Path):
+    for name in ("one", "two", "bad", "none"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "one" / "lamp.txt").write_text("It is old.")
+    (tmp_path / "one" / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "one" / "empty.md").write_text("")
+    (tmp_path / "one" / "note.docx").write_text("x")
+    write_jsonl(
+        tmp_path / "one" / "rows.jsonl", [{"id": "a", "text": " "}, {"id": "b", "text": "It is new."}, {"id": "c"}]
+    )
+    (tmp_path / "two" / "lamp.txt").write_text("It is another.")
+    (tmp_path / "bad" / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "none" / "note.docx").write_text("x")
+    one, two, bad, none = (str(tmp_path / name) for name in ("one", "two", "bad", "none"))
+    given = read_given([one, two, one])
+    assert [(document.id, document.text) for document in given.documents] == [
+        ("lamp", "It is old."), ("b", "It is new."), (f"{two}: lamp", "It is another."),
+    ]  # fmt: skip
+    assert {unread.id for unread in given.unread} == {"latin.txt", "a", "c"}
+    assert {skipped.id for skipped in given.skipped} == {"empty.md", "note.docx"}
+    for location, reason in ((bad, "it is not UTF-8"), (none, r"a file was passed over: note\.docx")):
+        with pytest.raises(CorpusError, match=reason):
+            read_given([one, location])
+
+
+def test_an_empty_location_and_what_is_no_file_are_refused(tmp_path: Path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.txt")
+    for location, reason in {
+        "": "no location is given", " ": "no location is given", str(tmp_path / "pipe.txt"): "it is no regular file",
+        "/dev/zero": "it is no regular file", str(tmp_path / "*.txt"): "it is no regular file",
+    }.items():  # fmt: skip
+        with pytest.raises(CorpusError, match=reason):
+            load_corpus(location)
+
+
+def test_questions_may_be_of_utf_16_with_a_mark(tmp_path: Path, corpus_files: tuple[str, str]):
+    path = tmp_path / "q.jsonl"
+    path.write_bytes('{"question": "Who?", "answer": "Béa"}\r\n'.encode("utf-16"))
+    assert [question.answers for question in load_corpus(corpus_files[0], str(path)).questions] == [("Béa",)]

@@ -227,6 +227,28 @@ def test_without_a_trained_adapter_the_translator_makes_one_of_a_document_or_of_
     assert everything["peft"]["written"] == 2
 
 
+def test_a_file_of_several_passages_is_told_refused_or_chosen_from(
+    tmp_path: Path, config_file: Path, plan: Plan, translator: Path
+):
+    def rows(count: int) -> str:
+        texts = [{"id": f"n{n}", "text": f"{TEXTS['book']} It is copy {n}."} for n in range(count)]
+        return write_jsonl(tmp_path / f"{count}.jsonl", [*texts, {"id": "hollow", "text": " "}])
+
+    result = dyprag(config_file, "export", "--peft", tmp_path / "out", "--file", rows(3))
+    assert result.exit_code == 0, result.output
+    assert "3 passages share the adapter, each with 1/3 of the strength" in result.stdout
+    assert "Not read: document 'hollow': it has no text" in result.stderr
+    result = dyprag(config_file, "export", "--peft", tmp_path / "out", "--file", rows(9))
+    assert result.exit_code == 1
+    assert "they have 9 passages" in result.stderr
+    assert "Name a --question" in result.stderr
+    asked = ("--file", rows(9), "--question", "What is copy 4?")
+    told = json.loads(dyprag(config_file, "export", "--peft", tmp_path / "out", *asked, "--json").stdout)
+    assert told["share"] is None
+    assert "n4" in told["passages"]
+    assert len(told["passages"]) < 9
+
+
 REFUSED = {
     "nowhere": ([], "it is not said where to. Give --peft DIR"),
     "merged corpus": (["--merged", "out"], "one adapter is merged in. Name a --document, a --question or a --file"),

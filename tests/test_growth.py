@@ -10,11 +10,12 @@ from conftest import TEXTS, outcome, write_jsonl
 
 from dyprag.cli.gc import collect
 from dyprag.config import PipelineConfig
-from dyprag.errors import StoreError
-from dyprag.storage.artifacts import Store
+from dyprag.documents import Corpus, Document, Skipped, Unread
+from dyprag.errors import DocumentError, StoreError
+from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue
 from dyprag.storage.tables import read_rows
-from dyprag.tasks.ingest import Difference, difference
+from dyprag.tasks.ingest import Difference, difference, maybe_unread
 
 NEW = "The Vashti mill was raised in 1871 by Otto Brandl. It grinds rye beside the Elm brook."
 
@@ -32,6 +33,30 @@ def test_documents_are_told_apart_by_content():
     files = {"a": "a.md", "b": "b.md", "c": "c.md"}  # whose names were ids once
     found = difference({"a.md": "1", "b.md": "2", "gone.md": "3"}, {"a": "1", "b": "2'", "c": "4"}, files)
     assert found == Difference(["c"], ["b"], {"a": "a.md"}, ["gone.md"], 0)
+
+
+def test_what_may_be_among_what_cannot_be_read_is_not_removed():
+    def gone(*unread: Unread, skipped: tuple[Skipped, ...] = ()) -> set[str]:
+        corpus = Corpus((Document("here", "x"),), unread=unread, skipped=skipped)
+        return maybe_unread(files, files, corpus) | maybe_unread({"row": "1"}, {}, corpus)
+
+    files = {
+        "here": "here.txt", "lamp": "lamp.txt", "long#1": "long.txt", "deep/mill": "deep/mill.md", "7": "rows.csv",
+        "8#2": "rows.csv",
+    }  # fmt: skip
+    fault = DocumentError("x", "y", "z")
+    assert gone() == set()
+    assert gone(Unread("lamp.txt", fault, "lamp.txt")) == {"lamp"}
+    assert gone(Unread("long.txt", fault, "long.txt")) == {"long#1"}
+    assert gone(Unread("deep/", fault, "deep/")) == {"deep/mill"}
+    assert gone(Unread("rows.csv, line 3", fault, "rows.csv")) == {"7", "8#2"}
+    assert gone(Unread("8", fault, "rows.csv", named=True)) == {"8#2"}
+    assert gone(Unread("line 3", fault)) == {"row"}  # of the one file that the location is
+    assert gone(skipped=(Skipped("lamp.txt", "there is no text in it"),)) == {"lamp"}
+    found = difference({"a": "1", "b": "2", "c": "3"}, {"a": "1"}, unread={"b"})
+    assert found == Difference(removed=["c"], unchanged=1, unread=["b"])
+    assert str(found) == "1 removed, 1 not read"
+    assert {row["difference"] for row in found.rows()} == {"removed", "not read"}
 
 
 def table_of(flow_run_id: Any, key: str = "corpus-difference") -> Any:
@@ -170,6 +195,34 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
     ]
     assert one_document("lamp", found)["passages"] == [{"id": "lamp", "text": TEXTS["lamp"]}]
     assert [row[:2] for row in unread_rows(found)] == [["failed", "broken.pdf"], ["skipped", "table.csv"]]
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_server")
+def test_what_cannot_be_read_for_a_while_keeps_what_was_made_of_it(settings: dict[str, Any], tmp_path: Path):
+    from dyprag.flows.ingest import ingest
+    from dyprag.storage.garbage import garbage
+
+    path = tmp_path / "docs.csv"
+    sound = "id,text\n1,The lamp is old.\n2,The mill is new.\n3,The well is deep.\n"
+    settings["corpus"] = {"documents": str(path)}
+    config = PipelineConfig.model_validate(settings)
+    mill = Document("2", "The mill is new.")
+    tables = {
+        sound: "3 new",
+        sound.replace("The mill", "The mill, so called,"): "1 not read",
+        sound.replace("The mill", '"The mill" so'): "1 not read",
+        sound.replace("2,The mill is new.\n", ""): "1 removed",
+        sound + "4,": "2 new",
+    }
+    store = Store(config.store)
+    for data, note in tables.items():
+        path.write_text(data)
+        (summary,) = outcome(ingest(config, return_state=True))
+        assert summary["note"] == note
+        adapter = Record("adapter", "ab" * 16, [], {}, mill.key, mill.id)
+        store.write(adapter, lambda folder: (folder / "x").write_bytes(b"1") and None)
+        assert ("adapter" in {piece.kind for piece in garbage(store)}) == (note == "1 removed")
 
 
 @pytest.mark.prefect

@@ -163,6 +163,59 @@ def test_what_a_folder_holds_besides_documents_is_named_with_the_reason(tmp_path
         read_documents(str(tmp_path / "empty.txt"))
 
 
+def test_a_pattern_passes_over_what_is_hidden_unless_it_names_it(tmp_path: Path):
+    for name in ("a.txt", ".b.txt", "deep/c.txt", ".git/d.txt", "$RECYCLE.BIN/e.txt", "deep/@eaDir/f.txt", "~$g.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("Words.")
+
+    def read(pattern: str) -> list[str]:
+        return [document.source for document in load_corpus(str(tmp_path / pattern)).documents]
+
+    assert read("") == ["a.txt", "deep/c.txt"]
+    assert read("*.txt") == ["a.txt"]
+    assert read("**/*.txt") == ["a.txt", "deep/c.txt"]
+    assert {one.id for one in load_corpus(str(tmp_path / "**/*.txt")).skipped} == {
+        ".b.txt", ".git/d.txt", "$RECYCLE.BIN/e.txt", "deep/@eaDir/f.txt", "~$g.txt",
+    }  # fmt: skip
+    assert read(".*.txt") == [".b.txt"]
+    assert read(".git/*.txt") == ["d.txt"]
+    assert [document.id for document in load_corpus(str(tmp_path / ".b.txt")).documents] == [".b"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a::b", " x ", 'q"uote', "it's", "x?y", "a*b", "[z]", "{a,b}", "file:x", "a\\b", "two\nlines", "~", "~none",
+     "-dash", "#x", "notes #2", "s3:", "a%20b", "http:", "null", "$HOME", "local::x", "ünï", "a: b", "a=b"],
+)  # fmt: skip
+def test_any_name_of_a_folder_is_one(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "f.txt").write_text("Words.")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for location in (name, f"{name}/", f"{name}/f.txt", str(tmp_path / name), f"./{name}"):
+        assert [document.text for document in load_corpus(location).documents] == ["Words."], location
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "named"),
+    [
+        ("The caf\xe9 is \u201cold\u201d.", "cp1252", "CP1252"),
+        ("Лампа была зажжена в городе.", "cp1251", "CP1251"),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy.", "cp1250", "CP1250"),
+        ("奥多点亮了山上的灯，它在一九一一年建成。", "gb18030", "GB18030"),
+        ("The lamp is old.\n", "utf-16-le", "UTF-16LE"),
+        ("The lamp is old.\n", "utf-16-be", "UTF-16BE"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_encoding_is_refused_with_how_to_convert_it(
+    tmp_path: Path, text: str, encoding: str, named: str
+):
+    (tmp_path / "x.txt").write_bytes(text.encode(encoding))
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(str(tmp_path / "x.txt"))
+    assert caught.value.remedy == f"Convert it, for example: iconv -f {named} -t UTF-8 OLD > NEW."
+
+
 def test_files_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path):
     (tmp_path / "a.txt").write_text("Fine.")
     (tmp_path / "wide.txt").write_bytes("Grüße.".encode("utf-16"))

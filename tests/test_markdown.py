@@ -1,10 +1,17 @@
 """Markdown and plain text: what stays, and where the title comes from."""
 
+import re
+from html import escape
+from string import punctuation
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dyprag.reading.blocks import Reading
+from dyprag.reading.encodings import letters_of
 from dyprag.reading.markdown import read_markdown
-from dyprag.reading.plain import letters_of, read_plain
+from dyprag.reading.plain import read_plain
 
 
 @pytest.mark.parametrize(
@@ -81,3 +88,36 @@ def test_a_text_files_first_line_is_its_title_where_it_looks_like_one(source: st
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_names_the_encoding(encoding: str):
     assert letters_of("Grüße".encode(encoding)) == "Grüße"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("write to ada\\_vell@quarn.example or a_b_c", "write to ada_vell@quarn.example or a_b_c"),
+        ("set ROWS = 2*3*4, and 10*20", "set ROWS = 2*3*4, and 10*20"),
+        ("`2*3*4` &lt;tag&gt; &amp;lt; `&lt;` \\<b\\>", "2*3*4 <tag> &lt; &lt; <b>"),
+        ("```\n2*3*4 <!-- kept --> \\* &lt;\n```", "2*3*4 <!-- kept --> \\* &lt;"),
+        ("one <script>alert(1)</script> two <style>p{}</style> <b hidden>x <b>y</b> z</b>three", "one two three"),
+        ('one <span style="display: none">x</span><input hidden> <svg><text>drawn</text></svg>two', "one two"),
+        ("hand an <object> to it, and a <template>", "hand an to it, and a"),
+        ("<div>\n<p hidden>gone</p>\nshown\n</div>", "shown"),
+        ("<script>\nlet a = 1\n\nlet b = 2\n</script>\n\nshown", "shown"),
+        ("one<!--\n\nstill\n\n-->two\n\n[//]: # (a remark)", "one<!--\n\nstill\n\n-->two"),
+        ("zero\u200bwidth, no\u2060break, soft\u00adhyphen", "zerowidth, nobreak, softhyphen"),
+        ("| a | b |\n|---|---|\n| 2*3*4 | <span hidden>x</span>y |", "a: 2*3*4; b: y."),
+    ],
+)  # fmt: skip
+def test_what_is_shown_is_kept_and_what_is_not_shown_is_not(source: str, text: str):
+    assert read_markdown(source).text == text
+
+
+SHOWN = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="\ue02a"), min_size=1)
+
+
+@given(SHOWN)
+@settings(deadline=None)
+def test_escaped_signs_are_read_as_they_are_shown(words: str):
+    source = re.sub(f"([{re.escape(punctuation)}])", r"\\\1", words)
+    wanted = " ".join(words.split())
+    assert read_markdown(f"Words: {source} end").text == " ".join(f"Words: {words} end".split())
+    assert read_markdown(f"Words: {escape(wanted)} `x` end").text.startswith("Words:")

@@ -1,8 +1,11 @@
 """Web pages of several makes: all of their content is read, and next to nothing around it."""
 
+from html import escape
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Reading
@@ -168,3 +171,48 @@ def test_what_nests_without_end_is_read_or_refused_but_never_lost_in_silence():
         read_page(b"<div>" * 50_000 + b"<p>The deepest sentence.</p>")
     with pytest.raises(DocumentError, match="binary"):
         read_page(b"<p>\0\1\2")
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<p>ada_vell@quarn.example sets MAX_ROWS = 2*3*4 in #1 [a](b) \\n</p>",
+         "ada_vell@quarn.example sets MAX_ROWS = 2*3*4 in #1 [a](b) \\n"),
+        ("<p>a &lt; b &amp;amp; c&nbsp;&gt;&nbsp;d &#8364; &#150; &hellip;</p>", "a < b &amp; c > d € – …"),
+        ("<p>one<!-- gone --> <!--[if IE]>gone<![endif]-->two</p><script>'<p>gone</p>'</script>", "one two"),
+        ('<?xml version="1.0"?><html><body><p><![CDATA[a < b & c]]> d</p></body></html>', "a < b & c d"),
+        ("<p>one <img src='data:image/png;base64,AAAA'>two</p><template><p>gone</p></template>", "one two"),
+        ("<pre>a_b *c*\n  &lt;tag&gt;</pre>", "a_b *c*\n  <tag>"),
+        ("<p>zero&#8203;width, soft&shy;hyphen, H<sub>2</sub>O</p>", "zerowidth, softhyphen, H2O"),
+        ("<p hidden>x</p><p style='display:none'>y</p><svg><text>z</text></svg><p>shown</p>", "shown"),
+    ],
+)  # fmt: skip
+def test_what_is_shown_is_kept_and_what_is_not_shown_is_not(page: str, text: str):
+    assert read_page(page.encode()).text == text
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<meta charset=iso-8859-1><p>\u201cthe caf\xe9\u201d</p>".encode("cp1252"), "\u201cthe caf\xe9\u201d"),
+        ("<meta charset=utf-16><p>the caf\xe9</p>".encode(), "the caf\xe9"),
+        ("<meta charset=gb2312><p>\u9555\u57fa\u955f</p>".encode("gb18030"), "\u9555\u57fa\u955f"),
+        ("<meta charset=no-such><p>the caf\xe9</p>".encode(), "the caf\xe9"),
+        ("<p>the caf\xe9</p>".encode("utf-16"), "the caf\xe9"),
+        ("<p>the caf\xe9</p>".encode("cp1252"), "the caf\xe9"),
+    ],
+)
+def test_a_page_is_decoded_as_browsers_do(page: bytes, text: str):
+    assert read_page(page).text == text
+
+
+def test_a_page_of_utf_16_without_a_mark_is_told_with_the_remedy():
+    with pytest.raises(DocumentError, match=r"UTF-16LE without a byte order mark.* iconv -f UTF-16LE"):
+        read_page("<p>the lamp</p>".encode("utf-16-le"))
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1))
+@settings(deadline=None)
+def test_escaped_words_are_read_as_they_are_shown(words: str):
+    shown = f"The words: {words} and no more"
+    assert read_page(f"<p>{escape(shown)}</p>".encode()).text == " ".join(shown.split())

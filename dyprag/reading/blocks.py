@@ -10,6 +10,7 @@ from enum import StrEnum
 
 _MARKS = re.compile(r"[\W_]+")
 _LINE_SPACE = re.compile(r"[^\S\n]+")
+_UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
 _TOGETHER = {("item", "item"), ("row", "row")}  # on lines of their own, without an empty line between
 
 
@@ -62,8 +63,8 @@ def letters(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """Without superfluous spaces; line breaks stay."""
-    lines = _LINE_SPACE.sub(" ", text.replace("\u00ad", "")).split("\n")
+    """Without superfluous spaces and marks of where a line may break; line breaks stay."""
+    lines = _LINE_SPACE.sub(" ", text.translate(_UNSEEN)).split("\n")
     return "\n".join(stripped for line in lines if (stripped := line.strip()))
 
 

@@ -25,6 +25,7 @@ _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _RAISED = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
 _MOST_SPANNED = 40  # columns or rows; pages name larger numbers for 'all'
 _BOLD = frozenset({"b", "strong"})
+_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 
 
 def parse(text: str) -> Any:
@@ -43,6 +44,28 @@ def parse(text: str) -> Any:
     if any("depth" in str(error.message).lower() for error in parser.error_log):
         raise DocumentError("", "its elements are nested too deep to be read", "Simplify it, or convert it to text.")
     return root
+
+
+def is_hidden(element: Any) -> bool:
+    """Whether an element says of itself that it is not shown."""
+    if element.tag in ("html", "body"):
+        return False
+    marked = "hidden" in element.attrib or element.get("aria-hidden") == "true"
+    return marked or bool(_HIDDEN.search(element.get("style") or ""))
+
+
+def remove(element: Any) -> None:
+    """Take an element out of its tree; the text behind it stays."""
+    parent = element.getparent()
+    if parent is None:
+        return
+    if element.tail:
+        before = element.getprevious()
+        if before is not None:
+            before.tail = f"{before.tail or ''} {element.tail}"
+        else:
+            parent.text = f"{parent.text or ''} {element.tail}"
+    parent.remove(element)
 
 
 def blocks_of(root: Any, pictures: bool = False) -> list[Block]:

@@ -7,12 +7,18 @@ from functools import lru_cache
 from typing import Any
 
 from dyprag.reading.blocks import Block, Kind, Reading, as_text, tidy, without_title
+from dyprag.reading.html import SILENT, blocks_of, is_hidden, parse, remove
 from dyprag.reading.tables import TABLE_LEVEL, Cell, row_blocks
 
 _FILE = re.compile(r"\S+\.\w{2,5}")  # what stands for a picture that nobody described
 _TAGS = re.compile(r"<!--.*?(?:-->|\Z)|<[^>]*>", re.S)
 _TITLE = re.compile(r"""^title\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.I | re.M)
 _BREAK = re.compile(r"<br\b", re.I)
+_TAG = re.compile(r"<(/?)([a-z][\w-]*)([^>]*?)(/?)>", re.I | re.S)
+_HIDES = re.compile(r"\shidden(?=[\s=>/]|$)|display\s*:\s*none|visibility\s*:\s*hidden", re.I)
+_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_TIMES = re.compile(r"(?<=\d)\*(?=\d)")  # 2*3*4 is a product, which the rules of emphasis would make 234
+_KEPT_TIMES = "\ue02a"  # a sign of no meaning, which stands for it in between
 
 
 def read_markdown(text: str) -> Reading:
@@ -20,7 +26,7 @@ def read_markdown(text: str) -> Reading:
     from pyromark import events
 
     walk = _Walk()
-    for event in events(text, options=_options()):
+    for event in events(_TIMES.sub(_KEPT_TIMES, text), options=_options()):
         walk.take(event)
     walk.flush()
     blocks = walk.blocks
@@ -64,6 +70,8 @@ class _Walk:
         self._rows: list[list[Cell]] = []
         self._in_head = False
         self._alt: int | None = None  # where the words about a picture begin
+        self._unseen: tuple[str, int] | None = None  # an open element that is not shown, and how many of its name
+        self._unsaid: list[str] = []  # its words
 
     def take(self, event: Any) -> None:
         """The next event: a word for what has no more to it, else a dictionary with one entry."""
@@ -74,21 +82,40 @@ class _Walk:
             return
         ((name, value),) = event.items()
         if name in ("Text", "Code"):
-            self._words.append(value)
+            (self._unsaid if self._unseen else self._words).append(value.replace(_KEPT_TIMES, "*"))
         elif name == "InlineHtml":
             self._words.append("\n" if _BREAK.match(value) else "")
+            self._see(value)
         elif name == "Html":
-            self._words.append(value)
+            self._words.append(value.replace(_KEPT_TIMES, "*"))
         elif name in ("Start", "End"):
             kind, detail = next(iter(value.items())) if isinstance(value, dict) else (value, None)
             handle = getattr(self, f"_{name.lower()}_{kind.lower()}", None)
             if handle:
                 handle(detail)
 
+    def _see(self, source: str) -> None:
+        """Heed a tag among the words: what is in some elements is not shown."""
+        tag = _TAG.match(source)
+        if tag is None:
+            return
+        closes, name, attributes, alone = tag[1], tag[2].lower(), tag[3], tag[4]
+        if self._unseen and name == self._unseen[0] and not alone:
+            count = self._unseen[1] + (-1 if closes else 1)
+            self._unseen = (name, count) if count else None
+            self._unsaid = self._unsaid if count else []
+        elif not (self._unseen or closes or alone or name in _VOID) and (name in SILENT or _HIDES.search(attributes)):
+            self._unseen = (name, 1)
+
+    def _said(self) -> str:
+        """The words since the last block; those behind a tag that was never closed were no element's."""
+        words, self._words = "".join([*self._words, *self._unsaid]), []
+        self._unseen, self._unsaid = None, []
+        return words
+
     def flush(self) -> None:
         """End a block, if one is begun."""
-        text = tidy("".join(self._words))
-        self._words = []
+        text = tidy(self._said())
         if not text:
             return
         if self._label:
@@ -147,11 +174,10 @@ class _Walk:
 
     def _end_htmlblock(self, _: Any) -> None:
         source, self._words = "".join(self._words), []
-        if _TAGS.sub("", source).strip():
-            from dyprag.reading.html import blocks_of, parse
-
-            root = parse(source)
-            self.blocks += [] if root is None else blocks_of(root)
+        if _TAGS.sub("", source).strip() and (root := parse(source)) is not None:
+            for element in [element for element in root.iter() if is_hidden(element)]:
+                remove(element)
+            self.blocks += blocks_of(root)
 
     def _start_metadatablock(self, _: Any) -> None:
         self.flush()
@@ -187,11 +213,11 @@ class _Walk:
         self._rows.append([])
 
     def _end_tablecell(self, _: Any) -> None:
-        text, self._words = tidy("".join(self._words)).replace("\n", " "), []
+        text = tidy(self._said()).replace("\n", " ")
         self._rows[-1].append(Cell(text, self._in_head))
 
     def _end_definitionlisttitle(self, _: Any) -> None:
-        text, self._words = tidy("".join(self._words)).replace("\n", " "), []
+        text = tidy(self._said()).replace("\n", " ")
         self._label = text.rstrip(":")
 
     def _end_definitionlistdefinition(self, _: Any) -> None:

@@ -1,34 +1,14 @@
-"""Plain text: its letters, by its byte order mark or as UTF-8, and the title that its first line may be."""
+"""Plain text, and the title that its first line may be."""
 
-import codecs
 import re
 
-from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Reading
 
-_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)  # fmt: skip
 _LONGEST_TITLE = 100
 _MOST_WORDS = 14
 _NO_TITLE = re.compile(r"[.!?…:;,。]$|^[-*•>|{}\[<$#=~`/\\]|\w+://")
 _UNDERLINE = re.compile(r"([=\-~*_#])\1{2,}[^\S\n]*(?=\n|\Z)")
 _FIRST_LINE = re.compile(r"\s*([^\n]+)\n")
-
-
-def letters_of(data: bytes) -> str:
-    """The text that bytes are.
-
-    Raises:
-        UnicodeDecodeError: they are not UTF-8, and have no mark of another encoding.
-        DocumentError: they are no text.
-    """
-    name = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
-    text = data.decode(name)
-    if "\0" in text:
-        raise DocumentError("", "it is binary, not text", "Take it out, or convert it.")
-    return text
 
 
 def read_plain(text: str) -> Reading:

@@ -9,11 +9,12 @@ import codecs
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any
 
-from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Block, Kind, Reading, as_text, letters, without_title
-from dyprag.reading.html import SILENT, blocks_of, is_data, parse, rows_of
+from dyprag.reading.encodings import binary
+from dyprag.reading.html import SILENT, blocks_of, is_data, is_hidden, parse, remove, rows_of
 from dyprag.reading.tables import row_blocks
 
 _DECLARED = re.compile(rb"""<(?:meta|\?xml)\b[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.I)
@@ -30,7 +31,13 @@ _FURNITURE = re.compile(
     r"|mw-jump-link|jump-to-nav|noprint|printfooter|catlinks|navbox|sitenotice)(?=$|[\s_-])",
     re.I,
 )
-_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
+_XHTML = re.compile(r"\s*<\?xml\b|<html[^>]*\bxmlns\s*=", re.I)
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
+# What browsers take for some encodings that pages declare: larger ones, which the pages are in.
+_MEANT = {
+    "iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030",
+    "shift_jis": "cp932", "euc_kr": "cp949", "big5": "big5hkscs",
+}  # fmt: skip
 _LEAST_KEPT = 0.25  # of a page's prose: where less is taken for content, the extractor has not understood the page
 _LEAST_PROSE = 4  # words of a block that is likely prose
 _PAGE_OF_WORDS = 40  # that may be the text of a page; fewer in a noscript element ask for scripts to be turned on
@@ -45,7 +52,10 @@ def read_page(data: bytes) -> Reading:
     Raises:
         DocumentError: it is no text.
     """
-    root = parse(decoded(data))
+    text = decoded(data)
+    if _XHTML.search(text[:2000]):  # elsewhere it is a comment
+        text = _CDATA.sub(lambda section: escape(section[1]), text)
+    root = parse(text)
     if root is None:
         return Reading("", "")
     title = title_of(root)
@@ -63,7 +73,7 @@ def decoded(data: bytes) -> str:
     declared = _DECLARED.search(data[:4096])
     marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     names = [name for mark, name in marks.items() if data.startswith(mark)]
-    names += [declared[1].decode("ascii", "replace")] if declared else []
+    names += [_meant(declared[1].decode("ascii", "replace"))] if declared else []
     for name in [*names, "utf-8"]:
         try:
             text = data.decode(name)
@@ -73,8 +83,17 @@ def decoded(data: bytes) -> str:
     else:
         text = data.decode("windows-1252", "replace")  # as browsers do
     if "\0" in text:
-        raise DocumentError("", "it is binary, not text", "Take it out, or convert it.")
+        raise binary(data)
     return text
+
+
+def _meant(declared: str) -> str:
+    """The encoding that is meant by a declaration, which was read as ASCII."""
+    try:
+        name = codecs.lookup(declared).name
+    except LookupError:
+        return "utf-8"
+    return "utf-8" if name.startswith(("utf-16", "utf-32")) else _MEANT.get(name, name)
 
 
 def title_of(root: Any) -> str:
@@ -123,30 +142,23 @@ def _clean(root: Any) -> None:
             element.tag = "div"
     for element in list(root.iter()):
         if element is not root and (not isinstance(element.tag, str) or element.tag in SILENT):
-            _remove(element)
+            remove(element)
     most = _prose(root) / 3
     for element in list(root.iter()):
         if element is root:
             continue
-        if _is_hidden(element):  # unless a script is to show it: then it is most of the page, and long
+        if is_hidden(element):  # unless a script is to show it: then it is most of the page, and long
             small = _prose(element) < most or len(element.text_content().split()) < _PAGE_OF_WORDS
         else:
             small = _is_furniture(element) and _prose(element) < most
         if small:
-            _remove(element)
+            remove(element)
 
 
 def _prose(element: Any) -> int:
     """Letters below an element that are in no link."""
     linked = sum(len("".join(link.itertext())) for link in element.iter("a"))
     return len("".join(element.itertext())) - linked
-
-
-def _is_hidden(element: Any) -> bool:
-    if element.tag in ("html", "body"):
-        return False
-    marked = "hidden" in element.attrib or element.get("aria-hidden") == "true"
-    return marked or bool(_HIDDEN.search(element.get("style") or ""))
 
 
 def _is_furniture(element: Any) -> bool:
@@ -160,20 +172,6 @@ def _is_furniture(element: Any) -> bool:
     if tag == "sup" and any((a.get("href") or "").startswith("#") for a in element.iter("a")):
         return True  # the number of a footnote
     return bool(_FURNITURE.search(f"{element.get('id') or ''} {element.get('class') or ''}"))
-
-
-def _remove(element: Any) -> None:
-    """Take an element out of its tree; the text behind it stays."""
-    parent = element.getparent()
-    if parent is None:
-        return
-    if element.tail:
-        before = element.getprevious()
-        if before is not None:
-            before.tail = f"{before.tail or ''} {element.tail}"
-        else:
-            parent.text = f"{parent.text or ''} {element.tail}"
-    parent.remove(element)
 
 
 def _content(root: Any, title: str) -> list[Block]:
