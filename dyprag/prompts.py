@@ -66,7 +66,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class PromptForm:
-    """How a question is put; the same for every method, but that an adapter without passages is asked as it was trained.
+    """How a question is put; the same for every method, but an adapter without passages is asked as it was trained.
 
     order: of the passages. ask_for: "plain" begins the answer with ANSWER_PREFIX; "instruction" also asks for a few
     words, "examples" also shows two turns that answer so; "sentence" lets the model begin as it likes. shown: most
