@@ -485,8 +485,8 @@ class EvaluateSettings(Section):
         "context, less the answer.",
     )
     ask_for: Literal["plain", "instruction", "examples", "sentence"] = preset_field(
-        "How an answer is asked for: plain (it begins with 'The answer is:'), with an instruction to be short, with two "
-        "examples before it, or as a sentence (the model begins as it likes). An adapter without passages is always "
+        "How an answer is asked for: plain (it begins with 'The answer is:'), with an instruction to be short, with "
+        "two examples before it, or as a sentence (the model begins as it likes). An adapter without passages is always "
         "asked as it was trained: plain."
     )
     reasoning: bool = preset_field("Answer the multi-hop data sets by chain of thought (§4.1).")
