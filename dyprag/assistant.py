@@ -24,6 +24,7 @@ from dyprag.model_files import learned_folder
 from dyprag.models import BaseModel, load_model
 from dyprag.retrieval import among_given
 from dyprag.splitting import split_document, splitter
+from dyprag.text.forms import written
 from dyprag.translation import load_translator
 
 METHODS = ("vanilla", "rag", "dyprag", "dyprag-combine")
@@ -65,7 +66,7 @@ class Assistant:
         """
         found = []
         for number, given in enumerate(documents, start=1):
-            document = Document(f"document {number}", given) if isinstance(given, str) else given
+            document = Document(f"document {number}", written(given)) if isinstance(given, str) else given
             if document.fault:
                 raise document.fault
             found += split_document(document, self._split)
@@ -143,7 +144,7 @@ class Assistant:
     def _reply(self, question: str, method: str, found: tuple[Retrieved, ...] = (), spent: float = 0.0) -> Reply:
         """Answer from passages that were found in so many seconds."""
         began = perf_counter()
-        (given,) = self._method(method).answer(self.base, [Asked(question, found)], self.sampling, 1)
+        (given,) = self._method(method).answer(self.base, [Asked(written(question), found)], self.sampling, 1)
         injected = found if method.startswith("dyprag") else ()
         used = injected or given.passages  # in the prompt there may be fewer: what does not fit is left out
         return Reply(given.text.strip(), method, used, spent + perf_counter() - began, given.passages, injected)

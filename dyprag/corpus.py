@@ -16,6 +16,7 @@ from dyprag.errors import CONVERT, CorpusError, DocumentError
 from dyprag.interruption import check
 from dyprag.locations import READ, documents_at
 from dyprag.rows import object_of, whole
+from dyprag.text.forms import written
 
 DEMO = "demo"
 SHOWN = 3  # files that an error names
@@ -190,7 +191,7 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
         about = _strings(row.get("documents") or [])
         if about is None:
             raise CorpusError(place, "its 'documents' are not a list of document ids", "Mend the line.")
-        identity = str(row["id"]) if row.get("id") is not None else f"question-{number}"
+        identity = written(str(row["id"])) if row.get("id") is not None else f"question-{number}"
         if identity in questions:
             raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each question a unique id.")
         carried = [
@@ -199,9 +200,9 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
         ]
         questions[identity] = Question(
             id=identity,
-            question=row["question"],
-            answers=answers,
-            documents=tuple(dict.fromkeys((*about, *carried))),
+            question=written(row["question"]),
+            answers=tuple(map(written, answers)),
+            documents=tuple(dict.fromkeys((*map(written, about), *carried))),
             type=str(row.get("type") or "single"),
         )
     return tuple(questions.values())

@@ -10,6 +10,7 @@ from typing import Any
 
 from dyprag.documents import Document, Unread
 from dyprag.errors import CONVERT, DocumentError
+from dyprag.text.forms import written
 
 UNIQUE = "Give each document a unique id."
 _LOOKED_AT = 50  # lines, in which a file of documents has shown one
@@ -105,7 +106,7 @@ def _of_row(row: Mapping[str, Any], place: str) -> Document | Unread:
     identity, text = row.get("id"), row.get("text")
     if not isinstance(identity, str | int) or not str(identity).strip():
         return Unread(place.rsplit(", ", 1)[-1], DocumentError(place, "the document has no 'id'", UNIQUE))
-    identity = encodable(str(identity))
+    identity = encodable(written(str(identity)))
     if not isinstance(text, str):
         reason = f"document {identity!r} has no 'text' string"
         return Unread(identity, DocumentError(place, reason, "Put the document's text there."))
@@ -113,8 +114,9 @@ def _of_row(row: Mapping[str, Any], place: str) -> Document | Unread:
 
 
 def whole(text: str) -> str:
-    """Stripped, and with halves of surrogate pairs (a cut emoji in JSON), which nothing can encode, as '?'."""
-    return encodable(text.strip())
+    """A text as it is stored: stripped, its letters in one form (`written`), and with halves of surrogate pairs (a cut
+    emoji in JSON), which nothing can encode, as '?'."""
+    return encodable(written(text).strip())
 
 
 def encodable(text: str) -> str:

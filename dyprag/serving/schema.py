@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from dyprag.documents import Document
+from dyprag.text.forms import written
 
 Method = Literal["vanilla", "rag", "dyprag", "dyprag-combine"]
 MOST_DOCUMENTS, MOST_CHARACTERS, MOST_MESSAGES = 64, 200_000, 64
@@ -31,7 +32,7 @@ class Message(_Given):
     @property
     def text(self) -> str:
         """What it says."""
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        return written(self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content))
 
 
 class GivenDocument(_Given):
@@ -92,7 +93,7 @@ class ChatRequest(_Given):
         found = []
         for number, one in enumerate(self.documents, start=1):
             one = GivenDocument(text=one) if isinstance(one, str) else one
-            found.append(Document(one.id or f"document {number}", one.text, one.title))
+            found.append(Document(one.id or f"document {number}", written(one.text), written(one.title)))
         return found
 
 
