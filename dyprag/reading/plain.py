@@ -5,6 +5,7 @@ import re
 
 from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Reading
+from dyprag.text.words import word_count
 
 _MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
@@ -12,7 +13,7 @@ _MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
 )  # fmt: skip
 _LONGEST_TITLE = 100
 _MOST_WORDS = 14
-_NO_TITLE = re.compile(r"[.!?…:;,。]$|^[-*•>|{}\[<$#=~`/\\]|\w+://")
+_NO_TITLE = re.compile(r"[.!?…:;,。．｡，、；：！？।॥۔؟،።]$|^[-*•>|{}\[<$#=~`/\\]|\w+://")
 _UNDERLINE = re.compile(r"([=\-~*_#])\1{2,}[^\S\n]*(?=\n|\Z)")
 _FIRST_LINE = re.compile(r"\s*([^\n]+)\n")
 
@@ -50,6 +51,6 @@ def is_title(line: str) -> bool:
     """Whether a line could be a title: short, with words, and no sentence, list item or address."""
     words = line.split()
     return (
-        len(line) <= _LONGEST_TITLE and len(words) <= _MOST_WORDS and any(c.isalpha() for c in line)
+        len(line) <= _LONGEST_TITLE and word_count(line) <= _MOST_WORDS and any(c.isalpha() for c in line)
         and not _NO_TITLE.search(line) and not words[0].endswith(":")
     )  # fmt: skip
