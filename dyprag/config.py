@@ -187,7 +187,8 @@ class AugmentSettings(Section):
     """Stage 1a: rewrites and question-answer pairs (§3.1)."""
 
     backend: Literal["local", "api"] = Field(
-        default="local", description="Who writes: the base model itself (local), or an LLM behind an endpoint (api)."
+        default="local",
+        description="Who writes: the base model itself (local, English only), or an LLM behind an endpoint (api).",
     )
     api: ApiSettings = Field(default=ApiSettings(), description="The endpoint, its limits and the budget.")
     rewrites: int = preset_field("Rewrites per document (the paper's n).", ge=0)

@@ -16,7 +16,7 @@ from dyprag.errors import CONVERT, CorpusError, DocumentError
 from dyprag.interruption import check
 from dyprag.locations import READ, documents_at
 from dyprag.rows import object_of, whole
-from dyprag.text.forms import written
+from dyprag.text.forms import folded, written
 
 DEMO = "demo"
 SHOWN = 3  # files that an error names
@@ -233,10 +233,10 @@ def require_documents(location: str, questions: Iterable[Question], shelf: Shelf
 
 def such_as(identity: str, known: Sequence[str]) -> str:
     """The ids that may be meant by one that there is not, in words."""
-    stem = PurePosixPath(identity).stem.casefold()
+    stem = folded(PurePosixPath(identity).stem)
     by_stem: dict[str, str] = {}
     for other in known:
-        by_stem.setdefault(PurePosixPath(other).stem.casefold(), other)
+        by_stem.setdefault(folded(PurePosixPath(other).stem), other)
     near = [by_stem[stem]] if stem in by_stem else difflib.get_close_matches(identity, known[:MOST_COMPARED], n=3)
     named = ", ".join(map(repr, near or known[:3]))
     if near:

@@ -81,3 +81,9 @@ def test_a_text_files_first_line_is_its_title_where_it_looks_like_one(source: st
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_names_the_encoding(encoding: str):
     assert letters_of("Grüße".encode(encoding)) == "Grüße"
+
+
+def test_the_end_of_a_line_is_no_space_in_scripts_without_them():
+    assert read_markdown("一座灯\n塔。\n\n등대는\n높다 and a\nlamp").text == "一座灯塔。\n\n등대는 높다 and a lamp"
+    assert read_plain("一座灯塔。\n\n它很高。") == Reading("", "一座灯塔。\n\n它很高。")  # a sentence is no title
+    assert read_plain("灯塔\n\n它很高。") == Reading("灯塔", "它很高。")

@@ -13,7 +13,8 @@ from dyprag.text.words import is_unspaced, search_words, units, unwrapped, word_
 
 # Letters with marks, ligatures, digits, invisible characters and marks of many scripts.
 SIGNS = (
-    "aZzß ﬁıİiée\u0301\u0307ΆάςΣё\u0308йأا\u064b\u0640ىکהּ\u05b8हिन्दी१กำ้ລຳကာ្កក石ｶﾞガー가\u1100\u1161Ａ１²½…™“’‑–\u00ad\u200b\u200c\u200d\u2060"
+    "aZzß ﬁıİiée\u0301\u0307ΆάςΣё\u0308йأا\u064b\u0640ىک"
+    "הּ\u05b8हिन्दी१กำ้ລຳကာ្កក石ｶﾞガー가\u1100\u1161Ａ１²½…™“’‑–\u00ad\u200b\u200c\u200d\u2060"
     "\ufeff\u00a0\u3000.。！？\n'\"()「」⼈،؟।"
 )
 TEXTS = st.text(SIGNS, max_size=12) | st.text(max_size=12)
@@ -96,7 +97,8 @@ def test_words_of_scripts_without_spaces_are_letters_and_their_pairs():
 
 
 WORDS = {
-    "Chinese": "灯塔 桥 钟表匠 青石镇 的", "Japanese": "時計店 灯台 カメラ 水 の", "Korean": "등대 물 서울에서", "Thai": "ประภาคาร ปี มานี",
+    "Chinese": "灯塔 桥 钟表匠 青石镇 的", "Japanese": "時計店 灯台 カメラ 水 の", "Korean": "등대 물 서울에서",
+    "Thai": "ประภาคาร ปี มานี",
     "Khmer": "ប្រទេស កម្ពុជា ទឹក", "Lao": "ປະເທດ ລາວ ນ້ຳ", "Burmese": "မြန်မာ ရေ", "Arabic": "المنارة قديمة ١٩١١",
     "Hindi": "प्रकाशस्तंभ हिन्दी में", "Greek": "Αθήνα φάρος", "Cyrillic": "Маяк Фёдор", "German": "Wertpapierindex Straße",
 }  # fmt: skip
@@ -157,7 +159,8 @@ def test_the_splitter_loses_nothing_but_space(text: str):
 @pytest.mark.parametrize(
     "text",
     [
-        "石桥镇的灯塔由周远在1911年建造。", "ประภาคารสร้างโดยสมชาย", "Маяк построен в 1911 году.", "بنيت المنارة عام 1911",
+        "石桥镇的灯塔由周远在1911年建造。", "ประภาคารสร้างโดยสมชาย", "Маяк построен в 1911 году.",
+        "بنيت المنارة عام 1911",
         "Der Leuchtturm von Quarn wurde 1911 von Odo Feld gebaut. Er ist 24 Meter hoch.",
         "Le phare de Quarn a été construit en 1911 par Odo Feld.", "El faro de Quarn fue construido en 1911.",
         "De vuurtoren van Quarn werd in 1911 door Odo Feld gebouwd. Hij is 24 meter hoog.",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import regex
 
-from dyprag.text.forms import SPELLED_AS_ASCII, folded
+from dyprag.text.forms import RANGE, SPELLED_AS_ASCII, folded
 from dyprag.text.words import units
 
 _YES_NO = frozenset({"yes", "no"})
@@ -74,7 +74,14 @@ def answer_presence(output: str, answers: str | Sequence[str]) -> bool:
 
     Of yes and no, whichever the output says first decides.
     """
-    wanted = {_spaced(answer) for answer in _aliases(answers)} - {""}
+    if _is_present(output, _aliases(answers)):
+        return True
+    ranges = RANGE.search(output) or any(RANGE.search(answer) for answer in _aliases(answers))
+    return bool(ranges) and _is_present(RANGE.sub("-", output), [RANGE.sub("-", one) for one in _aliases(answers)])
+
+
+def _is_present(output: str, answers: Sequence[str]) -> bool:
+    wanted = {_spaced(answer) for answer in answers} - {""}
     found = _spaced(output)
     said = next((word for word in found.split() if word in _YES_NO), None)
     return said in wanted or any(f" {answer} " in f" {found} " for answer in wanted - _YES_NO)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dyprag.text.forms import folded
+
 _MARKS = re.compile(r"[\W_]+")
 _LINE_SPACE = re.compile(r"[^\S\n]+")
 _TOGETHER = {("item", "item"), ("row", "row")}  # on lines of their own, without an empty line between
@@ -58,7 +60,7 @@ def as_text(blocks: Sequence[Block]) -> str:
 
 def letters(text: str) -> str:
     """A text as it is compared: its letters and digits alone."""
-    return _MARKS.sub("", text).casefold()
+    return _MARKS.sub("", folded(text))
 
 
 def tidy(text: str) -> str:

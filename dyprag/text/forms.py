@@ -33,7 +33,8 @@ _UNSEEN = regex.compile(
 # Marks that a writer may leave out: the accents that Greek capitals lack, the vowels of Arabic and Hebrew and the seats
 # of hamza, the dots of ё; and the dot that a Turkish capital keeps in lower case.
 _OPTIONAL = regex.compile(r"(?<=[\p{Greek}\p{Arabic}\p{Hebrew}]\p{M}*)\p{Mn}+|(?<=i\p{M}*)\u0307|(?<=е\p{M}*)\u0308")
-_RANGE = regex.compile(r"(?<=\d)[\u2013\u2014](?=\d)")
+# The dash of a range, which a keyboard has as a hyphen.
+RANGE = regex.compile(r"(?<=\d)[\u2013\u2014](?=\d)")
 _DIGIT = regex.compile(r"[^\P{Nd}0-9]")
 
 
@@ -61,4 +62,4 @@ def folded(text: str) -> str:
     text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text.translate(_BEFORE)))
     text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text.casefold()))
     text = unicodedata.normalize("NFC", _OPTIONAL.sub("", text.translate(_AFTER)))
-    return _RANGE.sub("-", _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0], found[0])), text))
+    return RANGE.sub("-", _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0], found[0])), text))

@@ -27,7 +27,8 @@ _ABBREVIATED = regex.compile(
     r"(?:(?<!\w)(?:\p{Lu}|Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Lt|Gen|Col|Capt|Rev|Hon|Prof|Sgt|Maj|Adm|Bros|Inc|Co|Ltd|"
     r"Ave|Mt|ca?|b|d|fl|feat|approx|est|r"
     r"|Nr|bzw|vgl|ggf|evtl|Jh|Chr|geb|gest|Mio|Mrd|Hrsg|z|Sra|Dra|núm|им|ул|проф|акад|св|тыс|млн|млрд)|\.\p{L})\.$"
-    r"|\b(?:[Vv]om|[Zz]um|[Dd]en|[Dd]er|[Ii]m|[Bb]eim|[Aa]b|[Bb]is|[Ss]eit|(?<!\bI )[Aa]m) \d{1,2}\.$"  # the ordinals of German
+    # the ordinals of German
+    r"|\b(?:[Vv]om|[Zz]um|[Dd]en|[Dd]er|[Ii]m|[Bb]eim|[Aa]b|[Bb]is|[Ss]eit|(?<!\bI )[Aa]m) \d{1,2}\.$"
 )
 
 
