@@ -10,7 +10,7 @@ from dyprag.augmentation.cells import cells
 from dyprag.augmentation.english import is_past, past_of, same_root
 from dyprag.augmentation.local import LocalAugmenter, ScoredPair
 from dyprag.augmentation.products import PRODUCTS, Product
-from dyprag.augmentation.questions import is_sound, names_title, tidy
+from dyprag.augmentation.questions import gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
 from dyprag.augmentation.spans import Candidate, candidates, key_terms, sentences
 from dyprag.config import AugmentSettings
@@ -425,3 +425,9 @@ def test_what_an_english_document_quotes_in_another_script_is_left_alone(augment
     (pairs,) = augmenter.write("qa_pairs", [document])
     assert isinstance(pairs, Product)
     assert not any(quoted in item.full_answer for item in pairs.items if isinstance(item, QAPair))
+
+
+def test_a_gap_speaks_the_language_of_its_document():
+    gap = Candidate("Er ist 24 Meter hoch.", "24 Meter", 7, ())
+    assert gap_pair("Turm", gap, "") == QAPair("Turm: Er ist ___ hoch.", "24 Meter", gap.sentence)
+    assert gap_pair("", gap).question == "Er ist ___ hoch. What is missing?"

@@ -15,7 +15,7 @@ def local_version(text: str) -> str:
     from dyprag.text.sentences import sentences as parted
 
     newer = BLOCK_END.search(text) or (":" in text and any(map(cells, sentences(text))))
-    blocks = [text] if "\n" not in text else BLOCK_END.split(text)
+    blocks = BLOCK_END.split(text) if "\n" in text else [text]
     otherwise = any(
         [part.strip() for part in _PARTED_BEFORE.split(block) if part.strip()]
         != [part.strip() for part in parted(block)]

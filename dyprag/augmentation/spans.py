@@ -86,9 +86,11 @@ class Candidate:
 def sentences(text: str) -> list[str]:
     """The sentences of a text with blocks: a paragraph, a heading and a list item end one too; the marks of list items
     are no part of them."""
-    blocks = BLOCK_END.split(text) if "\n" in text else [text]
-    if len(blocks) > 1 or "\n" in text:
-        blocks = [_ITEM_MARK.sub("", block, count=1) if _ITEM_MARK.match(block) else block for block in blocks]
+    if "\n" not in text:
+        return [part.strip() for part in parted(text) if part.strip()]
+    blocks = [
+        _ITEM_MARK.sub("", block, count=1) if _ITEM_MARK.match(block) else block for block in BLOCK_END.split(text)
+    ]
     return [part.strip() for block in blocks for part in parted(block) if part.strip()]
 
 

@@ -2,6 +2,7 @@
 
 Texts are compared by the words of the official code, and in one spelling (`folded`). Scripts without spaces, and
 Korean, are compared by their letters, as in the evaluations of MLQA, CMRC 2018 and KorQuAD.
+
 Presence asks whether the answer occurs anywhere in the uncut output, which the form of an answer cannot inflate as
 easily as it does F1.
 """
