@@ -6,6 +6,7 @@ from typing import Any
 
 from dyprag.config import Method, PipelineConfig
 from dyprag.errors import ConfigError, StoreError
+from dyprag.text.forms import written
 
 Answered = dict[str, Any]
 DEFAULT = "prag-combine"  # the method that is taken where none is named
@@ -50,7 +51,7 @@ def answer(question: str, method: str, config: PipelineConfig) -> Answered:
     job = linked(
         stage.plan, sources, AnswerJob("ask", "", method, "", (), (found,), threshold=value, published=published)
     )
-    (given,) = respond(job, corpus_key, [Question("ask", question, ())], stage.config)
+    (given,) = respond(job, corpus_key, [Question("ask", written(question), ())], stage.config)
     with_adapters = {i for i, _ in found if job.translator or stage.plan.keys[i] in job.adapters}
     injected = [identity for identity, _ in found if identity in with_adapters]
     shown = [one.document.id for one in given.passages]

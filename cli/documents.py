@@ -7,6 +7,8 @@ from typing import Any
 from dyprag.config import PipelineConfig
 from dyprag.documents import Document
 from dyprag.errors import CorpusError
+from dyprag.text.forms import written
+from dyprag.text.words import word_count
 
 FEW = 20  # files that were not read, where they are not asked for
 
@@ -93,7 +95,7 @@ def _entries(documents: Iterable[Document], files: dict[str, str], location: str
             "id": whole, "title": document.title, "words": 0, "passages": [],
             "source": files.get(document.id, location),
         })  # fmt: skip
-        entry["words"] += len(document.text.split())
+        entry["words"] += word_count(document.text)
         entry["passages"].append({"id": document.id, "text": document.text})
     return list(entries.values())
 
@@ -104,12 +106,13 @@ def one_document(identity: str, found: dict[str, Any]) -> dict[str, Any]:
     Raises:
         CorpusError: there is none.
     """
+    identity = written(identity)  # a Mac's shell completes a name with its letters decomposed
     for entry in found["documents"]:
         if entry["id"] == identity:
             return dict(entry)
         for passage in entry["passages"]:
             if passage["id"] == identity:
-                return {**entry, "id": identity, "words": len(passage["text"].split()), "passages": [passage]}
+                return {**entry, "id": identity, "words": word_count(passage["text"]), "passages": [passage]}
     raise unknown_document(identity, [entry["id"] for entry in found["documents"]])
 
 

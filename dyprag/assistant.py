@@ -24,6 +24,7 @@ from dyprag.model_files import learned_folder
 from dyprag.models import BaseModel, load_model
 from dyprag.retrieval import among_given
 from dyprag.splitting import split_document, splitter
+from dyprag.text.forms import written
 from dyprag.translation import load_translator
 
 METHODS = ("vanilla", "rag", "dyprag", "dyprag-combine")
@@ -67,7 +68,7 @@ class Assistant:
         """
         found = []
         for number, given in enumerate(documents, start=1):
-            document = Document(f"document {number}", given) if isinstance(given, str) else given
+            document = Document(f"document {number}", written(given)) if isinstance(given, str) else given
             if document.fault:
                 raise document.fault
             found += split_document(document, self._split)
@@ -167,7 +168,7 @@ class Assistant:
     def _reply(self, question: str, method: str, found: tuple[Retrieved, ...] = (), spent: float = 0.0) -> Reply:
         """Answer from passages that were found in so many seconds."""
         began = perf_counter()
-        asked = Asked(question, found, form=self.form)
+        asked = Asked(written(question), found, form=self.form)
         (given,) = self._method(method).answer(self.base, [asked], self.sampling, 1)
         injected = found if method.startswith("dyprag") else ()
         used = injected or given.passages  # in the prompt there may be fewer: what does not fit is left out

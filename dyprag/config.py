@@ -190,7 +190,8 @@ class AugmentSettings(Section):
     """Stage 1a: rewrites and question-answer pairs (§3.1)."""
 
     backend: Literal["local", "api"] = Field(
-        default="local", description="Who writes: the base model itself (local), or an LLM behind an endpoint (api)."
+        default="local",
+        description="Who writes: the base model itself (local, English only), or an LLM behind an endpoint (api).",
     )
     api: ApiSettings = Field(default=ApiSettings(), description="The endpoint, its limits and the budget.")
     rewrites: int = preset_field("Rewrites per document (the paper's n).", ge=0)
@@ -486,7 +487,7 @@ class EvaluateSettings(Section):
     )
     ask_for: Literal["plain", "instruction", "examples", "sentence"] = preset_field(
         "How an answer is asked for: plain (it begins with 'The answer is:'), with an instruction to be short, with "
-        "two examples before it, or as a sentence (the model begins as it likes). An adapter without passages is always "
+        "two examples before it, or as a sentence (the model begins as it likes). An adapter alone is always "
         "asked as it was trained: plain."
     )
     reasoning: bool = preset_field("Answer the multi-hop data sets by chain of thought (§4.1).")

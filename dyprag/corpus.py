@@ -17,6 +17,7 @@ from dyprag.interruption import check
 from dyprag.locations import READ, Found, documents_at
 from dyprag.reading.encodings import letters_of
 from dyprag.rows import object_of, whole
+from dyprag.text.forms import folded, written
 
 DEMO = "demo"
 SHOWN = 3  # files that an error names
@@ -214,7 +215,7 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
         about = _strings(row.get("documents") or [])
         if about is None:
             raise CorpusError(place, "its 'documents' are not a list of document ids", "Mend the line.")
-        identity = str(row["id"]) if row.get("id") is not None else f"question-{number}"
+        identity = written(str(row["id"])) if row.get("id") is not None else f"question-{number}"
         if identity in questions:
             raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each question a unique id.")
         carried = [
@@ -223,9 +224,9 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
         ]
         questions[identity] = Question(
             id=identity,
-            question=row["question"],
-            answers=answers,
-            documents=tuple(dict.fromkeys((*about, *carried))),
+            question=written(row["question"]),
+            answers=tuple(map(written, answers)),
+            documents=tuple(dict.fromkeys((*map(written, about), *carried))),
             type=str(row.get("type") or "single"),
         )
     return tuple(questions.values())
@@ -256,10 +257,10 @@ def require_documents(location: str, questions: Iterable[Question], shelf: Shelf
 
 def such_as(identity: str, known: Sequence[str]) -> str:
     """The ids that may be meant by one that there is not, in words."""
-    stem = PurePosixPath(identity).stem.casefold()
+    stem = folded(PurePosixPath(identity).stem)
     by_stem: dict[str, str] = {}
     for other in known:
-        by_stem.setdefault(PurePosixPath(other).stem.casefold(), other)
+        by_stem.setdefault(folded(PurePosixPath(other).stem), other)
     near = [by_stem[stem]] if stem in by_stem else difflib.get_close_matches(identity, known[:MOST_COMPARED], n=3)
     named = ", ".join(map(repr, near or known[:3]))
     if near:

@@ -19,6 +19,7 @@ from dyprag.errors import CorpusError, DocumentError, DypragError
 from dyprag.reading.blocks import Reading
 from dyprag.reading.encodings import letters_of, undecodable
 from dyprag.rows import ROWS, UNIQUE, NoDocuments, encodable, require_documents, whole
+from dyprag.text.forms import written
 
 Found = Document | Unread | Skipped | Noted
 READ = ".txt, .md, .html, .pdf, .jsonl, .parquet, .csv and .tsv"
@@ -102,7 +103,7 @@ def _each(location: str) -> Iterator[Found]:
         reason = f"it cannot be reached ({in_a_line(error)})"
         raise CorpusError(place, reason, "Check the address, the network and the credentials.") from error
     yield from passed
-    names = {file: encodable(file[len(base) :].lstrip("/")) for file in sorted(files)}
+    names = {file: written(encodable(file[len(base) :].lstrip("/"))) for file in sorted(files)}
     ids = _ids(names.values())
     for file, name in names.items():
         if many and _kind(file) not in {*TEXTS, *ROWS, "json"}:

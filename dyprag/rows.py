@@ -13,6 +13,7 @@ from dyprag.documents import Document, Noted, Unread
 from dyprag.errors import DocumentError
 from dyprag.reading.encodings import conversion, lines_of, undecodable
 from dyprag.separated import DELIMITERS, SeparatedValues
+from dyprag.text.forms import written
 
 Read = Document | Unread | Noted
 NEEDED = ("id", "text")
@@ -130,7 +131,7 @@ def _of_row(row: Mapping[str, Any], place: str) -> Document | Unread:
     identity, text, title = (_word(row.get(name)) for name in COLUMNS)
     if not identity or not identity.strip():
         return Unread(place.rsplit(", ", 1)[-1], DocumentError(place, "the document has no 'id'", UNIQUE))
-    identity = encodable(identity)
+    identity = encodable(written(identity))
     if not isinstance(row.get("text"), str | bytes) or text is None:
         data = row.get("text")
         reason = f"document {identity!r} has no 'text' string"
@@ -165,8 +166,9 @@ def _is_empty(value: Any) -> bool:
 
 
 def whole(text: str) -> str:
-    """Stripped, and with halves of surrogate pairs (a cut emoji in JSON), which nothing can encode, as '?'."""
-    return encodable(text.strip())
+    """A text as it is stored: stripped, its letters in one form (`written`), and with halves of surrogate pairs (a cut
+    emoji in JSON), which nothing can encode, as '?'."""
+    return encodable(written(text).strip())
 
 
 def encodable(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from dyprag.documents import Corpus, Document, Question
 from dyprag.errors import CorpusError
 from dyprag.model_files import model_folder
+from dyprag.text.forms import folded
 
 LONGEST = 4_000  # characters without a space or a full stop: splitting takes time with their square
 
@@ -82,6 +83,6 @@ def split_corpus(corpus: Corpus, split: Callable[[str], list[str]]) -> Corpus:
 def _about(question: Question, document: str, passages: dict[str, list[Document]]) -> list[str]:
     if document not in passages:
         return [document]
-    answers = [answer.lower() for answer in question.answers]
-    holding = [p.id for p in passages[document] if any(answer in p.text.lower() for answer in answers)]
+    answers = [folded(answer) for answer in question.answers]
+    holding = [p.id for p in passages[document] if any(answer in folded(p.text) for answer in answers)]
     return holding or [passage.id for passage in passages[document]]

@@ -25,6 +25,7 @@ from dyprag.documents import Document
 from dyprag.errors import ArtifactError, CatalogueHeld, StoreError
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue_file import CatalogueFile
+from dyprag.text.words import word_count
 
 FROM_DISK = ("artifacts", "documents", "requests")
 TABLES = (*FROM_DISK, "runs", "work", "results", "scores")
@@ -262,7 +263,7 @@ class Catalogue:
             columns = {
                 "document_key": [d.key for d in documents], "document_id": [d.id for d in documents],
                 "title": [d.title for d in documents],
-                "words": pa.array([len(d.text.split()) for d in documents], pa.int32()),
+                "words": pa.array([word_count(d.text) for d in documents], pa.int32()),
             }  # fmt: skip
             connection.register("given", pa.table(columns))
             connection.execute(

@@ -16,6 +16,7 @@ from dyprag.retrieval import (
     IndexedBM25,
     Retriever,
     build_index,
+    is_built,
     recall,
     retriever_for,
 )
@@ -113,7 +114,7 @@ def _part(store: Store, config: PipelineConfig, settings: DataSetSettings) -> tu
     if streamed is not None:
         key = content_key("passages", [file_checksum(streamed)])
         folder = index_folder(store, key)
-        if not folder.exists():
+        if not is_built(folder):
             logger.info("%s: indexing %s", settings.name, streamed)
             build_index(folder, stream_passages(streamed))
         return dataset, Part(settings, questions, (), IndexedBM25(folder), key)
@@ -138,6 +139,7 @@ def index_folder(store: Store, key: str) -> Path:
 def open_passages(store_root: str, key: str) -> Retriever:
     """The retriever over stored passages, opened once per process."""
     store = Store(store_root)
-    if index_folder(store, key).exists():
-        return IndexedBM25(index_folder(store, key))
-    return retriever_for(read_passages(store.open("passages", key)), index_folder(store, key))
+    folder = index_folder(store, key)
+    if is_built(folder) or store.find("passages", key) is None:  # of a stream nothing but its index is kept
+        return IndexedBM25(folder)
+    return retriever_for(read_passages(store.open("passages", key)), folder)

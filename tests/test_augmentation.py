@@ -1,5 +1,7 @@
 """Augmentation: answer spans, and the pairs and rewrites that a small model writes."""
 
+import re
+
 import pytest
 from conftest import TEXTS
 
@@ -8,7 +10,7 @@ from dyprag.augmentation.cells import cells
 from dyprag.augmentation.english import is_past, past_of, same_root
 from dyprag.augmentation.local import LocalAugmenter, ScoredPair
 from dyprag.augmentation.products import PRODUCTS, Product
-from dyprag.augmentation.questions import is_sound, names_title, tidy
+from dyprag.augmentation.questions import gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
 from dyprag.augmentation.spans import Candidate, candidates, key_terms, sentences
 from dyprag.config import AugmentSettings
@@ -91,6 +93,8 @@ def test_texts_of_one_block_are_written_about_by_the_rules_that_they_were_writte
     assert local_version("One line\nwrapped, in two. And more.") == LOCAL_VERSION
     for text in ("A heading\n\nAnd a text.", "Things:\n- a\n- b", "Height: 1.2 m."):
         assert local_version(text) != LOCAL_VERSION
+    for text in ("It was built by Dr. Roth of Osk.", 'She said "No." Then she left.', "灯塔很高。它很旧。"):
+        assert local_version(text) == f"{LOCAL_VERSION}-sentences"
 
 
 @pytest.mark.parametrize(
@@ -395,3 +399,35 @@ def test_control_tokens_count_for_the_length_as_they_are_written(augmenter: Loca
 def test_the_same_document_alone_gets_the_same_augmentation(augmenter: LocalAugmenter):
     for product in PRODUCTS:
         assert augmenter.write(product, DOCUMENTS[:1]) == augmenter.write(product, DOCUMENTS[:1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "石桥镇的灯塔由周远在1911年建造。灯塔高二十四米，用灰色的石头砌成。",
+        "岬の灯台は宋安が建てました。", "곶의 등대는 송안이 세웠다.",
+        "ประภาคารสร้างโดยสมชายในปี 1911", "Маяк построил Фёдор в 1911 году.", "بنى سامي المنارة عام 1911.",
+        "Der Leuchtturm von Quarn wurde 1911 von Odo Feld gebaut. Er ist 24 Meter hoch und aus Schiefer.",
+    ],
+)  # fmt: skip
+def test_a_document_in_another_language_is_refused_with_the_remedy(augmenter: LocalAugmenter, text: str):
+    reason = "document 'odd': it is not in English, .* Set augment.backend=api with a model that knows its language"
+    for product in ("qa_pairs", "rewrites"):
+        odd, sound = augmenter.write(product, [Document("odd", text), DOCUMENTS[0]])
+        assert isinstance(odd, DocumentError)
+        assert re.match(reason, str(odd))
+        assert isinstance(sound, Product)
+
+
+def test_what_an_english_document_quotes_in_another_script_is_left_alone(augmenter: LocalAugmenter):
+    quoted = "Маяк построил Фёдор Лунин в 1911 году."
+    document = Document("lamp", f"The lamp was built in 1911 by Greta Olmsted for the town of Osk. {quoted}", "Lamp")
+    (pairs,) = augmenter.write("qa_pairs", [document])
+    assert isinstance(pairs, Product)
+    assert not any(quoted in item.full_answer for item in pairs.items if isinstance(item, QAPair))
+
+
+def test_a_gap_speaks_the_language_of_its_document():
+    gap = Candidate("Er ist 24 Meter hoch.", "24 Meter", 7, ())
+    assert gap_pair("Turm", gap, "") == QAPair("Turm: Er ist ___ hoch.", "24 Meter", gap.sentence)
+    assert gap_pair("", gap).question == "Er ist ___ hoch. What is missing?"

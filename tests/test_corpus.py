@@ -1,5 +1,6 @@
 """Corpora: what is read, and that every bad input is one plain error."""
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -49,6 +50,19 @@ def test_questions_may_name_a_document_by_its_file(tmp_path: Path):
     write_jsonl(tmp_path.parent / "q.jsonl", [{**rows[0], "documents": ["tow"]}])
     with pytest.raises(CorpusError, match=r"'tow' that is not in the corpus. Mend .*; did you mean 'two'\?"):
         load_corpus(str(tmp_path), str(tmp_path.parent / "q.jsonl"))
+
+
+def test_one_name_in_two_compositions_is_one_document(tmp_path: Path):
+    """A folder of a Mac has decomposed names; and a question may have been written there."""
+    for composition, other in (("NFD", "NFC"), ("NFC", "NFD")):
+        folder = tmp_path / composition
+        folder.mkdir()
+        (folder / unicodedata.normalize(composition, "Zürich.txt")).write_text("Die Bru\u0308cke.", encoding="utf-8")
+        name = unicodedata.normalize(other, "Zürich.txt")
+        rows = [{"question": "Wo?", "answer": unicodedata.normalize(other, "Über"), "documents": [name]}]
+        corpus = load_corpus(str(folder), write_jsonl(tmp_path / "q.jsonl", rows))
+        assert corpus.documents == (Document("Zürich", "Die Brücke.", "Zürich"),)
+        assert (corpus.questions[0].documents, corpus.questions[0].answers) == (("Zürich",), ("Über",))
 
 
 def test_an_empty_text_is_not_an_error_of_the_corpus(tmp_path: Path):

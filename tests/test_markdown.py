@@ -121,3 +121,9 @@ def test_escaped_signs_are_read_as_they_are_shown(words: str):
     wanted = " ".join(words.split())
     assert read_markdown(f"Words: {source} end").text == " ".join(f"Words: {words} end".split())
     assert read_markdown(f"Words: {escape(wanted)} `x` end").text.startswith("Words:")
+
+
+def test_the_end_of_a_line_is_no_space_in_scripts_without_them():
+    assert read_markdown("一座灯\n塔。\n\n등대는\n높다 and a\nlamp").text == "一座灯塔。\n\n등대는 높다 and a lamp"
+    assert read_plain("一座灯塔。\n\n它很高。") == Reading("", "一座灯塔。\n\n它很高。")  # a sentence is no title
+    assert read_plain("灯塔\n\n它很高。") == Reading("灯塔", "它很高。")

@@ -117,3 +117,61 @@ def test_more_output_takes_no_answer_away(before: str, after: str, answer: str):
 @given(WORDS, WORDS)
 def test_what_matches_exactly_is_present(prediction: str, answer: str):
     assert not score(prediction, answer).em or not answer or answer_presence(prediction, answer)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "em", "f1"),
+    [
+        ("周远。", "周远", 1, 1),
+        ("《红楼梦》", "红楼梦", 1, 1),
+        ("由周远建造", "周远", 0, 2 * 2 / (5 + 2)),  # of five signs two
+        ("周遠が建てました。その後", "周遠", 0, 2 * 2 / (8 + 2)),  # cut at the full stop
+        ("iPhone 15手机", "iPhone 15", 0, 2 * 2 / (4 + 2)),  # words, and single signs
+        ("１９１１年", "1911年", 1, 1),
+        ("등대를", "등대", 0, 2 * 2 / (3 + 2)),  # a particle does not undo a word
+        ("มานี", "มานี", 1, 1),
+        ("مَنارة،  كبيرة", "منارة", 1, 1),
+        ("१९११।", "1911", 1, 1),
+        ("Zu\u0308rich", "ZÜRICH", 1, 1),
+        ("O’Brien", "O'Brien", 1, 1),
+        ("1914–1918", "1914-1918", 1, 1),
+        ("große Straße", "STRASSE", 0, 2 / 3),
+    ],
+)
+def test_every_script_and_spelling_is_compared_by_its_own_units(prediction: str, answer: str, em: float, f1: float):
+    found = score(prediction, answer)
+    assert (found.em, found.f1) == pytest.approx((em, f1))
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "present"),
+    [
+        ("石桥镇的灯塔由周远建造。", "周远", True),
+        ("周遠が建てました。", "周遠", True),
+        ("มานีสร้างสะพาน", "มานี", True),
+        ("สะพาน", "มานี", False),
+        ("在1911年建成", "1911", True),
+        ("在1911年建成", "19", False),  # numbers stay whole
+        ("在１９１１年建成", "1911年", True),
+        ("등대는 곶에 있다", "등대", True),
+        ("ប៉មភ្លើងសាងសង់", "ប៉មភ្លើង", True),
+        ("بُنيت عام ١٩١١", "1911", True),
+        ("It was “violet\u2011blue”, 1914–1918", ["violet-blue"], True),
+        ("It was 1914–1918", "1914-1918", True),
+        ("The of\ufb01ce of Ot\u00adtilie", "office of Ottilie", True),
+    ],
+)
+def test_an_answer_is_present_in_every_script(output: str, answer: str, present: bool):
+    assert answer_presence(output, answer) is present
+
+
+ANY = st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=12)
+
+
+@given(ANY, ANY)
+def test_scores_stay_in_bounds_and_equal_texts_have_the_best(prediction: str, answer: str):
+    found = score(prediction, answer)
+    assert all(0 <= value <= 1 for value in (found.em, found.f1, found.precision, found.recall))
+    same = score(answer, answer)
+    assert same.em == 1
+    assert not normalise(answer) or (same.f1 == 1 and answer_presence(f"{prediction} {answer}, {prediction}", answer))

@@ -1,13 +1,14 @@
 """PDF files: what a reader of the pages reads, in the order in which it is read."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 from fpdf import FPDF
 
 from dyprag.errors import DocumentError
-from dyprag.reading.pdf import read_pdf
+from dyprag.reading.pdf import _joined, read_pdf
 
 KEEPER = (
     "Greta Olmsted, the last keeper of the Ostrel lamp, handed over her keys on Friday. She had come to the rock in "
@@ -145,3 +146,7 @@ def test_what_is_no_readable_pdf_is_said_with_its_reason():
     paragraph(owned, KEEPER)
     owned.set_encryption(owner_password="owner")  # anybody may read it
     assert read_pdf(bytes(owned.output())).text == KEEPER
+
+
+def test_lines_of_signs_are_joined_without_a_space():
+    assert _joined(["一座灯", "塔 and", "a lamp"], Counter()) == "一座灯塔 and a lamp"

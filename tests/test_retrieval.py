@@ -26,6 +26,7 @@ from dyprag.retrieval import (
     Retriever,
     among_given,
     build_index,
+    is_built,
     read_passages,
     recall,
     retriever_for,
@@ -152,6 +153,102 @@ def test_words_are_pythons_in_every_script(make: Make):
     retriever = make(documents)
     for document in documents:
         assert retriever.search(document.text, 1)[0].document == document
+
+
+# Three documents of each language: about a lighthouse, a mill and a clockmaker; a question about the first, and one of
+# its words. The words stand in other surroundings than in the text.
+LANGUAGES = {
+    "Chinese": (
+        "海角的灯塔由宋安在1911年建成。", "磨坊属于何家。", "钟表匠的店在集市旁边。",
+        "谁建成了灯塔？", "灯",
+    ),
+    "Japanese": (
+        "岬の灯台は宋安が建てました。", "水車小屋は何家のものです。", "時計店は市場にあります。",
+        "灯台を建てたのは誰ですか", "岬",
+    ),
+    "Korean": (
+        "곶의 등대는 송안이 세웠다.", "물레방아는 허씨의 것이다.", "시계방은 시장에 있다.",
+        "누가 등대를 지었나?", "송안",
+    ),
+    "Thai": (
+        "ประภาคารสร้างโดยปรีชา", "โรงสีเป็นของอันนา", "ร้านนาฬิกาอยู่ข้างตลาด",
+        "ใครสร้างประภาคาร", "ปรีชา",
+    ),
+    "Lao": (
+        "ປະພາຄານສ້າງໂດຍສຸກ", "ໂຮງສີເປັນຂອງແກ້ວ", "ຮ້ານໂມງຢູ່ຕະຫຼາດ",
+        "ໃຜສ້າງປະພາຄານ", "ສຸກ",
+    ),
+    "Khmer": (
+        "ប៉មភ្លើងសាងសង់ដោយសុខា", "រោងម៉ាស៊ីនជារបស់ដារ៉ា", "ហាងនាឡិកានៅផ្សារ",
+        "អ្នកណាសាងសង់ប៉មភ្លើង", "សុខា",
+    ),
+    "Burmese": (
+        "မီးပြတိုက်ကို အောင်ဆောက်ခဲ့သည်။", "ဆန်စက်သည် လှ၏ပိုင်သည်။", "နာရီဆိုင် ဈေးမှာရှိသည်။",
+        "မီးပြတိုက်ဘယ်သူဆောက်သလဲ", "အောင်",
+    ),
+    "Arabic": (
+        "بنى سامي المَنارة عام ١٩١١.", "الطاحونة لعائلة حداد.", "دكان الساعات قرب السوق.",
+        "من بنى المنارة؟", "1911",
+    ),
+    "Hindi": (
+        "प्रकाशस्तंभ रवि ने बनाया।", "चक्की अनिल की है।", "घड़ी की दुकान बाज़ार में है।",
+        "प्रकाशस्तंभ किसने बनाया?", "रवि",
+    ),
+    "Greek": (
+        "Τον φάρο τον έχτισε ο Άρης.", "Ο μύλος ανήκει στη Λίνα.", "Το ρολογάδικο είναι στην αγορά.",
+        "ΠΟΙΟΣ ΕΧΤΙΣΕ ΤΟΝ ΦΑΡΟ;", "αρησ",
+    ),
+    "Russian": (
+        "Маяк построил Фёдор.", "Мельница принадлежит Анне.", "Часовщик живёт у рынка.",
+        "Кто построил маяк?", "Федор",
+    ),
+    "German": (
+        "Den Leuchtturm baute Jörg Groß.", "Die Mühle gehört Anna.", "Der Uhrmacher wohnt am Markt.",
+        "Wer baute den LEUCHTTURM?", "GROSS",
+    ),
+    "mixed": (
+        "AI研究所のＱｕａｒｎ灯台です。", "水車小屋です。", "Quarterly report.",
+        "Quarn の AI", "quarn",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_document_of_a_question_is_found_in_every_script(make: Make, language: str):
+    *texts, question, word = LANGUAGES[language]
+    lighthouse, mill, clock = (Document(name, text) for name, text in zip("lmc", texts, strict=True))
+    retriever = make([mill, clock, lighthouse])
+    found = retriever.search(question, 3)
+    assert found[0].document == lighthouse
+    assert all(found[0].score > 1.2 * other.score for other in found[1:])
+    assert ids(retriever, word, 3)[0] == "l"
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("Die Bru\u0308cke", "Brücke"), ("Wert\u00adpapier\u00adindex", "Wertpapierindex"),
+        ("The of\ufb01cer", "officer"), ("Ｑｕａｒｎ", "quarn"), ("Ot\u200btilie", "Ottilie"), ("İzmir", "izmir"),
+        ("Straße", "STRASSE"), ("10\u00a0km", "km"), ("O’Brien", "O'Brien"), ("می\u200cشود", "میشود"),
+    ],
+)  # fmt: skip
+def test_a_word_is_found_in_another_spelling(make: Make, text: str, question: str):
+    retriever = make([Document("a", "Another lamp."), Document("right", text), Document("b", "A mill.")])
+    assert ids(retriever, question, 3) == ["right"]
+
+
+def test_an_index_of_an_earlier_version_is_built_anew(tmp_path: Path):
+    folder, documents = tmp_path / "index", [Document("a", "灯塔由周远建造。")]
+    build_index(folder, documents)
+    description = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**description, "format": 1}))
+    assert not is_built(folder)
+    with pytest.raises(ArtifactError, match=r"by an earlier version of dyprag, .* Run dyprag ingest again"):
+        IndexedBM25(folder)
+    build_index(folder, documents)
+    assert is_built(folder)
+    assert ids(IndexedBM25(folder), "周远", 1) == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -216,3 +216,15 @@ def test_a_page_of_utf_16_without_a_mark_is_told_with_the_remedy():
 def test_escaped_words_are_read_as_they_are_shown(words: str):
     shown = f"The words: {words} and no more"
     assert read_page(f"<p>{escape(shown)}</p>".encode()).text == " ".join(shown.split())
+
+
+def test_prose_without_spaces_is_content():
+    prose = [
+        "海角的灯塔由宋安在一九一一年建成，高二十四米，用灰色的石头砌成。",
+        "每年春天镇上的人在灯塔下面举行集市，卖鱼和蜂蜜。",
+    ] * 2
+    links = "".join(f"<li><a href='/{n}'>首页</a></li>" for n in range(8))
+    body = "".join(f"<p>{text[:9]}\n  {text[9:]}</p>" for text in prose)
+    page = f"<html><body><ul>{links}</ul><article><h1>灯塔</h1>{body}</article><footer>版权所有</footer></body></html>"
+    reading = read_page(page.encode())
+    assert reading == Reading("灯塔", "\n\n".join(prose))

@@ -12,6 +12,7 @@ from dyprag.augmentation.support import denies, holds, likeness, numbers, script
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
 from dyprag.evaluation.metrics import normalise
+from dyprag.text.words import is_unspaced
 
 # Part of every product's key. Raise it where a change of the rules makes all products worth making, and paying for,
 # anew; rules that only drop more of what is unsound, or less of what is sound, do not.
@@ -128,7 +129,7 @@ def doubt(document: Document, pair: QAPair) -> str:
         return "its full answer denies what the document does not"
     if kind := _other_kind(pair):
         return kind
-    if where and re.search(r"\d", pair.answer) and script(pair.question) != "CJK":
+    if where and re.search(r"\d", pair.answer) and not is_unspaced(pair.question):
         title = {*_words(document.title), *_words(pair.answer)}
         own = [word for word in asked if word not in LIGHT and word not in title]
         if own and not any(same_root(word, other) for word in own for other in told):
@@ -173,7 +174,7 @@ def _same_pair(pair: QAPair, other: QAPair) -> bool:
 def facts(text: str) -> set[str]:
     """Names, numbers and dates of a text. In German, where all nouns have capitals, only names of several words; in
     scripts without capitals and spaces only numbers."""
-    if script(text) == "CJK":
+    if is_unspaced(text):
         return numbers(text)
     if not _is_german(text):
         names = {re.sub(r"['’]s$", "", term) for term in key_terms(text) if not term[0].isdigit()}

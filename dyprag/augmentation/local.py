@@ -1,4 +1,5 @@
-"""Augmentation by the base model itself, made for models too small to write question-answer pairs freely.
+"""Augmentation by the base model itself, made for models too small to write question-answer pairs freely; of English
+documents, as its questions are told by English words.
 
 Questions: the words around a candidate answer give a question's first words, the model completes it, and what its
 words show to be unsound is dropped. The rest are ranked by how likely the model finds the answer with the passage
@@ -26,6 +27,7 @@ from dyprag.errors import DocumentError, DocumentTooLong
 from dyprag.generation import Sampling, generate, likelihoods
 from dyprag.models import BaseModel, neutralise
 from dyprag.prompts import question_prompt
+from dyprag.text.languages import is_english, is_latin
 
 QUESTION_TOKENS = 20
 TRIES = 2  # at the rewrite of a sentence
@@ -117,10 +119,15 @@ class LocalAugmenter:
             return list(enumerate(self.write(product, documents)))
 
     def refusal(self, document: Document) -> DocumentError | None:
-        """Why a document cannot be augmented: it has no text, or is too long for the model; None where it can."""
+        """Why a document cannot be augmented: it has no text, is not in English, or is too long for the model; None
+        where it can."""
         if document.fault:
             return document.fault
         subject = f"document {document.id!r}"
+        if not is_english(document.text):
+            reason = "it is not in English, the one language that the local augmentation knows"
+            remedy = "Set augment.backend=api with a model that knows its language, or leave it out."
+            return DocumentError(subject, reason, remedy)
         tokens = len(self._base.tokenizer(neutralise(document.passage, self._base.tokenizer))["input_ids"])
         limit = self._base.max_tokens - 128  # question, answer and template stand beside it
         if tokens > limit:
@@ -136,7 +143,7 @@ class LocalAugmenter:
         results: list[list[ScoredPair] | Exception] = []
         refusals = [self.refusal(document) for document in documents]
         spans = [
-            [] if refusal else candidates(document.title, document.text)
+            [] if refusal else [c for c in candidates(document.title, document.text) if is_latin(c.sentence)]
             for document, refusal in zip(documents, refusals, strict=True)
         ]
         written = self._written(documents, spans)
@@ -253,7 +260,8 @@ class LocalAugmenter:
         for attempt in range(TRIES):
             again = [
                 index for index, sentence in enumerate(originals)
-                if not cells(sentence) and likeness(sentence, best[index]) > ALIKE  # a table's row stays as it is
+                if is_latin(sentence) and not cells(sentence)  # a table's row stays as it is
+                and likeness(sentence, best[index]) > ALIKE
             ]  # fmt: skip
             sampling = Sampling(
                 min(settings.max_new_tokens, 5 * longest // 4),

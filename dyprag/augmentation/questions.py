@@ -55,10 +55,14 @@ def tidy(question: str) -> str:
     return question.replace(" ?", "?").replace(" 's", "'s").replace(" ,", ",")
 
 
-def gap_pair(title: str, candidate: Candidate) -> QAPair:
-    """A candidate's sentence with a gap in the answer's place, as a question."""
+def gap_pair(title: str, candidate: Candidate, asked: str = " What is missing?") -> QAPair:
+    """A candidate's sentence with a gap in the answer's place, as a question.
+
+    Args:
+        asked: what is said behind it; nothing where the document is not in English.
+    """
     about = f"{title}: " if title else ""
-    return QAPair(f"{about}{candidate.gap} What is missing?", candidate.answer, candidate.sentence)
+    return QAPair(f"{about}{candidate.gap}{asked}", candidate.answer, candidate.sentence)
 
 
 def names_title(question: str, title: str) -> bool:

@@ -20,12 +20,12 @@ from dyprag.augmentation.english import (
     is_past,
     past_of,
 )
+from dyprag.text.sentences import sentences as parted
 
 WORD = re.compile(r"\d[\d.,:]*\d|[^\W_](?:[\w'’.-]*[^\W_])?")
 # Empty lines, the lines of a list, and lines that end like a sentence: what stands behind them is another one.
 BLOCK_END = re.compile(r"\n[^\S\n]*\n\s*|\n(?=[^\S\n]*(?:[-*•–]|\d{1,3}[.)])[^\S\n])|(?<=[.!?])[^\S\n]*\n")
 _ITEM_MARK = re.compile(r"\s*(?:[-*•–]|\d{1,3}[.)])\s+(?=\S)")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]?\s+(?=[\"'“‘(]?[^\W\d_a-zà-öø-ÿ])")
 LEAST_WORDS = 3  # a sentence of so many tells nothing without those before it
 _YEAR = re.compile(r"1[0-9]\d\d|20\d\d")
 _OPENERS = frozenset("a an the of in with from by on at for its his her their into like over under as".split())
@@ -84,14 +84,14 @@ class Candidate:
 
 
 def sentences(text: str) -> list[str]:
-    """Split a text into sentences, roughly: behind a full stop, question or exclamation mark before a capital, and
-    where a paragraph, a heading or a list item ends; the marks of list items are no part of them."""
+    """The sentences of a text with blocks: a paragraph, a heading and a list item end one too; the marks of list items
+    are no part of them."""
     if "\n" not in text:
-        return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+        return [part.strip() for part in parted(text) if part.strip()]
     blocks = [
         _ITEM_MARK.sub("", block, count=1) if _ITEM_MARK.match(block) else block for block in BLOCK_END.split(text)
     ]
-    return [part.strip() for block in blocks for part in _SENTENCE_END.split(block) if part.strip()]
+    return [part.strip() for block in blocks for part in parted(block) if part.strip()]
 
 
 def candidates(title: str, text: str) -> list[Candidate]:

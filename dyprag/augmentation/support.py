@@ -43,8 +43,8 @@ _LONG_ENOUGH = 5  # letters below which likeness says nothing
 
 
 def numbers(text: str) -> set[str]:
-    """Numbers of a text in digits, without separators of thousands: 1,000 is 1000."""
-    return {_plain(number) for number in _NUMBER.findall(text)}
+    """Numbers of a text in digits of any script, without separators of thousands: 1,000 is 1000."""
+    return {_plain(number) for number in _NUMBER.findall(_in_ascii(text))}
 
 
 def told_numbers(text: str) -> set[str]:
@@ -72,12 +72,7 @@ def holds(text: str, words: str) -> bool:
 
 def within(inner: str, outer: str) -> bool:
     """Whether normalised words stand in others, as words; in scripts without spaces, as signs, numbers whole."""
-    if f" {inner} " in f" {outer} ":
-        return True
-    if inner.isascii() or script(inner) != "CJK":
-        return False
-    before, after = r"(?<!\d)" if inner[0].isdigit() else "", r"(?!\d)" if inner[-1].isdigit() else ""
-    return re.search(f"{before}{re.escape(inner)}{after}", outer) is not None
+    return f" {inner} " in f" {outer} "
 
 
 def likeness(text: str, words: str) -> float:
@@ -130,9 +125,14 @@ def _plain(number: str) -> str:
     return re.sub(r"[,.\u00a0\u202f](?=\d{3}(?!\d))", "", number)
 
 
+def _in_ascii(text: str) -> str:
+    """With the digits of every script as those of ASCII."""
+    return text if text.isascii() else "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+
+
 def script(text: str) -> str:
     """The script of most letters; Japanese counts as Chinese, with which it shares signs."""
-    letters = [c for c in text if c.isalpha()][:500]
+    letters = [c for c in unicodedata.normalize("NFKC", text[:5000]) if c.isalpha()][:500]
     scripts = Counter(unicodedata.name(c, "UNKNOWN").split()[0] for c in letters)
     found = scripts.most_common(1)[0][0] if scripts else ""
     return "CJK" if found in ("HIRAGANA", "KATAKANA") else found

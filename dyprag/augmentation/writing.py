@@ -15,6 +15,7 @@ from dyprag.augmentation.refusals import PromptTooLong
 from dyprag.augmentation.spans import Candidate, candidates
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
+from dyprag.text.languages import is_english
 
 Ask = Callable[[str, tuple[Message, ...], Any], Awaitable[Response]]
 NOTES = (1200, 300, 0)  # characters of what a further round is told of those before; the next where they do not fit
@@ -73,6 +74,7 @@ class Writing:
         It can be trained on then, whatever the endpoint's model could not do. Each sentence has a turn before any has
         a second.
         """
+        silent = () if is_english(self._document.text) else ("",)
         turns: Counter[str] = Counter()
         spans: list[tuple[int, Candidate]] = []
         for candidate in candidates(self._document.title, self._document.text):
@@ -81,7 +83,7 @@ class Writing:
         for _, candidate in sorted(spans, key=lambda span: span[0]):
             if len(self.accepted) >= least:
                 return
-            verdict = self._checked(gap_pair(self._document.title, candidate))
+            verdict = self._checked(gap_pair(self._document.title, candidate, *silent))
             if isinstance(verdict, Accepted):
                 self.accepted.append(Accepted(verdict.item, {**verdict.marks, "how": "gap"}))
                 self.filled += 1

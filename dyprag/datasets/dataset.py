@@ -7,6 +7,7 @@ from pathlib import Path
 from dyprag.corpus import Shelf
 from dyprag.documents import Document, Question
 from dyprag.errors import CorpusError
+from dyprag.text.forms import written
 
 Passages = tuple[Document, ...]
 
@@ -57,6 +58,10 @@ def assembled(
         if question.id in seen:
             raise CorpusError(f"{name} {path}", f"the id {question.id!r} occurs twice", "Take one of the two out.")
         seen.add(question.id)
+    questions = [  # as the documents are: an answer stands in its document as it is spelled there
+        replace(one, question=written(one.question), answers=tuple(dict.fromkeys(map(written, one.answers))))
+        for one in questions
+    ]
     if passages is None:
         return DataSet(name, tuple(questions), shelf.documents, tuple(notes))
     own = {document.id: document.title for document in shelf.documents}

@@ -1,17 +1,30 @@
 """The official scoring (§4.1): answer extraction, EM and token F1 with their alias maximum; and answer presence.
 
+Texts are compared by the words of the official code, and in one spelling (`folded`). Scripts without spaces, and
+Korean, are compared by their letters, as in the evaluations of MLQA, CMRC 2018 and KorQuAD.
+
 Presence asks whether the answer occurs anywhere in the uncut output, which the form of an answer cannot inflate as
 easily as it does F1.
 """
 
 import re
 import string
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import regex
+
+from dyprag.text.forms import RANGE, SPELLED_AS_ASCII, folded
+from dyprag.text.words import units
+
 _YES_NO = frozenset({"yes", "no"})
+# The full stop, the comma and the end of a line, in the signs of every script.
+_END_OF_ANSWER = regex.compile(r"[.,\n。．｡，､、،۔।॥։።፣។၊။།᠂᠃]")
+# Marks that no Latin text has: those of the official code's languages stay with the words that they touch.
+_OTHER_MARKS = regex.compile(r"[^\P{P}\x00-\u036f\u2000-\u206f\u2e00-\u2e7f]")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_PRINTED_MARKS = regex.compile(r"[^\P{P}\x00-\x7f]|[^\P{S}\x00-\x7f]")
 
 
 @dataclass(frozen=True)
@@ -34,13 +47,14 @@ def extract_answer(prediction: str, chain_of_thought: bool = False) -> str:
     text = prediction
     if chain_of_thought and "the answer is" in text:
         text = text[text.index("the answer is") + len("the answer is") :]
-    return re.split(r"[.,\n]", text.strip(), maxsplit=1)[0].strip()
+    return _END_OF_ANSWER.split(text.strip(), maxsplit=1)[0].strip()
 
 
 def normalise(text: str) -> str:
-    """Lower case, without punctuation and articles, single spaces (the usual SQuAD normalisation)."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+    """Lower case, without punctuation and English articles, single spaces (the usual SQuAD normalisation); in one
+    spelling, and letters that are compared by themselves parted by a space."""
+    text = folded(_OTHER_MARKS.sub(" ", text)).translate(_PUNCTUATION)
+    return " ".join(units(re.sub(r"\b(a|an|the)\b", " ", text)))
 
 
 def score(prediction: str, answers: str | Sequence[str], *, chain_of_thought: bool = False) -> Score:
@@ -61,7 +75,14 @@ def answer_presence(output: str, answers: str | Sequence[str]) -> bool:
 
     Of yes and no, whichever the output says first decides.
     """
-    wanted = {_spaced(answer) for answer in _aliases(answers)} - {""}
+    if _is_present(output, _aliases(answers)):
+        return True
+    ranges = RANGE.search(output) or any(RANGE.search(answer) for answer in _aliases(answers))
+    return bool(ranges) and _is_present(RANGE.sub("-", output), [RANGE.sub("-", one) for one in _aliases(answers)])
+
+
+def _is_present(output: str, answers: Sequence[str]) -> bool:
+    wanted = {_spaced(answer) for answer in answers} - {""}
     found = _spaced(output)
     said = next((word for word in found.split() if word in _YES_NO), None)
     return said in wanted or any(f" {answer} " in f" {found} " for answer in wanted - _YES_NO)
@@ -87,9 +108,4 @@ def _compared(prediction: str, answer: str) -> tuple[float, tuple[float, float, 
 def _spaced(text: str) -> str:
     """Normalised; the quotation marks and dashes of print, which the usual normalisation leaves on the words that they
     touch, part words."""
-    text = unicodedata.normalize("NFC", text).replace("’", "'")
-    return normalise("".join(" " if _is_printed_mark(character) else character for character in text))
-
-
-def _is_printed_mark(character: str) -> bool:
-    return not character.isascii() and unicodedata.category(character)[0] in "PS"
+    return normalise(_PRINTED_MARKS.sub(lambda found: found[0] if found[0] in SPELLED_AS_ASCII else " ", text))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dyprag.text.forms import folded
+
 _MARKS = re.compile(r"[\W_]+")
 _LINE_SPACE = re.compile(r"[^\S\n]+")
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
@@ -59,7 +61,7 @@ def as_text(blocks: Sequence[Block]) -> str:
 
 def letters(text: str) -> str:
     """A text as it is compared: its letters and digits alone."""
-    return _MARKS.sub("", text).casefold()
+    return _MARKS.sub("", folded(text))
 
 
 def tidy(text: str) -> str:

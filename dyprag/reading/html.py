@@ -7,6 +7,7 @@ from typing import Any
 from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Block, Kind, tidy
 from dyprag.reading.tables import TABLE_LEVEL, Cell, Row, row_blocks
+from dyprag.text.words import unwrapped
 
 SILENT = frozenset(
     """
@@ -170,7 +171,7 @@ class _Walk:
         return f"{self._lists[-1]}."
 
     def _say(self, text: str, keep: bool = False) -> None:
-        self._words.append(text if keep else re.sub(r"\s+", " ", text))
+        self._words.append(text if keep else re.sub(r"\s+", " ", unwrapped(text)))
         if self._links:
             self._linked += len("".join(text.split()))
 

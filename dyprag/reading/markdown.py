@@ -9,6 +9,7 @@ from typing import Any
 from dyprag.reading.blocks import Block, Kind, Reading, as_text, tidy, without_title
 from dyprag.reading.html import SILENT, blocks_of, is_hidden, parse, remove
 from dyprag.reading.tables import TABLE_LEVEL, Cell, row_blocks
+from dyprag.text.words import unwrapped
 
 _FILE = re.compile(r"\S+\.\w{2,5}")  # what stands for a picture that nobody described
 _TAGS = re.compile(r"<!--.*?(?:-->|\Z)|<[^>]*>", re.S)
@@ -76,7 +77,7 @@ class _Walk:
     def take(self, event: Any) -> None:
         """The next event: a word for what has no more to it, else a dictionary with one entry."""
         if isinstance(event, str):
-            self._words.append("\n" if event == "HardBreak" else " " if event == "SoftBreak" else "")
+            self._words.append("\n" if event == "HardBreak" else "\r" if event == "SoftBreak" else "")
             if event == "Rule":
                 self.flush()
             return
@@ -115,7 +116,7 @@ class _Walk:
 
     def flush(self) -> None:
         """End a block, if one is begun."""
-        text = tidy(self._said())
+        text = tidy(unwrapped(self._said(), "\r").replace("\r", " "))
         if not text:
             return
         if self._label:

@@ -17,6 +17,8 @@ from dyprag.errors import DocumentError
 from dyprag.reading.blocks import Block, Kind, Reading, as_text, tidy, without_title
 from dyprag.reading.order import Box, in_reading_order
 from dyprag.reading.plain import is_title
+from dyprag.text.forms import written
+from dyprag.text.words import unwrapped, word_count
 
 _MARGIN = 0.12  # of a page's height, where running headers, footers and page numbers stand
 _LEAST_PAGES = 3  # that a running line stands on; two of a file with few
@@ -31,7 +33,7 @@ _PAGE_NUMBER = re.compile(
 _BULLET = re.compile(r"([•●▪■◦‣∙·–*-]|\d{1,2}[.)]|\(\w\))\s+(?=\S)")
 _BROKEN_WORD = re.compile(r"(\w+)([-\u2010\u00ad])$")
 _WORD = re.compile(r"\w+(?:-\w+)*")
-_ENDS = re.compile(r"[.!?:;…][\"'”’)\]]*$")
+_ENDS = re.compile(r"[.!?:;…。！？：；．।۔؟][\"'”’)\]」』）》]*$")
 # First parts of compounds that are written with a hyphen wherever the line ends.
 _PREFIXES = frozenset(
     """
@@ -39,7 +41,6 @@ _PREFIXES = frozenset(
     seven eight nine ten twenty thirty forty fifty sixty seventy eighty ninety twin third first second
     """.split()
 )
-_LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
 _JUNK_TITLE = re.compile(
     r"(?:microsoft (?:word|powerpoint|excel|office)\b.*|powerpoint[- ]?(?:presentation|präsentation)?|untitled.*"
     r"|unbenannt.*|(?:document|dokument|presentation|book|title|slide|scan)\s*\d*|no title|none|null|\W*"
@@ -134,12 +135,18 @@ def _lines(layout: Any, page: int) -> Iterator[_Line]:
     for number in (place.number for place in in_reading_order(places)):
         for line in boxes[number]:
             chars = [char for char in line if isinstance(char, LTChar) and not char.get_text().isspace()]
-            text = " ".join(_LEADERS.sub(" ", line.get_text().translate(_LIGATURES)).split())
+            text = " ".join(_LEADERS.sub(" ", _letters(line.get_text())).split())
             if chars and text:
                 bold = sum(bool(re.search(r"bold|black|heavy", char.fontname, re.I)) for char in chars)
                 top, bottom = (1 - (y - layout.y0) / height for y in (line.y1, line.y0))
                 size = median(char.size for char in chars)
                 yield _Line(text, page, number, line.x0, top, bottom, size, 2 * bold > len(chars))
+
+
+def _letters(text: str) -> str:
+    """A line's letters in one form; a soft hyphen at its end, which says that a word goes on, stays."""
+    line = text.rstrip()
+    return f"{written(line)}\u00ad" if line.endswith("\u00ad") else written(line)
 
 
 def _boxes(item: Any, kind: type) -> Iterator[Any]:
@@ -177,7 +184,7 @@ def _blocks(lines: Sequence[_Line]) -> list[Block]:
     for part in _parts(lines):
         size, bold = median(line.size for line in part), all(line.bold for line in part)
         text = tidy(_joined([line.text for line in part], known))
-        words = len(text.split())
+        words = word_count(text)
         large = size > _LARGER * body or (bold and not _ENDS.search(text) and len(part) < 3)
         if large and words <= _HEADING_WORDS and any(c.isalpha() for c in text):
             block = Block(Kind.HEADING, text, 1 if size > _LARGER * body else 2)
@@ -244,7 +251,7 @@ def _joined(lines: Iterable[str], known: Counter[str]) -> str:
     for line in lines:
         broken = _BROKEN_WORD.search(text)
         if not broken:
-            text = f"{text} {line}" if text else line
+            text = unwrapped(f"{text}\r{line}", "\r").replace("\r", " ") if text else line
         elif broken[2] == "\u00ad" or _is_one_word(broken[1], line, known):
             text = text[:-1] + line
         else:

@@ -3,10 +3,11 @@
 import re
 
 from dyprag.reading.blocks import Reading
+from dyprag.text.words import word_count
 
 _LONGEST_TITLE = 100
 _MOST_WORDS = 14
-_NO_TITLE = re.compile(r"[.!?…:;,。]$|^[-*•>|{}\[<$#=~`/\\]|\w+://")
+_NO_TITLE = re.compile(r"[.!?…:;,。．｡，、；：！？।॥۔؟،።]$|^[-*•>|{}\[<$#=~`/\\]|\w+://")
 _UNDERLINE = re.compile(r"([=\-~*_#])\1{2,}[^\S\n]*(?=\n|\Z)")
 _FIRST_LINE = re.compile(r"\s*([^\n]+)\n")
 
@@ -30,6 +31,6 @@ def is_title(line: str) -> bool:
     """Whether a line could be a title: short, with words, and no sentence, list item or address."""
     words = line.split()
     return (
-        len(line) <= _LONGEST_TITLE and len(words) <= _MOST_WORDS and any(c.isalpha() for c in line)
+        len(line) <= _LONGEST_TITLE and word_count(line) <= _MOST_WORDS and any(c.isalpha() for c in line)
         and not _NO_TITLE.search(line) and not words[0].endswith(":")
     )  # fmt: skip

@@ -16,6 +16,7 @@ from dyprag.reading.blocks import Block, Kind, Reading, as_text, letters, withou
 from dyprag.reading.encodings import binary
 from dyprag.reading.html import SILENT, blocks_of, is_data, is_hidden, parse, remove, rows_of
 from dyprag.reading.tables import row_blocks
+from dyprag.text.words import word_count
 
 _DECLARED = re.compile(rb"""<(?:meta|\?xml)\b[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.I)
 _SEPARATORS = re.compile(r"\s+(?:[|–—·•»«›‹:-]{1,2}|::)\s+")
@@ -138,7 +139,7 @@ def _clean(root: Any) -> None:
     """Take out what is no content by its own account: its element, role, name, or that it is hidden. What holds a
     third of a page's prose is its content, whatever it is called."""
     for element in list(root.iter("noscript")):  # pages that a script fills have their text here
-        if len(element.text_content().split()) >= _PAGE_OF_WORDS:
+        if word_count(element.text_content()) >= _PAGE_OF_WORDS:
             element.tag = "div"
     for element in list(root.iter()):
         if element is not root and (not isinstance(element.tag, str) or element.tag in SILENT):
@@ -148,7 +149,7 @@ def _clean(root: Any) -> None:
         if element is root:
             continue
         if is_hidden(element):  # unless a script is to show it: then it is most of the page, and long
-            small = _prose(element) < most or len(element.text_content().split()) < _PAGE_OF_WORDS
+            small = _prose(element) < most or word_count(element.text_content()) < _PAGE_OF_WORDS
         else:
             small = _is_furniture(element) and _prose(element) < most
         if small:
@@ -177,7 +178,7 @@ def _is_furniture(element: Any) -> bool:
 def _content(root: Any, title: str) -> list[Block]:
     """The blocks of a page that are its content."""
     blocks = blocks_of(root)
-    prose = [len(block.text.split()) * (block.linked <= _MOST_LINKED) for block in blocks]
+    prose = [word_count(block.text) * (block.linked <= _MOST_LINKED) for block in blocks]
     if sum(prose) < _PAGE_OF_WORDS:  # a piece of a page, too little to tell what is around what
         return [block for block in blocks if block.linked <= _MOST_LINKED] or blocks
     voted = _voted(blocks, _extracted(root))
@@ -200,12 +201,12 @@ def _voted(blocks: Sequence[Block], text: str) -> list[bool]:
 def _region(blocks: Sequence[Block], voted: Sequence[bool], title: str) -> range:
     """Where the content stands: from the page's own heading, or its first sentence, to its last sentence, with all of
     the list or table that this ends. A few words may stand in the text by chance, so they begin and end nothing."""
-    sure = [n for n, block in enumerate(blocks) if voted[n] and len(block.text.split()) >= _LEAST_PROSE]
+    sure = [n for n, block in enumerate(blocks) if voted[n] and word_count(block.text) >= _LEAST_PROSE]
     if not sure:
         return range(len(blocks))
     first, last = sure[0], sure[-1]
     named = [n for n, b in enumerate(blocks) if b.kind is Kind.HEADING and letters(b.text) == letters(title)]
-    if named and (named[0] < first or not any(len(blocks[n].text.split()) >= _SENTENCE for n in sure if n < named[0])):
+    if named and (named[0] < first or not any(word_count(blocks[n].text) >= _SENTENCE for n in sure if n < named[0])):
         first = named[0]
     while first > 0 and blocks[first - 1].kind is Kind.HEADING and voted[first - 1]:
         first -= 1
@@ -216,7 +217,7 @@ def _region(blocks: Sequence[Block], voted: Sequence[bool], title: str) -> range
 
 def _keeps(block: Block, vote: bool, inside: bool) -> bool:
     """Whether a block is content: inside what the extractor takes for it and all prose there; outside nothing."""
-    prose = block.linked <= _MOST_LINKED and (block.kind is not Kind.PARAGRAPH or len(block.text.split()) >= 3)
+    prose = block.linked <= _MOST_LINKED and (block.kind is not Kind.PARAGRAPH or word_count(block.text) >= 3)
     return inside and (vote or prose)
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection
 
 from dyprag.documents import QAPair
+from dyprag.text.sentences import sentences as sentences
 
 OCCUPATIONS = tuple(
     """politician journalist actor actress writer author novelist poet playwright screenwriter director producer
@@ -73,24 +74,6 @@ PLACE = (
     rf"(?:(?:St|Mt)\. )?{_CAPITAL}"
     rf"(?:(?: |-)(?:(?:de|la|le|upon|on|am|an|der|of|the|do|da|del|sur|en)(?: |-)){{0,2}}{_CAPITAL}){{0,3}}"
 )
-
-_ABBREVIATED = re.compile(
-    r"(?:(?<!\w)(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Lt|Gen|Col|Capt|Rev|Hon|Prof|Sgt|Maj|Adm|Bros|Inc|Co|Ltd|"
-    r"Ave|Mt|ca?|b|d|fl|feat|approx|est|r)|\.[A-Za-z])\.$"
-)
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a text, in order; at least one. An initial or abbreviation ends none, nor a parenthesis."""
-    parts: list[str] = []
-    begin = 0
-    for found in re.finditer(r"[.!?][\"”)]*(\s+)(?=[\"“(]?[A-Z\u00c0-\u00de0-9])", text):
-        part = text[begin : found.start(1)]
-        if part.count("(") > part.count(")") or _ABBREVIATED.search(part):
-            continue
-        parts.append(part)
-        begin = found.end()
-    return [*parts, text[begin:]] if text[begin:].strip() or not parts else parts
 
 
 def without_parentheses(sentence: str) -> str:

@@ -1,7 +1,7 @@
 """Retrieval: which documents belong to a question. BM25, as in the paper (§4.1), in memory or from an index on disk."""
 
 from dyprag.retrieval.bm25 import RETRIEVAL_VERSION, BM25Retriever, Retriever, among_given, recall
-from dyprag.retrieval.index import LARGE, IndexedBM25, build_index, retriever_for
+from dyprag.retrieval.index import LARGE, IndexedBM25, build_index, is_built, retriever_for
 from dyprag.retrieval.passages import read_passages
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Retriever",
     "among_given",
     "build_index",
+    "is_built",
     "read_passages",
     "recall",
     "retriever_for",

@@ -1,7 +1,6 @@
 """BM25 in memory, for corpora of up to some thousand documents; what every retriever shares; how well it found."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -9,8 +8,9 @@ import numpy as np
 from rank_bm25 import BM25Okapi
 
 from dyprag.documents import Document, Retrieved
+from dyprag.text.words import search_words
 
-RETRIEVAL_VERSION = 2  # part of the keys of answers that were retrieved for on the way: raise it with any change here
+RETRIEVAL_VERSION = 3  # part of the keys of answers that were retrieved for on the way: raise it with any change here
 
 
 class Retriever(Protocol):
@@ -34,11 +34,11 @@ class _Okapi(BM25Okapi):
 
 
 class BM25Retriever:
-    """Okapi BM25 over titles and texts, words in lower case."""
+    """Okapi BM25 over titles and texts; the words are those of `search_words`, in every script and spelling."""
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self._documents = list(documents)
-        passages = [words(document.passage) for document in self._documents]
+        passages = [search_words(document.passage) for document in self._documents]
         self._index = _Okapi(passages) if any(passages) else None  # it divides by the mean length
 
     def search(self, question: str, count: int) -> list[Retrieved]:
@@ -46,7 +46,7 @@ class BM25Retriever:
         corpus's order, so results are repeatable."""
         if self._index is None:
             return []
-        scores = self._index.get_scores(words(question))
+        scores = self._index.get_scores(search_words(question))
         order = np.argsort(-scores, kind="stable")[:count]
         return [Retrieved(self._documents[index], float(scores[index])) for index in order if scores[index] > 0]
 
@@ -58,11 +58,6 @@ def among_given(documents: Sequence[Document], question: str, count: int) -> tup
     if found or len(documents) > count:
         return found
     return tuple(Retrieved(document, 0.0) for document in documents)
-
-
-def words(text: str) -> list[str]:
-    """The words by which a text is found: in lower case, neither stemmed nor sifted."""
-    return re.findall(r"\w+", text.lower())
 
 
 def recall(found: Sequence[str], gold: Sequence[str]) -> float | None:

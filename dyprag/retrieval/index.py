@@ -19,12 +19,13 @@ import tantivy
 
 from dyprag.documents import Document, Retrieved
 from dyprag.errors import ArtifactError, StoreError
-from dyprag.retrieval.bm25 import BM25Retriever, Retriever, words
+from dyprag.retrieval.bm25 import BM25Retriever, Retriever
+from dyprag.text.words import search_words
 
 LARGE = 20_000  # documents from which on the index is used: rank_bm25 then takes some 50 ms a question
 MEMORY = 256 * 2**20  # bytes of words held before they are written out as one segment
 DESCRIPTION = "index.json"
-FORMAT = 1
+FORMAT = 2  # raise it where the files are others, or the words by which passages are found
 REBUILD = "Delete the folder and build the index again."
 
 
@@ -37,7 +38,7 @@ def retriever_for(documents: Sequence[Document], folder: Path) -> Retriever:
     """
     if len(documents) < LARGE:
         return BM25Retriever(documents)
-    if not folder.exists():
+    if not is_built(folder):
         build_index(folder, documents)
     index = IndexedBM25(folder)
     index.verify()
@@ -49,11 +50,16 @@ def retriever_for(documents: Sequence[Document], folder: Path) -> Retriever:
     return index
 
 
+def is_built(folder: Path) -> bool:
+    """Whether there is an index at a path: of an earlier version there is none, as it has other words."""
+    return folder.exists() and not _is_earlier(folder)
+
+
 def build_index(folder: Path, documents: Iterable[Document], memory_bytes: int = MEMORY) -> int:
     """Index a stream of documents, never held as a whole, into a folder that appears complete or not at all.
 
     Args:
-        folder: where the index goes; must not exist.
+        folder: where the index goes; must not exist, unless it is an index of an earlier version, which is replaced.
         documents: in the order that decides between equal scores.
         memory_bytes: words held before a segment is written, at least 15,000,000. More gives fewer, larger segments;
             tantivy merges them by eights.
@@ -65,7 +71,7 @@ def build_index(folder: Path, documents: Iterable[Document], memory_bytes: int =
         ArtifactError: there is something at `folder`.
         StoreError: the folder cannot be written.
     """
-    if folder.exists():
+    if is_built(folder):
         raise ArtifactError(f"index {folder}", "there is something at that path", "Delete it or name another folder.")
     made = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -119,7 +125,7 @@ class IndexedBM25:
         if count < 1:
             return []
         with _reading(self._folder):
-            best = self._best(Counter(words(question)), count)
+            best = self._best(Counter(search_words(question)), count)
             return [Retrieved(self._document(address), score) for score, _, address in best if score > 0]
 
     def verify(self) -> None:
@@ -173,7 +179,7 @@ def _write(made: Path, folder: Path, documents: Iterable[Document], memory_bytes
             entry, packed = tantivy.Document(), _packed(document)
             entry.add_unsigned("number", passages - 1)
             entry.add_bytes("document", packed)
-            entry.add_text("words", " ".join(words(document.passage)))
+            entry.add_text("words", " ".join(search_words(document.passage)))
             fingerprint.update(packed)
             with _writing(folder):
                 writer.add_document(entry)
@@ -200,6 +206,8 @@ def _describe(made: Path, description: dict[str, Any]) -> None:
 def _place(made: Path, folder: Path, description: dict[str, Any]) -> None:
     """Rename the finished folder; that another process has placed the same index meanwhile is as good."""
     try:
+        if _is_earlier(folder):
+            shutil.rmtree(folder)
         made.rename(folder)
     except OSError:
         if not folder.is_dir() or _description(folder)["fingerprint"] != description["fingerprint"]:
@@ -216,7 +224,17 @@ def _description(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = f"it is incomplete or damaged ({DESCRIPTION}: {type(error).__name__})"
         raise ArtifactError(f"index {folder}", reason, REBUILD) from error
+    if _is_earlier(folder):
+        reason = "it was built by an earlier version of dyprag, which parted words otherwise"
+        raise ArtifactError(f"index {folder}", reason, "Run dyprag ingest again, which builds it anew.")
     raise ArtifactError(f"index {folder}", "it is of another format", REBUILD)
+
+
+def _is_earlier(folder: Path) -> bool:
+    try:
+        return 0 < json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["format"] < FORMAT
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def _packed(document: Document) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from dyprag.documents import Document
 from dyprag.errors import CONVERT, CorpusError
 from dyprag.rows import whole
+from dyprag.text.forms import written
 
 COLUMNS = ("id", "text", "title")
 FIELD_LIMIT = 16 * 2**20  # characters; a quotation mark that is never closed ends there, not with the memory
@@ -76,7 +77,7 @@ def _passage(place: str, id: object, text: object, title: object) -> Document:
         raise CorpusError(place, "the passage has no 'id'", "Give each passage a unique id.")
     if not isinstance(text, str):
         raise CorpusError(place, f"passage {str(id)!r} has no 'text' string", "Put the passage's text there.")
-    return Document(str(id), whole(text), whole(str(title or "")))
+    return Document(written(str(id)), whole(text), whole(str(title or "")))
 
 
 def _place(path: Path, line: int) -> str:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from dyprag.documents import Document
+from dyprag.text.forms import written
 
 Method = Literal["vanilla", "rag", "dyprag", "dyprag-combine"]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -73,8 +74,8 @@ class Message(_Given):
     def text(self) -> str:
         """What it says."""
         if self.content is None or isinstance(self.content, str):
-            return self.content or self.refusal
-        return "\n".join(part if isinstance(part, str) else part.text or part.refusal for part in self.content)
+            return written(self.content or self.refusal)
+        return written("\n".join(part if isinstance(part, str) else part.text or part.refusal for part in self.content))
 
     @property
     def only_calls(self) -> bool:
@@ -163,7 +164,7 @@ class ChatRequest(_Given):
         found = []
         for number, one in enumerate(self.documents, start=1):
             one = GivenDocument(text=one) if isinstance(one, str) else one
-            found.append(Document(one.id or f"document {number}", one.text, one.title))
+            found.append(Document(one.id or f"document {number}", written(one.text), written(one.title)))
         return found
 
 
