@@ -6,6 +6,7 @@ from dataclasses import replace
 from dyprag.documents import Corpus, Document, Question
 from dyprag.errors import CorpusError
 from dyprag.model_files import model_folder
+from dyprag.tokenization import load_tokenizer
 
 
 def splitter(model: str, tokens: int, overlap: int) -> Callable[[str], list[str]]:
@@ -20,9 +21,8 @@ def splitter(model: str, tokens: int, overlap: int) -> Callable[[str], list[str]
         ModelError: there is no such model.
     """
     from semantic_text_splitter import TextSplitter
-    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_folder(model)).backend_tokenizer
+    tokenizer = load_tokenizer(model_folder(model)).backend_tokenizer
     return TextSplitter.from_huggingface_tokenizer(tokenizer, tokens, overlap=overlap).chunks
 
 

@@ -24,7 +24,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dyprag.assistant import Assistant
 from dyprag.documents import Document, Retrieved
-from dyprag.errors import DocumentError
+from dyprag.errors import DocumentError, ModelError
 from dyprag.lora import Adapters, merge, stack
 from dyprag.methods.protocol import fit
 from dyprag.prompts import chat_text, encode, question_prompt
@@ -108,6 +108,12 @@ class Service:
         Raises:
             RefusedError: a conversation that cannot be answered, a document that is no text, a prompt that is too long.
         """
+        try:
+            return self._prepare(body)
+        except ModelError as error:  # its chat template takes no such conversation
+            raise RefusedError(400, str(error)) from None
+
+    def _prepare(self, body: ChatRequest) -> Ready:
         limits, base = self.limits, self.assistant.base
         system, history, question = _turns(body)
         asked = body.max_completion_tokens or body.max_tokens

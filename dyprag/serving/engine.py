@@ -18,6 +18,7 @@ from dyprag.documents import Document
 from dyprag.lora import Adapters
 from dyprag.models import BaseModel
 from dyprag.serving.rows import Rows
+from dyprag.thinking import answer, decode
 
 logger = logging.getLogger("dyprag.serving")
 DRAWN_FROM = 256  # most tokens that one is drawn from: what is less likely is noise
@@ -74,13 +75,14 @@ class Job:
     _came: float = field(default_factory=time.monotonic)
     _told: int = 0  # characters
 
-    def take(self, token: int, ends: set[int], decode: Callable[[list[int]], str]) -> bool:
-        """Note a token and tell what it adds to the text; whether that was the last."""
+    def take(self, token: int, ends: set[int], read: Callable[[list[int]], str]) -> bool:
+        """Note a token and tell what it adds to the text, thoughts left out; whether that was the last."""
         self.waited = self.waited or time.monotonic() - self._came
         ended = token in ends
         if not ended:
             self.ids.append(token)
-        text = decode(self.ids).lstrip()
+        last = ended or len(self.ids) >= self.wish.max_tokens
+        text = answer(read(self.ids), last).lstrip()
         found = [at for word in self.wish.stop if (at := text.find(word)) >= 0]
         if found or ended:
             return self.end("stop", text[: min(found, default=len(text))])
@@ -136,9 +138,7 @@ class Engine:
         self._open = True
         penalty = getattr(base.model.generation_config, "repetition_penalty", None) or 1.0
         self._penalise = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1.0 else None
-        config = getattr(base.model.generation_config, "eos_token_id", None)  # of chats, some models have several
-        ends = {base.tokenizer.eos_token_id, *(config if isinstance(config, list) else ())}
-        self._ends = (ends, ends | set(base.newline_ids))
+        self._ends = ({*base.end_ids}, {*base.end_ids, *base.newline_ids})
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -274,7 +274,7 @@ class Engine:
         self._running.pop()
 
     def _decode(self, ids: list[int]) -> str:
-        return self._base.tokenizer.decode(ids, skip_special_tokens=True)
+        return decode(self._base.tokenizer, ids)
 
     @torch.inference_mode()
     def _choose(self) -> list[int]:
