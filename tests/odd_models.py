@@ -59,8 +59,9 @@ def add_token(folder: Path, content: str, special: bool = False) -> None:
     """Add a token to the tokenizer alone: it has no embedding unless one of its id is there."""
     path = folder / "tokenizer.json"
     parts = json.loads(path.read_text())
+    size = len(parts["model"]["vocab"])
     parts["added_tokens"].append({
-        "id": len(parts["model"]["vocab"]) + sum(t["id"] >= len(parts["model"]["vocab"]) for t in parts["added_tokens"]),
+        "id": size + sum(token["id"] >= size for token in parts["added_tokens"]),
         "content": content, "special": special, "single_word": False, "lstrip": False, "rstrip": False,
         "normalized": False,
     })  # fmt: skip

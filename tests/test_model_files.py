@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +167,6 @@ def test_a_snapshot_of_the_hub_s_cache_goes_by_its_commit(tiny_model: str, tmp_p
 def test_of_a_hub_model_only_what_is_loaded_is_fetched(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from fnmatch import fnmatch
-
     source = odd_model(tiny_model, tmp_path / "source")
     shards_with_strays(source)
     stray(source, "consolidated.safetensors")

@@ -177,10 +177,9 @@ def test_a_template_without_a_system_message_gets_its_words_and_one_that_fails_i
 def test_thoughts_are_not_told(pieces: list[str], most: int, told: list[str]):
     emitted: list[Piece] = []
     job = Job([1], Wish(most), emitted.append, 0.0)
-    for number, piece in enumerate(pieces):
-        if job.take(
-            number, {n for n, p in enumerate(pieces) if p == "END"}, lambda ids: "".join(pieces[i] for i in ids)
-        ):
+    ends = {number for number, piece in enumerate(pieces) if piece == "END"}
+    for number in range(len(pieces)):
+        if job.take(number, ends, lambda ids: "".join(pieces[index] for index in ids)):
             break
     assert [piece.text for piece in emitted] == told
     assert emitted[-1].finish

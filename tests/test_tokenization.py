@@ -121,8 +121,10 @@ def test_a_tokenizer_that_ends_every_text_does_not_end_a_prompt(tiny_model: str,
     assert END not in question_prompt(tokenizer, "Who?")
 
 
-TOKENS = ["<|im_end|>", "<|im_start|>", "<pad>", "</s>", " Quarn", "Quarn ", " a b", "₹", "##", "  ", "\n", "[INST]",
-          "<table>", "<｜end▁of▁sentence｜>", "<|fim_prefix|>", "<start_of_turn>", "a b", "aa", "a", ".", "\t\t"]  # fmt: skip
+TOKENS = [
+    "<|im_end|>", "<|im_start|>", "<pad>", "</s>", " Quarn", "Quarn ", " a b", "₹", "##", "  ", "\n", "[INST]",
+    "<table>", "<｜end▁of▁sentence｜>", "<|fim_prefix|>", "<start_of_turn>", "a b", "aa", "a", ".", "\t\t",
+]  # fmt: skip
 
 
 def fake(tokens: dict[str, bool], template: str = "<start_of_turn>") -> Any:
