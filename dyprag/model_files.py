@@ -163,6 +163,11 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def weights_digest(folder: Path) -> str:
+    """What tells a checkpoint's weights from others, whatever its other files hold."""
+    return _digest(weight_files(folder))
+
+
 def weights_map(folder: Path) -> dict[str, str]:
     """The file of each weight, as a checkpoint's index has it; nothing where there is none."""
     found = read_json(folder / WEIGHTS_INDEX).get("weight_map")
