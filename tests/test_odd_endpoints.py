@@ -270,7 +270,9 @@ def test_a_batch_that_fails_says_why_and_is_handed_in_once_a_run(
     with endpoint(batches("failed", errors)) as odd:
         augmenter = made(odd.url, batch=True)
         for turn in range(3):
-            assert isinstance(augmenter.begin(LAMP, "qa_pairs", "k").exception(timeout=60), Waiting)
+            waiting = augmenter.begin(LAMP, "qa_pairs", "k").exception(timeout=60)
+            assert isinstance(waiting, Waiting)
+            assert (words in str(waiting)) == bool(turn)
             if turn:
                 with pytest.raises(Stopped, match=words):
                     augmenter.hand_in()

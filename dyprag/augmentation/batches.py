@@ -57,6 +57,9 @@ class Batches:
                 reason = f"its {request.label!r} is in batch {batch.id}, handed in {hours:.1f} hours ago"
                 return Waiting(subject, reason, "Run again later to fetch the answers.")
         self._wanted[request.key] = request
+        if stop := self._failed:
+            reason = f"its {request.label!r} is not handed in again now: {stop.subject}: {stop.reason}"
+            return Waiting(subject, reason, stop.remedy)
         return Waiting(subject, f"its {request.label!r} goes into the next batch", "Run again later to fetch it.")
 
     async def hand_in(self) -> list[OpenBatch]:
