@@ -8,12 +8,15 @@ from dyprag.documents import Document
 from dyprag.errors import ArtifactError, ConfigError
 
 
-def import_adapters(folder: Path, document: str | None, config: PipelineConfig) -> dict[str, Any]:
+def import_adapters(
+    folder: Path, document: str | None, config: PipelineConfig, same_model: bool = False
+) -> dict[str, Any]:
     """Take a PEFT adapter into the store as a document's, or all that an export holds as their documents'.
 
     Args:
         folder: with adapter_config.json, or with the index.json of `dyprag export --peft`.
         document: an id of the corpus. Of an export only this one is taken.
+        same_model: the adapters are of this model, whatever name they give their own.
 
     Returns:
         imported: id, key, and rank of each; missing: ids in the export that are not in the corpus.
@@ -25,7 +28,9 @@ def import_adapters(folder: Path, document: str | None, config: PipelineConfig) 
         StoreError: nothing has been ingested, or the store cannot be written.
     """
     from dyprag.batching import compute
+    from dyprag.export import INDEX
     from dyprag.flows.stage import Stage
+    from dyprag.model_files import read_json
     from dyprag.models import model_shape
     from dyprag.storage.guard import in_use
     from dyprag.tasks.imports import import_adapter
@@ -33,14 +38,15 @@ def import_adapters(folder: Path, document: str | None, config: PipelineConfig) 
     stage = Stage(config.resolved(), "import")
     documents = {one.id: one for one in stage.plan.corpus.documents}
     base = compute(lambda: model_shape(stage.config.model.name))
-    folders = _folders(folder, document, documents, stage.config.model.name, base.fingerprint)
+    recorded = read_json(folder / INDEX).get("fingerprint") if same_model else None
+    folders = _folders(folder, document, documents, stage.config.model.name, recorded or base.fingerprint)
     records = []
     with in_use(stage.store):
         stage.catalogue.prepare()
         try:
             for identity, place in folders.items():
                 if identity in documents:
-                    records.append(import_adapter(place, _sound(documents[identity]), base, stage.config))
+                    records.append(import_adapter(place, _sound(documents[identity]), base, stage.config, same_model))
         finally:
             stage.catalogue.add_artifacts(records)
     done = [identity for identity in folders if identity in documents]

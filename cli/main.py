@@ -274,6 +274,10 @@ def import_(
     forget: Annotated[
         bool, typer.Option("--forget", help="Instead: use the document's trained adapter again.")
     ] = False,
+    same_model: Annotated[
+        bool,
+        typer.Option("--same-model", help="The adapter was trained on this model, though it names its own otherwise."),
+    ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
@@ -293,7 +297,7 @@ def import_(
             return
         if folder is None:
             raise ConfigError("dyprag import", "it is not said what", "Name an adapter's folder.")
-        found = import_adapters(folder, document, settings)
+        found = import_adapters(folder, document, settings, same_model)
         print(json.dumps(found, ensure_ascii=False) if json_ else imported_text(found))
         if found["missing"]:
             few = ", ".join(found["missing"][:5]) + (", …" if len(found["missing"]) > 5 else "")

@@ -1,6 +1,7 @@
 """Adapters that were trained elsewhere: PEFT's files, believed only if they are a plain FFN LoRA of this base model."""
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dyprag.errors import ArtifactError
+from dyprag.export import INDEX
 from dyprag.lora import Adapters
-from dyprag.model_files import first_line
+from dyprag.model_files import first_line, model_folder, public_name, read_json, weights_digest
 from dyprag.models import PROJECTIONS, BaseModel
+
+logger = logging.getLogger("dyprag.models")
 
 # What makes PEFT compute something else than x·Wᵀ + alpha/r · x·Aᵀ·Bᵀ, or from other weights than the base model's.
 FEATURES = (
@@ -58,6 +62,57 @@ def read_foreign(folder: Path, base: BaseModel) -> Adapters:
     if tensors:
         raise _refused(folder, f"it adapts {min(tensors)} as well, which has no place here")
     return Adapters(halves["A"], halves["B"], settings["lora_alpha"] / rank)
+
+
+def check_base_model(folder: Path, model: str, fingerprint: str) -> None:
+    """Make sure that an adapter was trained on a model, by the fingerprint that an export records beside it, else by
+    the name in its adapter_config.json: sizes alone do not tell a model from its fine-tuned sister.
+
+    Two folders are compared by their weights, where both are there. Otherwise names are the same where their last
+    parts are, whatever group, folder or machine the model was taken from. Where no name is recorded, a warning says so.
+
+    Args:
+        model: its name, as `load_model` takes it.
+
+    Raises:
+        ArtifactError: it was trained on another.
+    """
+    recorded = _recorded_fingerprint(folder)
+    if recorded is not None:
+        if recorded != fingerprint:
+            raise _of_another_model(folder, f"the model {recorded}", f"{model!r} ({fingerprint})")
+        return
+    name = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(name, str) or not name.strip():
+        logger.warning("%s does not say which model it was trained on; only its sizes have been compared.", folder)
+        return
+    if name in (model, public_name(model)):
+        return
+    if (Path(name) / "config.json").is_file():
+        if weights_digest(Path(name)) != weights_digest(model_folder(model)):
+            raise _of_another_model(folder, repr(name), repr(model))
+        return
+    ours = {_last_part(known) for known in (model, public_name(model))}
+    if _last_part(name) not in ours:
+        raise _of_another_model(folder, repr(name), repr(model))
+
+
+def _recorded_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the model that an export's index beside an adapter names."""
+    index = read_json(folder.parent / INDEX)
+    adapters, found = index.get("adapters"), index.get("fingerprint")
+    return found if isinstance(found, str) and isinstance(adapters, dict) and folder.name in adapters else None
+
+
+def _last_part(name: str) -> str:
+    return name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
+
+
+def _of_another_model(folder: Path, theirs: str, ours: str) -> ArtifactError:
+    return ArtifactError(
+        f"adapter {folder}", f"it was trained on {theirs}, and this model is {ours}",
+        "Set model.name to that model. If the two are the same model, say so: --same-model.",
+    )  # fmt: skip
 
 
 def fitted(adapter: Adapters, rank: int, scale: float, name: str) -> Adapters:

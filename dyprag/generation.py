@@ -15,6 +15,7 @@ from dyprag.errors import is_out_of_memory
 from dyprag.injection import inject
 from dyprag.lora import Adapters
 from dyprag.models import BaseModel, neutralise
+from dyprag.thinking import answer, decode
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def generate(
         One Generation a prompt, in the order of `prompts`.
     """
     results: list[Generation | None] = [None] * len(prompts)
-    ends = _Ends({base.tokenizer.eos_token_id, *(base.newline_ids if stop_at_newline else ())}, stop)
+    ends = _Ends({*base.end_ids, *(base.newline_ids if stop_at_newline else ())}, stop)
     for batch in alike([len(prompt) for prompt in prompts], batch_size):
         with base.lock:
             injected = adapters(batch) if adapters else None
@@ -76,7 +77,7 @@ def generate(
             seconds = (perf_counter() - began) / len(batch)
         for row, index in enumerate(batch):
             ids = written.rows[row]
-            text = base.tokenizer.decode(ids, skip_special_tokens=True)
+            text = answer(decode(base.tokenizer, ids))
             if stop_at_newline:
                 text = text.lstrip("\n").split("\n", 1)[0]
             first = written.first - began

@@ -20,7 +20,16 @@ from dyprag.errors import ExportError, ModelError
 from dyprag.export import publish, unwritable
 from dyprag.interruption import check
 from dyprag.lora import Adapters
-from dyprag.model_files import first_line, model_fingerprint, model_folder
+from dyprag.model_files import (
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    first_line,
+    model_fingerprint,
+    model_folder,
+    read_json,
+    weight_files,
+    weights_map,
+)
 from dyprag.models import PROJECTIONS
 
 NOTE = "merged.json"
@@ -72,12 +81,15 @@ def save_merged(name: str, adapter: Adapters, folder: Path, dtype: str = "auto")
 def _merge_weights(name: str, source: Path, made: Path, adapter: Adapters, dtype: str) -> None:
     """Write every file of the weights anew."""
     wanted = {(layer, p) for layer in range(adapter.a["gate_proj"].shape[1]) for p in PROJECTIONS}
-    for path in sorted(source.glob("*.safetensors")):
+    files = weights_map(source)
+    for path in weight_files(source):
         tensors: dict[str, Tensor] = {}
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
+            metadata = {"format": "pt", **(file.metadata() or {})}
             for key in file.keys():  # noqa: SIM118
                 check()
+                if files.get(key, path.name) != path.name and path.name != WEIGHTS:
+                    continue  # another file has it too, and its is the one that counts
                 tensor = file.get_tensor(key)
                 target = getattr(torch, dtype) if dtype != "auto" and tensor.is_floating_point() else tensor.dtype
                 if match := _WEIGHT.fullmatch(key):
@@ -94,12 +106,11 @@ def _merge_weights(name: str, source: Path, made: Path, adapter: Adapters, dtype
     if wanted:
         layer, projection = min(wanted)
         raise _unknown(name, f"no {projection} of layer {layer} is among its weights")
-    index = source / "model.safetensors.index.json"
-    if index.is_file():
-        told = json.loads(index.read_text())
+    if not (made / WEIGHTS).is_file():
+        told = read_json(source / WEIGHTS_INDEX)
         sizes = [path.stat().st_size for path in made.glob("*.safetensors")]
-        told["metadata"] = {**told.get("metadata", {}), "total_size": sum(sizes)}
-        (made / index.name).write_text(json.dumps(told, indent=2))
+        told["metadata"] = {**(told.get("metadata") or {}), "total_size": sum(sizes)}
+        (made / WEIGHTS_INDEX).write_text(json.dumps(told, indent=2))
 
 
 def _sum(name: str, key: str, weight: Tensor, adapter: Adapters, layer: int, projection: str) -> Tensor:

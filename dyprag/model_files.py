@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from dyprag.errors import ModelError
 
 logger = logging.getLogger("dyprag.models")
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dyprag"
 
 
-@lru_cache(maxsize=8)
 def model_fingerprint(name: str) -> str:
-    """A short name for the model's exact bytes, without loading it: equal weights, equal artifacts.
+    """A short name for the model's exact bytes, without loading it: equal weights, equal artifacts. Files are read
+    again once they have changed.
 
     Raises:
         ModelError: no such model here, and it could not be fetched.
@@ -59,7 +61,7 @@ def model_fingerprint(name: str) -> str:
     if name in EMBEDDED:
         return f"{name}-{_digest([embedded_file(name)])}"
     folder = model_folder(name)
-    if folder.parent.name == "snapshots":  # the hub's cache names a snapshot by its commit
+    if not Path(name).is_dir() or _is_of_the_hub(Path(name)):  # the hub's cache names a snapshot by its commit
         return f"{name.replace('/', '--')}-{folder.name[:16]}"
     files = [
         path for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt") for path in folder.glob(pattern)
@@ -67,9 +69,26 @@ def model_fingerprint(name: str) -> str:
     return f"{folder.name}-{_digest(sorted(files))}"
 
 
+def _is_of_the_hub(folder: Path) -> bool:
+    """Whether a folder is a snapshot in the hub's cache, whose files are links to what their content names. Any other
+    folder under a parent of that name may hold anything."""
+    place = folder.resolve()
+    return (
+        place.parent.name == "snapshots"
+        and place.parent.parent.name.startswith("models--")
+        and all(path.is_symlink() and path.resolve().parent.name == "blobs" for path in place.iterdir())
+    )
+
+
 def _digest(files: list[Path]) -> str:
+    stats = [path.stat() for path in files]
+    return _digest_of(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(files, stats, strict=True)))
+
+
+@lru_cache(maxsize=8)
+def _digest_of(files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for path in files:
+    for path, *_ in files:
         digest.update(path.name.encode())
         with path.open("rb") as stream:
             while block := stream.read(1 << 22):
@@ -101,16 +120,82 @@ def model_folder(name: str) -> Path:
                 f"model {name!r}", "the folder has no config.json", "Give a folder in Hugging Face format."
             )
         return Path(name).resolve()
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]))
+        return _fetched(name)
     except Exception as error:  # the hub client raises many kinds: no such id, no network, no rights
         raise ModelError(
             f"model {name!r}",
             f"no such short name or folder, and the hub did not give it ({first_line(error)})",
             f"Use one of {', '.join(EMBEDDED)}, a local folder, or a Hugging Face id that this machine can reach.",
         ) from error
+
+
+@lru_cache(maxsize=8)  # the hub is asked once a process
+def _fetched(name: str) -> Path:
+    """A hub model's files. Of the weights only those that are loaded: some repositories have them several times."""
+    from huggingface_hub import snapshot_download
+
+    ignored = ["*/*.json", "*/*.txt", "*/*.model"]
+    small = snapshot_download(
+        name, allow_patterns=["*.json", "*.jinja", "*.model", "*.txt"], ignore_patterns=ignored
+    )  # fmt: skip
+    return Path(snapshot_download(name, allow_patterns=[WEIGHTS, *weights_map(Path(small)).values()]))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint's weights: model.safetensors, else those that its index names. Others may lie there
+    too, of an earlier save or in another format, and are no part of it.
+
+    Raises:
+        ModelError: there are none, the index cannot be read, or it names a file that is not there.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    names = sorted(set(weights_map(folder).values()))
+    subject, remedy = f"model {str(folder)!r}", "Fetch or save the model again."
+    if not names:
+        raise ModelError(subject, f"it has neither {WEIGHTS} nor a {WEIGHTS_INDEX} that names its files", remedy)
+    if outside := next((name for name in names if not (folder / name).resolve().is_relative_to(folder.resolve())
+                        and not (folder / name).is_symlink()), None):  # fmt: skip
+        raise ModelError(subject, f"its {WEIGHTS_INDEX} names a file outside of its folder ({outside})", remedy)
+    if missing := next((name for name in names if not (folder / name).is_file()), None):
+        raise ModelError(subject, f"its {WEIGHTS_INDEX} names {missing}, which is not there", remedy)
+    return [folder / name for name in names]
+
+
+def weights_digest(folder: Path) -> str:
+    """What tells a checkpoint's weights from others, whatever its other files hold."""
+    return _digest(weight_files(folder))
+
+
+def weights_map(folder: Path) -> dict[str, str]:
+    """The file of each weight, as a checkpoint's index has it; nothing where there is none."""
+    found = read_json(folder / WEIGHTS_INDEX).get("weight_map")
+    return {str(key): str(file) for key, file in found.items()} if isinstance(found, dict) else {}
+
+
+@contextlib.contextmanager
+def loadable(folder: Path) -> Iterator[Path]:
+    """A checkpoint's folder as transformers takes it, which insists on an index's field "metadata"."""
+    index = read_json(folder / WEIGHTS_INDEX)
+    if not index or (folder / WEIGHTS).is_file() or isinstance(index.get("metadata"), dict):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        for path in folder.iterdir():
+            if path.name != WEIGHTS_INDEX:
+                (Path(temporary) / path.name).symlink_to(path)
+        (Path(temporary) / WEIGHTS_INDEX).write_text(json.dumps({**index, "metadata": {}}))
+        yield Path(temporary)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object in a file; an empty one where there is none that can be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def public_name(name: str) -> str:

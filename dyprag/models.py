@@ -1,4 +1,4 @@
-"""Base models: load one once per process, find its gated FFNs, and keep texts from acting as control tokens.
+"""Base models: load one once per process, find its gated FFNs, and know where its answers end.
 
 Nothing is patched: any decoder whose layers carry a gated FFN (gate_proj, up_proj, down_proj) will do.
 """
@@ -14,10 +14,22 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from dyprag.chat import render, turn_ends
 from dyprag.errors import ModelError, is_out_of_memory
 from dyprag.interruption import check
-from dyprag.model_files import EMBEDDED, embedded_file, first_line, model_fingerprint, model_folder, model_type
+from dyprag.model_files import (
+    EMBEDDED,
+    embedded_file,
+    first_line,
+    loadable,
+    model_fingerprint,
+    model_folder,
+    model_type,
+    weight_files,
+)
 from dyprag.threads import limit_threads
+from dyprag.tokenization import load_tokenizer, token_ids
+from dyprag.tokenization import neutralise as neutralise
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +75,15 @@ class BaseModel:
         return self.features("gate_proj")[1]
 
     @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end an answer: the tokenizer's and the configuration's, which may name several, and the one
+        that the chat template sets behind an answer. Models differ in where they name theirs."""
+        named = [getattr(self.tokenizer, "eos_token_id", None), *turn_ends(self.tokenizer)]
+        for config in (getattr(self.model, "generation_config", None), self.model.config.get_text_config()):
+            named += token_ids(getattr(config, "eos_token_id", None))
+        return frozenset(index for index in named if index is not None)
+
+    @cached_property
     def newline_ids(self) -> tuple[int, ...]:
         """Every token whose text holds a line break."""
         texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
@@ -95,7 +116,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> BaseMode
         ModelError: unknown name, unreadable files, or no gated FFN in the model.
     """
     with _load_lock:
-        return _load(name, dtype, device)
+        return _load(name, dtype, device, model_fingerprint(name))
 
 
 def check_model(name: str) -> None:
@@ -132,9 +153,9 @@ _load_lock = threading.Lock()
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, dtype: str, device: str) -> BaseModel:
+def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -144,8 +165,12 @@ def _load(name: str, dtype: str, device: str) -> BaseModel:
     limit_threads()  # before number formats are timed
     torch_dtype = _resolve_dtype(dtype, device)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, use_safetensors=True)
+        weight_files(folder)
+        with loadable(folder) as place:
+            model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=torch_dtype, use_safetensors=True)
+        tokenizer = load_tokenizer(folder, model.get_input_embeddings().num_embeddings)
+    except ModelError:
+        raise
     except Exception as error:  # transformers, tokenizers and safetensors each have their own kinds
         if is_out_of_memory(error):
             raise
@@ -153,10 +178,10 @@ def _load(name: str, dtype: str, device: str) -> BaseModel:
     if device == "cpu":
         _keep_freed_memory()
     model.to(device).eval().requires_grad_(False)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    base = BaseModel(model, tokenizer, model_fingerprint(name), _context_length(model), find_ffn(model, name))
+    base = BaseModel(model, tokenizer, fingerprint, _context_length(model), find_ffn(model, name))
     _check_formulas(base, name)
+    if tokenizer.chat_template:
+        render(tokenizer, [], "Hello")
     # every token that is written, every step of a training and every batch of an embedding passes here
     model.get_decoder().register_forward_pre_hook(lambda *_: check())
     return base
@@ -228,22 +253,6 @@ def find_ffn(model: Any, name: str) -> tuple["nn.Module", ...]:
     if len({block.gate_proj.weight.shape for block in blocks}) > 1:
         raise ModelError(f"model {name!r}", "its layers differ in the width of their FFN", "Choose another model.")
     return blocks
-
-
-def neutralise(text: str, tokenizer: Any) -> str:
-    """Break up control tokens that stand in a text, so that `<|im_end|>` in a document ends nothing.
-
-    A space goes behind the token's first character; the words stay readable and no special id can come out. Halves of
-    surrogate pairs, which no tokenizer takes, become '?'.
-    """
-    text = text.encode("utf-8", "replace").decode()
-    tokens = {str(token) for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
-    present = [token for token in tokens if token.strip() and token in text]
-    while present:
-        for token in present:
-            text = text.replace(token, f"{token[0]} {token[1:]}" if len(token) > 1 else " ")
-        present = [token for token in tokens if token.strip() and token in text]
-    return text
 
 
 def _resolve_dtype(dtype: str, device: str) -> "torch.dtype":

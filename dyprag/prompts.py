@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dyprag.chat import render
 from dyprag.models import neutralise
 
 PROMPTS_VERSION = 1  # part of the keys of adapters and predictions: raise it with any change of the prompts below
@@ -89,11 +90,14 @@ def chat_text(
     """Render a conversation up to and including the beginning of the assistant's turn.
 
     Args:
-        tokenizer: with a chat template, or without one: then plain lines are used.
+        tokenizer: with a chat template, which `render` applies, or without one: then plain lines are used.
         user: the last user message.
         assistant: the words that the answer is to begin with.
         history: earlier (user, assistant) turns, such as few-shot examples.
         system: what the model is told before all else; empty: what the template says by itself.
+
+    Raises:
+        ModelError: the chat template fails.
     """
     turns = [(neutralise(u, tokenizer), neutralise(a, tokenizer)) for u, a in history]
     user = neutralise(user, tokenizer)
@@ -101,17 +105,15 @@ def chat_text(
     if not tokenizer.chat_template:
         lines = [f"{system}\n"] * bool(system) + [f"{u}\n{a}\n" for u, a in turns]
         return "\n".join([*lines, f"{user}\n{assistant}"])
-    messages = [{"role": "system", "content": system}] * bool(system)
-    messages += [
-        {"role": role, "content": text} for u, a in turns for role, text in (("user", u), ("assistant", a))
-    ] + [{"role": "user", "content": user}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return text + assistant
+    return render(tokenizer, turns, user, system) + assistant
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a rendered prompt, with no further special tokens where the template has set them already."""
-    return tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+    while ids and ids[-1] == tokenizer.eos_token_id and not tokenizer.chat_template:
+        ids.pop()  # some tokenizers end every text, and an answer is to follow
+    return ids
 
 
 def question_prompt(

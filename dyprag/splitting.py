@@ -8,6 +8,7 @@ from dyprag.documents import Corpus, Document, Question
 from dyprag.errors import CorpusError
 from dyprag.model_files import model_folder
 from dyprag.text.forms import folded
+from dyprag.tokenization import load_tokenizer
 
 LONGEST = 4_000  # characters without a space or a full stop: splitting takes time with their square
 
@@ -24,9 +25,8 @@ def splitter(model: str, tokens: int, overlap: int) -> Callable[[str], list[str]
         ModelError: there is no such model.
     """
     from semantic_text_splitter import TextSplitter
-    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_folder(model)).backend_tokenizer
+    tokenizer = load_tokenizer(model_folder(model)).backend_tokenizer
     chunks = TextSplitter.from_huggingface_tokenizer(tokenizer, tokens, overlap=overlap).chunks
     return lambda text: [passage for part in _breakable(text) for passage in chunks(part)]
 

@@ -4,6 +4,10 @@ import logging
 import os
 
 from dyprag.flows.own_server import watch_own_servers
+from dyprag.proxies import prepare_proxies
+
+# Prefect's client finds its server, which mostly runs on this machine, whatever proxy there is.
+prepare_proxies()
 
 # Read when Prefect is imported: the automation that finds dead runs (automations.py) counts on a heartbeat so often.
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")

@@ -21,21 +21,26 @@ KIND = "import"  # of the notes
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def import_adapter(folder: Path, document: Document, base: "BaseModel", config: PipelineConfig) -> Record:
+def import_adapter(
+    folder: Path, document: Document, base: "BaseModel", config: PipelineConfig, same_model: bool = False
+) -> Record:
     """Take a PEFT adapter into the store, as a document's.
 
     Args:
         base: the model that it must fit, or its shape.
+        same_model: it was trained on this model, whatever name it gives its own.
 
     Raises:
-        ArtifactError: it does not fit, or cannot be believed.
+        ArtifactError: it does not fit, is another model's, or cannot be believed.
         StoreError: the store cannot be written.
     """
-    from dyprag.foreign import fitted, read_foreign
+    from dyprag.foreign import check_base_model, fitted, read_foreign
     from dyprag.lora import save_peft
 
     store, lora = Store(config.store), config.lora
     given = read_foreign(folder, base)
+    if not same_model:
+        check_base_model(folder, config.model.name, base.fingerprint)
     adapter = fitted(given, lora.rank, lora.alpha / lora.rank, f"adapter {folder}")
     sums = {name: file_checksum(folder / name) for name in FILES}
     settings = {"imported": sums, **_for(config)}

@@ -12,6 +12,7 @@ from dyprag.augmentation import local_version
 from dyprag.augmentation.checks import CHECKS_VERSION
 from dyprag.augmentation.products import PRODUCTS, ProductName
 from dyprag.augmentation.prompt_files import prompt_file
+from dyprag.chat import template_version
 from dyprag.config import PipelineConfig
 from dyprag.documents import Corpus, Document, Question, content_key
 from dyprag.errors import ConfigError
@@ -222,8 +223,10 @@ class Plan:
 
 
 def model_material(config: PipelineConfig) -> dict[str, object]:
-    """The model's part in a key."""
-    return {"model": model_fingerprint(config.model.name), **config.model.material()}
+    """The model's part in a key; with the rendering of its chat template where that is one of this package's own."""
+    version = template_version(config.model.name)
+    rendered = {"template": version} if version else {}
+    return {"model": model_fingerprint(config.model.name), **config.model.material(), **rendered}
 
 
 def corpus_settings(config: PipelineConfig) -> dict[str, object]:

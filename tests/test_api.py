@@ -435,7 +435,22 @@ def test_a_line_separator_inside_a_batch_s_answer_is_no_end_of_line(server: LLMS
     assert isinstance(in_batches(augmenter, odd)[0], Product)
 
 
-@pytest.mark.parametrize(("fate", "answers"), [("failed", 0), ("expired", 1), ("cancelled", 1)])
+def test_of_a_batch_that_fails_all_is_asked_again_by_a_later_run(server: LLMServer, made: Made):
+    augmenter = made(Behaviour(batch_seconds=0.1, batch_fate="failed"), batch=True)
+    in_batches(augmenter, DOCUMENTS)
+    augmenter.hand_in()
+    with pytest.raises(Stopped, match=r"it failed \(told to fail\)"):
+        fetch(augmenter)
+    later = made(Behaviour(batch_seconds=0.1), batch=True)
+    assert fetch(later).answers == 0
+    in_batches(later, DOCUMENTS)
+    (batch,) = later.hand_in()
+    assert len(batch.requests) == 3
+    fetch(later)
+    assert all(isinstance(outcome, Product) for outcome in in_batches(later, DOCUMENTS))
+
+
+@pytest.mark.parametrize(("fate", "answers"), [("expired", 1), ("cancelled", 1)])
 def test_of_a_batch_that_ends_badly_the_rest_is_asked_again(server: LLMServer, made: Made, fate: str, answers: int):
     augmenter = made(Behaviour(batch_seconds=0.1, batch_fate=fate), batch=True)
     in_batches(augmenter, DOCUMENTS)
@@ -471,7 +486,7 @@ def test_a_budget_holds_for_batches_too(server: LLMServer, made: Made):
 def test_an_endpoint_without_batches_is_told_apart(server: LLMServer, made: Made):
     augmenter = made(batch=True, base_url=f"{server.root}/nothing")
     in_batches(augmenter, DOCUMENTS)
-    with pytest.raises(Stopped, match=r"it takes no batch \(404\).*augment.api.batch=false"):
+    with pytest.raises(Stopped, match=r"it takes no batch \(404: Invalid URL .*augment.api.batch=false"):
         augmenter.hand_in()
 
 

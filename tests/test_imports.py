@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from conftest import IDS, TEXTS, logits, random_adapters
+from odd_models import TEMPLATES, change_weights, odd_model
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -198,6 +199,57 @@ def test_a_whole_export_is_taken_back_document_by_document(
     index["documents"]["lamp"] = "../elsewhere"
     (out / "index.json").write_text(json.dumps(index))
     assert "it names folders outside of its own" in run("import", out).stderr
+
+
+def names(folder: Path, target: Path, base_model: object) -> Path:
+    """A copy of an adapter that names another base model."""
+    target.mkdir()
+    (target / "adapter_model.safetensors").write_bytes((folder / "adapter_model.safetensors").read_bytes())
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (target / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": base_model}))
+    return target
+
+
+def test_an_adapter_of_another_model_of_the_same_sizes_is_refused_unless_it_is_said_to_be_the_same(
+    run: Callable[..., Result], plan: Plan, tiny_model: str, trained: Path, tmp_path: Path
+):
+    sister = odd_model(tiny_model, tmp_path / "tiny")  # of the same name
+    change_weights(sister / "model.safetensors", lambda weights: weights["model.norm.weight"].add_(1))
+    for number, other in enumerate((str(sister), "HuggingFaceTB/SmolLM2-135M", "/gone/tiny-instruct")):
+        adapter = names(trained, tmp_path / f"adapter {number}", other)
+        refused = run("import", adapter, "-d", "lamp")
+        assert refused.exit_code == 1
+        assert f"it was trained on {other!r}, and this model is {tiny_model!r}" in refused.stderr
+        assert "say so: --same-model" in refused.stderr
+        taken = run("import", adapter, "-d", "lamp", "--same-model")
+        assert taken.exit_code == 0, taken.output
+
+
+def test_the_same_model_under_another_name_or_in_another_place_is_known(
+    run: Callable[..., Result], plan: Plan, tiny_model: str, trained: Path, tmp_path: Path, messages: list[str]
+):
+    elsewhere = odd_model(tiny_model, tmp_path / "copy", template=TEMPLATES["trims"])
+    for number, other in enumerate((str(elsewhere), "some-group/Tiny", "C:\\models\\tiny", "/gone/tiny/")):
+        result = run("import", names(trained, tmp_path / f"adapter {number}", other), "-d", "lamp")
+        assert result.exit_code == 0, result.output
+    assert messages == []
+    for number, other in enumerate((None, "", 7)):
+        adapter = names(trained, tmp_path / f"unnamed {number}", other)
+        assert run("import", adapter, "-d", "lamp").exit_code == 0
+        assert f"{adapter} does not say which model it was trained on" in messages[-1]
+
+
+def test_an_exported_adapter_goes_by_the_fingerprint_beside_it(run: Callable[..., Result], plan: Plan, tmp_path: Path):
+    out = tmp_path / "out"
+    run("export", "--peft", out, "--base-model", "served-name")
+    index = json.loads((out / "index.json").read_text())
+    adapter = out / index["documents"]["lamp"]
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "served-name"
+    assert run("import", adapter, "-d", "lamp").exit_code == 0
+    (out / "index.json").write_text(json.dumps({**index, "fingerprint": "tiny-0123"}))
+    assert "it was trained on the model tiny-0123" in run("import", adapter, "-d", "lamp").stderr
+    assert run("import", out).exit_code == 1
+    assert run("import", out, "--same-model").exit_code == 0
 
 
 CONFIGS = {

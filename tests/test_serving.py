@@ -16,6 +16,7 @@ import schemathesis
 from chat_server import ASKED, DOCUMENTS, QUESTION, post, serving, tiny_assistant
 from conftest import TEXTS, wait_for
 from hypothesis import HealthCheck
+from odd_models import RAISES, TEMPLATES
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -27,6 +28,8 @@ from schemathesis.specs.openapi.checks import (
 from dyprag.assistant import Assistant
 from dyprag.documents import Document
 from dyprag.serving.app import Limits
+from dyprag.serving.engine import Job, Piece
+from dyprag.serving.sampling import Wish
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,41 @@ def test_a_plain_chat_has_turns(client: openai.OpenAI, assistant: Assistant):
     assert answer.dyprag["method"] == "chat"  # type: ignore[attr-defined]
     assert answer.usage is not None
     assert answer.usage.prompt_tokens == len(template["input_ids"])
+
+
+def test_a_template_without_a_system_message_gets_its_words_and_one_that_fails_is_a_refusal(
+    url: str, assistant: Assistant, monkeypatch: pytest.MonkeyPatch
+):
+    body = {"messages": [{"role": "system", "content": "Be brief."}, *ASKED], "max_tokens": 4, "seed": 1}
+    monkeypatch.setattr(assistant.base.tokenizer, "chat_template", TEMPLATES["refuses-system"])
+    assert post(url, body).status_code == 200
+    monkeypatch.setattr(assistant.base.tokenizer, "chat_template", RAISES % "Only tool calls are supported")
+    refused = post(url, body)
+    assert refused.status_code == 400
+    assert "its chat template fails (Only tool calls are supported)" in refused.json()["error"]["message"]
+    assert 'outcome="refused"' in httpx.get(f"{url}/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("pieces", "most", "told"),
+    [
+        (["<th", "ink>", "Hm.", "</think>", "\n\n", "Greta", " Olmsted", "END"], 20, ["Greta", " Olmsted", ""]),
+        (["<think>", "Hm.", " Still", " at it", "END"], 20, [""]),
+        (["<think>", "Hm.", " Still"], 3, [""]),
+        (["<th", "ose", " lamps", "END"], 20, ["<those", " lamps", ""]),
+        (["<th"], 1, ["<th"]),
+    ],
+    ids=["thought", "no end", "limit", "no thought", "begun at the limit"],
+)
+def test_thoughts_are_not_told(pieces: list[str], most: int, told: list[str]):
+    emitted: list[Piece] = []
+    job = Job([1], Wish(most), emitted.append, 0.0)
+    ends = {number for number, piece in enumerate(pieces) if piece == "END"}
+    for number in range(len(pieces)):
+        if job.take(number, ends, lambda ids: "".join(pieces[index] for index in ids)):
+            break
+    assert [piece.text for piece in emitted] == told
+    assert emitted[-1].finish
 
 
 def test_many_at_once_each_get_their_own(client: openai.OpenAI, assistant: Assistant):

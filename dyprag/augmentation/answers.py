@@ -79,6 +79,8 @@ def read_items(text: str, product: ProductName, cut: bool = False) -> tuple[list
     Args:
         cut: the answer is known to have ended at the limit of its tokens.
     """
+    if not text.strip():
+        return [], "it is empty."
     try:
         values = _list(json_repair.loads(text), product)
     except (ValueError, TypeError, RecursionError):  # what no parser can make sense of

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from dyprag.augmentation.answers import BREAKS_OFF
 from dyprag.augmentation.batches import Batches, Fetched
+from dyprag.augmentation.completions import DECLINED
 from dyprag.augmentation.endpoint import Endpoint
 from dyprag.augmentation.limits import spent_before
 from dyprag.augmentation.products import (
@@ -26,7 +27,7 @@ from dyprag.augmentation.products import (
     summed,
 )
 from dyprag.augmentation.prompt_files import prompt_file
-from dyprag.augmentation.refusals import PromptTooLong, refusal_in
+from dyprag.augmentation.refusals import PromptTooLong, Unanswered, refusal_in
 from dyprag.augmentation.writing import Writing
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document
@@ -111,14 +112,12 @@ class ApiAugmenter:
         async def ask(label: str, messages: tuple[Message, ...], form: Any) -> Response:
             number = int(label.split()[1].split(".")[0])  # another for each round, and for each time after a failure
             seed = self.settings.seed + SEEDS_PER_RUN * failures + number
-            response = await self._answer(Request(document.id, key, label, messages, form, seed))
-            answered.append(response)
-            return response
+            return await self._answer(Request(document.id, key, label, messages, form, seed), answered)
 
         writing = Writing(document, product, self.settings, ask)
         try:
             await writing.run()
-        except PromptTooLong:
+        except (PromptTooLong, Unanswered):
             self._journal.close(key, failed=True)  # a batch's refusal is an answer, too: a later run asks anew
             raise
         if not writing.usable or (product == "qa_pairs" and not writing.accepted):
@@ -131,7 +130,36 @@ class ApiAugmenter:
             tuple(writing.accepted), tuple(writing.dropped), summed(answered), writing.rounds, writing.filled
         )
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, answered: list[Response]) -> Response:
+        """The answer that is kept, else the endpoint's; one that ended in its thoughts is asked for once more, with
+        room for more.
+
+        Args:
+            answered: gets what came, for the sum of what it took.
+
+        Raises:
+            PromptTooLong: the endpoint's context is too small for the request.
+            Unanswered: the model declines, or says nothing but thoughts.
+            DocumentError, Waiting: see `_given`.
+        """
+        response = await self._given(request)
+        answered.append(response)
+        if response.finish == "length" and not response.answer.strip():
+            if longer := self.endpoint.room.longer(request):
+                request = longer
+                answered.append(response := await self._given(request))
+            if response.finish == "length" and not response.answer.strip():
+                raise self.endpoint.room.thought_away(request, self.endpoint.stop)
+        subject = f"document {request.document_id!r}"
+        if response.finish == DECLINED:
+            raise Unanswered(subject, f"the model declines to answer ({_short(response.text)})", _OTHERS)
+        if response.finish == "content_filter" and not response.answer.strip():
+            raise Unanswered(subject, "the endpoint's content filter withholds the answer", _OTHERS)
+        if response.answer.strip():
+            self.endpoint.room.heard(request)
+        return response
+
+    async def _given(self, request: Request) -> Response:
         """The answer that is kept, else the endpoint's.
 
         Raises:
@@ -167,6 +195,14 @@ class ApiAugmenter:
         if self.settings.temperature == 0:
             return "See the answers with dyprag augment --show; set augment.temperature above 0 to get others."
         return "See the answers with dyprag augment --show; a later run asks anew."
+
+
+_OTHERS = "Leave the document out, or choose another model (augment.api.model)."
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:200]}…"
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -5,7 +5,9 @@ the journal yet is wanted for the next batch.
 """
 
 import json
+import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,10 +18,14 @@ from openai.types import Batch as Handle
 from openai.types.chat import ChatCompletion
 
 from dyprag.augmentation.answers import schema
-from dyprag.augmentation.endpoint import SIGNS, Endpoint
+from dyprag.augmentation.diagnosis import one_line
+from dyprag.augmentation.disguised import status_in
+from dyprag.augmentation.endpoint import Endpoint
 from dyprag.augmentation.products import Journal, OpenBatch, Request, Response, Wanted
+from dyprag.augmentation.room import SIGNS
 from dyprag.errors import Stopped, Waiting
 
+logger = logging.getLogger("dyprag.augmentation")
 MOST_REQUESTS, MOST_BYTES = 20_000, 90_000_000  # of one file; providers take 50,000 and 100 or 200 MB
 ENDED = ("completed", "failed", "expired", "cancelled")
 
@@ -40,6 +46,7 @@ class Batches:
         self._endpoint, self._journal = endpoint, journal
         self._wanted: dict[str, Request] = {}
         self._keys: dict[str, set[str]] = {}  # of the requests in each open batch
+        self._failed: Stopped | None = None  # why no other is handed in by this process
 
     def wanted(self, request: Request) -> Waiting:
         """Put a request on the list of the next batch, if it is in none yet; gives what its document is to raise."""
@@ -50,14 +57,20 @@ class Batches:
                 reason = f"its {request.label!r} is in batch {batch.id}, handed in {hours:.1f} hours ago"
                 return Waiting(subject, reason, "Run again later to fetch the answers.")
         self._wanted[request.key] = request
+        if stop := self._failed:
+            reason = f"its {request.label!r} is not handed in again now: {stop.subject}: {stop.reason}"
+            return Waiting(subject, reason, stop.remedy)
         return Waiting(subject, f"its {request.label!r} goes into the next batch", "Run again later to fetch it.")
 
     async def hand_in(self) -> list[OpenBatch]:
         """Make batches of the wanted requests.
 
         Raises:
-            Stopped: the budget does not allow all of them; those that it allows have been handed in.
+            Stopped: the budget does not allow all of them; those that it allows have been handed in. Or a batch has
+                failed as a whole, and the next would, too.
         """
+        if self._failed and self._wanted:
+            raise self._failed
         made, within = [], self._within_budget(list(self._wanted.values()))
         left = len(self._wanted) - len(within)
         while within:
@@ -81,13 +94,17 @@ class Batches:
     async def fetch(self) -> Fetched:
         """Look at the open batches, and put the answers of those that have ended into the journal.
 
-        A request that was not answered (the batch failed or expired, or the endpoint had an error) is wanted again.
+        A request that was not answered (the batch expired, or the endpoint had an error) is wanted again.
 
         Raises:
-            Stopped: the endpoint cannot be asked now.
+            Stopped: the endpoint cannot be asked now, or a batch has failed as a whole.
         """
+        self._failed = None
         try:
-            return await self._fetch()
+            fetched = await self._fetch()
+            if self._failed:
+                raise self._failed
+            return fetched
         except openai.APIError as error:
             raise self._refused("it does not tell of its batches", error) from None
 
@@ -101,17 +118,41 @@ class Batches:
             if handle is not None and handle.status not in ENDED:
                 still_open += 1
                 continue
-            got = await self._answers(handle, batch) if handle is not None else []
+            got, reasons = await self._answers(handle, batch) if handle is not None else ([], Counter[str]())
             for response in got:
                 if self._journal.find(response.product_key, response.request) is None:
                     self._journal.add(response)
                     self._endpoint.budget.count(response)
             self._journal.end_batch(batch.id)
+            self._tell(batch, handle, len(got), reasons)
             answers, unanswered = answers + len(got), unanswered + len(batch.requests) - len(got)
         return Fetched(answers, unanswered, still_open)
 
+    def _tell(self, batch: OpenBatch, handle: Handle | None, answers: int, reasons: Counter[str]) -> None:
+        """Say why a batch did not answer all. Where it failed as a whole, or answered nothing for one and the same
+        reason, another of the same requests would likely end alike: none is handed in until the next run."""
+        missing = len(batch.requests) - answers
+        if not missing:
+            return
+        status = handle.status if handle is not None else "not known there any more"
+        told = [one.message for one in (handle.errors.data or []) if one.message] if handle and handle.errors else []
+        told += [reason for reason, _ in reasons.most_common(1)]
+        why = "; ".join(dict.fromkeys(" ".join(text.split())[:300].rstrip(".") for text in told))
+        logger.warning(
+            "Batch %s is %s; %d of its %d requests were not answered%s.",
+            batch.id, status, missing, len(batch.requests), f": {why}" if why else "",
+        )  # fmt: skip
+        if status == "failed" or (status == "completed" and not answers and why):
+            self._failed = Stopped(
+                f"batch {batch.id} of the endpoint {self._endpoint.client.base_url}",
+                f"it failed ({why or 'the endpoint gives no reason'})",
+                "Remove the reason, then run again: its requests are handed in anew. Where too many tokens were "
+                "handed in at once, set corpus.max_documents to fewer, or wait until other batches have ended.",
+            )
+
     def _refused(self, reason: str, error: openai.APIError) -> Stopped:
         status = f"{error.status_code}" if isinstance(error, openai.APIStatusError) else type(error).__name__
+        status += f": {one_line(error)}" if isinstance(error, openai.APIStatusError) else ""
         return Stopped(
             f"the endpoint {self._endpoint.client.base_url}", f"{reason} ({status})",
             "Try again later, or set augment.api.batch=false.",
@@ -121,10 +162,11 @@ class Batches:
         """The first requests that the budget allows, beside those that are being answered."""
         tokens_in = sum(wanted.bytes + SIGNS for batch in self._journal.open_batches() for wanted in batch.requests)
         tokens_out = sum(len(batch.requests) for batch in self._journal.open_batches())
+        tokens_out *= self._endpoint.settings.max_new_tokens
         for count, request in enumerate(requests):
             tokens_in += request.bytes + SIGNS
-            tokens_out += 1
-            if not self._endpoint.budget.allows(tokens_in, tokens_out * self._endpoint.settings.max_new_tokens):
+            tokens_out += self._endpoint.room.tokens(request)
+            if not self._endpoint.budget.allows(tokens_in, tokens_out):
                 return requests[:count]
         return requests
 
@@ -150,11 +192,12 @@ class Batches:
         self._journal.open_batch(batch)
         return batch
 
-    async def _answers(self, handle: Handle, batch: OpenBatch) -> list[Response]:
-        """The answers in a batch's files, refusals of single requests included."""
+    async def _answers(self, handle: Handle, batch: OpenBatch) -> tuple[list[Response], Counter[str]]:
+        """The answers in a batch's files, refusals of single requests included, and why there are no others."""
         wanted = {request.key: request for request in batch.requests}
         sent = self._endpoint.body(Request("", "", "", (), schema("rewrites", 1)))
-        found = []
+        found: list[Response] = []
+        reasons: Counter[str] = Counter()
         for file in (handle.output_file_id, handle.error_file_id):
             if not file:
                 continue
@@ -165,26 +208,41 @@ class Batches:
             for text in content.text.split("\n"):
                 try:
                     line = json.loads(text)
-                    request, reply = wanted[line["custom_id"]], line.get("response") or {}
-                    response = self._read(request, reply, sent)
+                    request = wanted[line["custom_id"]]
+                    response = self._read(request, line, sent)
                 except (ValueError, KeyError, TypeError):
                     continue  # a line that cannot be read answers nothing
-                if response is not None:
+                if isinstance(response, Response):
                     found.append(response)
-        return found
+                elif response:
+                    reasons[response] += 1
+        return found, reasons
 
-    def _read(self, request: Wanted, reply: dict[str, Any], sent: Mapping[str, Any]) -> Response | None:
-        """The answer to one request; None where it is worth asking again."""
-        if reply.get("status_code") == 200:
+    def _read(self, request: Wanted, line: Mapping[str, Any], sent: Mapping[str, Any]) -> Response | str:
+        """The answer to one request; where it is worth asking again, why it is none (empty: for something that is not
+        sent any more)."""
+        reply = line.get("response") or {}
+        status = reply.get("status_code")
+        status = (status_in(reply["body"]) or 200) if status == 200 else status
+        if status == 200:
             answer: Any = construct_type(type_=ChatCompletion, value=reply["body"])
             return self._endpoint.response(request, answer, 0.0, 0)
-        if reply.get("status_code") in (400, 413, 422):
+        if status in (400, 413, 422):
             told = reply.get("body")
             if isinstance(told, dict) and self._endpoint.relents(told, sent):
-                return None
+                return ""
             refusal = json.dumps(reply.get("body"), ensure_ascii=False)[:500]
             return Response(**{
                 **asdict(self._endpoint.response(request, ChatCompletion.model_construct(choices=[]), 0.0, 0)),
                 "text": refusal, "finish": "refused", "tokens_in": 0, "tokens_out": 0, "cost": 0.0,
             })  # fmt: skip
-        return None
+        return _reason(line, reply)
+
+
+def _reason(line: Mapping[str, Any], reply: Mapping[str, Any]) -> str:
+    """Why a line of a batch's file is no answer."""
+    body = reply.get("body")
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    error = line.get("error") or inner
+    told = (error.get("message") or error.get("code")) if isinstance(error, dict) else error
+    return str(told or f"HTTP {reply.get('status_code')}")

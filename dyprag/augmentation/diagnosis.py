@@ -1,12 +1,15 @@
 """Why an endpoint cannot be worked with at all, said once with the remedy: key, balance, model, address."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 
+from dyprag.augmentation.disguised import error_in
 from dyprag.config import ApiSettings
 from dyprag.errors import Stopped
+from dyprag.proxies import proxy_of
 
 ASK_AGAIN = 10.0  # seconds that a question about the endpoint itself may take
 NO_SUCH_HOST = ("name or service not known", "nodename nor servname", "no address associated", "getaddrinfo failed")
@@ -27,7 +30,9 @@ async def hopeless(client: openai.AsyncOpenAI, api: ApiSettings, error: Exceptio
         return Stopped(where, f"it refuses the key ({status}: {told})" if status == 403 else "it refuses the key (401)",
                        f"Set {names}.")  # fmt: skip
     if status == 402:
-        return Stopped(where, "the account's balance is spent (402)", "Raise it there and run again.")
+        return Stopped(where, f"the account's balance is spent ({told})", "Raise it there and run again.")
+    if status == 407:
+        return _proxy_refuses(client, told)
     if status in (404, 405, 501):
         return await unknown_model(client, api, told, status)
     if status == 429 and getattr(error, "code", None) == "insufficient_quota":
@@ -47,6 +52,10 @@ async def unknown_model(client: openai.AsyncOpenAI, api: ApiSettings, told: str,
     if served is None and await served_models(client.with_options(base_url=f"{base}/v1")) is not None:
         return Stopped(where, f"there are no chat completions ({status}), but there are under {base}/v1",
                        f"Set augment.api.base_url={base}/v1.")  # fmt: skip
+    above = base.removesuffix("/v1")
+    if served is None and above != base and await served_models(client.with_options(base_url=above)) is not None:
+        return Stopped(where, f"there are no chat completions ({status}), but there are under {above}",
+                       f"Set augment.api.base_url={above}.")  # fmt: skip
     return Stopped(
         where, f"it knows no model {api.model!r}, or no chat completions ({status}: {told})",
         "Set augment.api.model to a model that it serves, and augment.api.base_url to the address before "
@@ -70,7 +79,11 @@ def unreachable(client: openai.AsyncOpenAI, error: Exception) -> Stopped | None:
     text = " ".join(str(cause) for cause in causes).lower()
     if any(type(cause).__name__ in ("UnsupportedProtocol", "InvalidURL") for cause in causes):
         return Stopped(where, "this is no address", "Set augment.api.base_url, such as http://localhost:8000/v1.")
+    if proxy_of(str(client.base_url)) and any(type(cause).__name__ == "ProxyError" for cause in causes):
+        return _proxy_refuses(client, one_line(error.__cause__ or error))
     if any(words in text for words in NO_SUCH_HOST):
+        if proxy := proxy_of(str(client.base_url)):
+            return Stopped(where, f"no host of its proxy's name is known ({proxy})", "Correct or unset that variable.")
         return Stopped(where, "no host of this name is known", "Mend augment.api.base_url, or the network.")
     if "certificate_verify_failed" in text or "certificate verify failed" in text:
         return Stopped(where, "its certificate cannot be verified",
@@ -80,9 +93,24 @@ def unreachable(client: openai.AsyncOpenAI, error: Exception) -> Stopped | None:
     return None
 
 
+def _proxy_refuses(client: openai.AsyncOpenAI, told: str) -> Stopped:
+    proxy = proxy_of(str(client.base_url))
+    return Stopped(
+        f"the endpoint {client.base_url}", f"the proxy before it ({proxy or 'not of the environment'}) refuses: {told}",
+        "Set the variable to http://USER:PASSWORD@HOST:PORT, or add the endpoint's host to NO_PROXY.",
+    )  # fmt: skip
+
+
+def base_address(url: str | None) -> str | None:
+    """The address before /chat/completions, where the whole was given; None: the client's own."""
+    if not url or not url.strip():
+        return None
+    return re.sub(r"/chat/completions$", "", url.strip().rstrip("/"))
+
+
 def never_connected(error: Exception) -> bool:
     """Whether a request did not reach the endpoint at all."""
-    return any(type(cause).__name__ in ("ConnectError", "ConnectTimeout") for cause in _causes(error))
+    return any(type(cause).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError") for cause in _causes(error))
 
 
 def strange(client: openai.AsyncOpenAI, told: str) -> Stopped:
@@ -96,24 +124,29 @@ def strange(client: openai.AsyncOpenAI, told: str) -> Stopped:
 def described(answer: Any) -> str:
     """What came in place of a chat completion."""
     text = answer if isinstance(answer, str) else str(getattr(answer, "model_extra", None) or answer)
-    kind = "a web page" if "<html" in text[:500].lower() or "<!doctype html" in text[:500].lower() else "this"
+    kind = "a web page" if _is_web_page(text) else "this"
     return f"{kind}, {' '.join(text.split())[:80]!r}"
+
+
+def _is_web_page(text: str) -> bool:
+    return any(mark in text[:500].lower() for mark in ("<html", "<!doctype html"))
 
 
 def said(error: BaseException) -> str:
     """All that an error says: a body that the client makes no message of, too."""
-    body = getattr(error, "body", None)
-    more = (
-        f" {body}"
-        if isinstance(error, openai.APIStatusError) and isinstance(body, str) and body not in str(error)
-        else ""
-    )
-    return f"{error}{more}"
+    body = getattr(error, "body", None) if isinstance(error, openai.APIStatusError) else None
+    inner = (error_in(body) or body) if isinstance(body, dict) else body
+    told = (inner.get("message") or inner.get("detail")) if isinstance(inner, dict) else inner
+    return f"{error} {told}" if told and str(told) not in str(error) else str(error)
 
 
 def one_line(error: BaseException) -> str:
-    """An error in one short line."""
-    return " ".join(said(error).split())[:300]
+    """An error in one short line; of a web page its title."""
+    text = said(error)
+    if _is_web_page(text):
+        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        return f"a web page, {' '.join(title[1].split())[:80]!r}" if title else "a web page"
+    return re.sub(r"^Error code: \d+(?: -)? ?", "", " ".join(text.split()))[:300] or " ".join(text.split())
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

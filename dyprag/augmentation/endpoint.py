@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from dyprag.augmentation.answers import BOUNDS, without
+from dyprag.augmentation.completions import DECLINED, said_by, usage_of
 from dyprag.augmentation.diagnosis import (
     MalformedBody,
+    base_address,
     described,
     hopeless,
     never_connected,
@@ -22,17 +25,26 @@ from dyprag.augmentation.diagnosis import (
     unknown_model,
     unreachable,
 )
+from dyprag.augmentation.disguised import unmask
 from dyprag.augmentation.limits import Breaker, Budget, Rate, Slots, cost
 from dyprag.augmentation.products import Request, Response, Wanted
-from dyprag.augmentation.refusals import PARAMETERS, PromptTooLong, Refusal, bounds_to_leave_out, refusal_in, refusal_of
+from dyprag.augmentation.refusals import (
+    PARAMETERS,
+    PromptTooLong,
+    Refusal,
+    bounds_to_leave_out,
+    refusal_in,
+    refusal_of,
+)
+from dyprag.augmentation.room import SIGNS, Room
 from dyprag.config import AugmentSettings
 from dyprag.errors import DocumentError, Stopped
+from dyprag.proxies import prepare_proxies, proxy_of
 
 FORMATS = ("json_schema", "json_object", "text")  # strictest first
 BYTES_PER_TOKEN = 4.0  # until answers have told
 LONGEST_BACKOFF = 60.0
 LEAST_ROOM = 64  # tokens that an answer is given at least, where the context has not so many as are allowed
-SIGNS = 64  # of a chat template around the messages, in tokens at most
 STRANGE = 3  # answers that are no chat completions, before any that is one, after which none is expected
 
 
@@ -46,8 +58,11 @@ class Endpoint:
 
     def __init__(self, settings: AugmentSettings, key: str, spent: tuple[int, float]) -> None:
         self.settings, self.api = settings, settings.api
+        address = base_address(self.api.base_url or os.environ.get("OPENAI_BASE_URL"))
+        prepare_proxies(address)
         self.client = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=self.api.base_url, max_retries=0, timeout=self.api.timeout,
+            api_key=key or "none", base_url=address, max_retries=0, timeout=self.api.timeout,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [unmask]}, timeout=self.api.timeout),
         )  # fmt: skip
         self.budget = Budget(self.api, spent)
         self._breaker = Breaker(self.api.give_up_after, name=f"the endpoint {self.client.base_url}")
@@ -58,7 +73,7 @@ class Endpoint:
         # A batch tells of a refusal after hours, so its schema has only what all providers of batches take.
         self._left_out = BOUNDS if self.api.batch else frozenset[str]()
         self._refused: set[str] = set() if self.api.send_seed else {"seed"}  # parameters that are not sent
-        self._longest = settings.max_new_tokens  # answer that the endpoint allows
+        self.room = Room(settings.max_new_tokens, self.budget)
         self._seen = [0, 0, 0, 0]  # answers, bytes in, tokens in, tokens out
         self._strange = 0  # answers that were no chat completions
         self._owed = 0  # tokens that answers took beyond what was expected
@@ -72,8 +87,8 @@ class Endpoint:
             DocumentError: the endpoint refuses this request, or fails at it again and again.
             Stopped: the budget is spent, the endpoint is down, or it refuses the key or the model.
         """
-        retries, failures, began, longest = 0, 0, time.monotonic(), self._longest
-        async with self.budget.set_aside(request.bytes + SIGNS, self.settings.max_new_tokens) as took:
+        retries, failures, began, longest = 0, 0, time.monotonic(), self.room.tokens(request)
+        async with self.budget.set_aside(request.bytes + SIGNS, longest) as took:
             while True:
                 body = self.body(request, longest)
                 try:
@@ -129,6 +144,8 @@ class Endpoint:
                 if timeout:
                     self._slots.timed_out(began)
                 reason = f"no answer within {self.api.timeout:g} s" if timeout else one_line(error.__cause__ or error)
+                if proxy := proxy_of(str(self.client.base_url)):
+                    reason += f", through the proxy {proxy}"
                 self._breaker.faulted(request.key, reason, never_connected(error))
                 raise
             except ValueError as error:  # a body that is no JSON, or other JSON
@@ -138,7 +155,7 @@ class Endpoint:
             seconds = time.monotonic() - began
         self._breaker.answered()
         self._slots.answered()
-        if used := _usage(answer):  # what was taken too little; too much shows in the next expectation
+        if used := usage_of(answer):  # what was taken too little; too much shows in the next expectation
             self._owed += sum(used) - expected  # an answer never waits: the next request takes it too
         return answer, seconds
 
@@ -146,11 +163,11 @@ class Endpoint:
         """The parameters of a chat completion, without those that the endpoint does not take.
 
         Args:
-            longest: tokens of the answer; None: as many as the endpoint allows.
+            longest: tokens of the answer; None: as many as are asked for and the endpoint allows.
         """
         body: dict[str, Any] = {
             "model": self.api.model, "messages": list(request.messages), "temperature": self.settings.temperature,
-            "seed": request.seed, "max_tokens": longest or self._longest,
+            "seed": request.seed, "max_tokens": longest or self.room.tokens(request),
         }  # fmt: skip
         if request.schema and self._format == "json_schema":
             body["response_format"] = {"type": "json_schema", "json_schema": without(request.schema, self._left_out)}
@@ -171,12 +188,10 @@ class Endpoint:
     def response(self, request: Request | Wanted, answer: ChatCompletion, seconds: float, retries: int) -> Response:
         """An answer with what it took; where the server does not tell the tokens, they are estimated."""
         choice = answer.choices[0] if answer.choices else None
-        content = getattr(getattr(choice, "message", None), "content", None)
-        if isinstance(content, list):  # parts, as some servers send them
-            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-        text = content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
         finish = str(getattr(choice, "finish_reason", None) or "")
-        tokens_in, tokens_out = _usage(answer) or (
+        text, declines = said_by(getattr(choice, "message", None), finish)
+        finish = DECLINED if declines else finish
+        tokens_in, tokens_out = usage_of(answer) or (
             int(request.bytes / BYTES_PER_TOKEN), int(len(text.encode()) / BYTES_PER_TOKEN)
         )  # fmt: skip
         for place, amount in enumerate((1, request.bytes, tokens_in, tokens_out)):
@@ -227,8 +242,8 @@ class Endpoint:
             return None
         refusal, longest = refusal_of(error, body), body.get("max_tokens") or body.get("max_completion_tokens") or 0
         if refusal.kind == "answer" and longest > 1:
-            self._longest = min(self._longest, _below(refusal.limit, longest))
-            return self._longest
+            self.room.longest = min(self.room.longest, _below(refusal.limit, longest))
+            return self.room.longest
         if refusal.kind == "context":
             room = _below(refusal.room, longest)
             if room < LEAST_ROOM:
@@ -236,7 +251,7 @@ class Endpoint:
             return room
         passing = status >= 500 and refusal.kind != "schema" and refusal.names != {"seed"}
         if not passing and self._adapts(refusal, body):
-            return longest or self._longest
+            return longest or self.room.tokens(request)
         if extra := sorted(refusal.names & {*self.api.extra_body}):
             raise self.stop(
                 f"it refuses {', '.join(extra)} of augment.api.extra_body ({one_line(error)})", "Leave it out."
@@ -282,7 +297,7 @@ class Endpoint:
         refusal = refusal_in(told, sent)
         if refusal.kind == "answer":
             longest = sent.get("max_tokens") or sent.get("max_completion_tokens") or 0
-            self._longest = max(1, min(self._longest, _below(refusal.limit, longest)))
+            self.room.longest = max(1, min(self.room.longest, _below(refusal.limit, longest)))
         return refusal.kind == "answer" or self._adapts(refusal, sent)
 
     def _refusal(self, request: Request, error: Exception) -> DocumentError:
@@ -290,13 +305,6 @@ class Endpoint:
             f"document {request.document_id!r}", f"the endpoint refuses it ({one_line(error)})",
             "Where it refuses others too, mend what augment.api says; else leave the document out.",
         )  # fmt: skip
-
-
-def _usage(answer: ChatCompletion) -> tuple[int, int] | None:
-    """Tokens in and out, where the server tells both."""
-    used = getattr(answer, "usage", None)
-    found = getattr(used, "prompt_tokens", None), getattr(used, "completion_tokens", None)
-    return (found[0], found[1]) if isinstance(found[0], int) and isinstance(found[1], int) else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

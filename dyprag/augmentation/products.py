@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from dyprag.documents import Document, QAPair, content_key
+from dyprag.thinking import without_thoughts
 
 ProductName = Literal["rewrites", "qa_pairs"]
 PRODUCTS: tuple[ProductName, ...] = ("rewrites", "qa_pairs")
@@ -64,7 +65,8 @@ class Product:
 @dataclass(frozen=True)
 class Request:
     """One question to an endpoint, for one product of one document. `label` says which: "ask 1", "repair 1" and so
-    on; with the product's key it names the request, whatever process sends it."""
+    on; with the product's key it names the request, whatever process sends it. `tokens`: that its answer may have;
+    None: as many as others."""
 
     document_id: str
     product_key: str
@@ -72,6 +74,7 @@ class Request:
     messages: tuple[Message, ...]
     schema: Mapping[str, Any] | None = None
     seed: int = 0
+    tokens: int | None = None
 
     @cached_property
     def key(self) -> str:
@@ -101,6 +104,11 @@ class Response:
     retries: int = 0
     cost: float | None = None
     created: float = 0.0
+
+    @cached_property
+    def answer(self) -> str:
+        """The text without the thoughts that stand before it."""
+        return without_thoughts(self.text)
 
 
 @dataclass(frozen=True)

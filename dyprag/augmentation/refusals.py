@@ -13,7 +13,7 @@ import openai
 
 from dyprag.augmentation.answers import BOUNDS, ITEMS, LENGTHS
 from dyprag.augmentation.diagnosis import said
-from dyprag.errors import DocumentTooLong
+from dyprag.errors import DocumentError, DocumentTooLong
 
 Kind = Literal["context", "answer", "schema", "parameter", "model", "other"]
 PARAMETERS = ("max_tokens", "temperature", "seed")  # that a request can do without
@@ -85,6 +85,11 @@ class PromptTooLong(DocumentTooLong):
             "Split it (corpus.passage_tokens), or start the server with a larger context (vLLM: --max-model-len, "
             "llama.cpp: -c, Ollama: num_ctx).",
         )
+
+
+class Unanswered(DocumentError):
+    """The endpoint answered, and its model did not: it declines, a filter withholds what it said, or all that it may
+    write went into thoughts."""
 
 
 def read_refusal(message: str, param: str | None, code: str | None, body: Mapping[str, Any]) -> Refusal:

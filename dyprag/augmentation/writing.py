@@ -11,7 +11,7 @@ from dyprag.augmentation.checks import UNSUPPORTED, check_item, doubt, same_answ
 from dyprag.augmentation.products import Accepted, Dropped, Item, Message, ProductName, Response
 from dyprag.augmentation.prompt_files import PromptFile, prompt_file
 from dyprag.augmentation.questions import gap_pair
-from dyprag.augmentation.refusals import PromptTooLong
+from dyprag.augmentation.refusals import PromptTooLong, Unanswered
 from dyprag.augmentation.spans import Candidate, candidates
 from dyprag.config import AugmentSettings
 from dyprag.documents import Document, QAPair
@@ -43,6 +43,7 @@ class Writing:
 
         Raises:
             PromptTooLong: the document, with the instructions alone, does not fit the endpoint's context.
+            Unanswered: the model declines, or says nothing but thoughts.
         """
         wanted = getattr(self._settings, self._product)
         while len(self.accepted) < wanted and self.rounds < self._settings.tries:
@@ -91,14 +92,14 @@ class Writing:
     async def _items(self, count: int) -> list[Item]:
         """What one round brings: an answer's sound items, after one request to mend it where there are none."""
         response, messages = await self._asked(count, self._form(count))
-        items, fault = read_items(response.text, self._product, response.finish == "length")
+        items, fault = read_items(response.answer, self._product, response.finish == "length")
         self._endless = not items and fault == BREAKS_OFF
-        if fault and not items and response.text.strip():
-            answered: Message = {"role": "assistant", "content": response.text[:MOST_REPAIRED]}
+        if fault and not items and response.answer.strip():
+            answered: Message = {"role": "assistant", "content": response.answer[:MOST_REPAIRED]}
             repair = (*messages, answered, *self._prompt("repair").messages(error=fault))
             try:
                 response = await self._ask(f"repair {self.rounds}", repair, self._form(count))
-                items, fault = read_items(response.text, self._product, response.finish == "length")
+                items, fault = read_items(response.answer, self._product, response.finish == "length")
             except PromptTooLong:
                 pass  # it is asked anew
         self.last_fault = fault or self.last_fault
@@ -152,9 +153,9 @@ class Writing:
         messages = self._prompt("verify").messages(document=self._document.passage, question=pair.question)
         try:
             response = await self._ask(f"verify {self.rounds}.{place}", messages, None)
-        except PromptTooLong:
+        except (PromptTooLong, Unanswered):
             return Dropped(pair, reason)
-        if same_answer(response.text, pair.answer):
+        if same_answer(response.answer, pair.answer):
             return verdict if isinstance(verdict, Accepted) else Accepted(pair, {"support": 1.0, "by": "model"})
         return Dropped(pair, f"{reason}, and with the passage the model answers otherwise")
 

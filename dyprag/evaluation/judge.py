@@ -21,6 +21,7 @@ from dyprag.config import ApiSettings, AugmentSettings
 from dyprag.documents import content_key
 from dyprag.errors import DocumentError
 from dyprag.evaluation.statistics import share_interval
+from dyprag.thinking import without_thoughts
 
 Outcome = Literal["win", "tie", "loss"]  # of the first method
 Order = Literal["given", "swapped"]
@@ -194,7 +195,7 @@ def judge_messages(pair: Pair, order: Order) -> tuple[Message, ...]:
 def read_verdict(text: str) -> tuple[str, str, str]:
     """From a judge's answer to which is better ("1", "2", "tie", or "" where it does not say), the reason that it
     gives, and what is wrong with it (empty: nothing). A judge that corrects itself is taken at its last word."""
-    said = text.rpartition("</think>")[2]  # a judge that thinks aloud may weigh several verdicts there
+    said = without_thoughts(text)  # a judge that thinks aloud may weigh several verdicts there
     try:
         values = json_repair.loads(said)
     except (ValueError, TypeError, RecursionError):  # what no parser can make sense of

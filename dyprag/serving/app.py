@@ -19,7 +19,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from jinja2 import TemplateError
 
 from dyprag.assistant import Assistant
 from dyprag.documents import Document, Retrieved
@@ -121,7 +120,7 @@ class Service:
         found = () if method in (PLAIN, "vanilla") else self._found(asked.searched, given, body.passages)
         try:
             prompt = self._prompt(method, asked, found, most)
-        except (TemplateError, ModelError) as fault:
+        except ModelError as fault:
             reason = f"the model's chat template refuses them ({str(fault)[:300]})"
             raise RefusedError(400, f"messages: {reason}.", param="messages") from None
         if len(prompt.ids) > most:

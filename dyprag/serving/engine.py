@@ -17,6 +17,7 @@ from dyprag.lora import Adapters
 from dyprag.models import BaseModel
 from dyprag.serving.rows import Rows
 from dyprag.serving.sampling import Chooser, Wish
+from dyprag.thinking import answer, decode
 
 logger = logging.getLogger("dyprag.serving")
 HALF = "�"  # of a character; what comes next completes it
@@ -58,13 +59,14 @@ class Job:
     _came: float = field(default_factory=time.monotonic)
     _told: int = 0  # characters
 
-    def take(self, token: int, ends: set[int], decode: Callable[[list[int]], str]) -> bool:
-        """Note a token and tell what it adds to the text; whether that was the last."""
+    def take(self, token: int, ends: set[int], read: Callable[[list[int]], str]) -> bool:
+        """Note a token and tell what it adds to the text, thoughts left out; whether that was the last."""
         self.waited = self.waited or time.monotonic() - self._came
         ended = token in ends
         if not ended:
             self.ids.append(token)
-        text = decode(self.ids).lstrip()
+        last = ended or len(self.ids) >= self.wish.max_tokens
+        text = answer(read(self.ids), last).lstrip()
         found = [at for word in self.wish.stop if (at := text.find(word)) >= 0]
         if found or ended:
             return self.end("stop", text[: min(found, default=len(text))])
@@ -126,9 +128,7 @@ class Engine:
         self._changed = threading.Condition()
         self._open = True
         self._penalty = getattr(base.model.generation_config, "repetition_penalty", None) or 1.0
-        config = getattr(base.model.generation_config, "eos_token_id", None)  # of chats, some models have several
-        ends = {base.tokenizer.eos_token_id, *(config if isinstance(config, list) else ())}
-        self._ends = (ends, ends | set(base.newline_ids))
+        self._ends = ({*base.end_ids}, {*base.end_ids, *base.newline_ids})
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -300,7 +300,7 @@ class Engine:
         self._running.pop()
 
     def _decode(self, ids: list[int]) -> str:
-        return self._base.tokenizer.decode(ids, skip_special_tokens=True)
+        return decode(self._base.tokenizer, ids)
 
     @torch.inference_mode()
     def _choose(self) -> list[int]:
