@@ -476,8 +476,8 @@ class EvaluateSettings(Section):
     passage_order: Literal["best-first", "best-last"] = preset_field(
         "Order of the passages in the prompt; best-last puts the best one next to the question."
     )
-    prompt_passages: int | None = Field(
-        default=None, ge=1, description="Passages in the prompt, the best ones. Empty: all that were retrieved."
+    prompt_passages: int | None = preset_field(
+        "Passages in the prompt: the best of those that were retrieved. The paper's preset shows all.", ge=1
     )
     prompt_tokens: int | None = Field(
         default=None,
@@ -705,7 +705,8 @@ SMOLLM2: dict[str, dict[str, Any]] = {
     },
     "evaluate": {
         "prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 64, "reasoning": False,
-        "strength": 1.0, "combine_strength": 0.25, "passage_order": "best-last", "ask_for": "plain",
+        "strength": 1.0, "combine_strength": 0.25, "passage_order": "best-last", "ask_for": "examples",
+        "prompt_passages": 1,
     },
 }  # fmt: skip
 

@@ -44,7 +44,7 @@ def test_no_setting_is_empty_after_resolving_but_those_that_mean_none():
         "augment.prompts", "parametrize.documents", "translator.official", "translator.learned",
         "translator.retrain_loss", "translator.init_std_down", "translator.samples_per_document",
         "translator.patience",
-        "evaluate.flare_threshold", "evaluate.dragin_threshold", "evaluate.prompt_passages", "evaluate.prompt_tokens",
+        "evaluate.flare_threshold", "evaluate.dragin_threshold", "evaluate.prompt_tokens",
     }  # fmt: skip
 
 
