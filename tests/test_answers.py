@@ -63,7 +63,7 @@ def test_a_rewrite_that_breaks_off_is_not_taken():
     ("text", "fault"),
     [
         ("I cannot do that.", 'no JSON object with a list "qa_pairs"'),
-        ("", 'no JSON object with a list "qa_pairs"'),
+        ("", "it is empty"),
         ('{"result": 1}', 'no JSON object with a list "qa_pairs"'),
         ('{"qa_pairs": "none"}', 'no JSON object with a list "qa_pairs"'),
         ('["a"]', 'no JSON object with a list "qa_pairs"'),

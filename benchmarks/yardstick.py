@@ -1,0 +1,212 @@
+"""How questions are best put, and how strong adapters should be: what SmolLM2-135M's preset was chosen by.
+
+    python benchmarks/yardstick.py [PEOPLE] [PART ...]
+
+PEOPLE is the folder of people's questions (default: ../shared/qa). Only passages that may be trained on are taken, so
+that nothing here is what the benchmarks and tables report: 80 questions about passages of at most 170 words, three
+retrieved among 335; and 56 questions over two to four passages, retrieved among 717. PARTs: forms, alone, beside, hops
+(default: all; about an hour on two cores). Every line is printed as it is measured, and all of them are written to
+build/bench/yardstick.json.
+"""
+
+import gzip
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from dyprag.documents import Document, Retrieved
+from dyprag.evaluation.metrics import answer_presence, score
+from dyprag.generation import Sampling
+from dyprag.lora import Adapters, stack
+from dyprag.methods import RAG, Asked, DyPRAG, Method, Vanilla
+from dyprag.model_files import learned_folder
+from dyprag.models import BaseModel, load_model
+from dyprag.prompts import PromptForm
+from dyprag.recall.human import is_held_out
+from dyprag.retrieval import BM25Retriever
+from dyprag.translation import load_translator
+
+MODEL, TOKENS, BATCH, FOUND = "smollm2-135m", 64, 16, 3
+SEED, MOST_WORDS, DISTRACTORS = 1, 170, 3  # passages beside each one that is asked about
+SINGLE = {"squad_train": 10, "nq_dev": 10, "squadshifts_wiki": 9, "squadshifts_reddit": 9, "boolq": 6,
+          "fairytaleqa_train": 8, "mctest_train": 4, "quoref_slices": 4, "drop_slice": 4, "ropes": 4, "condaqa": 4,
+          "narrativeqa_slice": 3, "clapnq_dev": 0, "squad_dev": 9, "pubmedqa": 3, "torque_dev": 2}  # fmt: skip
+HOPS = {"2wikimultihopqa_train": 40, "musique_train": 16}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and the answers that count as right."""
+
+    text: str
+    answers: tuple[str, ...]
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    """A set's lines."""
+    with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def single(folder: Path) -> tuple[list[Document], list[Question]]:
+    """Passages of many sets, and a question about a quarter of them."""
+    chance = random.Random(SEED)
+    documents, questions = [], []
+    for name, count in SINGLE.items():
+        rows = [r for r in rows_of(folder, name) if not is_held_out(r["text"])]
+        rows = [row for row in rows if 20 <= len(row["text"].split()) <= MOST_WORDS]
+        chance.shuffle(rows)
+        seen = set[str]()
+        for row in rows:
+            beginning = " ".join(row["text"].lower().split()[:8])
+            if beginning in seen:
+                continue
+            if len(seen) >= count * (1 + DISTRACTORS):
+                break
+            seen.add(beginning)
+            documents.append(Document(row["id"], row["text"], row["title"]))
+            short = [one for one in row["questions"] if one["type"] in ("extractive", "boolean")
+                     and all(len(answer.split()) <= 8 for answer in one["answers"])]  # fmt: skip
+            if len(seen) <= count and short:
+                chosen = chance.choice(short)
+                questions.append(Question(chosen["question"], tuple(chosen["answers"])))
+    return documents, questions
+
+
+def hops(folder: Path) -> tuple[list[Document], list[Question]]:
+    """Questions over several passages, and all passages that stand with them."""
+    documents, questions = [], []
+    for name, count in HOPS.items():
+        rows = rows_of(folder, name)
+        random.Random(5).shuffle(rows)
+        for row in rows[:count]:
+            documents += [Document(f"{row['id']}-{n}", p["text"], p["title"]) for n, p in enumerate(row["passages"])]
+            asked = row["questions"][0]
+            questions.append(Question(asked["question"], tuple(asked["answers"])))
+    return documents, questions
+
+
+class Lab:
+    """Questions with what was retrieved for them, the model, and adapters that are made once."""
+
+    def __init__(self, base: BaseModel, documents: list[Document], questions: list[Question]) -> None:
+        self.base, self.questions = base, questions
+        retriever = BM25Retriever(documents)
+        self.found = [tuple(retriever.search(one.text, FOUND)) for one in questions]
+        self._kept: dict[str, Adapters] = {}
+
+    @cached_property
+    def _translator(self) -> Any:
+        return load_translator(learned_folder("packaged", MODEL), self.base)
+
+    @torch.inference_mode()
+    def translate(self, documents: "list[Document] | tuple[Document, ...]") -> Adapters:
+        """The documents' adapters, [docs, layers, …]."""
+        for one in documents:
+            if one.key not in self._kept:
+                made = self._translator.translate(self._translator.read(self.base, [one.passage]))
+                self._kept[one.key] = made.to(torch.bfloat16)
+        return stack([self._kept[one.key].to(torch.float32) for one in documents])
+
+    def dyprag(self, strength: float, combine: bool = False) -> DyPRAG:
+        """The method at a strength."""
+        return DyPRAG(self.translate, "weighted", combine, strength)  # type: ignore[arg-type]
+
+    def measure(
+        self, name: str, method: Method, form: PromptForm = PromptForm(), wrong: bool = False
+    ) -> dict[str, Any]:
+        """Answer all questions; `wrong` injects what was found for another one."""
+        count = len(self.questions)
+        injected: list[tuple[Retrieved, ...] | None] = [None] * count
+        if wrong:
+            injected = [self.found[(place + count // 2) % count] for place in range(count)]
+        asked = [
+            Asked(one.text, found, False, other, form)
+            for one, found, other in zip(self.questions, self.found, injected, strict=True)
+        ]
+        answers = method.answer(self.base, asked, Sampling(TOKENS), BATCH)
+        both = list(zip(answers, self.questions, strict=True))
+        line = {
+            "name": name, "present": 100 * fmean(answer_presence(a.text, q.answers) for a, q in both),
+            "f1": 100 * fmean(score(a.text, q.answers).f1 for a, q in both),
+            "cut": 100 * fmean(a.cut for a in answers), "tokens": fmean(a.tokens for a in answers),
+        }  # fmt: skip
+        shares = " | ".join(f"{line[key]:.1f}" for key in ("present", "f1", "tokens", "cut"))
+        print(f"| {name} | {shares} |", flush=True)
+        return line
+
+
+def of_forms(lab: Lab) -> Iterator[dict[str, Any]]:
+    """RAG: how the answer is asked for, in which order, and of how many passages."""
+    for ask_for in ("plain", "sentence", "examples", "instruction"):
+        yield lab.measure(f"RAG, 3 passages, best last, {ask_for}", RAG(), PromptForm("best-last", ask_for))  # type: ignore[arg-type]
+    yield lab.measure("RAG, 3 passages, best first, examples", RAG(), PromptForm("best-first", "examples"))
+    for shown in (2, 1):
+        yield lab.measure(
+            f"RAG, {shown} passages, best last, examples", RAG(), PromptForm("best-last", "examples", shown)
+        )
+
+
+def of_alone(lab: Lab) -> Iterator[dict[str, Any]]:
+    """Without passages: the plain model's form, and an adapter's strength."""
+    for ask_for in ("plain", "sentence", "examples"):
+        yield lab.measure(f"vanilla, {ask_for}", Vanilla(), PromptForm(ask_for=ask_for))  # type: ignore[arg-type]
+    for strength in (0.7, 1.0):
+        yield lab.measure(f"DyPRAG at {strength}", lab.dyprag(strength))
+    yield lab.measure("DyPRAG at 1.0, wrong documents", lab.dyprag(1.0), wrong=True)
+
+
+def of_beside(lab: Lab) -> Iterator[dict[str, Any]]:
+    """Beside passages: an adapter's strength, with one passage in the prompt and with three."""
+    for shown, strengths in ((1, (0.25, 0.5)), (3, (0.25, 0.5))):
+        form = PromptForm("best-last", "examples", shown)
+        for strength in strengths:
+            yield lab.measure(f"Combine at {strength}, {shown} in the prompt", lab.dyprag(strength, True), form)
+    form = PromptForm("best-last", "examples", 1)
+    for strength in (0.25, 0.5):
+        name = f"Combine at {strength}, 1 in the prompt, wrong documents"
+        yield lab.measure(name, lab.dyprag(strength, True), form, wrong=True)
+
+
+def of_hops(lab: Lab) -> Iterator[dict[str, Any]]:
+    """RAG over questions that need several passages: of how many."""
+    for shown in (1, 2, 3):
+        form = PromptForm("best-last", "examples", shown)
+        yield lab.measure(f"RAG, {shown} passages, several hops", RAG(), form)
+
+
+PARTS: dict[str, Callable[[Lab], Iterator[dict[str, Any]]]] = {
+    "forms": of_forms, "alone": of_alone, "beside": of_beside, "hops": of_hops,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure the parts asked for."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "qa"
+    if not folder.is_dir():
+        raise SystemExit(f"There is no folder {folder}. Name the one of people's questions.")
+    base = load_model(MODEL)
+    lines = []
+    print(f"{base.dtype}\n| | present | F1 | tokens | cut % |\n|---|---|---|---|---|")
+    lab: Lab | None = None
+    for name in sys.argv[2:] or PARTS:
+        if name == "hops":
+            lines += list(PARTS[name](Lab(base, *hops(folder))))
+            continue
+        lab = lab or Lab(base, *single(folder))
+        lines += list(PARTS[name](lab))
+    file = Path("build/bench/yardstick.json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(lines, indent=1))
+
+
+if __name__ == "__main__":
+    main()
