@@ -53,7 +53,7 @@ def answer(question: str, method: str, config: PipelineConfig) -> Answered:
     )
     (given,) = respond(job, corpus_key, [Question("ask", written(question), ())], stage.config)
     with_adapters = {i for i, _ in found if job.translator or stage.plan.keys[i] in job.adapters}
-    injected = [identity for identity, _ in found if identity in with_adapters]
+    injected = [identity for identity, _ in found if given.adapted and identity in with_adapters]
     shown = [one.document.id for one in given.passages]
     in_prompt = shown if not job.parametric or method.endswith("-combine") else []
     return _answered(question, method, given.text, in_prompt, injected, perf_counter() - began)

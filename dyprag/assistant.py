@@ -19,7 +19,7 @@ from dyprag.documents import Document, Retrieved
 from dyprag.errors import ConfigError, DocumentError
 from dyprag.generation import Sampling
 from dyprag.lora import Adapters, merge, save_peft, stack
-from dyprag.methods import RAG, Asked, DyPRAG, Method, Vanilla
+from dyprag.methods import RAG, Asked, DyPRAG, Gate, Method, Vanilla
 from dyprag.model_files import learned_folder
 from dyprag.models import BaseModel, load_model
 from dyprag.retrieval import among_given
@@ -170,7 +170,7 @@ class Assistant:
         began = perf_counter()
         asked = Asked(written(question), found, form=self.form)
         (given,) = self._method(method).answer(self.base, [asked], self.sampling, 1)
-        injected = found if method.startswith("dyprag") else ()
+        injected = found if given.adapted else ()
         used = injected or given.passages  # in the prompt there may be fewer: what does not fit is left out
         return Reply(given.text.strip(), method, used, spent + perf_counter() - began, given.passages, injected)
 
@@ -181,6 +181,10 @@ class Assistant:
     def strength(self, method: str) -> float:
         """What a method's adapter is multiplied by."""
         return self._settings.strength_of(method)
+
+    def gate(self, method: str) -> Gate | None:
+        """When a method's adapter is held back."""
+        return self._settings.gate_of(method)
 
     def save(self, adapter: Adapters, folder: Path | str) -> None:
         """Write an adapter in PEFT's format, which PEFT and vLLM load."""
@@ -193,7 +197,7 @@ class Assistant:
             return Vanilla()
         if name == "rag":
             return RAG()
-        return DyPRAG(self.adapters, self.merging, name == "dyprag-combine", self.strength(name))
+        return DyPRAG(self.adapters, self.merging, name == "dyprag-combine", self.strength(name), self.gate(name))
 
     @cached_property
     def _split(self) -> Any:

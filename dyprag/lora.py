@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import pad as pad_tensor
 
 from dyprag.errors import ArtifactError
 from dyprag.model_files import public_name
@@ -131,6 +132,27 @@ def merge(adapters: Adapters, how: str, scores: Sequence[float] = ()) -> Adapter
         weighted = adapters.b[projection] * weights.to(adapters.b[projection])[:, None, None, None]
         b[projection] = torch.cat(weighted.unbind(0), dim=2)[None]
     return Adapters(a, b, adapters.scale)
+
+
+def stack_rows(rows: Sequence[Adapters | None]) -> Adapters | None:
+    """One adapter for each row of a batch; missing ones are zero, smaller ranks are filled up with zeros. Rows that
+    share one and the same adapter get it once, so that what they share is computed once."""
+    some = next((row for row in rows if row is not None), None)
+    if some is None or all(row is some for row in rows):
+        return some
+    rank = max(row.rank for row in rows if row is not None)
+    zero = Adapters(
+        {p: torch.zeros_like(t) for p, t in some.a.items()},
+        {p: torch.zeros_like(t) for p, t in some.b.items()},
+        some.scale,
+    )
+    filled = []
+    for row in (zero if row is None else row for row in rows):
+        missing = rank - row.rank
+        a = {p: pad_tensor(row.a[p], (0, 0, 0, missing)) for p in PROJECTIONS}
+        b = {p: pad_tensor(row.b[p], (0, missing)) for p in PROJECTIONS}
+        filled.append(Adapters(a, b, row.scale))
+    return stack(filled)
 
 
 _PEFT_NAME = re.compile(r"base_model\.model\.(?P<path>.+)\.(?P<proj>\w+)\.lora_(?P<side>[AB])\.weight")

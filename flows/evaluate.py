@@ -302,7 +302,8 @@ def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
         "prompts": PROMPTS_VERSION, "reasoning": REASONING_VERSION if batch[0].chain_of_thought else 0, **plan.model,
     }  # fmt: skip
     if job.parametric or job.control:
-        used |= {"strength": job.strength}
+        gate = settings.gate_of(job.method)
+        used |= {"strength": job.strength, "gate": None if gate is None else asdict(gate)}
     if in_prompt or job.method in ("vanilla", *LOOPING):
         used |= {"form": asdict(settings.form())}
     if job.summed:

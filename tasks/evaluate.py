@@ -127,7 +127,7 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
     from dyprag.attentive import AttentiveTranslator
 
     store, settings, name = Store(config.store), config.evaluate, job.method
-    combine = "-combine" in name
+    combine, gate = "-combine" in name, settings.gate_of(name)
     if name == "vanilla":
         return methods.Vanilla()
     if name == "rag":
@@ -142,9 +142,9 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
         return methods.FLARE(retriever, job.threshold, settings.passages)
     if job.control:
         shared = compute(lambda: _control(config.store, job.control))
-        return methods.OneForAll(name, shared, combine, job.summed, job.strength)
+        return methods.OneForAll(name, shared, combine, job.summed, job.strength, gate)
     if family(name).startswith("prag"):
-        return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine, job.strength)
+        return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine, job.strength, gate)
     translator = stored_translator(config.store, config.model, job.translator)
 
     def translate(documents: Sequence[Document]) -> "Adapters":
@@ -154,7 +154,7 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
             return translator.translate(readings)
         return translator.translate([_embedding(config.store, job.embeddings[d.key]) for d in documents])
 
-    return methods.DyPRAG(translate, str(settings.dyprag_merge), combine, job.strength)
+    return methods.DyPRAG(translate, str(settings.dyprag_merge), combine, job.strength, gate)
 
 
 @lru_cache(maxsize=512)  # some 350 MB for SmolLM2-135M; methods and controls ask about the same documents
@@ -224,7 +224,7 @@ def _row(job: AnswerJob, question: Question, given: "Answer") -> dict[str, Any]:
         "answers": list(question.answers), "type": question.type, "documents": list(question.documents),
         "chain_of_thought": question.chain_of_thought, "believed": list(question.believed), "method": job.method,
         "answer": given.text, "tokens": given.tokens, "seconds": given.seconds, "first_token": given.first_token,
-        "retrievals": given.retrievals, "cut": given.cut, "prompt": given.prompt,
+        "retrievals": given.retrievals, "cut": given.cut, "adapted": given.adapted, "prompt": given.prompt,
         "passages": [
             {"id": r.document.id, "title": r.document.title, "text": r.document.text, "score": r.score}
             for r in given.passages

@@ -216,6 +216,8 @@ def recall_jobs(config: PipelineConfig, model: dict[str, object], translator: st
                 settings["form"] = asdict(evaluate.form())
             if uses or condition == "generic":
                 settings["strength"] = evaluate.combine_strength if shows else evaluate.strength
+                if shows and (gate := evaluate.gate_of("dyprag-combine")):
+                    settings["gate"] = asdict(gate)
             inputs = [lessons_key(lessons), uses]
             if condition in ("generic", "parametrized"):
                 settings |= trained

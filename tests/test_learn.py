@@ -175,7 +175,7 @@ def test_each_condition_injects_what_it_says(lively: BaseModel):
         config.parametrize,
         config.recall,
         None,
-        replace(Asking.of(config.evaluate), form=PLAIN, combine_strength=1.0),
+        replace(Asking.of(config.evaluate), form=PLAIN, combine_strength=1.0, gate=None),
     )
     band = recall_bands(config.recall, None)["closed"]
     answers = {

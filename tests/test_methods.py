@@ -14,6 +14,7 @@ from dyprag.documents import Document, Retrieved
 from dyprag.generation import Sampling, generate
 from dyprag.lora import Adapters, initial_adapters, merge, stack
 from dyprag.methods import PRAG, RAG, Asked, DyPRAG, Method, OneForAll, Vanilla, answer_questions
+from dyprag.methods.gate import Gate, confidence, sure
 from dyprag.methods.protocol import fit, fitting_prompt
 from dyprag.models import PROJECTIONS, BaseModel
 from dyprag.prompts import ANSWER_PREFIX, EXAMPLES, INSTRUCTION, PromptForm, question_prompt
@@ -221,3 +222,34 @@ def test_an_answer_that_the_limit_cut_says_so_and_one_that_ended_does_not(base: 
     answers = answer_questions(base, RAG(), asked, Sampling(most), 3)
     assert [answer.cut for answer in answers] == [answer.tokens == most for answer in answers]
     assert any(answer.cut for answer in answers) == (most < 400)  # by then each has ended, or repeats itself
+
+
+def test_beside_passages_an_adapter_is_held_back_where_it_is_not_sure_of_the_answer_without_them(
+    base: BaseModel, trained: dict[str, Adapters]
+):
+    asked = [Asked(question, RETRIEVED[:1]) for question in ("Who built the lamp?", "Which river?", "Who?")]
+    beside = PRAG(lambda document: trained[document.id], "sum", True, strength=0.5)
+    alone = answer_questions(base, replace(beside, passages_in_prompt=False, strength=1.0), asked, Sampling(8), 3)
+    probes = generate(
+        base, [question_prompt(base.tokenizer, one.question) for one in asked], Sampling(8),
+        lambda rows: trained["lamp"],
+    )  # fmt: skip
+    assert [answer.text for answer in alone] == [probe.text for probe in probes]
+    marks = [confidence(probe.probabilities) for probe in probes]
+    assert len(set(marks)) == 3
+    plain, always = (answer_questions(base, method, asked, GREEDY, 3) for method in (RAG(), beside))
+    for threshold in (0.0, *sorted(marks), 1.0):
+        gated = replace(beside, gate=Gate(threshold, 2.0))
+        answers = answer_questions(base, gated, asked, GREEDY, 3)
+        assert [answer.adapted for answer in answers] == [mark >= threshold for mark in marks]
+        wanted = [
+            (with_it if mark >= threshold else without).text
+            for mark, with_it, without in zip(marks, always, plain, strict=True)
+        ]
+        assert [answer.text for answer in answers] == wanted
+
+
+def test_nothing_is_probed_where_there_is_no_adapter(base: BaseModel):
+    assert sure(base, [None, None], ["Who?", "Which?"], Gate(0.5, 2.0)) == [None, None]
+    assert confidence([]) == 0.0
+    assert confidence([0.25, 1.0]) == pytest.approx(0.5)

@@ -13,6 +13,7 @@ import torch
 from dyprag.documents import Retrieved
 from dyprag.generation import Sampling
 from dyprag.lora import Adapters
+from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Answer, Asked, answer_questions
 from dyprag.models import BaseModel
 
@@ -30,6 +31,7 @@ class OneForAll:
     passages_in_prompt: bool = False
     per_document: bool = False
     strength: float = 1.0
+    gate: Gate | None = None
 
     @property
     def asks_as_trained(self) -> bool:

@@ -8,6 +8,7 @@ import torch
 from dyprag.documents import Document, Retrieved
 from dyprag.generation import Sampling
 from dyprag.lora import Adapters, merge
+from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Answer, Asked, answer_questions
 from dyprag.models import BaseModel
 
@@ -20,6 +21,7 @@ class DyPRAG:
     merge: str
     passages_in_prompt: bool = False
     strength: float = 1.0  # what the merged adapter's delta is multiplied by
+    gate: Gate | None = None
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dyprag.documents import Document, Retrieved
 from dyprag.generation import Sampling
 from dyprag.lora import Adapters, merge, stack
+from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Answer, Asked, answer_questions
 from dyprag.models import BaseModel
 
@@ -22,6 +23,7 @@ class PRAG:
     merge: str
     passages_in_prompt: bool = False
     strength: float = 1.0  # what the merged adapter's delta is multiplied by
+    gate: Gate | None = None
 
     @property
     def name(self) -> str:

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
-import torch
-from torch.nn.functional import pad as pad_tensor
-
 from dyprag.augmentation.spans import sentences
 from dyprag.documents import Retrieved
 from dyprag.generation import Sampling, generate, repeats
-from dyprag.lora import Adapters, stack
-from dyprag.models import PROJECTIONS, BaseModel
+from dyprag.lora import Adapters, stack_rows
+from dyprag.methods.gate import Gate, sure
+from dyprag.models import BaseModel
 from dyprag.prompts import PLAIN, AskFor, PromptForm, question_prompt
 
 
@@ -44,7 +42,8 @@ class Answer:
     seconds: making the adapter, and the share of its batch; first_token: from the batch's beginning, the making of the
     adapter included, to its first token: what one waits for in a batch of that size;
     prompt: as the model saw it; passages: what stood in it (in the last one, where there were several); retrievals:
-    times that passages were looked for while answering; cut: it had not ended at the limit of tokens.
+    times that passages were looked for while answering; cut: it had not ended at the limit of tokens;
+    adapted: an adapter was injected.
     """
 
     text: str
@@ -55,6 +54,7 @@ class Answer:
     passages: tuple[Retrieved, ...] = ()
     retrievals: int = 0
     cut: bool = False
+    adapted: bool = False
 
 
 class Method(Protocol):
@@ -84,6 +84,11 @@ class Injection(Protocol):
         the prompt, and an adapter that answers such prompts."""
         ...
 
+    @property
+    def gate(self) -> Gate | None:
+        """When the adapter is held back; None: never."""
+        ...
+
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
         """The merged adapter ([1, layers, …]) of the documents; None for none."""
         ...
@@ -98,6 +103,7 @@ def answer_questions(
         for item in asked
     ]
     making = [0.0] * len(asked)
+    injected = [False] * len(asked)
 
     def adapters(batch: list[int]) -> Adapters | None:
         made = []
@@ -105,15 +111,22 @@ def answer_questions(
             began = perf_counter()
             made.append(method.adapter(asked[index].adapted))
             making[index] = perf_counter() - began
-        return _stack_rows(made)
+        if method.gate:
+            began = perf_counter()
+            made = sure(base, made, [asked[index].question for index in batch], method.gate)
+            for index in batch:
+                making[index] += (perf_counter() - began) / len(batch)
+        for index, adapter in zip(batch, made, strict=True):
+            injected[index] = adapter is not None
+        return stack_rows(made)
 
     generations = generate(base, [prompt.ids for prompt in prompts], sampling, adapters, batch_size, stop=repeats)
     answers = []
-    for generation, seconds, prompt in zip(generations, making, prompts, strict=True):
+    for generation, seconds, prompt, used in zip(generations, making, prompts, injected, strict=True):
         taken, first = generation.seconds + seconds, generation.first_token + seconds  # the batch's clock starts later
         shown = base.tokenizer.decode(prompt.ids)
         answers.append(
-            Answer(generation.text, generation.tokens, taken, first, shown, prompt.passages, cut=generation.cut)
+            Answer(generation.text, generation.tokens, taken, first, shown, prompt.passages, 0, generation.cut, used)
         )
     return answers
 
@@ -172,24 +185,3 @@ def _beginning(text: str, length: int) -> str:
             break
         end = after
     return text[:end]
-
-
-def _stack_rows(rows: Sequence[Adapters | None]) -> Adapters | None:
-    """One adapter for each row of a batch; missing ones are zero, smaller ranks are filled up with zeros. Rows that
-    share one and the same adapter get it once, so that what they share is computed once."""
-    some = next((row for row in rows if row is not None), None)
-    if some is None or all(row is some for row in rows):
-        return some
-    rank = max(row.rank for row in rows if row is not None)
-    zero = Adapters(
-        {p: torch.zeros_like(t) for p, t in some.a.items()},
-        {p: torch.zeros_like(t) for p, t in some.b.items()},
-        some.scale,
-    )
-    filled = []
-    for row in (zero if row is None else row for row in rows):
-        missing = rank - row.rank
-        a = {p: pad_tensor(row.a[p], (0, 0, 0, missing)) for p in PROJECTIONS}
-        b = {p: pad_tensor(row.b[p], (0, missing)) for p in PROJECTIONS}
-        filled.append(Adapters(a, b, row.scale))
-    return stack(filled)

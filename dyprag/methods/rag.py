@@ -16,6 +16,7 @@ class RAG:
     name: str = "rag"
     passages_in_prompt: bool = True
     asks_as_trained: bool = False
+    gate: None = None
 
     def adapter(self, documents: Sequence[Retrieved]) -> None:
         """None."""

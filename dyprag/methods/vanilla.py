@@ -16,6 +16,7 @@ class Vanilla:
     name: str = "vanilla"
     passages_in_prompt: bool = False
     asks_as_trained: bool = False
+    gate: None = None
 
     def adapter(self, documents: Sequence[Retrieved]) -> None:
         """None."""

@@ -22,7 +22,8 @@ from dyprag.documents import Augmentation, Retrieved
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.statistics import Paired, paired
 from dyprag.generation import Sampling, generate, repeats
-from dyprag.lora import Adapters, merge, stack
+from dyprag.lora import Adapters, merge, stack, stack_rows
+from dyprag.methods.gate import sure
 from dyprag.methods.protocol import fitting_prompt
 from dyprag.models import BaseModel
 from dyprag.parametrize import parametrize
@@ -64,12 +65,13 @@ class Asking:
     strength: float
     combine_strength: float
     batch_size: int
+    gate: methods.Gate | None = None  # beside passages
 
     @classmethod
     def of(cls, settings: EvaluateSettings) -> "Asking":
         """That of these settings."""
         given = (settings.max_new_tokens, settings.strength, settings.combine_strength, settings.batch_size)
-        return cls(settings.form(), *given)
+        return cls(settings.form(), *given, settings.gate_of("dyprag-combine"))
 
 
 @dataclass(frozen=True)
@@ -211,8 +213,12 @@ class Measurer:
 
         def translated(rows: list[int]) -> Adapters | None:
             distinct = list(dict.fromkeys(places[row] for row in rows))
-            made = self._translate([lessons[place] for place in distinct])
-            return made.select([distinct.index(places[row]) for row in rows]).times(strength)
+            every = self._translate([lessons[place] for place in distinct])
+            made = every.select([distinct.index(places[row]) for row in rows]).times(strength)
+            if made is None or self.asking.gate is None or condition not in SHOWING:
+                return made
+            each = [made.select([row]) for row in range(len(rows))]
+            return stack_rows(sure(self.base, each, [asked[row].question for row in rows], self.asking.gate))
 
         return translated
 

@@ -24,6 +24,7 @@ from dyprag.assistant import Assistant
 from dyprag.documents import Document, Retrieved
 from dyprag.errors import DocumentError, ModelError
 from dyprag.lora import Adapters, merge, stack
+from dyprag.methods.gate import sure
 from dyprag.methods.protocol import Prompt, fit
 from dyprag.prompts import chat_text, encode, question_prompt
 from dyprag.retrieval import BM25Retriever, Retriever, among_given
@@ -78,6 +79,7 @@ class Ready:
     wish: Wish
     injected: tuple[Retrieved, ...]
     in_prompt: tuple[Retrieved, ...]
+    question: str
 
 
 class Service:
@@ -127,7 +129,9 @@ class Service:
             message = f"messages: the prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
             raise RefusedError(400, message, "context_length_exceeded", "messages")
         injected = found if method in ("dyprag", "dyprag-combine") else ()
-        return Ready(method, prompt.ids, self._wish(body, new, method != PLAIN), injected, prompt.passages)
+        return Ready(
+            method, prompt.ids, self._wish(body, new, method != PLAIN), injected, prompt.passages, asked.question
+        )
 
     def _prompt(self, method: str, asked: Conversation, found: tuple[Retrieved, ...], most: int) -> Prompt:
         tokenizer = self.assistant.base.tokenizer
@@ -178,7 +182,10 @@ class Service:
         def combine(made: list[Adapters]) -> Adapters | None:
             if not made:
                 return None
-            return merge(stack(made), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
+            merged = merge(stack(made), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
+            if gate := self.assistant.gate(ready.method):
+                (merged,) = sure(self.assistant.base, [merged], [ready.question], gate)
+            return merged
 
         passages = [found.document for found in ready.injected]
         return Job(ready.prompt, ready.wish, emit, deadline, passages, combine)
@@ -346,7 +353,8 @@ class _Reply:
 
     def made(self) -> Made:
         """How it was made."""
-        injected, shown = self.ready.injected, self.ready.in_prompt
+        injected = self.ready.injected if self.job.adapter is not None else ()  # else it was not sure
+        shown = self.ready.in_prompt
         used = [
             UsedPassage(
                 id=one.document.id, text=one.document.passage, score=one.score, in_prompt=one in shown,
