@@ -473,10 +473,10 @@ class EvaluateSettings(Section):
         "What an injected adapter's delta is multiplied by where no passages are in the prompt. 0: no adapter.", ge=0
     )
     combine_strength: float = preset_field("The same beside passages, in the Combine methods.", ge=0)
-    combine_confidence: float = preset_field(
-        "Beside passages an adapter is injected only where its answer without them is as sure as this: the geometric "
-        "mean of the probabilities of its first tokens. 0: always.", ge=0, le=1,
-    )  # fmt: skip
+    combine_when: Literal["always", "borne-out"] = preset_field(
+        "When an adapter is injected beside passages: always, or where the answer that it gives without them stands in "
+        "them (borne-out)."
+    )
     max_new_tokens: int = preset_field("Maximum length of an answer in tokens.", ge=1)
     passage_order: Literal["best-first", "best-last"] = preset_field(
         "Order of the passages in the prompt; best-last puts the best one next to the question."
@@ -524,12 +524,13 @@ class EvaluateSettings(Section):
     })  # fmt: skip
 
     def gate_of(self, method: str) -> "Gate | None":
-        """When a method's adapter is held back: beside passages, where it is not sure of the answer without them."""
-        if "-combine" not in method or not self.combine_confidence or not self.combine_strength or not self.strength:
+        """When a method's adapter is held back: beside passages that do not bear out its own answer."""
+        gated = "-combine" in method and self.combine_when == "borne-out"
+        if not (gated and self.combine_strength and self.strength):
             return None
         from dyprag.methods.gate import Gate
 
-        return Gate(self.combine_confidence, self.strength / self.combine_strength)
+        return Gate(self.strength / self.combine_strength)
 
     def form(self) -> "PromptForm":
         """How questions are put beside their passages."""
@@ -695,7 +696,7 @@ PAPER: dict[str, dict[str, Any]] = {
     },
     "evaluate": {
         "prag_merge": "sum", "dyprag_merge": "mean", "max_new_tokens": 128, "reasoning": True, "strength": 1.0,
-        "combine_strength": 1.0, "combine_confidence": 0.0, "passage_order": "best-first", "ask_for": "plain",
+        "combine_strength": 1.0, "combine_when": "always", "passage_order": "best-first", "ask_for": "plain",
     },
 }  # fmt: skip
 
@@ -718,7 +719,7 @@ SMOLLM2: dict[str, dict[str, Any]] = {
     },
     "evaluate": {
         "prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 64, "reasoning": False,
-        "strength": 1.0, "combine_strength": 0.5, "combine_confidence": 0.65, "passage_order": "best-last",
+        "strength": 1.0, "combine_strength": 0.5, "combine_when": "borne-out", "passage_order": "best-last",
         "ask_for": "examples", "prompt_passages": 1,
     },
 }  # fmt: skip

@@ -1,36 +1,40 @@
-"""Whether an adapter is injected beside passages: only where it is sure of the answer without them.
+"""Whether an adapter is injected beside passages: only where the answer that it gives without them stands in them.
 
 At a strength that helps where the adapter knows its document, it harms where it does not: with documents of a kind that
-its translator has not learned, or with the wrong document. How sure it is tells the two apart, and costs a few tokens.
+its translator has not learned, or with the wrong document. What it answers alone tells the two apart: the passages are
+at hand to look it up in, and it costs a few tokens.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
 
 from dyprag import progress
+from dyprag.evaluation.metrics import answer_presence, extract_answer
 from dyprag.generation import Sampling, generate
 from dyprag.lora import Adapters, stack_rows
 from dyprag.models import BaseModel
 from dyprag.prompts import question_prompt
 
-PROBED = 8  # tokens of the answer without passages that are looked at
-_LEAST = 1e-9
+PROBED = 16  # tokens of the answer without passages
+_SAYS_NOTHING = frozenset({"", "yes", "no"})  # no passage can bear these out
 
 
 @dataclass(frozen=True)
 class Gate:
-    """confidence: the geometric mean of the probabilities of the answer's first tokens, from which on an adapter is
-    injected. alone: what the adapter's delta, as it stands beside passages, is multiplied by to answer without them."""
+    """alone: what the adapter's delta, as it stands beside passages, is multiplied by to answer without them."""
 
-    confidence: float
     alone: float
 
 
-def sure(
-    base: BaseModel, adapters: Sequence[Adapters | None], questions: Sequence[str], gate: Gate
+def borne_out(
+    base: BaseModel,
+    adapters: Sequence[Adapters | None],
+    questions: Sequence[str],
+    passages: Sequence[Sequence[str]],
+    gate: Gate,
 ) -> list[Adapters | None]:
-    """The adapters ([1, layers, …] each) of the questions that they are sure of; None for the others."""
+    """The adapters ([1, layers, …] each) whose own answer stands in the passages of their question's prompt; None for
+    the others."""
     held = [place for place, adapter in enumerate(adapters) if adapter is not None]
     if not held:
         return list(adapters)
@@ -44,16 +48,17 @@ def sure(
         probes = generate(base, prompts, Sampling(PROBED), rows, len(held))
     chosen: list[Adapters | None] = [None] * len(adapters)
     for place, probe in zip(held, probes, strict=True):
-        if confidence(probe.probabilities) >= gate.confidence:
+        if stands_in(probe.text, questions[place], passages[place]):
             chosen[place] = adapters[place]
     return chosen
 
 
-def confidence(probabilities: Sequence[float]) -> float:
-    """The geometric mean of tokens' probabilities; 0 where there are none: an empty answer knows nothing."""
-    if not probabilities:
-        return 0.0
-    return exp(sum(log(max(one, _LEAST)) for one in probabilities) / len(probabilities))
+def stands_in(text: str, question: str, passages: Sequence[str]) -> bool:
+    """Whether the answer in an output stands in a passage, and not in the question already; a yes or no in none."""
+    answer = extract_answer(text)
+    if answer.strip().lower() in _SAYS_NOTHING or answer_presence(question, answer):
+        return False
+    return any(answer_presence(passage, answer) for passage in passages)
 
 
 def _times(adapter: Adapters | None, strength: float) -> Adapters | None:

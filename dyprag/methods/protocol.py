@@ -10,7 +10,7 @@ from dyprag.augmentation.spans import sentences
 from dyprag.documents import Retrieved
 from dyprag.generation import Sampling, generate, repeats
 from dyprag.lora import Adapters, stack_rows
-from dyprag.methods.gate import Gate, sure
+from dyprag.methods.gate import Gate, borne_out
 from dyprag.models import BaseModel
 from dyprag.prompts import PLAIN, AskFor, PromptForm, question_prompt
 
@@ -113,7 +113,9 @@ def answer_questions(
             making[index] = perf_counter() - began
         if method.gate:
             began = perf_counter()
-            made = sure(base, made, [asked[index].question for index in batch], method.gate)
+            questions = [asked[index].question for index in batch]
+            passages = [[one.document.passage for one in prompts[index].passages] for index in batch]
+            made = borne_out(base, made, questions, passages, method.gate)
             for index in batch:
                 making[index] += (perf_counter() - began) / len(batch)
         for index, adapter in zip(batch, made, strict=True):

@@ -23,7 +23,7 @@ from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.statistics import Paired, paired
 from dyprag.generation import Sampling, generate, repeats
 from dyprag.lora import Adapters, merge, stack, stack_rows
-from dyprag.methods.gate import sure
+from dyprag.methods.gate import borne_out
 from dyprag.methods.protocol import fitting_prompt
 from dyprag.models import BaseModel
 from dyprag.parametrize import parametrize
@@ -218,7 +218,9 @@ class Measurer:
             if made is None or self.asking.gate is None or condition not in SHOWING:
                 return made
             each = [made.select([row]) for row in range(len(rows))]
-            return stack_rows(sure(self.base, each, [asked[row].question for row in rows], self.asking.gate))
+            questions = [asked[row].question for row in rows]
+            passages = [[lessons[asked[row].lesson].document.passage] for row in rows]
+            return stack_rows(borne_out(self.base, each, questions, passages, self.asking.gate))
 
         return translated
 

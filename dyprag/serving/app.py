@@ -24,7 +24,7 @@ from dyprag.assistant import Assistant
 from dyprag.documents import Document, Retrieved
 from dyprag.errors import DocumentError, ModelError
 from dyprag.lora import Adapters, merge, stack
-from dyprag.methods.gate import sure
+from dyprag.methods.gate import borne_out
 from dyprag.methods.protocol import Prompt, fit
 from dyprag.prompts import chat_text, encode, question_prompt
 from dyprag.retrieval import BM25Retriever, Retriever, among_given
@@ -184,7 +184,8 @@ class Service:
                 return None
             merged = merge(stack(made), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
             if gate := self.assistant.gate(ready.method):
-                (merged,) = sure(self.assistant.base, [merged], [ready.question], gate)
+                shown = [one.document.passage for one in ready.in_prompt]
+                (merged,) = borne_out(self.assistant.base, [merged], [ready.question], [shown], gate)
             return merged
 
         passages = [found.document for found in ready.injected]
@@ -353,7 +354,7 @@ class _Reply:
 
     def made(self) -> Made:
         """How it was made."""
-        injected = self.ready.injected if self.job.adapter is not None else ()  # else it was not sure
+        injected = self.ready.injected if self.job.adapter is not None else ()  # else it was held back
         shown = self.ready.in_prompt
         used = [
             UsedPassage(
