@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,6 +85,16 @@ class Server:
             {"Content-Type": "application/json"},
             method=method,
         )
+        for wait in (0.5, 1.0, 2.0, 4.0, 8.0):  # as Prefect's own client: a busy server on SQLite is locked at times
+            try:
+                return self._answer(request)
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+            time.sleep(wait)
+        return self._answer(request)
+
+    def _answer(self, request: urllib.request.Request) -> Any:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or "null")
 
