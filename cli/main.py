@@ -507,7 +507,7 @@ def report(
 ) -> None:
     """The results of an evaluation or experiment, and where its pages are."""
     with _errors():
-        from dyprag.report import terminal_table
+        from dyprag.report import outputs_cut, terminal_table
 
         catalogue = _catalogue(read_config(config, set_), with_results=True)
         rows = catalogue.results(catalogue.run(run)["run_id"] if run else None)
@@ -518,6 +518,8 @@ def report(
             print(json.dumps({"rows": rows}))
             return
         print(terminal_table(rows))
+        if cut := outputs_cut(rows):
+            print(f"\n{cut}")
         print(f"\nReport: {catalogue.store.reports / rows[0]['run_id'] / 'report.html'}")
 
 
@@ -741,12 +743,14 @@ class _Lines(logging.StreamHandler[Any]):
 
 def _print_results(config: PipelineConfig, path: Path | None, overrides: list[str]) -> None:
     from dyprag.cli.suggestion import suggestion
-    from dyprag.report import terminal_table
+    from dyprag.report import outputs_cut, terminal_table
 
     catalogue = _catalogue(config)
     rows = catalogue.results()
     if rows:
         print(terminal_table(rows))
+        if cut := outputs_cut(rows):
+            print(f"\n{cut}")
         latest = catalogue.store.reports / "latest"
         print(f"\nReport:    {latest / 'report.html'}\nCatalogue: {catalogue.snapshot}")
         if command := suggestion(catalogue, rows[0]["run_id"], path, overrides):

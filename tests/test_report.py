@@ -16,7 +16,7 @@ from dyprag.evaluation.gains import gains
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.results import Judged, Shown, result_rows
 from dyprag.report import ReportData, augmentation_table, browser, results_table, tables, terminal_table, write_report
-from dyprag.report.findings import findings
+from dyprag.report.findings import findings, outputs_cut
 from dyprag.report.plots import axis_of, human_bytes
 
 SIZES = {"vanilla": 0.0, "rag": 740.0, "prag": 1_500_000.0, "dyprag": 740.0}
@@ -308,3 +308,22 @@ def test_variants_that_differ_in_a_number_have_an_axis(
 )
 def test_bytes_are_readable(count: float, text: str) -> None:
     assert human_bytes(count) == text
+
+
+def test_a_reader_is_warned_where_the_limit_cut_more_than_one_output_in_twenty() -> None:
+    cut = [answer("rag", n, True, cut=n == 0) for n in range(12)]
+    whole = [answer("vanilla", n, True, cut=False) for n in range(12)]
+    unknown = [answer("prag", n, True) for n in range(12)]
+    rows = result_rows([*cut, *whole, *unknown], SIZES)
+    assert outputs_cut(rows).startswith("Outputs were cut at the limit of tokens (rag 8 %):")
+    assert "Cut %" in terminal_table(rows)
+    assert outputs_cut(result_rows([*whole, *unknown], SIZES)) == ""
+    assert "Cut %" not in terminal_table(result_rows([*whole, *unknown], SIZES))
+
+
+def test_the_report_says_how_questions_were_put(tmp_path: Path) -> None:
+    evaluate = {"passages": 3, "prompt_passages": 1, "passage_order": "best-last", "ask_for": "examples",
+                "strength": 1.0, "combine_strength": 0.5, "max_new_tokens": 64}  # fmt: skip
+    text = write_report(data(config={"evaluate": evaluate}), tmp_path).markdown_text
+    assert "at most 1, best last; two examples show a short answer. Adapters at 1 of their strength, beside" in text
+    assert "passages at 0.5. Answers: at most 64 tokens." in text

@@ -1,5 +1,6 @@
 """The report of a run: what survives the controls, which method answers best, at what cost, and how training went."""
 
+from dyprag.report.findings import outputs_cut
 from dyprag.report.page import Report, ReportData, augmentation_table, write_report
 from dyprag.report.tables import brief_table, results_table, terminal_table
 
@@ -8,6 +9,7 @@ __all__ = [
     "ReportData",
     "augmentation_table",
     "brief_table",
+    "outputs_cut",
     "results_table",
     "terminal_table",
     "write_report",
