@@ -9,7 +9,6 @@ retrieved among 335; and 56 questions over two to four passages, retrieved among
 build/bench/yardstick.json.
 """
 
-import gzip
 import json
 import random
 import sys
@@ -30,7 +29,7 @@ from dyprag.methods import RAG, Asked, DyPRAG, Method, Vanilla
 from dyprag.model_files import learned_folder
 from dyprag.models import BaseModel, load_model
 from dyprag.prompts import PromptForm
-from dyprag.recall.human import is_held_out
+from dyprag.recall.human import has_short_answers, is_held_out, rows_of
 from dyprag.retrieval import BM25Retriever
 from dyprag.translation import load_translator
 
@@ -50,18 +49,12 @@ class Question:
     answers: tuple[str, ...]
 
 
-def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
-    """A set's lines."""
-    with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def single(folder: Path) -> tuple[list[Document], list[Question]]:
     """Passages of many sets, and a question about a quarter of them."""
     chance = random.Random(SEED)
     documents, questions = [], []
     for name, count in SINGLE.items():
-        rows = [r for r in rows_of(folder, name) if not is_held_out(r["text"])]
+        rows = [r for r in rows_of(folder / f"{name}.jsonl.gz") if not is_held_out(r["text"])]
         rows = [row for row in rows if 20 <= len(row["text"].split()) <= MOST_WORDS]
         chance.shuffle(rows)
         seen = set[str]()
@@ -73,8 +66,7 @@ def single(folder: Path) -> tuple[list[Document], list[Question]]:
                 break
             seen.add(beginning)
             documents.append(Document(row["id"], row["text"], row["title"]))
-            short = [one for one in row["questions"] if one["type"] in ("extractive", "boolean")
-                     and all(len(answer.split()) <= 8 for answer in one["answers"])]  # fmt: skip
+            short = [one for one in row["questions"] if has_short_answers(one)]
             if len(seen) <= count and short:
                 chosen = chance.choice(short)
                 questions.append(Question(chosen["question"], tuple(chosen["answers"])))
@@ -85,7 +77,7 @@ def hops(folder: Path) -> tuple[list[Document], list[Question]]:
     """Questions over several passages, and all passages that stand with them."""
     documents, questions = [], []
     for name, count in HOPS.items():
-        rows = rows_of(folder, name)
+        rows = list(rows_of(folder / f"{name}.jsonl.gz"))
         random.Random(5).shuffle(rows)
         for row in rows[:count]:
             documents += [Document(f"{row['id']}-{n}", p["text"], p["title"]) for n, p in enumerate(row["passages"])]

@@ -91,8 +91,8 @@ TIMES = 3
 
 
 def repeats(ids: Sequence[int]) -> bool:
-    """Whether an answer has begun to say one phrase over and over: its last tokens are the same phrase, at least four
-    tokens in all, three times in a row. Greedy decoding does not leave such a loop, so nothing new would come."""
+    """Whether an answer has begun to say one phrase over and over: its last tokens, at least twelve, are the
+    same phrase three times in a row or more. Greedy decoding does not leave such a loop, so nothing new would come."""
     size = len(ids)
     for period in range(1, min(LONGEST_PERIOD, size // TIMES) + 1):
         span = max(TIMES, -(-12 // period)) * period  # a short phrase more often: "1, 1, 1" may be an answer

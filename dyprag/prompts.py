@@ -5,7 +5,7 @@ Text from documents and questions is data: control tokens in it are broken up be
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dyprag.chat import render
 from dyprag.models import neutralise
@@ -48,6 +48,7 @@ REASONING_EXAMPLES = tuple(
 )
 
 
+Found = TypeVar("Found")
 Order = Literal["best-first", "best-last"]
 AskFor = Literal["plain", "instruction", "examples", "sentence"]
 INSTRUCTION = "Answer with a few words only: a name, a date, a number, yes or no."
@@ -79,6 +80,15 @@ class PromptForm:
     ask_for: AskFor = "plain"
     shown: int | None = None
     tokens: int | None = None
+
+    def arranged(self, found: Sequence[Found]) -> Sequence[Found]:
+        """What of the passages found (best first) stands in the prompt, in its order."""
+        shown = found[: self.shown]
+        return shown if self.order == "best-first" else shown[::-1]
+
+    def longest(self, room: int) -> int:
+        """Most tokens of a prompt where the model has room for so many."""
+        return min(room, self.tokens or room)
 
 
 PLAIN = PromptForm()

@@ -269,7 +269,6 @@ def _answers(document: Document, question: Question) -> bool:
 
 def linked(plan: Plan, sources: Sources, job: AnswerJob) -> AnswerJob:
     """The job with the keys of the artifacts that it draws on."""
-    job = replace(job, strength=plan.config.evaluate.strength_of(job.method))
     if name := control_of(job.method):
         summed = family(job.method).startswith("prag") and plan.config.evaluate.prag_merge == "sum"
         return replace(job, control=sources.controls[name].key, summed=summed)
@@ -303,7 +302,7 @@ def _keyed(plan: Plan, job: AnswerJob, batch: Sequence[Question]) -> AnswerJob:
     }  # fmt: skip
     if job.parametric or job.control:
         gate = settings.gate_of(job.method)
-        used |= {"strength": job.strength, "gate": None if gate is None else asdict(gate)}
+        used |= {"strength": settings.strength_of(job.method), "gate": None if gate is None else asdict(gate)}
     if in_prompt or job.method in ("vanilla", *LOOPING):
         used |= {"form": asdict(settings.form())}
     if job.summed:

@@ -37,8 +37,8 @@ class AnswerJob:
 
     questions: by their position in the corpus; found: the documents retrieved for each; injected: those whose adapters
     are injected instead (the control with wrong documents); adapters, embeddings: keys by document key; control: the
-    key of the one adapter for all, and `summed` whether it is added once for each document; strength: what an adapter
-    is multiplied by; threshold: FLARE's or DRAGIN's, and `published` whether it is their authors'.
+    key of the one adapter for all, and `summed` whether it is added once for each document; threshold: FLARE's or
+    DRAGIN's, and `published` whether it is their authors'.
     """
 
     document_id: str  # the job's name in the catalogue: method and questions
@@ -53,7 +53,6 @@ class AnswerJob:
     translator: str = ""
     control: str = ""
     summed: bool = False
-    strength: float = 1.0
     threshold: float = 0.0
     published: bool = False
     document_key: str = ""
@@ -127,7 +126,7 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
     from dyprag.attentive import AttentiveTranslator
 
     store, settings, name = Store(config.store), config.evaluate, job.method
-    combine, gate = "-combine" in name, settings.gate_of(name)
+    combine, strength, gate = "-combine" in name, settings.strength_of(name), settings.gate_of(name)
     if name == "vanilla":
         return methods.Vanilla()
     if name == "rag":
@@ -142,9 +141,9 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
         return methods.FLARE(retriever, job.threshold, settings.passages)
     if job.control:
         shared = compute(lambda: _control(config.store, job.control))
-        return methods.OneForAll(name, shared, combine, job.summed, job.strength, gate)
+        return methods.OneForAll(name, shared, combine, job.summed, strength, gate)
     if family(name).startswith("prag"):
-        return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine, job.strength, gate)
+        return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine, strength, gate)
     translator = stored_translator(config.store, config.model, job.translator)
 
     def translate(documents: Sequence[Document]) -> "Adapters":
@@ -154,7 +153,7 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
             return translator.translate(readings)
         return translator.translate([_embedding(config.store, job.embeddings[d.key]) for d in documents])
 
-    return methods.DyPRAG(translate, str(settings.dyprag_merge), combine, job.strength, gate)
+    return methods.DyPRAG(translate, str(settings.dyprag_merge), combine, strength, gate)
 
 
 @lru_cache(maxsize=512)  # some 350 MB for SmolLM2-135M; methods and controls ask about the same documents

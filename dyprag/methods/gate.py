@@ -35,10 +35,10 @@ def borne_out(
 ) -> list[Adapters | None]:
     """The adapters ([1, layers, …] each) whose own answer stands in the passages of their question's prompt; None for
     the others."""
-    held = [place for place, adapter in enumerate(adapters) if adapter is not None]
+    held = {place: adapter for place, adapter in enumerate(adapters) if adapter is not None}
     if not held:
         return list(adapters)
-    alone = stack_rows([_times(adapters[place], gate.alone) for place in held])
+    alone = stack_rows([adapter.times(gate.alone) for adapter in held.values()])
     prompts = [question_prompt(base.tokenizer, questions[place]) for place in held]
 
     def rows(batch: list[int]) -> Adapters | None:
@@ -59,7 +59,3 @@ def stands_in(text: str, question: str, passages: Sequence[str]) -> bool:
     if answer.strip().lower() in _SAYS_NOTHING or answer_presence(question, answer):
         return False
     return any(answer_presence(passage, answer) for passage in passages)
-
-
-def _times(adapter: Adapters | None, strength: float) -> Adapters | None:
-    return adapter.times(strength) if adapter is not None else None

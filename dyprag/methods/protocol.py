@@ -148,11 +148,10 @@ def fitting_prompt(
     is put as in the adapters' training."""
     form = item.form
     ask_for: AskFor = "plain" if as_trained else form.ask_for
-    shown = item.retrieved[: form.shown] if with_passages else ()
     return fit(
-        shown if form.order == "best-first" else shown[::-1],
+        form.arranged(item.retrieved) if with_passages else (),
         lambda texts: question_prompt(base.tokenizer, item.question, texts, item.chain_of_thought, ask_for=ask_for),
-        min(base.max_tokens - new_tokens, form.tokens or base.max_tokens),
+        form.longest(base.max_tokens - new_tokens),
     )
 
 

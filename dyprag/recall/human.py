@@ -75,14 +75,14 @@ def is_held_out(text: str) -> bool:
 
 def _lessons(path: Path, part: Part, most: int) -> Iterator[Lesson]:
     seen = set[str]()
-    for row in _rows(path):
+    for row in rows_of(path):
         text = row["text"].strip()
         beginning = " ".join(text.split()[:BEGINNING])
         if beginning in seen or not FEWEST_WORDS <= len(text.split()) <= MOST_WORDS:
             continue
         if part != "other-kinds" and is_held_out(text) != (part == "held-out"):
             continue
-        asked = [one for one in row["questions"] if _is_short(one)]
+        asked = [one for one in row["questions"] if has_short_answers(one)]
         random.Random(row["id"]).shuffle(asked)
         if asked := asked[:most]:
             seen.add(beginning)
@@ -91,13 +91,18 @@ def _lessons(path: Path, part: Part, most: int) -> Iterator[Lesson]:
             yield Lesson(Document(row["id"], text, row["title"]), pairs, others)
 
 
-def _is_short(question: dict[str, Any]) -> bool:
+def has_short_answers(question: dict[str, Any]) -> bool:
     """Whether an answer's words can be looked for in an output: those of qmsum, say, are whole sentences."""
     answers = question["answers"] if question["type"] in ("extractive", "boolean") else ()
     return bool(answers) and all(len(answer.split()) <= MOST_ANSWER_WORDS for answer in answers)
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """A file's lines.
+
+    Raises:
+        CorpusError: it cannot be read, or is malformed.
+    """
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             for line in file:
@@ -107,4 +112,4 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _first(path: Path) -> dict[str, Any]:
-    return next(_rows(path), {})
+    return next(rows_of(path), {})

@@ -138,10 +138,13 @@ def _form(config: Mapping[str, Any]) -> list[Block]:
     }.get(settings.get("ask_for", ""), "")  # fmt: skip
     if not (order and asked):
         return []
+    gate = (
+        ", where these bear out the answer that they give alone" if settings.get("combine_when") == "borne-out" else ""
+    )
     return [
         f"Passages in a prompt: at most {shown}, {order}; {asked}. Adapters at {settings['strength']:g} of their "
-        f"strength, beside passages at {settings['combine_strength']:g}. Answers: at most {settings['max_new_tokens']} "
-        "tokens."
+        f"strength, beside passages at {settings['combine_strength']:g}{gate}. "
+        f"Answers: at most {settings['max_new_tokens']} tokens."
     ]
 
 

@@ -139,14 +139,13 @@ class Service:
             ids = encode(tokenizer, chat_text(tokenizer, asked.question, "", asked.history, asked.system))
             return fit((), lambda _: ids, most)
         form = self.assistant.form
-        in_prompt = found[: form.shown] if method in ("rag", "dyprag-combine") else ()
+        in_prompt = form.arranged(found) if method in ("rag", "dyprag-combine") else ()
 
         def render(texts: Sequence[str]) -> list[int]:
             ask_for = "plain" if method == "dyprag" else form.ask_for  # its adapters were trained so
             return question_prompt(tokenizer, asked.question, texts, False, asked.history, asked.system, ask_for)
 
-        ordered = in_prompt if form.order == "best-first" else in_prompt[::-1]
-        return fit(ordered, render, min(most, form.tokens or most))
+        return fit(in_prompt, render, form.longest(most))
 
     def _wish(self, body: ChatRequest, new: int, one_line: bool) -> Wish:
         bias = tuple((int(token), value) for token, value in body.logit_bias.items())
