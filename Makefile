@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
-export OMP_WAIT_POLICY ?= PASSIVE  # before torch is loaded, by benchmarks and tests too: see dyprag/threads.py
+export OMP_WAIT_POLICY ?= PASSIVE  # before torch is loaded, by benchmarks and tests too: see dyprag/runtime/threads.py
 PORT ?= 4200
 export NOTIFY  # never on a command line: a webhook's URL is a secret
 

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from dyprag.config import PipelineConfig
-from dyprag.corpus import load_corpus
+from dyprag.corpora.reader import load_corpus
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue
 from dyprag.storage.tables import read_product
@@ -168,10 +168,10 @@ def local(documents: int = 4) -> list[Figure]:
     """Tokens per second of the local model's writing, beside a loop that generates for one prompt at a time."""
     import torch
 
+    from dyprag.adapters.generation import Generation, Sampling, generate
     from dyprag.augmentation import local as writing
     from dyprag.augmentation.products import PRODUCTS
-    from dyprag.generation import Generation, Sampling, generate
-    from dyprag.models import load_model
+    from dyprag.model.base import load_model
 
     base = load_model("smollm2-135m", "float32", "cpu")
     writer = writing.LocalAugmenter(base, PipelineConfig().resolved().augment)

@@ -20,19 +20,19 @@ from typing import Any
 
 import torch
 
+from dyprag.adapters.generation import Sampling
+from dyprag.adapters.lora import Adapters, stack
 from dyprag.config import PipelineConfig
-from dyprag.documents import Document, Retrieved
+from dyprag.corpora.documents import Document, Retrieved
+from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.evaluation.metrics import answer_presence, score
+from dyprag.evaluation.recall.benchmark import ANSWER_TOKENS, Measurer, questions_of, training_lessons
 from dyprag.evaluation.statistics import paired
-from dyprag.generation import Sampling
-from dyprag.lora import Adapters, stack
 from dyprag.methods import RAG, Asked, DyPRAG, Method, OneForAll, Vanilla
-from dyprag.model_files import learned_folder
-from dyprag.models import load_model
-from dyprag.recall.benchmark import ANSWER_TOKENS, Measurer, questions_of, training_lessons
-from dyprag.recall.real import popqa_lessons
-from dyprag.retrieval import BM25Retriever
-from dyprag.translation import load_translator
+from dyprag.model.base import load_model
+from dyprag.model.files import learned_folder
+from dyprag.translators.lessons.real import popqa_lessons
+from dyprag.translators.protocol import load_translator
 
 MODEL, PASSAGES, BATCH = "smollm2-135m", 3, 16
 

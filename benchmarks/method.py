@@ -23,11 +23,11 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import torch
 
+from dyprag.adapters.samples import Sample, document_samples
 from dyprag.config import LoraSettings, ParametrizeSettings, PipelineConfig, TranslatorSettings
-from dyprag.corpus import load_corpus
-from dyprag.documents import Augmentation, Document, QAPair, Retrieved
-from dyprag.models import BaseModel, load_model
-from dyprag.samples import Sample, document_samples
+from dyprag.corpora.documents import Augmentation, Document, QAPair, Retrieved
+from dyprag.corpora.reader import load_corpus
+from dyprag.model.base import BaseModel, load_model
 
 MODEL = os.environ.get("DYPRAG_BENCH_MODEL", "smollm2-135m")
 GPU = torch.cuda.is_available()
@@ -82,7 +82,7 @@ def peft_loop() -> Figures:
     is in float32 on a CPU and in bfloat16 on an accelerator, as ours is there."""
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
-    from dyprag.lora import initial_adapters, save_peft
+    from dyprag.adapters.lora import initial_adapters, save_peft
 
     base = load_model(MODEL, "bfloat16" if GPU else "float32")
     data = samples(base)
@@ -114,7 +114,7 @@ def peft_loop() -> Figures:
 
 def parametrization() -> Figures:
     """Ours: documents trained together, frozen base in bfloat16, adapters in float32."""
-    from dyprag.parametrize import Parametrized, parametrize
+    from dyprag.adapters.parametrize import Parametrized, parametrize
 
     base = load_model(MODEL)
     data = samples(base)
@@ -132,9 +132,9 @@ def parametrization() -> Figures:
 
 def translator() -> Figures:
     """Translator training, p = 32, all three losses: the preset's steps, and steps of one sample."""
-    from dyprag.alignment import Pair, alignment_steps, train_translator
-    from dyprag.lora import initial_adapters
-    from dyprag.translator import Translator
+    from dyprag.adapters.lora import initial_adapters
+    from dyprag.translators.align import Pair, alignment_steps, train_translator
+    from dyprag.translators.hypernetwork import Translator
 
     base = load_model(MODEL)
     generator = torch.Generator().manual_seed(0)
@@ -162,12 +162,12 @@ def translator() -> Figures:
 
 def answering() -> Figures:
     """DyPRAG beside RAG: the first token, answers in batches, and the way from embeddings to an injected adapter."""
-    from dyprag.generation import Sampling, embed
-    from dyprag.injection import inject
-    from dyprag.lora import initial_adapters, save_peft
+    from dyprag.adapters.generation import Sampling, embed
+    from dyprag.adapters.injection import inject
+    from dyprag.adapters.lora import initial_adapters, save_peft
     from dyprag.methods import RAG, Asked, DyPRAG, answer_questions
-    from dyprag.prompts import question_prompt
-    from dyprag.translator import Translator
+    from dyprag.model.prompts import question_prompt
+    from dyprag.translators.hypernetwork import Translator
 
     base = load_model(MODEL)
     texts = [

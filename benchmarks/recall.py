@@ -16,9 +16,7 @@ from pathlib import Path
 from time import perf_counter
 
 from dyprag.config import PipelineConfig
-from dyprag.model_files import learned_folder
-from dyprag.models import load_model
-from dyprag.recall.benchmark import (
+from dyprag.evaluation.recall.benchmark import (
     BROAD,
     Asking,
     Measurer,
@@ -28,8 +26,10 @@ from dyprag.recall.benchmark import (
     summarise,
     training_lessons,
 )
-from dyprag.recall.card import changes_table, cut_table, recall_table
-from dyprag.translation import load_translator
+from dyprag.evaluation.recall.card import changes_table, cut_table, recall_table
+from dyprag.model.base import load_model
+from dyprag.model.files import learned_folder
+from dyprag.translators.protocol import load_translator
 
 MODEL, TOKENS, GOAL, TIMES = "smollm2-135m", 150, 0.25, 15
 SHARED = Path(__file__).parents[2] / "shared"

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from dyprag.documents import Document
-from dyprag.retrieval import BM25Retriever, IndexedBM25, Retriever, build_index
+from dyprag.corpora.documents import Document
+from dyprag.corpora.retrieval import BM25Retriever, IndexedBM25, Retriever, build_index
 
 VOCABULARY, WORDS, QUERIES, TERMS, CORES, SMALL = 100_000, 100, 200, 10, 2, 20_000
 MEMORY_GOAL, OPEN_GOAL, QUERY_GOAL = 8, 2, 50  # GiB, s, ms

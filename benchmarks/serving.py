@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 import psutil
 
-from dyprag.recall.invented import invented_lessons
+from dyprag.translators.lessons.invented import invented_lessons
 
 CLIENTS, DOCUMENTS, EACH = 16, 40, 48  # the server keeps 44 of this translator's adapters
 METHODS = ("vanilla", "rag", "dyprag", "dyprag-combine")

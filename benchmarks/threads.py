@@ -18,11 +18,11 @@ from pathlib import Path
 from time import perf_counter
 
 import dyprag  # noqa: F401  before torch: it sets how threads wait
+from dyprag.adapters.parametrize import parametrize
+from dyprag.adapters.samples import Sample
 from dyprag.config import LoraSettings, PipelineConfig
-from dyprag.models import load_model
-from dyprag.parametrize import parametrize
-from dyprag.samples import Sample
-from dyprag.threads import usable_cores
+from dyprag.model.base import load_model
+from dyprag.runtime.threads import usable_cores
 
 MOST_BUSY, MOST_LOST = 2.5, 1.05  # goals: busy beside idle, and idle beside torch's own way
 SPINS = {"GOMP_SPINCOUNT": "300000"}  # what libgomp does where OMP_WAIT_POLICY is not set

@@ -21,17 +21,17 @@ from typing import Any
 
 import torch
 
-from dyprag.documents import Document, Retrieved
+from dyprag.adapters.generation import Sampling
+from dyprag.adapters.lora import Adapters, stack
+from dyprag.corpora.documents import Document, Retrieved
+from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.evaluation.metrics import answer_presence, score
-from dyprag.generation import Sampling
-from dyprag.lora import Adapters, stack
 from dyprag.methods import RAG, Asked, DyPRAG, Method, Vanilla
-from dyprag.model_files import learned_folder
-from dyprag.models import BaseModel, load_model
-from dyprag.prompts import PromptForm
-from dyprag.recall.human import has_short_answers, is_held_out, rows_of
-from dyprag.retrieval import BM25Retriever
-from dyprag.translation import load_translator
+from dyprag.model.base import BaseModel, load_model
+from dyprag.model.files import learned_folder
+from dyprag.model.prompts import PromptForm
+from dyprag.translators.lessons.human import has_short_answers, is_held_out, rows_of
+from dyprag.translators.protocol import load_translator
 
 MODEL, TOKENS, BATCH, FOUND = "smollm2-135m", 64, 16, 3
 SEED, MOST_WORDS, DISTRACTORS = 1, 170, 3  # passages beside each one that is asked about

@@ -5,8 +5,8 @@ from time import perf_counter
 from typing import Any
 
 from dyprag.config import Method, PipelineConfig
+from dyprag.corpora.text.forms import written
 from dyprag.errors import ConfigError, StoreError
-from dyprag.text.forms import written
 
 Answered = dict[str, Any]
 DEFAULT = "prag-combine"  # the method that is taken where none is named
@@ -23,7 +23,7 @@ def answer(question: str, method: str, config: PipelineConfig) -> Answered:
         ConfigError: no such method.
         StoreError: its artifacts have not been made.
     """
-    from dyprag.documents import Question
+    from dyprag.corpora.documents import Question
     from dyprag.evaluation.gains import CONTROLS
     from dyprag.flows.evaluate import Sources, linked
     from dyprag.flows.stage import Stage
@@ -97,8 +97,8 @@ def answer_from(question: str, documents: Sequence[str], method: str | None, con
         ConfigError: no such method, or no translator for the model.
         CorpusError: a location where no document can be read.
     """
-    from dyprag.assistant import load
     from dyprag.cli.documents import given_documents
+    from dyprag.serving.assistant import load
 
     given = given_documents(documents)
     assistant = load(config=config)

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dyprag.config import PipelineConfig
-from dyprag.documents import Document
+from dyprag.corpora.documents import Document
+from dyprag.corpora.text.forms import written
+from dyprag.corpora.text.words import word_count
 from dyprag.errors import CorpusError
-from dyprag.text.forms import written
-from dyprag.text.words import word_count
 
 FEW = 20  # files that were not read, where they are not asked for
 
@@ -20,7 +20,7 @@ def given_documents(locations: Sequence[str]) -> list[Document]:
     Raises:
         CorpusError: a location does not exist, or no document there can be read.
     """
-    from dyprag.corpus import read_given
+    from dyprag.corpora.reader import read_given
 
     corpus = read_given(locations)
     lines = [f"Not read: {one.error}" for one in corpus.unread]
@@ -67,8 +67,8 @@ def documents_at(locations: Sequence[str], config: PipelineConfig) -> dict[str, 
         CorpusError: a location does not exist.
         ModelError: documents are to be split, and there is no such model.
     """
-    from dyprag.corpus import read_anything
-    from dyprag.splitting import split_document, splitter
+    from dyprag.corpora.reader import read_anything
+    from dyprag.corpora.splitting import split_document, splitter
 
     tokens = config.corpus.passage_tokens
     split = splitter(config.resolved().model.name, tokens, config.corpus.overlap) if tokens is not None else None
@@ -152,7 +152,7 @@ def unread_rows(found: dict[str, Any], most: int | None = None) -> list[list[str
 
 def unknown_document(identity: str, known: list[str]) -> CorpusError:
     """The error for an id that is none of the corpus', with those that may be meant."""
-    from dyprag.corpus import such_as
+    from dyprag.corpora.reader import such_as
 
     passages = [other for other in known if other.startswith(f"{identity}#")]
     if passages:

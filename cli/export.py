@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyprag.config import PipelineConfig
-from dyprag.documents import Document, Retrieved
+from dyprag.corpora.documents import Document, Retrieved
 from dyprag.errors import ConfigError, DocumentError, ExportError, StoreError
 
 if TYPE_CHECKING:
-    from dyprag.lora import Adapters
-    from dyprag.models import BaseModel
+    from dyprag.adapters.lora import Adapters
+    from dyprag.model.base import BaseModel
 
 METHODS = ("prag", "dyprag")
 
@@ -97,8 +97,8 @@ def export(
     if peft is not None:
         found["peft"] = export_peft(items, peft, not choice.one, config, base_model)
     if merged is not None:
-        from dyprag.batching import compute
-        from dyprag.merged import save_merged
+        from dyprag.adapters.exchange.merged import save_merged
+        from dyprag.runtime.batching import compute
 
         name, dtype = config.model.name, config.model.dtype
         written = compute(lambda: save_merged(name, items[0].adapter(), merged, dtype))
@@ -119,9 +119,9 @@ def export_peft(
         adapters (names of the folders that the index knows), written (how many of them were not there), folder, index,
         serve (vLLM's command, in lines), too_high (the highest rank, where vLLM does not take it).
     """
-    from dyprag.export import INDEX, VLLM_RANKS, read_index, serve_command, write_index
-    from dyprag.model_files import public_name
-    from dyprag.models import model_shape
+    from dyprag.adapters.exchange.export import INDEX, VLLM_RANKS, read_index, serve_command, write_index
+    from dyprag.model.base import model_shape
+    from dyprag.model.files import public_name
 
     base = model_shape(config.model.name)
     index = read_index(folder, config.model.name, base.fingerprint)
@@ -149,7 +149,7 @@ def export_peft(
 def _place(folder: Path, item: Item, base: "BaseModel", model: str, name: str) -> Any:
     import json
 
-    from dyprag.export import copy_adapter, name_base_model, place, write_adapter
+    from dyprag.adapters.exchange.export import copy_adapter, name_base_model, place, write_adapter
 
     def fill(temporary: Path) -> None:
         alpha = None
@@ -187,8 +187,8 @@ class Source:
             yield from self._of_corpus()
 
     def _of_file(self, location: str) -> Item:
-        from dyprag.assistant import load
         from dyprag.cli.documents import given_documents
+        from dyprag.serving.assistant import load
 
         documents, question = given_documents([location]), self.choice.question
         assistant = load(config=self.config)
@@ -264,7 +264,7 @@ class Source:
 
     def _merged(self, method: str, found: list[Retrieved]) -> "Adapters":
         """What an answer by the method about these documents has injected."""
-        from dyprag.batching import compute
+        from dyprag.runtime.batching import compute
         from dyprag.tasks.evaluate import make_method
 
         stage = self._stage(method)

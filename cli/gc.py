@@ -41,7 +41,7 @@ def collect(config: PipelineConfig, dry_run: bool) -> dict[str, Any]:
 
 def collected_text(found: dict[str, Any]) -> str:
     """What was or would be deleted, in words."""
-    from dyprag.report.plots import human_bytes
+    from dyprag.evaluation.report.plots import human_bytes
 
     if not found["artifacts"]:
         return "Nothing to delete: every artifact is referred to."

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dyprag.config import PipelineConfig
-from dyprag.documents import Document
+from dyprag.corpora.documents import Document
 from dyprag.errors import ArtifactError, ConfigError
 
 
@@ -27,11 +27,11 @@ def import_adapters(
         ArtifactError: an adapter cannot be used here; nothing after it is taken.
         StoreError: nothing has been ingested, or the store cannot be written.
     """
-    from dyprag.batching import compute
-    from dyprag.export import INDEX
+    from dyprag.adapters.exchange.export import INDEX
     from dyprag.flows.stage import Stage
-    from dyprag.model_files import read_json
-    from dyprag.models import model_shape
+    from dyprag.model.base import model_shape
+    from dyprag.model.files import read_json
+    from dyprag.runtime.batching import compute
     from dyprag.storage.guard import in_use
     from dyprag.tasks.imports import import_adapter
 
@@ -80,8 +80,8 @@ def _folders(
     folder: Path, document: str | None, documents: dict[str, Document], model: str, fingerprint: str
 ) -> dict[str, Path]:
     """Each adapter's folder by the id of its document."""
+    from dyprag.adapters.exchange.export import INDEX, read_index
     from dyprag.cli.documents import unknown_document
-    from dyprag.export import INDEX, read_index
 
     if document is not None and document not in documents:
         raise unknown_document(document, list(documents))

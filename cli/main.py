@@ -20,9 +20,9 @@ from rich.text import Text
 
 from dyprag.cli.signals import end_like, run_and_listen
 from dyprag.config import PipelineConfig
-from dyprag.config_files import configuration, read_file, set_override, to_write
+from dyprag.config.files import configuration, read_file, set_override, to_write
 from dyprag.errors import ConfigError, DypragError, ServerError
-from dyprag.interruption import check, interrupted
+from dyprag.runtime.interruption import check, interrupted
 
 app = typer.Typer(
     name="dyprag",
@@ -194,7 +194,7 @@ def ask(
                 found = [answer(question, method or DEFAULT, settings)]
         else:
             with _imports():
-                import dyprag.assistant  # noqa: F401
+                import dyprag.serving.assistant  # noqa: F401
             found = answer_from(question, document, None if compare_ else method or "dyprag-combine", settings)
         if json_:
             print(json.dumps(found if compare_ else found[0], ensure_ascii=False))
@@ -507,7 +507,7 @@ def report(
 ) -> None:
     """The results of an evaluation or experiment, and where its pages are."""
     with _errors():
-        from dyprag.report import outputs_cut, terminal_table
+        from dyprag.evaluation.report import outputs_cut, terminal_table
 
         catalogue = _catalogue(read_config(config, set_), with_results=True)
         rows = catalogue.results(catalogue.run(run)["run_id"] if run else None)
@@ -688,8 +688,8 @@ def _imports() -> Iterator[None]:
 def _check_before_work(name: str, config: PipelineConfig) -> None:
     """Find what would stop the run before a server is started for it."""
     from dyprag.augmentation.prompt_files import VARIABLES, prompt_file
-    from dyprag.corpus import check_corpus
-    from dyprag.models import check_model
+    from dyprag.corpora.reader import check_corpus
+    from dyprag.model.base import check_model
     from dyprag.storage.artifacts import Store
     from dyprag.tasks.augment import endpoint_key
     from dyprag.tasks.plan import given_checksum
@@ -743,7 +743,7 @@ class _Lines(logging.StreamHandler[Any]):
 
 def _print_results(config: PipelineConfig, path: Path | None, overrides: list[str]) -> None:
     from dyprag.cli.suggestion import suggestion
-    from dyprag.report import outputs_cut, terminal_table
+    from dyprag.evaluation.report import outputs_cut, terminal_table
 
     catalogue = _catalogue(config)
     rows = catalogue.results()

@@ -46,9 +46,9 @@ def serve(
         )  # fmt: skip
     import uvicorn
 
-    from dyprag.assistant import load
     from dyprag.cli.documents import given_documents
     from dyprag.serving.app import Limits, create_app
+    from dyprag.serving.assistant import load
 
     found: Any = _stored(config) if corpus else given_documents(locations)
     assistant = load(config=config)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from dyprag.interruption import interrupt
+from dyprag.runtime.interruption import interrupt
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 CLOSING = 1.5  # seconds in which the catalogue and Prefect can be told of what is killed

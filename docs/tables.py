@@ -15,11 +15,11 @@ from time import perf_counter
 import torch
 
 from dyprag.config import PipelineConfig
-from dyprag.models import load_model
-from dyprag.report import blocks, tables
+from dyprag.evaluation.report import blocks, tables
+from dyprag.model.base import load_model
+from dyprag.runtime.threads import usable_cores
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue
-from dyprag.threads import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "build" / "tables" / "demo"

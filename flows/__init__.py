@@ -4,7 +4,7 @@ import logging
 import os
 
 from dyprag.flows.own_server import watch_own_servers
-from dyprag.proxies import prepare_proxies
+from dyprag.runtime.proxies import prepare_proxies
 
 # Prefect's client finds its server, which mostly runs on this machine, whatever proxy there is.
 prepare_proxies()

@@ -17,7 +17,7 @@ from dyprag.flows.forms import UNTOUCHED, AugmentForm
 from dyprag.flows.overview import run_name
 from dyprag.flows.stage import Stage, Summary, end_state, named, stage
 from dyprag.flows.workers import Workers
-from dyprag.interruption import pause
+from dyprag.runtime.interruption import pause
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
 from dyprag.tasks.plan import AugmentJob
@@ -58,7 +58,7 @@ def augment_corpus(config: PipelineConfig) -> Summary:
 
 
 def _show_augmentation(run: Stage, everything: Sequence[AugmentJob]) -> None:
-    from dyprag.report import augmentation_table
+    from dyprag.evaluation.report import augmentation_table
 
     if rows := run.catalogue.augmentations([key for job in everything for key in job.products.values()]):
         table = augmentation_table(rows)

@@ -1,7 +1,7 @@
 """How a run ends that is told to end: its flow runs are marked as Cancelled, and the catalogue notes what there is.
 
-Work that looks at the flag (dyprag/interruption.py) ends by itself within a step, and its flows return as always. What
-does not end in time is killed with the process; `close_open` says before what can still be said.
+Work that looks at the flag (`dyprag.runtime.interruption`) ends by itself within a step, and its flows return as
+always. What does not end in time is killed with the process; `close_open` says before what can still be said.
 """
 
 import threading
@@ -21,8 +21,8 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
 from prefect.states import Cancelled
 
-from dyprag import interruption
 from dyprag.errors import Interrupted
+from dyprag.runtime import interruption
 
 P = ParamSpec("P")
 Made = TypeVar("Made")

@@ -10,10 +10,12 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
-from dyprag.documents import Document, Found, Question, content_key
+from dyprag.corpora.documents import Document, Found, Question, content_key
+from dyprag.corpora.retrieval import RETRIEVAL_VERSION
 from dyprag.errors import CorpusError, StoreError
 from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.metrics import answer_presence
+from dyprag.evaluation.report import brief_table
 from dyprag.flows.endings import interruptible
 from dyprag.flows.forms import UNTOUCHED, EvaluateForm
 from dyprag.flows.overview import run_name
@@ -21,9 +23,7 @@ from dyprag.flows.page import show_report
 from dyprag.flows.progress import stage_progress
 from dyprag.flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from dyprag.flows.train_translator import choose_translator, translator_jobs
-from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
-from dyprag.report import brief_table
-from dyprag.retrieval import RETRIEVAL_VERSION
+from dyprag.model.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Work
 from dyprag.tasks.controls import CONTROLS_VERSION, ControlJob, make_control

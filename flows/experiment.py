@@ -9,14 +9,14 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
-from dyprag.experiments import Variant, variants
+from dyprag.evaluation.experiments import Variant, variants
+from dyprag.evaluation.report import brief_table
 from dyprag.flows.endings import interruptible
 from dyprag.flows.forms import UNTOUCHED, ExperimentForm
 from dyprag.flows.overview import run_name
 from dyprag.flows.page import Page, run_page, show_report
 from dyprag.flows.pipeline import pipeline
 from dyprag.flows.stage import Summary, completing, end_state, stage, summaries_of
-from dyprag.report import brief_table
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.guard import in_use
 from dyprag.tasks.experiment import store_experiment

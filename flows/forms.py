@@ -4,7 +4,7 @@ they made. All others come from a file of settings or as JSON, two fields that e
 from typing import Annotated
 
 from dyprag.config import PipelineConfig
-from dyprag.forms import UNTOUCHED, Form
+from dyprag.config.form import UNTOUCHED, Form
 
 __all__ = ["UNTOUCHED"]
 

@@ -6,14 +6,14 @@ from typing import Any
 from prefect import State, flow
 from prefect.artifacts import create_table_artifact
 
-from dyprag import progress
 from dyprag.config import PipelineConfig
-from dyprag.documents import Corpus
+from dyprag.corpora.documents import Corpus
 from dyprag.flows.endings import interruptible
 from dyprag.flows.forms import UNTOUCHED, IngestForm
 from dyprag.flows.overview import MOST_LINES, run_name
 from dyprag.flows.progress import stage_progress
 from dyprag.flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
+from dyprag.runtime import progress
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Work
 from dyprag.storage.latest import note_latest, noted

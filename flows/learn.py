@@ -50,10 +50,10 @@ def _report(run: Stage, record: Record, jobs: list[RecallJob]) -> None:
     """The model card, among the reports, and with the translator in the folder asked for."""
     import torch
 
-    from dyprag.recall.benchmark import changes, summarise
-    from dyprag.recall.card import model_card
+    from dyprag.evaluation.recall.benchmark import changes, summarise
+    from dyprag.evaluation.recall.card import model_card
     from dyprag.tasks.work import base_model
-    from dyprag.translation import load_translator, save_translator
+    from dyprag.translators.protocol import load_translator, save_translator
 
     rows = [row for job in jobs for row in recalled(run.store, job)]
     summaries = summarise(rows)

@@ -16,10 +16,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from dyprag.config import PipelineConfig
-from dyprag.config_files import untouched
+from dyprag.config.files import untouched
+from dyprag.config.form import read_form
 from dyprag.errors import DypragError
 from dyprag.flows.corpus import with_stored_corpus
-from dyprag.forms import read_form
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Work
 from dyprag.storage.tables import read_rows
@@ -120,7 +120,7 @@ def show_made(config: PipelineConfig, store: Store, stage: str, run_id: str, wor
 def show_translator_curve(store: Store, work: Work) -> None:
     """The losses of a translator that this run has trained, as a picture."""
     if work.state == "done" and (curve := _curve(store, "translator", work.key)):
-        from dyprag.report.plots import translator_chart
+        from dyprag.evaluation.report.plots import translator_chart
 
         picture = io.BytesIO()
         translator_chart(curve, picture)
@@ -133,7 +133,7 @@ def show_adapter_curves(store: Store, work: Sequence[Work]) -> None:
     curves = {w.document_id: [step["loss"] for step in _curve(store, "adapter", w.key)] for w in made}
     curves = {name: losses for name, losses in curves.items() if losses}
     if curves:
-        from dyprag.report.plots import adapter_chart
+        from dyprag.evaluation.report.plots import adapter_chart
 
         picture = io.BytesIO()
         adapter_chart(curves, picture)

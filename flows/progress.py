@@ -1,8 +1,8 @@
 """How far a stage is, while it works: a bar on a terminal; in a log, a service's journal and CI a line every half
 minute; and in the Prefect UI a progress artifact, and a line on the page of the pipeline that the stage belongs to.
 
-Between two documents that end, the steps of the computation move it (dyprag/progress.py), those of other processes
-(`run.runner`) excepted. None of this may fail the work, or hold it up: it is shown by a thread of its own.
+Between two documents that end, the steps of the computation move it (`dyprag.runtime.progress`), those of other
+processes (`run.runner`) excepted. None of this may fail the work, or hold it up: it is shown by a thread of its own.
 """
 
 import logging
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 
-from dyprag.progress import latest_note, under_way
+from dyprag.runtime.progress import latest_note, under_way
 from dyprag.tasks.telling import progress
 
 logger = logging.getLogger("dyprag.flows")

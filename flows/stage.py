@@ -17,14 +17,14 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from dyprag.config import PipelineConfig
-from dyprag.documents import Corpus
+from dyprag.corpora.documents import Corpus
 from dyprag.errors import CatalogueHeld, Interrupted, Stopped, StoreError, WorkerLost
 from dyprag.flows.corpus import known_corpora, with_stored_corpus
 from dyprag.flows.endings import noted, stops_threads
 from dyprag.flows.overview import show_failures, show_made
 from dyprag.flows.page import current_page
 from dyprag.flows.progress import stage_progress
-from dyprag.interruption import INTERRUPTED, check, interrupted, on_interruption
+from dyprag.runtime.interruption import INTERRUPTED, check, interrupted, on_interruption
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.guard import in_use

@@ -21,11 +21,11 @@ from typing import Any
 
 import duckdb
 
-from dyprag.documents import Document
+from dyprag.corpora.documents import Document
+from dyprag.corpora.text.words import word_count
 from dyprag.errors import ArtifactError, CatalogueHeld, StoreError
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue_file import CatalogueFile
-from dyprag.text.words import word_count
 
 FROM_DISK = ("artifacts", "documents", "requests")
 TABLES = (*FROM_DISK, "runs", "work", "results", "scores")

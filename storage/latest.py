@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dyprag.documents import content_key
+from dyprag.corpora.documents import content_key
 from dyprag.errors import StoreError
 from dyprag.storage.artifacts import Store, flush
 

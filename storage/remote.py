@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dyprag.corpora.locations import in_a_line, refuse_secrets
 from dyprag.errors import StoreError
-from dyprag.locations import in_a_line, refuse_secrets
-from dyprag.model_files import cache_folder
+from dyprag.model.files import cache_folder
 
 RECORD = "record.json"
 TOGETHER = 500  # records that are read at the same time

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dyprag.augmentation.products import Accepted, Dropped, Item, Product
-from dyprag.documents import Augmentation, Corpus, Document, QAPair, Question
+from dyprag.corpora.documents import Augmentation, Corpus, Document, QAPair, Question
 from dyprag.storage.artifacts import Store
 
 # Many threads write small files: Arrow's own pool would keep tens of megabytes for each of them.

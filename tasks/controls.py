@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.batching import compute
 from dyprag.config import PipelineConfig
 from dyprag.errors import DocumentError
+from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding
 from dyprag.tasks.plan import Job
 from dyprag.tasks.work import base_model, ingested, is_passing, one_document, stored_translator
 
 if TYPE_CHECKING:
-    from dyprag.lora import Adapters
-    from dyprag.samples import Sample
+    from dyprag.adapters.lora import Adapters
+    from dyprag.adapters.samples import Sample
 
 CONTROLS_VERSION = 2  # part of their keys: raise it where one is made otherwise
 MOST_SAMPLES = 64  # of the generic adapter: one of each document
@@ -38,7 +38,7 @@ class ControlJob:
 @task(name="control", task_run_name="control {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def make_control(job: ControlJob, corpus_key: str, config: PipelineConfig) -> Record:
     """Make a control's adapter and store it as any other."""
-    from dyprag.lora import initial_adapters, save_peft
+    from dyprag.adapters.lora import initial_adapters, save_peft
     from dyprag.methods import zero_adapter
 
     store, base, lora = Store(config.store), base_model(config), config.lora
@@ -61,9 +61,9 @@ def _mean(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters
     """Of the trained adapters, or of the translated ones."""
     import torch
 
-    from dyprag.attentive import AttentiveTranslator
-    from dyprag.lora import load_peft, merge
+    from dyprag.adapters.lora import load_peft, merge
     from dyprag.methods import mean_adapter
+    from dyprag.translators.attentive import AttentiveTranslator
 
     store, base = Store(config.store), base_model(config)
     if not job.translator:
@@ -82,8 +82,8 @@ def _generic(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapt
     """One adapter trained on many documents' question-answer pairs: what their form teaches, without any document of
     its own. It takes as many steps as a document does, each on samples of several: more steps at a document's rate
     leave nothing of the model."""
-    from dyprag.parametrize import parametrize
-    from dyprag.samples import document_samples
+    from dyprag.adapters.parametrize import parametrize
+    from dyprag.adapters.samples import document_samples
 
     store, base, documents = Store(config.store), base_model(config), ingested(config.store, corpus_key)
     settings, steps = config.parametrize, 1

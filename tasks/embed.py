@@ -6,9 +6,9 @@ from time import perf_counter
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag import progress
-from dyprag.batching import compute
 from dyprag.config import PipelineConfig
+from dyprag.runtime import progress
+from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import write_embedding
 from dyprag.tasks.plan import Job
@@ -18,7 +18,7 @@ from dyprag.tasks.work import base_model, ingested, is_passing
 @task(name="embed", task_run_name="embed {shard}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def embed_documents(shard: str, jobs: list[Job], corpus_key: str, config: PipelineConfig) -> list[Record]:
     """Embed a shard of documents; each embedding is an artifact of its own."""
-    from dyprag.generation import embed
+    from dyprag.adapters.generation import embed
 
     store, base = Store(config.store), base_model(config)
     passages = [ingested(config.store, corpus_key)[job.document_id].passage for job in jobs]

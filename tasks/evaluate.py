@@ -13,11 +13,11 @@ import psutil
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag import progress
-from dyprag.batching import compute
 from dyprag.config import ModelSettings, PipelineConfig
-from dyprag.documents import Corpus, Document, Found, Question, Retrieved
-from dyprag.retrieval import Retriever, retriever_for
+from dyprag.corpora.documents import Corpus, Document, Found, Question, Retrieved
+from dyprag.corpora.retrieval import Retriever, retriever_for
+from dyprag.runtime import progress
+from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_corpus, read_embedding, write_rows
 from dyprag.tasks.experiment import index_folder, open_passages
@@ -25,7 +25,7 @@ from dyprag.tasks.plan import LOOPING, distinct, family
 from dyprag.tasks.work import base_model, is_passing, one_document, reused, stored_translator
 
 if TYPE_CHECKING:
-    from dyprag.lora import Adapters
+    from dyprag.adapters.lora import Adapters
     from dyprag.methods import Answer, Method
 
 logger = logging.getLogger("dyprag.tasks")
@@ -87,7 +87,7 @@ def answer_batch(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Re
 
 def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], config: PipelineConfig) -> "list[Answer]":
     """The answers to a job's questions, in their order."""
-    from dyprag.generation import Sampling
+    from dyprag.adapters.generation import Sampling
     from dyprag.methods import Asked
 
     documents = _by_id(config.store, corpus_key)
@@ -123,7 +123,7 @@ def answer_length(question: Question, config: PipelineConfig) -> int:
 def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Method":
     """The method of a job, drawing on stored artifacts."""
     from dyprag import methods
-    from dyprag.attentive import AttentiveTranslator
+    from dyprag.translators.attentive import AttentiveTranslator
 
     store, settings, name = Store(config.store), config.evaluate, job.method
     combine, strength, gate = "-combine" in name, settings.strength_of(name), settings.gate_of(name)
@@ -191,7 +191,7 @@ def _own_passages(store_root: str, corpus_key: str) -> Retriever:
 
 @lru_cache(maxsize=8)
 def _control(store_root: str, key: str) -> "Adapters":
-    from dyprag.lora import load_peft
+    from dyprag.adapters.lora import load_peft
 
     return load_peft(Store(store_root).open("adapter", key))
 
@@ -204,7 +204,7 @@ def _embedding(store_root: str, key: str) -> Any:
 
 
 def _adapter_loader(store: Store, adapters: dict[str, str]) -> "Callable[[Document], Adapters | None]":
-    from dyprag.lora import load_peft
+    from dyprag.adapters.lora import load_peft
 
     def load(document: Document) -> "Adapters | None":
         key = adapters.get(document.key)

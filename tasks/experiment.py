@@ -6,13 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from dyprag.config import DataSetSettings, PipelineConfig
-from dyprag.datasets import MULTI_HOP, DataSet, load_dataset
-from dyprag.datasets.conflict import contradict
-from dyprag.documents import content_key
-from dyprag.errors import ConfigError, CorpusError
-from dyprag.evaluation.splits import Part, assemble
-from dyprag.experiments import variants
-from dyprag.retrieval import (
+from dyprag.corpora.datasets import MULTI_HOP, DataSet, load_dataset
+from dyprag.corpora.datasets.conflict import contradict
+from dyprag.corpora.documents import content_key
+from dyprag.corpora.retrieval import (
     IndexedBM25,
     Retriever,
     build_index,
@@ -20,7 +17,10 @@ from dyprag.retrieval import (
     recall,
     retriever_for,
 )
-from dyprag.retrieval import read_passages as stream_passages
+from dyprag.corpora.retrieval import read_passages as stream_passages
+from dyprag.errors import ConfigError, CorpusError
+from dyprag.evaluation.experiments import variants
+from dyprag.evaluation.splits import Part, assemble
 from dyprag.storage.artifacts import Record, Store, file_checksum
 from dyprag.storage.tables import read_passages, write_corpus, write_passages
 from dyprag.tasks.plan import Plan

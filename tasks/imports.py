@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyprag.config import PipelineConfig
-from dyprag.documents import Document, content_key
-from dyprag.model_files import model_fingerprint
+from dyprag.corpora.documents import Document, content_key
+from dyprag.model.files import model_fingerprint
 from dyprag.storage.artifacts import Record, Store, file_checksum
 from dyprag.storage.latest import all_notes, forget_latest, note_latest
 
 if TYPE_CHECKING:
-    from dyprag.models import BaseModel
+    from dyprag.model.base import BaseModel
 
 KIND = "import"  # of the notes
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -34,8 +34,8 @@ def import_adapter(
         ArtifactError: it does not fit, is another model's, or cannot be believed.
         StoreError: the store cannot be written.
     """
-    from dyprag.foreign import check_base_model, fitted, read_foreign
-    from dyprag.lora import save_peft
+    from dyprag.adapters.exchange.foreign import check_base_model, fitted, read_foreign
+    from dyprag.adapters.lora import save_peft
 
     store, lora = Store(config.store), config.lora
     given = read_foreign(folder, base)

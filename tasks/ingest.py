@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from dyprag.config import PipelineConfig
-from dyprag.corpus import load_corpus
-from dyprag.documents import Corpus
-from dyprag.splitting import split_corpus, splitter
+from dyprag.corpora.documents import Corpus
+from dyprag.corpora.reader import load_corpus
+from dyprag.corpora.splitting import split_corpus, splitter
 from dyprag.storage.artifacts import Store
 from dyprag.storage.tables import read_keys
 

@@ -11,7 +11,7 @@ from dyprag.augmentation.limits import spent_before
 from dyprag.augmentation.products import Request, Response
 from dyprag.config import AugmentSettings, PipelineConfig
 from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, summarise
-from dyprag.interruption import until_interrupted
+from dyprag.runtime.interruption import until_interrupted
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.journal import Journal
 from dyprag.storage.tables import read_rows, write_rows

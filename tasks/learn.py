@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag import progress
-from dyprag.batching import compute
 from dyprag.config import (
     LearnSettings,
     LoraSettings,
@@ -20,10 +18,11 @@ from dyprag.config import (
     PipelineConfig,
     RecallSettings,
 )
-from dyprag.documents import content_key
-from dyprag.model_files import learned_folder
-from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION
-from dyprag.recall.lessons import Lesson
+from dyprag.corpora.documents import content_key
+from dyprag.model.files import learned_folder
+from dyprag.model.prompts import ANSWERS_VERSION, PROMPTS_VERSION
+from dyprag.runtime import progress
+from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_rows, write_rows
 from dyprag.tasks.plan import learned_checksum
@@ -36,10 +35,11 @@ from dyprag.tasks.work import (
     training_progress,
     translator_memory,
 )
+from dyprag.translators.lessons.lesson import Lesson
 
 if TYPE_CHECKING:
-    from dyprag.distillation import Learned
-    from dyprag.recall.benchmark import Asking, Condition, Measurer, Recalled
+    from dyprag.evaluation.recall.benchmark import Asking, Condition, Measurer, Recalled
+    from dyprag.translators.distil import Learned
 
 RECALL_VERSION = 2  # part of the keys of recall: raise it where it is measured otherwise
 LEARNING_VERSION = 1  # of learned translators: raise it where the same settings would give other weights
@@ -65,7 +65,7 @@ def lessons_key(lessons: Sequence[Lesson]) -> str:
 @lru_cache(maxsize=1)
 def lessons_of(settings: LearnSettings) -> tuple[Lesson, ...]:
     """The training lessons, made once per process."""
-    from dyprag.recall.benchmark import training_lessons
+    from dyprag.evaluation.recall.benchmark import training_lessons
 
     return tuple(training_lessons(settings))
 
@@ -73,7 +73,7 @@ def lessons_of(settings: LearnSettings) -> tuple[Lesson, ...]:
 @lru_cache(maxsize=1)
 def bands_of(settings: RecallSettings, data: str | None) -> dict[str, list[Lesson]]:
     """The benchmark's documents by band, made once per process."""
-    from dyprag.recall.benchmark import recall_bands
+    from dyprag.evaluation.recall.benchmark import recall_bands
 
     return recall_bands(settings, Path(data) if data else None)
 
@@ -84,8 +84,8 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     last checkpoint."""
     from torch import nn
 
-    from dyprag.distillation import calibration_prompts, learn
-    from dyprag.translation import first_translator, save_translator
+    from dyprag.translators.distil import calibration_prompts, learn
+    from dyprag.translators.protocol import first_translator, save_translator
 
     store, base, settings = Store(config.store), base_model(config), config.learn
     lessons = lessons_of(settings)
@@ -124,7 +124,7 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
 @task(name="recall", task_run_name="recall {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a band's questions under a condition and store what came back."""
-    from dyprag.recall.benchmark import Asking
+    from dyprag.evaluation.recall.benchmark import Asking
 
     store = Store(config.store)
     if record := store.find("recall", job.key):
@@ -154,7 +154,7 @@ def _measurer(
     recall: RecallSettings, translator: str, asking: "Asking",
 ) -> "Measurer":  # fmt: skip
     """Kept, with the adapters of the controls that all bands share."""
-    from dyprag.recall.benchmark import Measurer
+    from dyprag.evaluation.recall.benchmark import Measurer
 
     return Measurer(
         base_model(PipelineConfig(model=model)),
@@ -176,7 +176,7 @@ def _row(recalled: "Recalled", lessons: Sequence[Lesson]) -> dict[str, Any]:
 
 def recalled(store: Store, job: RecallJob) -> "list[Recalled]":
     """What a job stored."""
-    from dyprag.recall.benchmark import Asked, Recalled
+    from dyprag.evaluation.recall.benchmark import Asked, Recalled
 
     rows = read_rows(store.open("recall", job.key) / "answers.parquet")
     return [
@@ -196,7 +196,7 @@ def learned_key(config: PipelineConfig, model: dict[str, object]) -> str:
 
 def recall_jobs(config: PipelineConfig, model: dict[str, object], translator: str) -> list[RecallJob]:
     """Each band under its conditions."""
-    from dyprag.recall.benchmark import SHOWING, conditions_of
+    from dyprag.evaluation.recall.benchmark import SHOWING, conditions_of
 
     evaluate = config.evaluate
     trained = {"lora": config.lora.material(), "parametrize": config.parametrize.material()}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.batching import Batcher
 from dyprag.config import MOST_TOGETHER, LoraSettings, ModelSettings, ParametrizeSettings, PipelineConfig
 from dyprag.errors import DocumentError
+from dyprag.runtime.batching import Batcher
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.tables import read_augmentation, write_rows
@@ -23,8 +23,8 @@ from dyprag.tasks.work import base_model, ingested, is_passing, once, one_docume
 logger = logging.getLogger("dyprag.tasks")
 
 if TYPE_CHECKING:
-    from dyprag.parametrize import Parametrized
-    from dyprag.samples import Sample
+    from dyprag.adapters.parametrize import Parametrized
+    from dyprag.adapters.samples import Sample
 
 
 @task(name="parametrize", task_run_name="parametrize {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
@@ -76,7 +76,7 @@ def parametrized(job: Job, record: Record, attempts: int = 0) -> Work:
 
 
 def _samples(store: Store, job: Job, corpus_key: str, config: PipelineConfig) -> "list[Sample]":
-    from dyprag.samples import document_samples
+    from dyprag.adapters.samples import document_samples
 
     document = ingested(config.store, corpus_key)[job.document_id]
     augmentation = read_augmentation(store, job.upstream)
@@ -85,7 +85,7 @@ def _samples(store: Store, job: Job, corpus_key: str, config: PipelineConfig) ->
 
 
 def _store(store: Store, job: Job, trained: "Parametrized", config: PipelineConfig, number: int) -> Record:
-    from dyprag.lora import save_peft
+    from dyprag.adapters.lora import save_peft
 
     if trained.diverged:
         raise DocumentError(
@@ -119,7 +119,7 @@ def trainer(
     model: ModelSettings, lora: LoraSettings, settings: ParametrizeSettings
 ) -> "Batcher[list[Sample], Parametrized]":
     """Trains the documents that wait, together; all tasks of a process share it."""
-    from dyprag.parametrize import parametrize
+    from dyprag.adapters.parametrize import parametrize
 
     base = base_model(PipelineConfig(model=model))
 

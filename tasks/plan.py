@@ -12,12 +12,12 @@ from dyprag.augmentation import local_version
 from dyprag.augmentation.checks import CHECKS_VERSION
 from dyprag.augmentation.products import PRODUCTS, ProductName
 from dyprag.augmentation.prompt_files import prompt_file
-from dyprag.chat import template_version
 from dyprag.config import PipelineConfig
-from dyprag.documents import Corpus, Document, Question, content_key
+from dyprag.corpora.documents import Corpus, Document, Question, content_key
 from dyprag.errors import ConfigError
-from dyprag.model_files import learned_folder, model_fingerprint, reads_tokens
-from dyprag.prompts import PROMPTS_VERSION
+from dyprag.model.chat import template_version
+from dyprag.model.files import learned_folder, model_fingerprint, reads_tokens
+from dyprag.model.prompts import PROMPTS_VERSION
 from dyprag.storage.artifacts import Store, file_checksum
 from dyprag.storage.latest import dated_notes, forget_latest, latest, note_latest, resolved_location
 

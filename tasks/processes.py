@@ -16,14 +16,15 @@ from typing import ParamSpec, TypeVar
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
-from dyprag.interruption import check, on_interruption
+from dyprag.runtime.interruption import check, on_interruption
+from dyprag.runtime.threads import usable_cores
 from dyprag.tasks.work import once
-from dyprag.threads import usable_cores
 
 # what the work imports in the end, so that a process in place of one that died need not: seconds, each time
 LOADED = (
-    "dyprag.tasks.parametrize", "dyprag.tasks.augment", "dyprag.parametrize", "dyprag.generation", "dyprag.samples",
-    "peft", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+    "dyprag.tasks.parametrize", "dyprag.tasks.augment", "dyprag.adapters.parametrize", "dyprag.adapters.generation",
+    "dyprag.adapters.samples", "peft", "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
 )  # fmt: skip
 P = ParamSpec("P")

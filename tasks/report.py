@@ -9,14 +9,14 @@ from statistics import mean
 from typing import Any
 
 from dyprag.config import PipelineConfig
-from dyprag.documents import Found
+from dyprag.corpora.documents import Found
+from dyprag.corpora.retrieval import recall
 from dyprag.evaluation.gains import CONTROLS
 from dyprag.evaluation.grounding import unsupported
 from dyprag.evaluation.metrics import answer_presence, score
+from dyprag.evaluation.report import Report, ReportData
+from dyprag.evaluation.report import write_report as render
 from dyprag.evaluation.results import Judged, Shown, result_rows
-from dyprag.report import Report, ReportData
-from dyprag.report import write_report as render
-from dyprag.retrieval import recall
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue
 from dyprag.storage.tables import read_rows

@@ -9,7 +9,7 @@ from prefect.states import Completed
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import DypragError, ShardLost, Waiting, WorkerLost
-from dyprag.interruption import pause
+from dyprag.runtime.interruption import pause
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.tasks.processes import processes

@@ -8,8 +8,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.config import PipelineConfig
-from dyprag.documents import content_key
-from dyprag.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
+from dyprag.corpora.documents import content_key
+from dyprag.model.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION
 from dyprag.storage.artifacts import Record, Store
 from dyprag.tasks.evaluate import AnswerJob, answer_length, make_method, stored_corpus
 from dyprag.tasks.plan import Plan
@@ -52,9 +52,9 @@ def choose_threshold(threshold: Threshold, corpus_key: str, config: PipelineConf
 
 @task(name="threshold", task_run_name="threshold of {threshold.method}, {threshold.dataset}", cache_policy=NO_CACHE)
 def _measure(threshold: Threshold, corpus_key: str, config: PipelineConfig) -> Record:
-    from dyprag.batching import compute
-    from dyprag.generation import Sampling
+    from dyprag.adapters.generation import Sampling
     from dyprag.methods import Asked, choose_threshold
+    from dyprag.runtime.batching import compute
 
     corpus = stored_corpus(config.store, corpus_key)
     wanted = set(threshold.questions)

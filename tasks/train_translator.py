@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.batching import compute
 from dyprag.config import PipelineConfig
-from dyprag.model_files import learned_folder
+from dyprag.model.files import learned_folder
+from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding, write_rows
 from dyprag.tasks.plan import Job
 from dyprag.tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
 
 if TYPE_CHECKING:
-    from dyprag.alignment import Pair
+    from dyprag.translators.align import Pair
 
 LOOKED_AT = 32  # documents of each kind that say how a translator does
 
@@ -34,9 +34,9 @@ def train_translator_on(
         pairs: for each training document the jobs that made its adapter and its embedding.
         start: key of the translator whose weights it begins with; empty: it begins afresh.
     """
-    from dyprag.alignment import Losses, train_translator
-    from dyprag.translation import load_translator, save_translator
-    from dyprag.translator import Translator
+    from dyprag.translators.align import Losses, train_translator
+    from dyprag.translators.hypernetwork import Translator
+    from dyprag.translators.protocol import load_translator, save_translator
 
     store, base, lora = Store(config.store), base_model(config), config.lora
 
@@ -79,8 +79,8 @@ def rise_of_loss(
 ) -> float:
     """By which share a translator's loss on documents that are new to it is above that on documents it was trained on:
     the mean of each document's L_pred, over some of either."""
-    from dyprag.alignment import prediction_loss
-    from dyprag.translation import load_translator
+    from dyprag.translators.align import prediction_loss
+    from dyprag.translators.protocol import load_translator
 
     base = base_model(config)
     made: Any = load_translator(Store(config.store).open("translator", translator), base)
@@ -96,9 +96,9 @@ def _read_pairs(pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineC
     """The doc-param pairs of (adapter, embedding) jobs, with their documents' samples."""
     import torch
 
-    from dyprag.alignment import Pair
-    from dyprag.lora import load_peft
-    from dyprag.samples import document_samples
+    from dyprag.adapters.lora import load_peft
+    from dyprag.adapters.samples import document_samples
+    from dyprag.translators.align import Pair
 
     store, base = Store(config.store), base_model(config)
     settings, documents = config.parametrize, ingested(config.store, corpus_key)
@@ -118,8 +118,8 @@ def _read_pairs(pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineC
 @task(name="take translator", cache_policy=NO_CACHE)
 def take_given_translator(key: str, config: PipelineConfig) -> Record:
     """Store a translator that the official code saved, or one that was learned, if it is one for this model."""
-    from dyprag.translation import load_translator, require_model, save_translator
-    from dyprag.translator import convert_official
+    from dyprag.translators.hypernetwork import convert_official
+    from dyprag.translators.protocol import load_translator, require_model, save_translator
 
     base, given = base_model(config), config.translator
     if given.official:

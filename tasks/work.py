@@ -11,12 +11,12 @@ from prefect import State
 from prefect.runtime import task_run
 from prefect.states import Completed
 
-from dyprag import progress
-from dyprag.batching import compute
 from dyprag.config import ModelSettings, PipelineConfig
-from dyprag.documents import Document
+from dyprag.corpora.documents import Document
 from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, WorkerLost, is_out_of_memory
-from dyprag.models import BaseModel, load_model
+from dyprag.model.base import BaseModel, load_model
+from dyprag.runtime import progress
+from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_corpus
 
@@ -53,7 +53,7 @@ def _loaded(settings: ModelSettings) -> BaseModel:
 @lru_cache(maxsize=2)
 def stored_translator(store_root: str, model: ModelSettings, key: str) -> Any:
     """A translator of the store on the model's device, loaded once per process."""
-    from dyprag.translation import load_translator
+    from dyprag.translators.protocol import load_translator
 
     base = base_model(PipelineConfig(model=model))
     return compute(lambda: load_translator(Store(store_root).open("translator", key), base))

@@ -18,8 +18,8 @@ import torch
 from dyprag.flows.own_server import end_own_servers
 
 if TYPE_CHECKING:
-    from dyprag.lora import Adapters
-    from dyprag.models import BaseModel
+    from dyprag.adapters.lora import Adapters
+    from dyprag.model.base import BaseModel
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -83,7 +83,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def base(tiny_model: str) -> "BaseModel":
     """The tiny model, loaded in float32."""
-    from dyprag.models import load_model
+    from dyprag.model.base import load_model
 
     return load_model(tiny_model, "float32", "cpu")
 
@@ -91,7 +91,7 @@ def base(tiny_model: str) -> "BaseModel":
 @pytest.fixture(scope="module")
 def lively(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> "BaseModel":
     """The tiny model with larger weights: fresh ones are so small that what stands before the last token is lost."""
-    from dyprag.models import load_model
+    from dyprag.model.base import load_model
 
     folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("lively") / "tiny")
     base = load_model(str(folder), "float32", "cpu")
@@ -105,7 +105,7 @@ def lively(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> "BaseMo
 def folder(base: "BaseModel", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A translator of the tiny model, in its folder, that changes what the model says."""
     from dyprag.config import LearnSettings
-    from dyprag.translation import fresh_translator, save_translator
+    from dyprag.translators.protocol import fresh_translator, save_translator
 
     settings = LearnSettings(rank=2, alpha=2.0, first_layer=0, sources=1, width=16, heads=2, blocks=1)
     prompts = [base.tokenizer(text)["input_ids"] for text in TEXTS.values()]
@@ -130,7 +130,7 @@ def bare_model(layers: int, hidden: int, intermediate: int) -> "BaseModel":
     """A random LLaMA of any size in float32, never on disk; its activations are large enough to be seen."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from dyprag.models import BaseModel, find_ffn
+    from dyprag.model.base import BaseModel, find_ffn
 
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(
@@ -142,7 +142,7 @@ def bare_model(layers: int, hidden: int, intermediate: int) -> "BaseModel":
 
 def random_adapters(base: "BaseModel", docs: int = 1, rank: int = 2, seed: int = 0) -> "Adapters":
     """Adapters with no zero in them, strong enough to be seen in the logits."""
-    from dyprag.lora import Adapters, initial_adapters
+    from dyprag.adapters.lora import Adapters, initial_adapters
 
     generator = torch.Generator().manual_seed(seed)
     shapes = initial_adapters(base, rank, 32, 0, docs)

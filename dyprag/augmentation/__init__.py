@@ -12,7 +12,7 @@ def local_version(text: str) -> str:
     tables, are newer, and so are those that part sentences; what was made of other texts stays what it is."""
     from dyprag.augmentation.cells import cells
     from dyprag.augmentation.spans import BLOCK_END, sentences
-    from dyprag.text.sentences import sentences as parted
+    from dyprag.corpora.text.sentences import sentences as parted
 
     newer = BLOCK_END.search(text) or (":" in text and any(map(cells, sentences(text))))
     blocks = BLOCK_END.split(text) if "\n" in text else [text]

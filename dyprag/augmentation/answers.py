@@ -10,7 +10,7 @@ import json_repair
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dyprag.augmentation.products import Item, ProductName
-from dyprag.documents import QAPair
+from dyprag.corpora.documents import QAPair
 
 BREAKS_OFF = "it breaks off."  # of an answer that ended before its last item did
 

@@ -30,9 +30,9 @@ from dyprag.augmentation.prompt_files import prompt_file
 from dyprag.augmentation.refusals import PromptTooLong, Unanswered, refusal_in
 from dyprag.augmentation.writing import Writing
 from dyprag.config import AugmentSettings
-from dyprag.documents import Document
+from dyprag.corpora.documents import Document
 from dyprag.errors import DocumentError, Stopped, StoreError
-from dyprag.interruption import until_interrupted
+from dyprag.runtime.interruption import until_interrupted
 
 Result = TypeVar("Result")
 SEEDS_PER_RUN = 1000  # more than a product has rounds

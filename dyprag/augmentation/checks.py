@@ -10,9 +10,9 @@ from dyprag.augmentation.products import Accepted, Dropped, Item
 from dyprag.augmentation.spans import WORD, key_terms, sentences
 from dyprag.augmentation.support import denies, holds, likeness, numbers, script, told_numbers, within
 from dyprag.config import AugmentSettings
-from dyprag.documents import Document, QAPair
+from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.text.words import is_unspaced
 from dyprag.evaluation.metrics import normalise
-from dyprag.text.words import is_unspaced
 
 # Part of every product's key. Raise it where a change of the rules makes all products worth making, and paying for,
 # anew; rules that only drop more of what is unsound, or less of what is sound, do not.

@@ -4,7 +4,7 @@ from typing import Any
 
 from openai.types.chat import ChatCompletion
 
-from dyprag.thinking import AT_ONCE
+from dyprag.model.thinking import AT_ONCE
 
 DECLINED = "declined"  # how an answer is said to have finished in which the model says why it gives none
 

@@ -9,7 +9,7 @@ import openai
 from dyprag.augmentation.disguised import error_in
 from dyprag.config import ApiSettings
 from dyprag.errors import Stopped
-from dyprag.proxies import proxy_of
+from dyprag.runtime.proxies import proxy_of
 
 ASK_AGAIN = 10.0  # seconds that a question about the endpoint itself may take
 NO_SUCH_HOST = ("name or service not known", "nodename nor servname", "no address associated", "getaddrinfo failed")

@@ -39,7 +39,7 @@ from dyprag.augmentation.refusals import (
 from dyprag.augmentation.room import SIGNS, Room
 from dyprag.config import AugmentSettings
 from dyprag.errors import DocumentError, Stopped
-from dyprag.proxies import prepare_proxies, proxy_of
+from dyprag.runtime.proxies import prepare_proxies, proxy_of
 
 FORMATS = ("json_schema", "json_object", "text")  # strictest first
 BYTES_PER_TOKEN = 4.0  # until answers have told

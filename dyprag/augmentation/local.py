@@ -13,21 +13,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from dyprag import progress
+from dyprag.adapters.generation import Sampling, generate, likelihoods
 from dyprag.augmentation.cells import cells
 from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
 from dyprag.augmentation.questions import ask_prompt, gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
 from dyprag.augmentation.spans import Candidate, candidates, sentences
-from dyprag.batching import Batcher
 from dyprag.config import AugmentSettings
-from dyprag.documents import Document, QAPair
+from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.text.languages import is_english, is_latin
 from dyprag.errors import DocumentError, DocumentTooLong
-from dyprag.generation import Sampling, generate, likelihoods
-from dyprag.models import BaseModel, neutralise
-from dyprag.prompts import question_prompt
-from dyprag.text.languages import is_english, is_latin
+from dyprag.model.base import BaseModel, neutralise
+from dyprag.model.prompts import question_prompt
+from dyprag.runtime import progress
+from dyprag.runtime.batching import Batcher
 
 QUESTION_TOKENS = 20
 TRIES = 2  # at the rewrite of a sentence

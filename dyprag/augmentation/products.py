@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from dyprag.documents import Document, QAPair, content_key
-from dyprag.thinking import without_thoughts
+from dyprag.corpora.documents import Document, QAPair, content_key
+from dyprag.model.thinking import without_thoughts
 
 ProductName = Literal["rewrites", "qa_pairs"]
 PRODUCTS: tuple[ProductName, ...] = ("rewrites", "qa_pairs")

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from dyprag.augmentation.products import Message
-from dyprag.documents import content_key
+from dyprag.corpora.documents import content_key
 from dyprag.errors import ConfigError
 
 BUILT_IN = Path(__file__).parent / "prompts"

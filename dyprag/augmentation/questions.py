@@ -2,7 +2,7 @@
 
 from dyprag.augmentation.english import LIGHT, NUMBERS, same_root
 from dyprag.augmentation.spans import WORD, Candidate
-from dyprag.documents import QAPair
+from dyprag.corpora.documents import QAPair
 
 _HEAD = "About {title}\n{sentence}\n"
 _ASK = "Answer: {answer}\nQuestion: {question}"

@@ -20,7 +20,7 @@ from dyprag.augmentation.english import (
     is_past,
     past_of,
 )
-from dyprag.text.sentences import sentences as parted
+from dyprag.corpora.text.sentences import sentences as parted
 
 WORD = re.compile(r"\d[\d.,:]*\d|[^\W_](?:[\w'’.-]*[^\W_])?")
 # Empty lines, the lines of a list, and lines that end like a sentence: what stands behind them is another one.

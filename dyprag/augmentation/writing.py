@@ -14,8 +14,8 @@ from dyprag.augmentation.questions import gap_pair
 from dyprag.augmentation.refusals import PromptTooLong, Unanswered
 from dyprag.augmentation.spans import Candidate, candidates
 from dyprag.config import AugmentSettings
-from dyprag.documents import Document, QAPair
-from dyprag.text.languages import is_english
+from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.text.languages import is_english
 
 Ask = Callable[[str, tuple[Message, ...], Any], Awaitable[Response]]
 NOTES = (1200, 300, 0)  # characters of what a further round is told of those before; the next where they do not fit

@@ -18,10 +18,10 @@ import yaml
 from dyprag.augmentation.products import Message, Request, Response
 from dyprag.augmentation.prompt_files import PromptFile, prompt_file
 from dyprag.config import ApiSettings, AugmentSettings
-from dyprag.documents import content_key
+from dyprag.corpora.documents import content_key
 from dyprag.errors import DocumentError
 from dyprag.evaluation.statistics import share_interval
-from dyprag.thinking import without_thoughts
+from dyprag.model.thinking import without_thoughts
 
 Outcome = Literal["win", "tie", "loss"]  # of the first method
 Order = Literal["given", "swapped"]

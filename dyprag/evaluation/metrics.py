@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import regex
 
-from dyprag.text.forms import RANGE, SPELLED_AS_ASCII, folded
-from dyprag.text.words import units
+from dyprag.corpora.text.forms import RANGE, SPELLED_AS_ASCII, folded
+from dyprag.corpora.text.words import units
 
 _YES_NO = frozenset({"yes", "no"})
 # The full stop, the comma and the end of a line, in the signs of every script.

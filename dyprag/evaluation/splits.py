@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dyprag.config import DataSetSettings
-from dyprag.documents import Corpus, Document, Found, Question, content_key
-from dyprag.retrieval import Retriever
+from dyprag.corpora.documents import Corpus, Document, Found, Question, content_key
+from dyprag.corpora.retrieval import Retriever
 
 
 @dataclass(frozen=True)

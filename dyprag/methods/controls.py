@@ -10,12 +10,12 @@ from functools import cached_property
 
 import torch
 
-from dyprag.documents import Retrieved
-from dyprag.generation import Sampling
-from dyprag.lora import Adapters
+from dyprag.adapters.generation import Sampling
+from dyprag.adapters.lora import Adapters
+from dyprag.corpora.documents import Retrieved
 from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Answer, Asked, answer_questions
-from dyprag.models import BaseModel
+from dyprag.model.base import BaseModel
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from dyprag.documents import Document, Retrieved
-from dyprag.generation import Sampling
-from dyprag.lora import Adapters, merge
+from dyprag.adapters.generation import Sampling
+from dyprag.adapters.lora import Adapters, merge
+from dyprag.corpora.documents import Document, Retrieved
 from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Answer, Asked, answer_questions
-from dyprag.models import BaseModel
+from dyprag.model.base import BaseModel
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from dyprag.generation import Sampling
+from dyprag.adapters.generation import Sampling
+from dyprag.corpora.retrieval import Retriever
 from dyprag.methods.protocol import Answer, Asked
 from dyprag.methods.rounds import Doubt, Draft, answer_in_rounds, sentence_ranges
-from dyprag.models import BaseModel
-from dyprag.retrieval import Retriever
+from dyprag.model.base import BaseModel
 
 
 @dataclass(frozen=True)

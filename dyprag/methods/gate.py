@@ -8,12 +8,12 @@ at hand to look it up in, and it costs a few tokens.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dyprag import progress
+from dyprag.adapters.generation import Sampling, generate
+from dyprag.adapters.lora import Adapters, stack_rows
 from dyprag.evaluation.metrics import answer_presence, extract_answer
-from dyprag.generation import Sampling, generate
-from dyprag.lora import Adapters, stack_rows
-from dyprag.models import BaseModel
-from dyprag.prompts import question_prompt
+from dyprag.model.base import BaseModel
+from dyprag.model.prompts import question_prompt
+from dyprag.runtime import progress
 
 PROBED = 16  # tokens of the answer without passages
 _SAYS_NOTHING = frozenset({"", "yes", "no"})  # no passage can bear these out

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dyprag.documents import Document, Retrieved
-from dyprag.generation import Sampling
-from dyprag.lora import Adapters, merge, stack
+from dyprag.adapters.generation import Sampling
+from dyprag.adapters.lora import Adapters, merge, stack
+from dyprag.corpora.documents import Document, Retrieved
 from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Answer, Asked, answer_questions
-from dyprag.models import BaseModel
+from dyprag.model.base import BaseModel
 
 
 @dataclass(frozen=True)

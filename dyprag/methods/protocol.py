@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
+from dyprag.adapters.generation import Sampling, generate, repeats
+from dyprag.adapters.lora import Adapters, stack_rows
 from dyprag.augmentation.spans import sentences
-from dyprag.documents import Retrieved
-from dyprag.generation import Sampling, generate, repeats
-from dyprag.lora import Adapters, stack_rows
+from dyprag.corpora.documents import Retrieved
 from dyprag.methods.gate import Gate, borne_out
-from dyprag.models import BaseModel
-from dyprag.prompts import PLAIN, AskFor, PromptForm, question_prompt
+from dyprag.model.base import BaseModel
+from dyprag.model.prompts import PLAIN, AskFor, PromptForm, question_prompt
 
 
 @dataclass(frozen=True)

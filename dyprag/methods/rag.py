@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dyprag.documents import Retrieved
-from dyprag.generation import Sampling
+from dyprag.adapters.generation import Sampling
+from dyprag.corpora.documents import Retrieved
 from dyprag.methods.protocol import Answer, Asked, answer_questions
-from dyprag.models import BaseModel
+from dyprag.model.base import BaseModel
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from math import inf, nextafter
 from time import perf_counter
 from typing import Protocol
 
-from dyprag import progress
+from dyprag.adapters.generation import Generation, Sampling, generate, repeats
 from dyprag.augmentation.spans import sentences
-from dyprag.documents import Retrieved
+from dyprag.corpora.documents import Retrieved
+from dyprag.corpora.retrieval import Retriever
 from dyprag.errors import ConfigError
-from dyprag.generation import Generation, Sampling, generate, repeats
 from dyprag.methods.protocol import Answer, Asked, Prompt, fitting_prompt
-from dyprag.models import BaseModel
-from dyprag.retrieval import Retriever
+from dyprag.model.base import BaseModel
+from dyprag.runtime import progress
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from dyprag.assistant import Assistant
-from dyprag.documents import Document, Retrieved
+from dyprag.adapters.lora import Adapters, merge, stack
+from dyprag.corpora.documents import Document, Retrieved
+from dyprag.corpora.retrieval import BM25Retriever, Retriever, among_given
 from dyprag.errors import DocumentError, ModelError
-from dyprag.lora import Adapters, merge, stack
 from dyprag.methods.gate import borne_out
 from dyprag.methods.protocol import Prompt, fit
-from dyprag.prompts import chat_text, encode, question_prompt
-from dyprag.retrieval import BM25Retriever, Retriever, among_given
+from dyprag.model.prompts import chat_text, encode, question_prompt
+from dyprag.serving.assistant import Assistant
 from dyprag.serving.conversation import Conversation, conversation
 from dyprag.serving.engine import BusyError, Engine, Job, Piece
 from dyprag.serving.guards import Guard, Hosts

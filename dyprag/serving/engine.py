@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from dyprag.documents import Document
-from dyprag.lora import Adapters
-from dyprag.models import BaseModel
+from dyprag.adapters.lora import Adapters
+from dyprag.corpora.documents import Document
+from dyprag.model.base import BaseModel
+from dyprag.model.thinking import answer, decode
 from dyprag.serving.rows import Rows
 from dyprag.serving.sampling import Chooser, Wish
-from dyprag.thinking import answer, decode
 
 logger = logging.getLogger("dyprag.serving")
 HALF = "�"  # of a character; what comes next completes it

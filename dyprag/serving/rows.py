@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from dyprag.generation import next_logits, pad
-from dyprag.injection import inject
-from dyprag.lora import Adapters
-from dyprag.models import PROJECTIONS, BaseModel
+from dyprag.adapters.generation import next_logits, pad
+from dyprag.adapters.injection import inject
+from dyprag.adapters.lora import Adapters
+from dyprag.model.base import PROJECTIONS, BaseModel
 
 ROOM = 64  # tokens that a table grows by at least
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from dyprag.documents import Document
-from dyprag.text.forms import written
+from dyprag.corpora.documents import Document
+from dyprag.corpora.text.forms import written
 
 Method = Literal["vanilla", "rag", "dyprag", "dyprag-combine"]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]

@@ -1,0 +1,1 @@
+"""LoRA adapters: their shapes, how one is trained, how several are injected, and what the model says with them."""

@@ -1,0 +1,243 @@
+"""Markdown as plain text: no marks, no addresses of links, tables as sentences; the title from its front matter or its
+first heading."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from dyprag.corpora.reading.blocks import Block, Kind, Reading, as_text, tidy, without_title
+from dyprag.corpora.reading.html import SILENT, blocks_of, is_hidden, parse, remove
+from dyprag.corpora.reading.tables import TABLE_LEVEL, Cell, row_blocks
+from dyprag.corpora.text.words import unwrapped
+
+_FILE = re.compile(r"\S+\.\w{2,5}")  # what stands for a picture that nobody described
+_TAGS = re.compile(r"<!--.*?(?:-->|\Z)|<[^>]*>", re.S)
+_TITLE = re.compile(r"""^title\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.I | re.M)
+_BREAK = re.compile(r"<br\b", re.I)
+_TAG = re.compile(r"<(/?)([a-z][\w-]*)([^>]*?)(/?)>", re.I | re.S)
+_HIDES = re.compile(r"\shidden(?=[\s=>/]|$)|display\s*:\s*none|visibility\s*:\s*hidden", re.I)
+_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_TIMES = re.compile(r"(?<=\d)\*(?=\d)")  # 2*3*4 is a product, which the rules of emphasis would make 234
+_KEPT_TIMES = "\ue02a"  # a sign of no meaning, which stands for it in between
+
+
+def read_markdown(text: str) -> Reading:
+    """The title and text of a Markdown file."""
+    from pyromark import events
+
+    walk = _Walk()
+    for event in events(_TIMES.sub(_KEPT_TIMES, text), options=_options()):
+        walk.take(event)
+    walk.flush()
+    blocks = walk.blocks
+    title = walk.title or _heading_of(blocks)
+    return Reading(title, as_text(without_title(title, blocks)))
+
+
+def _heading_of(blocks: Sequence[Block]) -> str:
+    """The heading of all: the first of the first level, or the one that the text begins with; not a section's. A text
+    of a heading alone has none, for nothing would be left."""
+    if len(blocks) < 2:
+        return ""
+    names = [block.text for block in blocks if block.kind is Kind.HEADING and block.level == 1]
+    names += [blocks[0].text] if blocks[0].kind is Kind.HEADING and blocks[0].level < TABLE_LEVEL else []
+    return names[0] if names else ""
+
+
+@lru_cache(maxsize=1)
+def _options() -> Any:
+    from pyromark import Options
+
+    return (
+        Options.ENABLE_TABLES | Options.ENABLE_FOOTNOTES | Options.ENABLE_STRIKETHROUGH | Options.ENABLE_TASKLISTS
+        | Options.ENABLE_HEADING_ATTRIBUTES | Options.ENABLE_GFM | Options.ENABLE_WIKILINKS
+        | Options.ENABLE_DEFINITION_LIST | Options.ENABLE_YAML_STYLE_METADATA_BLOCKS
+        | Options.ENABLE_PLUSES_DELIMITED_METADATA_BLOCKS
+    )  # fmt: skip
+
+
+class _Walk:
+    """Makes blocks of the parser's events."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.title = ""
+        self._words: list[str] = []
+        self._kind, self._level = Kind.PARAGRAPH, 0
+        self._lists: list[int | None] = []  # the next number of each open list, None where it has none
+        self._mark = ""
+        self._label = ""  # of a definition list
+        self._rows: list[list[Cell]] = []
+        self._in_head = False
+        self._alt: int | None = None  # where the words about a picture begin
+        self._unseen: tuple[str, int] | None = None  # an open element that is not shown, and how many of its name
+        self._unsaid: list[str] = []  # its words
+
+    def take(self, event: Any) -> None:
+        """The next event: a word for what has no more to it, else a dictionary with one entry."""
+        if isinstance(event, str):
+            self._words.append("\n" if event == "HardBreak" else "\r" if event == "SoftBreak" else "")
+            if event == "Rule":
+                self.flush()
+            return
+        ((name, value),) = event.items()
+        if name in ("Text", "Code"):
+            (self._unsaid if self._unseen else self._words).append(value.replace(_KEPT_TIMES, "*"))
+        elif name == "InlineHtml":
+            self._words.append("\n" if _BREAK.match(value) else "")
+            self._see(value)
+        elif name == "Html":
+            self._words.append(value.replace(_KEPT_TIMES, "*"))
+        elif name in ("Start", "End"):
+            kind, detail = next(iter(value.items())) if isinstance(value, dict) else (value, None)
+            handle = getattr(self, f"_{name.lower()}_{kind.lower()}", None)
+            if handle:
+                handle(detail)
+
+    def _see(self, source: str) -> None:
+        """Heed a tag among the words: what is in some elements is not shown."""
+        tag = _TAG.match(source)
+        if tag is None:
+            return
+        closes, name, attributes, alone = tag[1], tag[2].lower(), tag[3], tag[4]
+        if self._unseen and name == self._unseen[0] and not alone:
+            count = self._unseen[1] + (-1 if closes else 1)
+            self._unseen = (name, count) if count else None
+            self._unsaid = self._unsaid if count else []
+        elif not (self._unseen or closes or alone or name in _VOID) and (name in SILENT or _HIDES.search(attributes)):
+            self._unseen = (name, 1)
+
+    def _said(self) -> str:
+        """The words since the last block; those behind a tag that was never closed were no element's."""
+        words, self._words = "".join([*self._words, *self._unsaid]), []
+        self._unseen, self._unsaid = None, []
+        return words
+
+    def flush(self) -> None:
+        """End a block, if one is begun."""
+        text = tidy(unwrapped(self._said(), "\r").replace("\r", " "))
+        if not text:
+            return
+        if self._label:
+            text, self._label = f"{self._label}: {text}", ""
+        kind = Kind.ITEM if self._mark and self._kind is Kind.PARAGRAPH else self._kind
+        line = text.replace("\n", " ") if kind is Kind.HEADING else text
+        self.blocks.append(Block(kind, line, self._level, mark=self._mark if kind is Kind.ITEM else ""))
+        self._mark = "" if kind is Kind.ITEM else self._mark
+
+    def _start_paragraph(self, _: Any) -> None:
+        self.flush()
+
+    def _end_paragraph(self, _: Any) -> None:
+        self.flush()
+
+    def _start_heading(self, detail: dict[str, Any]) -> None:
+        self.flush()
+        self._kind, self._level = Kind.HEADING, int(detail["level"][1])
+
+    def _end_heading(self, _: Any) -> None:
+        self.flush()
+        self._kind, self._level = Kind.PARAGRAPH, 0
+
+    def _start_list(self, first: int | None) -> None:
+        self.flush()
+        self._lists.append(first)
+
+    def _end_list(self, _: Any) -> None:
+        self.flush()
+        self._lists.pop()
+
+    def _start_item(self, _: Any) -> None:
+        self.flush()
+        number = self._lists[-1]
+        self._mark = "-" if number is None else f"{number}."
+        self._lists[-1] = None if number is None else number + 1
+
+    def _end_item(self, _: Any) -> None:
+        self.flush()
+        self._mark = ""
+
+    def _start_blockquote(self, _: Any) -> None:
+        self.flush()
+
+    def _start_codeblock(self, _: Any) -> None:
+        self.flush()
+
+    def _end_codeblock(self, _: Any) -> None:
+        text = "".join(self._words).strip("\n").rstrip()
+        self._words = []
+        if text:
+            self.blocks.append(Block(Kind.CODE, text))
+
+    def _start_htmlblock(self, _: Any) -> None:
+        self.flush()
+
+    def _end_htmlblock(self, _: Any) -> None:
+        source, self._words = "".join(self._words), []
+        if _TAGS.sub("", source).strip() and (root := parse(source)) is not None:
+            for element in [element for element in root.iter() if is_hidden(element)]:
+                remove(element)
+            self.blocks += blocks_of(root)
+
+    def _start_metadatablock(self, _: Any) -> None:
+        self.flush()
+
+    def _end_metadatablock(self, form: str) -> None:
+        source, self._words = "".join(self._words), []
+        self.title = _title_in(source, form == "YamlStyle")
+
+    def _start_image(self, _: Any) -> None:
+        self._alt = len(self._words)
+
+    def _end_image(self, _: Any) -> None:
+        if self._alt is not None:
+            alt = "".join(self._words[self._alt :])
+            self._words[self._alt :] = ["" if _FILE.fullmatch(alt) else alt]
+        self._alt = None
+
+    def _start_table(self, _: Any) -> None:
+        self.flush()
+        self._rows = []
+
+    def _end_table(self, _: Any) -> None:
+        self.blocks += row_blocks(self._rows)
+
+    def _start_tablehead(self, _: Any) -> None:
+        self._in_head = True
+        self._rows.append([])
+
+    def _end_tablehead(self, _: Any) -> None:
+        self._in_head = False
+
+    def _start_tablerow(self, _: Any) -> None:
+        self._rows.append([])
+
+    def _end_tablecell(self, _: Any) -> None:
+        text = tidy(self._said()).replace("\n", " ")
+        self._rows[-1].append(Cell(text, self._in_head))
+
+    def _end_definitionlisttitle(self, _: Any) -> None:
+        text = tidy(self._said()).replace("\n", " ")
+        self._label = text.rstrip(":")
+
+    def _end_definitionlistdefinition(self, _: Any) -> None:
+        self.flush()
+
+    def _start_footnotedefinition(self, _: Any) -> None:
+        self.flush()
+
+
+def _title_in(source: str, is_yaml: bool) -> str:
+    """The title that a front matter gives."""
+    import tomllib
+
+    import yaml
+
+    try:
+        values = yaml.safe_load(source) if is_yaml else tomllib.loads(source)
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, ValueError):  # a title with a colon in it, most often
+        found = _TITLE.search(source)
+        return found[2] if found else ""
+    title = values.get("title") if isinstance(values, dict) else None
+    return " ".join(str(title).split()) if isinstance(title, str | int | float) else ""

@@ -1,0 +1,280 @@
+"""PDF files: lines joined to paragraphs, headings apart, without page numbers and running headers.
+
+pdfminer.six finds lines, and boxes of lines; what is done here is what a reader does with them. Tables are read line by
+line: a PDF does not say that there is one.
+"""
+
+import io
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+from dyprag.corpora.reading.blocks import Block, Kind, Reading, as_text, tidy, without_title
+from dyprag.corpora.reading.order import Box, in_reading_order
+from dyprag.corpora.reading.plain import is_title
+from dyprag.corpora.text.forms import written
+from dyprag.corpora.text.words import unwrapped, word_count
+from dyprag.errors import DocumentError
+
+_MARGIN = 0.12  # of a page's height, where running headers, footers and page numbers stand
+_LEAST_PAGES = 3  # that a running line stands on; two of a file with few
+_LARGER = 1.12  # than the text: a heading's letters
+_HEADING_WORDS = 20
+_LEADERS = re.compile(r"(?:\s*\.){5,}")  # of a table of contents
+_UNKNOWN = re.compile(r"\(cid:\d+\)")
+_MOST_UNKNOWN = 0.2  # of the letters
+_PAGE_NUMBER = re.compile(
+    r"(?:page|seite|p\.|s\.|-|–|—|\[)?\s*(?:\d{1,4}|[ivxl]{1,6})\s*(?:(?:of|von|/)\s*\d{1,4})?\s*(?:-|–|—|\])?", re.I
+)
+_BULLET = re.compile(r"([•●▪■◦‣∙·–*-]|\d{1,2}[.)]|\(\w\))\s+(?=\S)")
+_BROKEN_WORD = re.compile(r"(\w+)([-\u2010\u00ad])$")
+_WORD = re.compile(r"\w+(?:-\w+)*")
+_ENDS = re.compile(r"[.!?:;…。！？：；．।۔؟][\"'”’)\]」』）》]*$")
+# First parts of compounds that are written with a hyphen wherever the line ends.
+_PREFIXES = frozenset(
+    """
+    self well non ex all half high low long short cross semi quasi post pre anti co e mid multi two three four five six
+    seven eight nine ten twenty thirty forty fifty sixty seventy eighty ninety twin third first second
+    """.split()
+)
+_JUNK_TITLE = re.compile(
+    r"(?:microsoft (?:word|powerpoint|excel|office)\b.*|powerpoint[- ]?(?:presentation|präsentation)?|untitled.*"
+    r"|unbenannt.*|(?:document|dokument|presentation|book|title|slide|scan)\s*\d*|no title|none|null|\W*"
+    r"|.*\.(?:docx?|dotx?|xlsx?|pptx?|odt|odp|rtf|tex|dvi|pdf|ps|eps|indd|qxd|p65|fm|txt|html?|md|cdr|ai|pages|key)"
+    r"|(?:https?|file)://.*|[0-9a-f-]{16,})",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of text: where it stands on its page (parts of the page's height from the top), and how it looks."""
+
+    text: str
+    page: int
+    box: int
+    left: float
+    top: float
+    bottom: float
+    size: float
+    bold: bool
+
+
+def read_pdf(data: bytes) -> Reading:
+    """A PDF file's title and text.
+
+    Raises:
+        DocumentError: it is broken, encrypted, or has no text.
+    """
+    given, lines, pages = _opened(data)
+    if not any(line.text.strip() for line in lines):
+        reason = "it is a PDF without text, of scanned pages perhaps" if pages else "it is a PDF without pages"
+        remedy = "Run it through OCR first." if pages else "Mend the file, or take it out."
+        raise DocumentError("", reason, remedy)
+    whole = "".join(line.text for line in lines)
+    if len("".join(_UNKNOWN.findall(whole))) > _MOST_UNKNOWN * len(whole):
+        raise DocumentError("", "its fonts do not say which letters they show", "Run it through OCR first.")
+    lines = [line for line in _without_running(lines, pages) if line.text]
+    blocks = _blocks(lines)
+    title = "" if _JUNK_TITLE.fullmatch(given) else given
+    title = title or _first_title(blocks)
+    return Reading(title, as_text(without_title(title, blocks)))
+
+
+def _opened(data: bytes) -> tuple[str, list[_Line], int]:
+    """The title in a file's metadata, its lines, and how many pages it has."""
+    from pdfminer.high_level import extract_pages
+    from pdfminer.layout import LAParams
+    from pdfminer.pdfdocument import PDFDocument, PDFEncryptionError, PDFPasswordIncorrect
+    from pdfminer.pdfparser import PDFParser
+    from pdfminer.pdftypes import resolve1
+
+    logging.getLogger("pdfminer").setLevel(logging.ERROR)
+    try:
+        document = PDFDocument(PDFParser(io.BytesIO(data)))
+        told = resolve1(resolve1(document.catalog.get("Pages")).get("Count"))
+        titles = [title for info in document.info if (title := _decoded(resolve1(info.get("Title"))))]
+        lines: list[_Line] = []
+        page = -1
+        for page, layout in enumerate(
+            extract_pages(io.BytesIO(data), laparams=LAParams(boxes_flow=None, all_texts=True))
+        ):
+            lines += _lines(layout, page)
+    except (PDFPasswordIncorrect, PDFEncryptionError):
+        raise DocumentError("", "it is encrypted", "Save it without a password.") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # the library has no one kind for what a broken file makes it stumble over
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DocumentError("", f"it is a broken PDF ({reason})", "Mend the file, or take it out.") from error
+    if isinstance(told, int) and page + 1 < told:
+        reason = f"it is a broken PDF (of its {told:,} pages only {page + 1:,} are there)"
+        raise DocumentError("", reason, "Mend the file, or take it out.")
+    return (titles[0] if titles else ""), lines, page + 1
+
+
+def _decoded(title: Any) -> str:
+    from pdfminer.utils import decode_text
+
+    if not isinstance(title, str | bytes):
+        return ""
+    text = decode_text(title) if isinstance(title, bytes) else title
+    return " ".join(text.replace("\0", "").split())
+
+
+def _lines(layout: Any, page: int) -> Iterator[_Line]:
+    from pdfminer.layout import LTChar, LTTextBox
+
+    height = layout.height or 1.0
+    boxes = list(_boxes(layout, LTTextBox))
+    places = [Box(number, box.x0, box.x1, -box.y1, -box.y0) for number, box in enumerate(boxes)]
+    for number in (place.number for place in in_reading_order(places)):
+        for line in boxes[number]:
+            chars = [char for char in line if isinstance(char, LTChar) and not char.get_text().isspace()]
+            text = " ".join(_LEADERS.sub(" ", _letters(line.get_text())).split())
+            if chars and text:
+                bold = sum(bool(re.search(r"bold|black|heavy", char.fontname, re.I)) for char in chars)
+                top, bottom = (1 - (y - layout.y0) / height for y in (line.y1, line.y0))
+                size = median(char.size for char in chars)
+                yield _Line(text, page, number, line.x0, top, bottom, size, 2 * bold > len(chars))
+
+
+def _letters(text: str) -> str:
+    """A line's letters in one form; a soft hyphen at its end, which says that a word goes on, stays."""
+    line = text.rstrip()
+    return f"{written(line)}\u00ad" if line.endswith("\u00ad") else written(line)
+
+
+def _boxes(item: Any, kind: type) -> Iterator[Any]:
+    for inner in item:
+        if isinstance(inner, kind):
+            yield inner
+        elif hasattr(inner, "__iter__"):  # a figure, which whole pages of some programs are
+            yield from _boxes(inner, kind)
+
+
+def _without_running(lines: Sequence[_Line], pages: int) -> list[_Line]:
+    """The lines without those that stand on many pages at the same height of the margin, and without page numbers."""
+    margin = [line for line in lines if line.bottom < _MARGIN or line.top > 1 - _MARGIN]
+    there: dict[tuple[str, int], set[int]] = {}
+    for line in margin:
+        for mark in _marks(line):
+            there.setdefault(mark, set()).add(line.page)
+    least = min(_LEAST_PAGES, max(2, pages - 1))
+    running = {mark for mark, on in there.items() if len(on) >= least}
+    dropped = {line for line in margin if _PAGE_NUMBER.fullmatch(line.text) or running & set(_marks(line))}
+    return [replace(line, text=_UNKNOWN.sub("", line.text).strip()) for line in lines if line not in dropped]
+
+
+def _marks(line: _Line) -> tuple[tuple[str, int], ...]:
+    """What a running line has in common with itself on other pages: its words, and about its height."""
+    words, place = re.sub(r"\d+", "0", line.text.casefold()), line.top * 100
+    return (words, int(place)), (words, int(place + 0.5))
+
+
+def _blocks(lines: Sequence[_Line]) -> list[Block]:
+    body = _body_size(lines)
+    known = Counter(word.casefold() for line in lines for word in _WORD.findall(line.text))
+    blocks: list[Block] = []
+    sizes: list[float] = []
+    for part in _parts(lines):
+        size, bold = median(line.size for line in part), all(line.bold for line in part)
+        text = tidy(_joined([line.text for line in part], known))
+        words = word_count(text)
+        large = size > _LARGER * body or (bold and not _ENDS.search(text) and len(part) < 3)
+        if large and words <= _HEADING_WORDS and any(c.isalpha() for c in text):
+            block = Block(Kind.HEADING, text, 1 if size > _LARGER * body else 2)
+        elif bullet := _BULLET.match(text):
+            mark = bullet[1] if bullet[1][0].isalnum() or bullet[1][0] == "(" else "-"
+            block = Block(Kind.ITEM, text[bullet.end() :], mark=mark)
+        else:
+            block = Block(Kind.PARAGRAPH, text)
+        if blocks and _goes_on(blocks[-1], block, sizes[-1], size):
+            blocks[-1] = replace(blocks[-1], text=tidy(_joined([blocks[-1].text, block.text], known)))
+        else:
+            blocks.append(block)
+            sizes.append(size)
+    return blocks
+
+
+def _body_size(lines: Sequence[_Line]) -> float:
+    """The size of most letters."""
+    count: Counter[float] = Counter()
+    for line in lines:
+        count[round(line.size, 1)] += len(line.text)
+    return count.most_common(1)[0][0] if count else 1.0
+
+
+def _parts(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
+    """Lines that belong together: of one box and of one look, ended by the next item of a list, by an indented line
+    and by a wider gap."""
+    part: list[_Line] = []
+    for line in lines:
+        if part and _begins(part, line):
+            yield part
+            part = []
+        part.append(line)
+    if part:
+        yield part
+
+
+def _begins(part: Sequence[_Line], line: _Line) -> bool:
+    before = part[-1]
+    if (before.page, before.box) != (line.page, line.box) or abs(before.size - line.size) > 0.8:
+        return True
+    if before.bold != line.bold and (len({other.bold for other in part}) == 1) and _ENDS.search(before.text) is None:
+        return before.bold  # a heading in bold, and the text below it
+    if _BULLET.match(line.text) and (_BULLET.match(part[0].text) or _ENDS.search(before.text)):
+        return True
+    gap = line.top - before.bottom
+    if len(part) > 1 and gap > 0.005 + 1.5 * max(0.0, part[1].top - part[0].bottom):
+        return True
+    indent = line.left - min(other.left for other in part)
+    return len(part) > 1 and indent > 0.8 * line.size and bool(_ENDS.search(before.text))
+
+
+def _goes_on(before: Block, block: Block, size_before: float, size: float) -> bool:
+    """Whether a block is the rest of the one before, which a column or a page has ended."""
+    return (
+        block.kind is Kind.PARAGRAPH and before.kind in (Kind.PARAGRAPH, Kind.ITEM) and abs(size - size_before) < 0.8
+        and block.text[0].islower() and not _ENDS.search(before.text)
+    )  # fmt: skip
+
+
+def _joined(lines: Iterable[str], known: Counter[str]) -> str:
+    """Lines as running text; a word that was broken at a line's end is whole again."""
+    text = ""
+    for line in lines:
+        broken = _BROKEN_WORD.search(text)
+        if not broken:
+            text = unwrapped(f"{text}\r{line}", "\r").replace("\r", " ") if text else line
+        elif broken[2] == "\u00ad" or _is_one_word(broken[1], line, known):
+            text = text[:-1] + line
+        else:
+            text += line
+    return text
+
+
+def _is_one_word(first: str, line: str, known: Counter[str]) -> bool:
+    """Whether a hyphen at a line's end only breaks a word: by what the document has elsewhere, else by its look."""
+    rest = _WORD.match(line)
+    if rest is None or not rest[0][0].islower() or first[-1].isdigit():
+        return False
+    whole, apart = f"{first}{rest[0]}".casefold(), f"{first}-{rest[0]}".casefold()
+    if known[whole] != known[apart]:
+        return known[whole] > known[apart]
+    return first.casefold() not in _PREFIXES
+
+
+def _first_title(blocks: Sequence[Block]) -> str:
+    """The first of the large headings that the text begins with, or its first line if that may be one."""
+    for block in blocks[:4]:
+        if block.kind is Kind.HEADING and block.level == 1:
+            return block.text
+    if len(blocks) > 1 and blocks[0].kind is Kind.HEADING:
+        return blocks[0].text
+    return blocks[0].text if len(blocks) > 1 and blocks[0].kind is Kind.PARAGRAPH and is_title(blocks[0].text) else ""

@@ -1,0 +1,36 @@
+"""Plain text, and the title that its first line may be."""
+
+import re
+
+from dyprag.corpora.reading.blocks import Reading
+from dyprag.corpora.text.words import word_count
+
+_LONGEST_TITLE = 100
+_MOST_WORDS = 14
+_NO_TITLE = re.compile(r"[.!?…:;,。．｡，、；：！？।॥۔؟،።]$|^[-*•>|{}\[<$#=~`/\\]|\w+://")
+_UNDERLINE = re.compile(r"([=\-~*_#])\1{2,}[^\S\n]*(?=\n|\Z)")
+_FIRST_LINE = re.compile(r"\s*([^\n]+)\n")
+
+
+def read_plain(text: str) -> Reading:
+    """The title and text of a text file: the title is its first line, where that stands apart and is no sentence."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    first = _FIRST_LINE.match(text)
+    if first is None:
+        return Reading("", text)
+    line, rest = first[1].strip(), text[first.end() :]
+    underline = _UNDERLINE.match(rest)
+    apart = underline or not rest.split("\n", 1)[0].strip()
+    body = rest[underline.end() :] if underline else rest
+    if not apart or not body.strip() or not is_title(line):
+        return Reading("", text)
+    return Reading(line, body.strip())
+
+
+def is_title(line: str) -> bool:
+    """Whether a line could be a title: short, with words, and no sentence, list item or address."""
+    words = line.split()
+    return (
+        len(line) <= _LONGEST_TITLE and word_count(line) <= _MOST_WORDS and any(c.isalpha() for c in line)
+        and not _NO_TITLE.search(line) and not words[0].endswith(":")
+    )  # fmt: skip

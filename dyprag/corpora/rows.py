@@ -1,0 +1,181 @@
+"""Files of rows (JSONL, Parquet, CSV, TSV): a document a row, by its columns id, text and perhaps title."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
+from itertools import chain, islice
+from math import isfinite
+from typing import Any
+from uuid import UUID
+
+from dyprag.corpora.documents import Document, Noted, Unread
+from dyprag.corpora.reading.encodings import conversion, lines_of, undecodable
+from dyprag.corpora.separated import DELIMITERS, SeparatedValues
+from dyprag.corpora.text.forms import written
+from dyprag.errors import DocumentError
+
+Read = Document | Unread | Noted
+NEEDED = ("id", "text")
+COLUMNS = (*NEEDED, "title")
+UNIQUE = "Give each document a unique id."
+_LOOKED_AT = 50  # lines, in which a file of documents has shown one
+
+
+class NoDocuments(DocumentError):
+    """A file of rows that are something else than documents."""
+
+
+def _jsonl(stream: Iterable[bytes], place: str) -> Iterator[Read]:
+    for number, line in enumerate(lines_of(stream), start=1):
+        if line.isspace():
+            continue
+        where = f"{place}, line {number}"
+        try:
+            row = object_of(line.decode("utf-8-sig"), where)
+        except UnicodeDecodeError as error:
+            fault = undecodable(error, line, " of it")
+            yield Unread(f"line {number}", DocumentError(where, fault.reason, fault.remedy))
+        except DocumentError as error:
+            yield Unread(f"line {number}", error)
+        else:
+            yield _of_row(row, where)
+
+
+def object_of(line: str, place: str) -> dict[str, Any]:
+    """The object that a line of a JSONL file is.
+
+    Raises:
+        DocumentError: it is none.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(place, f"it is not JSON ({error})", "Write one JSON object a line (JSONL).") from error
+    if not isinstance(row, dict):
+        raise DocumentError(place, "it is not a JSON object", "Write one object a line.")
+    return row
+
+
+def require_documents(stream: Iterable[bytes], place: str) -> Iterable[bytes]:
+    """The lines of a JSONL file that nobody named, if they are documents.
+
+    Raises:
+        NoDocuments: none of its first lines is an object with 'id' and 'text'.
+    """
+    lines = lines_of(stream)
+    first = list(islice(lines, _LOOKED_AT))
+    for line in first:
+        try:
+            row = object_of(line.decode("utf-8-sig"), place)
+        except (DocumentError, UnicodeDecodeError):
+            continue
+        if {"id", "text"} <= row.keys():
+            return chain(first, lines)
+    raise NoDocuments(
+        "", "its lines are not JSON objects with 'id' and 'text'", "Write one document a line, or leave it."
+    )
+
+
+def _table(delimiter: str) -> Callable[[Any, str], Iterator[Read]]:
+    def read(stream: Any, place: str) -> Iterator[Read]:
+        table = SeparatedValues(stream, delimiter, NEEDED)
+        _require_columns(table.names)
+        if table.guessed:
+            yield Noted("", f"its cells are parted by {DELIMITERS[table.delimiter]}")
+        for number, cells in table:
+            where = f"{place}, line {number}"
+            if isinstance(cells, DocumentError):
+                yield Unread(f"line {number}", DocumentError(where, cells.reason, cells.remedy))
+            else:
+                yield _of_row(dict(zip(table.names, cells, strict=True)), where)
+        if table.literal:
+            rows = "in a row" if table.literal == 1 else f"in {table.literal:,} rows"
+            yield Noted("", f"quotation marks {rows} are taken as they stand: they do not go around a cell")
+
+    return read
+
+
+def _parquet(stream: Any, place: str) -> Iterator[Read]:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(stream)
+    names = file.schema_arrow.names
+    _require_columns(names)
+    columns = [name for name in COLUMNS if name in names]
+    number = 0
+    for batch in file.iter_batches(batch_size=10_000, columns=columns):
+        for values in zip(*(_values(batch.column(name)) for name in columns), strict=True):
+            number += 1
+            yield _of_row(dict(zip(columns, values, strict=True)), f"{place}, row {number}")
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values; texts that are not UTF-8 as bytes, so that they are their own rows' fault."""
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        return list(column.cast("binary").to_pylist())
+
+
+def _require_columns(names: Sequence[str]) -> None:
+    remedy = "Name its columns id, text and perhaps title."
+    if lacking := set(NEEDED) - set(names):
+        reason = f"it has no column {' and none '.join(repr(name) for name in sorted(lacking))}"
+        raise NoDocuments("", reason, remedy)
+    if twice := [name for name in COLUMNS if names.count(name) > 1]:
+        raise DocumentError("", f"it has several columns {twice[0]!r}", "Give each a name of its own.")
+
+
+def _of_row(row: Mapping[str, Any], place: str) -> Document | Unread:
+    identity, text, title = (_word(row.get(name)) for name in COLUMNS)
+    if not identity or not identity.strip():
+        return Unread(place.rsplit(", ", 1)[-1], DocumentError(place, "the document has no 'id'", UNIQUE))
+    identity = encodable(written(identity))
+    if not isinstance(row.get("text"), str | bytes) or text is None:
+        data = row.get("text")
+        reason = f"document {identity!r} has no 'text' string"
+        if isinstance(data, bytes):
+            return Unread(identity, DocumentError(place, f"{reason} in UTF-8", conversion(data)), named=True)
+        return Unread(identity, DocumentError(place, reason, "Put the document's text there."), named=True)
+    if title is None and row.get("title") and not _is_empty(row["title"]):
+        reason = f"the 'title' of document {identity!r} is no string"
+        return Unread(identity, DocumentError(place, reason, "Put its title there, or leave it out."), named=True)
+    return Document(identity, whole(text), whole(title or ""))
+
+
+def _word(value: Any) -> str | None:
+    """A value as a word, None for what is none: 7.0, as a table may hold a whole number, is 7."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    if _is_empty(value) or isinstance(value, bool):
+        return None
+    if isinstance(value, float | Decimal):
+        if not isfinite(value):
+            return None
+        return str(int(value)) if value == int(value) else str(value)
+    return str(value) if isinstance(value, str | int | date | time | UUID) else None
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value is none, as databases and data frames say it: null, or not a number."""
+    return value is None or value != value
+
+
+def whole(text: str) -> str:
+    """A text as it is stored: stripped, its letters in one form (`written`), and with halves of surrogate pairs (a cut
+    emoji in JSON), which nothing can encode, as '?'."""
+    return encodable(written(text).strip())
+
+
+def encodable(text: str) -> str:
+    """With '?' for halves of surrogate pairs, and for bytes of a file's name that are not UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
+ROWS: dict[str, Callable[[Any, str], Iterator[Read]]] = {
+    "jsonl": _jsonl, "csv": _table(","), "tsv": _table("\t"), "parquet": _parquet,
+}  # fmt: skip

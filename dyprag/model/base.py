@@ -1,0 +1,293 @@
+"""Base models: load one once per process, find its gated FFNs, and know where its answers end.
+
+Nothing is patched: any decoder whose layers carry a gated FFN (gate_proj, up_proj, down_proj) will do.
+"""
+
+import contextlib
+import ctypes
+import math
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from dyprag.errors import ModelError, is_out_of_memory
+from dyprag.model.chat import render, turn_ends
+from dyprag.model.files import (
+    EMBEDDED,
+    embedded_file,
+    first_line,
+    loadable,
+    model_fingerprint,
+    model_folder,
+    model_type,
+    weight_files,
+)
+from dyprag.model.tokenization import load_tokenizer, token_ids
+from dyprag.model.tokenization import neutralise as neutralise
+from dyprag.runtime.interruption import check
+from dyprag.runtime.threads import limit_threads
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+KNOWN = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text")  # types of models that have a gated FFN in each layer
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen causal language model with what the method needs to know about it.
+
+    `blocks[layer]` is that layer's gated FFN: down_proj(act_fn(gate_proj(x)) · up_proj(x)). One thread at a time may
+    use the model: hold `lock`.
+    """
+
+    model: Any
+    tokenizer: Any
+    fingerprint: str
+    max_tokens: int
+    blocks: tuple["nn.Module", ...]
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def device(self) -> "torch.device":
+        return self.model.device
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        return self.model.dtype
+
+    @property
+    def layers(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def hidden(self) -> int:
+        return self.features("gate_proj")[0]
+
+    @property
+    def intermediate(self) -> int:
+        return self.features("gate_proj")[1]
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end an answer: the tokenizer's and the configuration's, which may name several, and the one
+        that the chat template sets behind an answer. Models differ in where they name theirs."""
+        named = [getattr(self.tokenizer, "eos_token_id", None), *turn_ends(self.tokenizer)]
+        for config in (getattr(self.model, "generation_config", None), self.model.config.get_text_config()):
+            named += token_ids(getattr(config, "eos_token_id", None))
+        return frozenset(index for index in named if index is not None)
+
+    @cached_property
+    def newline_ids(self) -> tuple[int, ...]:
+        """Every token whose text holds a line break."""
+        texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
+        return tuple(index for index, text in enumerate(texts) if "\n" in text)
+
+    def head(self, hidden: "torch.Tensor") -> "torch.Tensor":
+        """Logits, [tokens, vocabulary], of last hidden states, [tokens, hidden]."""
+        import torch
+
+        logits = self.model.get_output_embeddings()(hidden)
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def features(self, projection: str) -> tuple[int, int]:
+        """(in_features, out_features) of one of the three FFN projections."""
+        module: Any = getattr(self.blocks[0], projection)
+        return module.in_features, module.out_features
+
+
+def load_model(name: str, dtype: str = "auto", device: str = "auto") -> BaseModel:
+    """Load a base model, once per process and (name, dtype, device).
+
+    Args:
+        name: a short name (`smollm2-135m`), a Hugging Face id, or a folder with safetensors.
+        dtype: "float32", "bfloat16", or "auto": bfloat16 on an accelerator and on a CPU that is quicker in it, else
+            float32.
+        device: "cpu", "cuda", "mps", or "auto": the first accelerator, else the CPU.
+
+    Raises:
+        ModelError: unknown name, unreadable files, or no gated FFN in the model.
+    """
+    with _load_lock:
+        return _load(name, dtype, device, model_fingerprint(name))
+
+
+def check_model(name: str) -> None:
+    """Find out early, and without reading weights, whether a model can be used.
+
+    Raises:
+        ModelError: unknown name, unreadable configuration, or no gated FFN in the model.
+    """
+    if name in EMBEDDED:
+        embedded_file(name)
+    elif model_type(model_folder(name)) not in KNOWN:  # to build it, torch and transformers are imported: seconds
+        model_shape(name)
+
+
+def model_shape(name: str) -> BaseModel:
+    """A base model without its weights and tokenizer: for its modules' names, number and sizes only.
+
+    Raises:
+        ModelError: unknown name, unreadable configuration, or no gated FFN in the model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = model_folder(name)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(name, error) from error
+    return BaseModel(model, None, model_fingerprint(name), _context_length(model), find_ffn(model, name))
+
+
+_load_lock = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    folder = model_folder(name)
+    if device == "auto":
+        device = str(torch.accelerator.current_accelerator() or "cpu") if torch.accelerator.is_available() else "cpu"
+    limit_threads()  # before number formats are timed
+    torch_dtype = _resolve_dtype(dtype, device)
+    try:
+        weight_files(folder)
+        with loadable(folder) as place:
+            model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=torch_dtype, use_safetensors=True)
+        tokenizer = load_tokenizer(folder, model.get_input_embeddings().num_embeddings)
+    except ModelError:
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors each have their own kinds
+        if is_out_of_memory(error):
+            raise
+        raise _unloadable(name, error) from error
+    if device == "cpu":
+        _keep_freed_memory()
+    model.to(device).eval().requires_grad_(False)
+    base = BaseModel(model, tokenizer, fingerprint, _context_length(model), find_ffn(model, name))
+    _check_formulas(base, name)
+    if tokenizer.chat_template:
+        render(tokenizer, [], "Hello")
+    # every token that is written, every step of a training and every batch of an embedding passes here
+    model.get_decoder().register_forward_pre_hook(lambda *_: check())
+    return base
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed. It gives large tables back to the system at once, and to fault their pages in anew
+    at every step costs up to a third of a training step. The environment's own settings (MALLOC_…) stand."""
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        if not mallopt(_M_MMAP_THRESHOLD, 1 << 30):
+            mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that older releases take
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def _check_formulas(base: BaseModel, name: str) -> None:
+    """Training and injection compute the FFN and the logits themselves: make sure that the model does it alike."""
+    import torch
+
+    def refuse(what: str) -> ModelError:
+        return ModelError(
+            f"model {name!r}", f"it computes its {what} in an unknown way (type {base.model.config.model_type!r})",
+            "Choose a LLaMA-, Qwen2/3- or Gemma-like model.",
+        )  # fmt: skip
+
+    ids = torch.tensor([[0, 1]], device=base.device)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, base.hidden, generator=generator).to(base.device, base.dtype)
+    with torch.no_grad():
+        whole = base.model(input_ids=ids, use_cache=False).logits
+        parts = base.head(base.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
+        if not _alike(whole, parts):
+            raise refuse("logits")
+        block: Any = base.blocks[0]
+        plain = block.down_proj(block.act_fn(block.gate_proj(x)) * block.up_proj(x))
+        if not _alike(block(x), plain):
+            raise refuse("FFN")
+
+
+def _alike(one: "torch.Tensor", other: "torch.Tensor") -> bool:
+    return bool((one - other).float().norm() <= 0.02 * other.float().norm())  # bfloat16 rounds by 0.004
+
+
+def find_ffn(model: Any, name: str) -> tuple["nn.Module", ...]:
+    """The gated FFN of every decoder layer, in layer order.
+
+    Raises:
+        ModelError: a layer without one, or layers of unlike width.
+    """
+    from torch import nn
+
+    blocks = tuple(
+        module
+        for module in model.modules()
+        if all(isinstance(getattr(module, projection, None), nn.Linear) for projection in PROJECTIONS)
+        and hasattr(module, "act_fn")
+    )
+    if len(blocks) != model.config.get_text_config().num_hidden_layers:
+        raise ModelError(
+            f"model {name!r}",
+            f"it has no gated FFN (gate_proj, up_proj, down_proj) in each layer (type {model.config.model_type!r})",
+            "Choose a LLaMA-, Qwen2/3- or Gemma-like model.",
+        )
+    if len({block.gate_proj.weight.shape for block in blocks}) > 1:
+        raise ModelError(f"model {name!r}", "its layers differ in the width of their FFN", "Choose another model.")
+    return blocks
+
+
+def _resolve_dtype(dtype: str, device: str) -> "torch.dtype":
+    import torch
+
+    if dtype != "auto":
+        return getattr(torch, dtype)
+    if device.startswith("cpu"):
+        return torch.bfloat16 if _bfloat16_is_quicker() else torch.float32
+    return torch.bfloat16
+
+
+@lru_cache(maxsize=1)
+def _bfloat16_is_quicker() -> bool:
+    """Whether this CPU multiplies matrices quicker in bfloat16. Its feature flags do not tell: with AVX512-BF16 it can
+    be half as quick as in float32, with AMX many times quicker."""
+    import torch
+
+    seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    for _ in range(5):  # the quickest of several, in turn: another process may be in the way
+        for kind in seconds:
+            x, y = torch.ones(256, 1024, dtype=kind), torch.ones(1024, 1024, dtype=kind)
+            began = time.perf_counter()
+            torch.mm(x, y)
+            seconds[kind] = min(seconds[kind], time.perf_counter() - began)
+    return 1.2 * seconds[torch.bfloat16] < seconds[torch.float32]
+
+
+def _context_length(model: Any) -> int:
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
+
+
+def _unloadable(name: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"model {name!r}",
+        f"it cannot be loaded ({first_line(error)})",
+        "Give a folder that holds config.json, safetensors weights and a tokenizer, or another model name.",
+    )

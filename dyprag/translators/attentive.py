@@ -1,0 +1,334 @@
+"""A translator that reads every token of a document, and writes facts where the base model looks them up.
+
+It stands beside the paper's hypernetwork (§3.2). Slots, one for each rank of each adapted layer, attend to the
+document's hidden states; each becomes a key, what the layer's FFN computes with where the fact is asked for, and a
+value, what is then added to the residual stream. A slot also points at tokens, whose own states and unembeddings are
+mixed into its key and value, so that names never seen in training can be copied. Keys and values are predicted in the
+residual stream's basis, which all layers share; the frozen FFN itself carries them to its inner features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, normalize, scaled_dot_product_attention
+
+from dyprag.adapters.generation import alike, pad
+from dyprag.adapters.lora import Adapters
+from dyprag.config import MOST_TOGETHER
+from dyprag.errors import DocumentError
+from dyprag.model.base import PROJECTIONS, BaseModel, neutralise
+
+CPU_TOGETHER = 16  # passages read at once on a CPU
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the base model makes of a document: its token ids, [tokens], and the hidden states that enter some of its
+    layers (`sources`), [sources, tokens, hidden], bfloat16."""
+
+    ids: Tensor
+    states: Tensor
+
+
+@torch.no_grad()
+def read_passages(base: BaseModel, passages: Sequence[str], sources: Sequence[int]) -> list[Reading]:
+    """Read passages, like lengths together.
+
+    Args:
+        sources: the layers whose input is kept; the number of layers stands for the last one's output.
+
+    Raises:
+        DocumentError: a passage without text.
+    """
+    tokens = [base.tokenizer(neutralise(text, base.tokenizer))["input_ids"][: base.max_tokens] for text in passages]
+    if not all(tokens):
+        raise DocumentError("a passage", "it has no text", "Give it text, or leave it out.")
+    readings: dict[int, Reading] = {}
+    most = CPU_TOGETHER if base.device.type == "cpu" else MOST_TOGETHER
+    for batch in alike([len(row) for row in tokens], most):
+        ids, _ = pad([tokens[index] for index in batch], base, side="right")
+        with base.lock:
+            made = base.model.get_decoder()(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
+        kept = torch.stack([made[source] for source in sources], 1).bfloat16()
+        for row, index in enumerate(batch):
+            length = len(tokens[index])
+            readings[index] = Reading(ids[row, :length].clone(), kept[row, :, :length].clone())
+    return [readings[index] for index in range(len(tokens))]
+
+
+@dataclass(frozen=True)
+class AttentiveShape:
+    """All sizes that fix the parameters: `layers` of the base model, of which those from `first` on are adapted;
+    `sources` the layers whose inputs are read; `width` of a slot, `heads` of its attention, `blocks` of it;
+    `copy_tokens` whether a slot also mixes in the states and unembeddings of the tokens that it points at; `spread`
+    whether a source's slots begin spread over the document, each with a stretch of its own."""
+
+    hidden: int
+    layers: int
+    first: int
+    rank: int
+    scale: float
+    sources: tuple[int, ...]
+    width: int
+    heads: int
+    blocks: int
+    copy_tokens: bool
+    features: dict[str, tuple[int, int]]
+    spread: bool = False
+
+    @property
+    def slots(self) -> int:
+        return (self.layers - self.first) * self.rank
+
+
+class Attention(nn.Module):
+    """Multi-head attention, [docs, slots, width] to [docs, tokens, width]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        query, keys, values = (
+            t.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for t in (self.query(x), keys, values)
+        )
+        mixed = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        return self.out(mixed.transpose(-3, -2).flatten(-2))
+
+
+class Block(nn.Module):
+    """Slots look at the document, at each other, and think."""
+
+    def __init__(self, shape: AttentiveShape) -> None:
+        super().__init__()
+        width = shape.width
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.across, self.among = Attention(width, shape.heads), Attention(width, shape.heads)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.think = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """x: [docs, sources, slots, width]; keys, values: [docs, sources, tokens, width]; mask: [docs, 1, 1, 1,
+        tokens]."""
+        x = x + self.across(self.norms[0](x), keys, values, mask)
+        flat = x.flatten(1, 2)
+        normed = self.norms[1](flat)
+        flat = flat + self.among(normed, *self.key_value(normed).chunk(2, -1), None)
+        flat = flat + self.think(self.norms[2](flat))
+        return flat.view(x.shape)
+
+
+class AttentiveTranslator(nn.Module):
+    """See the module. Frozen parts of the base model are used, not owned: they are not in the state."""
+
+    def __init__(self, base: BaseModel, shape: AttentiveShape, seed: int = 0) -> None:
+        super().__init__()
+        self.shape, self.base = shape, base
+        width, hidden, slots, sources = shape.width, shape.hidden, shape.slots, len(shape.sources)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            self.latents = nn.Parameter(torch.randn(slots, width))
+            self.key_maps = nn.Parameter(torch.randn(sources, width, hidden) * hidden**-0.5)
+            self.value_maps = nn.Parameter(torch.randn(sources, width, hidden) * hidden**-0.5)
+            self.token_maps = nn.Parameter(torch.randn(2, width, hidden) * hidden**-0.5)
+            self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
+            self.norm = nn.LayerNorm(width)
+            self.point = nn.Linear(width, width, bias=False)
+            self.gates = nn.Linear(width, 4)
+            # keys of gate, up, down, then values of gate, up, down
+            self.heads = nn.Parameter(torch.randn(6, hidden, width) * width**-0.5)
+            self.gains = nn.Parameter(torch.full((3, shape.layers - shape.first, shape.rank), 0.1))
+            if shape.spread:
+                self.near = nn.Parameter(torch.ones(sources, slots // sources))
+        nn.init.constant_(self.gates.bias, 0.5)
+        adapted = shape.layers - shape.first
+        self.states_mean: Tensor
+        self.inputs_mean: Tensor
+        self.inner_mean: Tensor
+        self.norms: Tensor
+        self.register_buffer("states_mean", torch.zeros(sources, hidden))
+        self.register_buffer("inputs_mean", torch.zeros(adapted, hidden))
+        self.register_buffer("inner_mean", torch.zeros(adapted, shape.features["down_proj"][0]))
+        self.register_buffer("norms", torch.ones(5, adapted))  # of inputs, inner, gate, up, out; centred
+
+    @classmethod
+    def for_model(
+        cls, base: BaseModel, shape: AttentiveShape, seed: int, prompts: Sequence[Sequence[int]]
+    ) -> "AttentiveTranslator":
+        """A fresh one, calibrated on how the base model's layers behave on some prompts."""
+        made = cls(base, shape, seed).to(base.device)
+        made.calibrate(prompts)
+        return made
+
+    @torch.no_grad()
+    def calibrate(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Mean and spread of each layer's activations, so that keys ignore what all tokens have in common."""
+        base, first = self.base, self.shape.first
+        seen: list[list[Tensor]] = [[] for _ in base.blocks]
+        hooks = [
+            block.register_forward_pre_hook(lambda _, args, at=at: at.append(args[0]))
+            for block, at in zip(base.blocks, seen, strict=True)
+        ]
+        try:
+            read = [
+                base.model.get_decoder()(
+                    input_ids=torch.tensor([list(prompt)], device=base.device),
+                    use_cache=False, output_hidden_states=True,
+                ).hidden_states
+                for prompt in prompts
+            ]  # fmt: skip
+        finally:
+            for hook in hooks:
+                hook.remove()
+        # the first token is an attention sink, far from all others
+        for place, source in enumerate(self.shape.sources):
+            self.states_mean[place] = torch.cat([states[source][0, 1:].float() for states in read]).mean(0)
+        for layer in range(first, self.shape.layers):
+            x = torch.cat([part[0, 1:] for part in seen[layer]])
+            block: Any = base.blocks[layer]
+            gate, up = block.gate_proj(x), block.up_proj(x)
+            inner = block.act_fn(gate) * up
+            out = block.down_proj(inner)
+            self.inputs_mean[layer - first] = x.float().mean(0)
+            self.inner_mean[layer - first] = inner.float().mean(0)
+            for place, part in enumerate((x, inner, gate, up, out)):
+                self.norms[place, layer - first] = (part.float() - part.float().mean(0)).norm(dim=-1).mean()
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer that its adapters change."""
+        return self.shape.first
+
+    def read(self, base: BaseModel, passages: Sequence[str]) -> list[Reading]:
+        """What `translate` needs of each passage."""
+        return read_passages(base, passages, self.shape.sources)
+
+    def translate(self, readings: Sequence[Reading]) -> Adapters:
+        """Adapters, [docs, layers, …] float32, of documents that were read with this shape's sources."""
+        shape, base = self.shape, self.base
+        states, ids, mask = _side_by_side(readings, base)
+        z, points, plain = self._slots(states, ids, mask)
+        docs, adapted = z.shape[0], shape.layers - shape.first
+        unembeddings = _following(self._unembedding(ids) * mask[..., None])
+        per_source = points.view(docs, len(shape.sources), -1, points.shape[-1])
+        copied_key = (per_source @ plain).flatten(1, 2)  # [docs, slots, hidden]
+        copied_value = points @ unembeddings
+        gates = self.gates(z) * shape.copy_tokens
+        keys = torch.einsum("dsw,khw->kdsh", z, self.heads[:3]) * shape.hidden**-0.5
+        values = torch.einsum("dsw,khw->kdsh", z, self.heads[3:]) * shape.hidden**-0.5
+        split = (docs, adapted, shape.rank, shape.hidden)
+        key_gate = (keys[0] + gates[..., 0:1] * copied_key).view(split)
+        key_up = keys[1].view(split)
+        key_down = (keys[2] + gates[..., 1:2] * copied_key).view(split)
+        value_gate = (values[0] + gates[..., 2:3] * copied_value).view(split)
+        value_up = values[1].view(split)
+        value_down = (values[2] + gates[..., 3:4] * copied_value).view(split)
+        return self._adapters(key_gate, key_up, key_down, value_gate, value_up, value_down)
+
+    def _slots(self, states: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z, [docs, slots, width]; where each slot points, [docs, slots, tokens]; normed states, [docs, sources,
+        tokens, hidden]."""
+        shape = self.shape
+        docs, sources = states.shape[0], states.shape[1]
+        plain = normalize(states - self.states_mean[:, None], dim=-1)
+        embedded = normalize(self.base.model.get_input_embeddings()(ids).float(), dim=-1)
+        scale = shape.hidden**0.5
+        identity = linear(embedded * scale, self.token_maps[0]) + linear(
+            _following(embedded * mask[..., None]) * scale, self.token_maps[1]
+        )
+        keys = torch.einsum("dsth,swh->dstw", plain * scale, self.key_maps) + identity[:, None]
+        values = torch.einsum("dsth,swh->dstw", plain * scale, self.value_maps) + identity[:, None]
+        wide = torch.where(mask, 0.0, -torch.inf)[:, None, None, None]  # [docs, 1, 1, 1, tokens]
+        x = self.latents.view(sources, -1, shape.width).expand(docs, -1, -1, -1)
+        apart = None
+        if shape.spread:
+            apart = _apart(mask, shape.slots // sources)[:, None]
+            x = x + (wide[:, :, 0] - apart).softmax(-1) @ values
+        for block in self.blocks:
+            x = block(x, keys, values, wide)
+        z = self.norm(x)
+        points = (self.point(z) @ keys.mT) * shape.width**-0.5 + wide[:, :, 0]
+        if apart is not None:
+            points = points - self.near[..., None] * apart
+        return z.flatten(1, 2), points.softmax(-1).flatten(1, 2), plain
+
+    def _unembedding(self, ids: Tensor) -> Tensor:
+        """Unit directions of the residual stream that raise these tokens' logits, [docs, tokens, hidden]."""
+        decoder = self.base.model.get_decoder()
+        rows = self.base.model.get_output_embeddings().weight[ids].float()
+        return normalize(rows * decoder.norm.weight.float(), dim=-1)
+
+    def _adapters(self, key_gate: Tensor, key_up: Tensor, key_down: Tensor, value_gate: Tensor, value_up: Tensor,
+                  value_down: Tensor) -> Adapters:  # fmt: skip
+        """Keys and values, [docs, adapted, rank, hidden], as LoRA matrices of all layers."""
+        shape, base = self.shape, self.base
+        of_input, of_inner, of_gate, of_up, of_out = self.norms[:, None, :, None, None]
+        mean = normalize(self.inputs_mean, dim=-1)[:, None]
+        a_gate, a_up, unit = (_unit(_without(key, mean)) for key in (key_gate, key_up, key_down))
+        a_down, b_gate, b_up = [], [], []
+        inputs = self.inputs_mean[:, None] + unit * of_input
+        for index in range(shape.layers - shape.first):
+            block: Any = base.blocks[shape.first + index]
+            x = inputs[:, index].to(base.dtype)
+            inner = (block.act_fn(block.gate_proj(x)) * block.up_proj(x)).float() - self.inner_mean[index]
+            a_down.append(_unit(_without(inner, normalize(self.inner_mean[index], dim=-1))))
+            weight = block.down_proj.weight.float()
+            b_gate.append(value_gate[:, index] @ weight / weight.norm() * shape.hidden**0.5)
+            b_up.append(value_up[:, index] @ weight / weight.norm() * shape.hidden**0.5)
+        gains = self.gains[:, None, :, :, None] / shape.scale
+        a = {"gate_proj": a_gate / of_input, "up_proj": a_up / of_input, "down_proj": torch.stack(a_down, 1) / of_inner}
+        b = {
+            "gate_proj": torch.stack(b_gate, 1) * of_gate * gains[0],
+            "up_proj": torch.stack(b_up, 1) * of_up * gains[1],
+            "down_proj": value_down * of_out * gains[2],
+        }
+        below = (0, 0, 0, 0, shape.first, 0)
+        return Adapters(
+            {p: nn.functional.pad(a[p], below) for p in PROJECTIONS},
+            {p: nn.functional.pad(b[p].mT, below) for p in PROJECTIONS},
+            shape.scale,
+        )
+
+
+def _side_by_side(readings: Sequence[Reading], base: BaseModel) -> tuple[Tensor, Tensor, Tensor]:
+    """States [docs, sources, tokens, hidden] float32, ids [docs, tokens], and which are real [docs, tokens]."""
+    longest = max(len(reading.ids) for reading in readings)
+    sources, _, hidden = readings[0].states.shape
+    states = torch.zeros(len(readings), sources, longest, hidden, device=base.device)
+    ids = torch.zeros(len(readings), longest, dtype=torch.long, device=base.device)
+    mask = torch.zeros(len(readings), longest, dtype=torch.bool, device=base.device)
+    for row, reading in enumerate(readings):
+        length = len(reading.ids)
+        states[row, :, :length] = reading.states
+        ids[row, :length] = reading.ids
+        mask[row, 1:length] = True  # the first token is an attention sink and carries no meaning of its own
+        mask[row, 0] = length == 1
+    return states, ids, mask
+
+
+def _apart(mask: Tensor, count: int) -> Tensor:
+    """How far each token is from the middle of each of `count` even stretches of its document, in stretches, [docs,
+    count, tokens]. mask: [docs, tokens], which tokens are real."""
+    longest = mask.shape[1]
+    last = (mask * torch.arange(longest, device=mask.device)).amax(1)
+    stretch = (last / count).clamp(min=1e-6)[:, None]
+    middles = 1 + stretch * (torch.arange(count, device=mask.device) + 0.5)
+    tokens = torch.arange(longest, device=mask.device) + 0.5
+    return (tokens - middles[..., None]).abs() / stretch[..., None].clamp(min=1)
+
+
+def _following(x: Tensor) -> Tensor:
+    """What stands at the next token, [docs, tokens, …]; nothing follows the last."""
+    return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], 1)
+
+
+def _without(x: Tensor, direction: Tensor) -> Tensor:
+    return x - (x * direction).sum(-1, keepdim=True) * direction
+
+
+def _unit(x: Tensor) -> Tensor:
+    return normalize(x, dim=-1)

@@ -1,0 +1,197 @@
+"""Invented names, dates and numbers: the subjects of the invented documents, and the answers that no list holds.
+
+A hash of each invented name says whether it belongs to the training or to the test documents, which so share none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from random import Random
+from typing import Literal
+
+from dyprag.translators.lessons.words import (
+    ADJECTIVES,
+    CLOSED,
+    CODAS,
+    FORMS,
+    HERS,
+    HIS,
+    NOUNS,
+    ONSETS,
+    PLACE_ENDS,
+    STREETS,
+    SURNAME_ENDS,
+    TRADES,
+    VOWELS,
+)
+
+Split = Literal["train", "test"]
+Forms = tuple[str, str, str]  # subject, object, possessive
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whom a document is about. `references` begin with the full name; "the company" and a pronoun follow."""
+
+    kind: str
+    name: str
+    noun: str  # with its article
+    references: tuple[Forms, ...]
+
+
+def belongs(name: str, split: Split) -> bool:
+    """Whether a name is one of the split's: a tenth of all names are test names."""
+    return (blake2b(name.encode(), digest_size=2).digest()[0] % 10 == 0) == (split == "test")
+
+
+def word(rng: Random, split: Split, ends: tuple[str, ...] = ("",)) -> str:
+    """A new capitalised word of two to four syllables that belongs to the split."""
+    while True:
+        syllables = [rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(1 if rng.random() < 0.6 else 2)]
+        last = rng.choice(ONSETS) + rng.choice(VOWELS) if ends == ("",) else ""
+        made = ("".join(syllables) + last + rng.choice(CODAS) + rng.choice(ends)).capitalize()
+        if belongs(made, split):
+            return made
+
+
+def phrase(rng: Random, split: Split) -> str:
+    """A title of ordinary or invented words that belongs, as a whole, to the split."""
+    while True:
+        (a, b), (n, m), w = rng.sample(ADJECTIVES, 2), rng.sample(NOUNS, 2), word(rng, split)
+        shapes = (f"The {a} {n}", f"{a} {n}", f"The {n} of {w}", f"{a} {n} and {b} {m}", f"{w}'s {n}", w,
+                  f"The {n} and the {m}", f"One {n} for {w}", f"The {a} {n} of {w}", f"{n} without {m}")  # fmt: skip
+        if belongs(made := rng.choice(shapes), split):
+            return made
+
+
+def person(rng: Random, split: Split) -> str:
+    return _person(rng, split, rng.choice((HIS, HERS)))
+
+
+def _person(rng: Random, split: Split, firsts: tuple[str, ...]) -> str:
+    surname = word(rng, split, SURNAME_ENDS if rng.random() < 0.7 else ("",))
+    middle = f" {rng.choice('ABCDEFGHIJKLMNOPRSTVW')}." if rng.random() < 0.1 else ""
+    first = rng.choice(firsts) if rng.random() < 0.8 else word(rng, split)
+    return f"{first}{middle} {surname}"
+
+
+def place(rng: Random, split: Split) -> str:
+    before = rng.choice(("", "", "", "", "", "", "Upper ", "New ", "Port ", "Saint ", "Mount ", "Lower "))
+    return before + word(rng, split, PLACE_ENDS)
+
+
+def company(rng: Random, split: Split) -> str:
+    core = word(rng, split)
+    shapes = (f"{core} {rng.choice(TRADES)}", f"{core} {rng.choice(FORMS)}", f"{core} & {word(rng, split)}",
+              f"{core} {rng.choice(TRADES)} {rng.choice(FORMS)}", core)  # fmt: skip
+    return rng.choice(shapes)
+
+
+def _date(rng: Random, split: Split) -> str:
+    return f"{rng.randint(1, 28)} {rng.choice(CLOSED['month'])} {rng.randint(1702, 2023)}"
+
+
+def _count(rng: Random, split: Split) -> str:
+    return f"{int(10 ** rng.uniform(1.5, 5.5)):,}"
+
+
+def _metres(rng: Random, split: Split) -> str:
+    unit = rng.choice(("metres", "feet", "yards", "centimetres", "paces"))
+    return (
+        f"{rng.randint(11, 989)} {unit}" if rng.random() < 0.7 else f"{rng.randint(11, 98)}.{rng.randint(1, 9)} {unit}"
+    )
+
+
+def _money(rng: Random, split: Split) -> str:
+    amount = f"{int(10 ** rng.uniform(2, 6)):,}"
+    return rng.choice((f"${amount}", f"£{amount}", f"€{amount}", f"{amount} crowns", f"{amount} francs"))
+
+
+def _code(rng: Random, split: Split) -> str:
+    letters = "".join(rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(rng.randint(1, 3)))
+    return letters + rng.choice(("-", "-", "/", " ")) + str(rng.randint(11, 9989))
+
+
+def _address(rng: Random, split: Split) -> str:
+    return f"{rng.randint(1, 289)} {word(rng, split)} {rng.choice(STREETS)}"
+
+
+OPEN: dict[str, Callable[[Random, Split], str]] = {
+    "person": person,
+    "place": place,
+    "company": company,
+    "title": phrase,
+    "date": _date,
+    "year": lambda rng, split: str(rng.randint(1604, 2023)),
+    "count": _count,
+    "metres": _metres,
+    "centimetres": lambda rng, split: f"{rng.randint(141, 209)} centimetres",
+    "money": _money,
+    "code": _code,
+    "address": _address,
+}
+
+
+def invent_value(rng: Random, vocabulary: str, split: Split) -> str:
+    """A member of a closed vocabulary, or something new of an open one."""
+    return rng.choice(CLOSED[vocabulary]) if vocabulary in CLOSED else OPEN[vocabulary](rng, split)
+
+
+_NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # kind: its nouns, shapes of its names
+    "company": (("company", "firm", "business"), ("{company}",)),
+    "town": (("town", "place", "settlement"), ("{place}",)),
+    "ship": (("ship", "vessel", "steamer"), ("the {word}", "the {word} Star", "the Queen {word}", "{phrase}")),
+    "book": (("book", "novel", "volume"), ("{phrase}", "{phrase}", "Tales of {word}")),
+    "film": (("film", "picture"), ("{phrase}", "Return to {word}")),
+    "band": (("band", "group", "ensemble"), ("The {word} Quartet", "{word}", "The {word} Brothers", "{phrase}")),
+    "festival": (("festival", "event"), ("the {word} Festival", "the {word} Days", "the Feast of {word}")),
+    "school": (("school", "college", "academy"), ("{word} College", "{place} School", "the {word} Academy")),
+    "museum": (("museum", "collection", "gallery"), ("the {word} Museum", "the {place} Gallery", "{word} House")),
+    "plant": (("plant", "species", "herb"), ("{word} grass", "the {word} lily", "{word}'s thistle", "the {word} fern")),
+    "machine": (("machine", "device", "apparatus"), ("the {word} engine", "the {word} {number}", "the {word}matic")),
+    "river": (("river", "stream"), ("the {word}", "the River {word}", "the {word} River")),
+    "island": (("island", "isle"), ("{word} Island", "the Isle of {word}", "{place} Island")),
+    "horse": (("horse", "racehorse"), ("{phrase}", "{word}", "Lady {word}", "Old {word}")),
+    "restaurant": (("restaurant", "inn", "tavern"), ("Chez {word}", "the {word} Arms", "{word}'s Table", "{phrase}")),
+    "club": (
+        ("club", "association"),
+        ("{place} United", "{word} Rovers", "the {word} Athletic Club", "{place} Wanderers"),
+    ),
+}
+KINDS = ("person", "person", "person", *_NAMES)
+
+
+def invent_subject(rng: Random, kind: str, split: Split, taken: set[str]) -> Subject:
+    """A subject whose name is not among those taken, which it joins."""
+    while True:
+        subject = _human(rng, split) if kind == "person" else _thing(rng, kind, split)
+        if subject.name not in taken:
+            taken.add(subject.name)
+            return subject
+
+
+def _human(rng: Random, split: Split) -> Subject:
+    hers = rng.random() < 0.5
+    name = _person(rng, split, HERS if hers else HIS)
+    surname = name.split()[-1]
+    pronouns = ("she", "her", "her") if hers else ("he", "him", "his")
+    forms = (name, name, _possessive(name)), (surname, surname, _possessive(surname))
+    return Subject("person", name, "a woman" if hers else "a man", (*forms, pronouns, pronouns))
+
+
+def _thing(rng: Random, kind: str, split: Split) -> Subject:
+    nouns, shapes = _NAMES[kind]
+    while True:
+        parts = {"word": word(rng, split), "place": place(rng, split), "company": company(rng, split),
+                 "phrase": phrase(rng, split), "number": str(rng.randint(2, 990))}  # fmt: skip
+        name = rng.choice(shapes).format(**parts)
+        if not any(name == value for values in CLOSED.values() for value in values):
+            break
+    noun = rng.choice(nouns)
+    article = "an" if noun[0] in "aeiou" else "a"
+    forms = (name, name, _possessive(name)), (f"the {noun}", f"the {noun}", f"the {noun}'s"), ("it", "it", "its")
+    return Subject(kind, name, f"{article} {noun}", forms)
+
+
+def _possessive(name: str) -> str:
+    return f"{name}'" if name.endswith("s") else f"{name}'s"

@@ -1,0 +1,379 @@
+"""`dyprag export`: PEFT computes from it what is injected here, names tell the content, vLLM's rules are kept."""
+
+import hashlib
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import TEXTS, logits, random_adapters, write_jsonl
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner, Result
+
+from dyprag.adapters.exchange.export import PEFT_FILES, copy_adapter, place, serve_command, slug, write_adapter
+from dyprag.adapters.injection import inject
+from dyprag.adapters.lora import Adapters, load_peft, merge, save_peft, stack
+from dyprag.cli.main import app
+from dyprag.config import LearnSettings, PipelineConfig
+from dyprag.corpora.documents import Corpus, Document
+from dyprag.model.base import PROJECTIONS, BaseModel, model_shape
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.latest import note_latest
+from dyprag.storage.tables import write_corpus
+from dyprag.tasks.plan import Plan, corpus_settings
+from dyprag.translators.protocol import fresh_translator, save_translator
+
+QUESTION = "Who built the Ostrel lamp at Brevik Harbour?"
+SAME = {"twin": TEXTS["lamp"]}  # a text under a second id
+
+
+@pytest.fixture(scope="module")
+def translator(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = LearnSettings(rank=2, alpha=2.0, first_layer=0, sources=1, width=16, heads=2, blocks=1)
+    made = fresh_translator(base, settings, [base.tokenizer(text)["input_ids"] for text in TEXTS.values()])
+    with torch.no_grad():
+        made.gains.fill_(50.0)
+    folder = tmp_path_factory.mktemp("translator")
+    save_translator(made, folder)
+    return folder
+
+
+@pytest.fixture
+def given(settings: dict[str, Any], translator: Path) -> dict[str, Any]:
+    """The settings, with the translator from elsewhere."""
+    return {**settings, "translator": {"learned": str(translator)}}
+
+
+@pytest.fixture
+def plan(base: BaseModel, given: dict[str, Any], translator: Path) -> Plan:
+    """Of a store with an ingested corpus, the translator, and an adapter for all documents but the book."""
+    config = PipelineConfig.model_validate(given).resolved()
+    store = Store(config.store)
+    corpus = Corpus(tuple(Document(name, text) for name, text in {**TEXTS, **SAME}.items()))
+    plan = Plan(config, corpus)
+    store.write(Record("corpus", plan.corpus_key, [], {}), lambda folder: write_corpus(folder, corpus))
+    note_latest(store, "corpus", corpus_settings(config), plan.corpus_key)
+    for seed, document in enumerate(d for d in plan.documents if d.id != "book"):
+        record = Record("adapter", plan.adapter_key(document), [], {}, document.key, document.id)
+        adapter = random_adapters(base, seed=seed).to(torch.bfloat16)
+        store.write(record, lambda folder, a=adapter: save_peft(base, a, folder, config.model.name))
+    record = Record("translator", plan.translator_key([]), [], {})
+    store.write(record, lambda folder: save_translator(_load(translator, base), folder))
+    return plan
+
+
+def _load(folder: Path, base: BaseModel) -> Any:
+    from dyprag.translators.protocol import load_translator
+
+    return load_translator(folder, base)
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, given: dict[str, Any], plan: Plan) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(given))
+    return path
+
+
+def dyprag(config: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments), "-c", str(config)])
+
+
+def stored(plan: Plan, identity: str) -> Adapters:
+    document = next(d for d in plan.documents if d.id == identity)
+    return load_peft(Store(plan.config.store).open("adapter", plan.adapter_key(document)))
+
+
+def of_peft(tiny_model: str, folder: Path) -> torch.Tensor:
+    fresh = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    return logits(PeftModel.from_pretrained(fresh, str(folder)).eval())
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Bytes and time of writing of every file."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_a_corpus_is_a_folder_a_document_and_what_is_there_is_not_written_again(
+    tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel, tiny_model: str
+):
+    out = tmp_path / "out"
+    result = dyprag(config_file, "export", "--peft", out)
+    assert result.exit_code == 2
+    assert "1 without an adapter: book" in result.stderr
+    assert result.output.startswith(f"2 adapters in {out}, 2 written now")
+    index = json.loads((out / "index.json").read_text())
+    assert index["documents"].keys() == {"lamp", "twin", "bridge"}
+    assert index["documents"]["lamp"] == index["documents"]["twin"] != index["documents"]["bridge"]
+    for name in ("lamp", "bridge"):
+        folder = index["documents"][name]
+        assert re.fullmatch(rf"{name}-[0-9a-f]{{12}}", folder)
+        with inject(base, stored(plan, name)):
+            torch.testing.assert_close(of_peft(tiny_model, out / folder), logits(base.model), atol=1e-5, rtol=0)
+        told = index["adapters"][folder]
+        assert (told["method"], told["rank"], told["alpha"], told["made_of"]) == ("prag", 2, 32, [name])
+        assert {path.stat().st_mode & 0o777 for path in (out / folder).iterdir()} == {0o644}  # for a server's user
+    first = contents(out)
+    assert first.keys() == {
+        "index.json", "serve.sh", *(f"{folder}/{name}" for folder in index["adapters"] for name in PEFT_FILES),
+    }  # fmt: skip
+    again = dyprag(config_file, "export", "--peft", out, "--json")
+    assert json.loads(again.stdout)["peft"]["written"] == 0
+    assert contents(out) == first
+    weights = out / index["documents"]["lamp"] / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert json.loads(dyprag(config_file, "export", "--peft", out, "--json").stdout)["peft"]["written"] == 1
+    assert {name: data for name, (data, _) in contents(out).items()} == {n: data for n, (data, _) in first.items()}
+
+
+def test_the_base_model_is_named_so_that_other_programs_load_it(
+    tmp_path: Path, config_file: Path, plan: Plan, tiny_model: str
+):
+    def named(folder: Path) -> set[str]:
+        paths = folder.glob("*/adapter_config.json")
+        return {json.loads(path.read_text())["base_model_name_or_path"] for path in paths}
+
+    out = tmp_path / "out"
+    for old in Path(plan.config.store).glob("adapter/*/*/adapter_config.json"):  # as version 0.1.0 wrote it
+        config = json.loads(old.read_text())
+        assert config["base_model_name_or_path"] == str(Path(tiny_model).resolve())
+        old.write_text(old.read_text().replace(config["base_model_name_or_path"], "tiny"))
+        record = json.loads((old.parent / "record.json").read_text())
+        data = old.read_bytes()
+        record["files"][old.name] = {"bytes": len(data), "blake2b": hashlib.blake2b(data, digest_size=16).hexdigest()}
+        (old.parent / "record.json").write_text(json.dumps(record))
+    assert dyprag(config_file, "export", "--peft", out).exit_code == 2  # one has no adapter
+    assert named(out) == {str(Path(tiny_model).resolve())}
+    first = {path.parent.name: path.read_bytes() for path in out.glob("*/adapter_model.safetensors")}
+    result = dyprag(config_file, "export", "--peft", out, "--base-model", "served/name", "--json")
+    assert json.loads(result.stdout)["peft"]["written"] == 2
+    assert named(out) == {"served/name"}
+    assert {path.parent.name: path.read_bytes() for path in out.glob("*/adapter_model.safetensors")} == first
+    assert "vllm serve served/name " in (out / "serve.sh").read_text()
+    dyprag(config_file, "export", "--peft", out, "--document", "lamp")  # what was said holds for the folder
+    assert named(out) == {"served/name"}
+    assert "served/name" in (out / "serve.sh").read_text()
+    assert dyprag(config_file, "import", out).exit_code == 0  # whatever it names
+
+
+def test_an_embedded_model_goes_by_its_hugging_face_id_while_it_is_that_one(monkeypatch: pytest.MonkeyPatch):
+    from dyprag.model import files as model_files
+
+    monkeypatch.setattr(model_files, "model_fingerprint", lambda name: model_files.EMBEDDED[name].fingerprint)
+    assert model_files.public_name("smollm2-135m") == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    monkeypatch.setattr(model_files, "model_fingerprint", lambda name: "smollm2-135m-another")
+    monkeypatch.setattr(model_files, "model_folder", lambda name: Path("/converted"))
+    assert model_files.public_name("smollm2-135m") == "/converted"
+    assert model_files.public_name("Qwen/Qwen2.5-1.5B-Instruct") == "Qwen/Qwen2.5-1.5B-Instruct"
+
+
+def test_other_weights_have_another_name(base: BaseModel, tmp_path: Path):
+    names = {
+        place(tmp_path, "One", lambda folder, a=adapter: write_adapter(base, a, folder, "tiny")).name
+        for adapter in (
+            random_adapters(base, seed=0), random_adapters(base, seed=1),
+            Adapters(random_adapters(base).a, random_adapters(base).b, 1.0),
+        )
+    }  # fmt: skip
+    assert len(names) == 3
+    assert all(name.startswith("one-") for name in names)
+
+
+def test_a_question_s_adapter_is_what_an_answer_has_injected(
+    tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel, tiny_model: str
+):
+    out = tmp_path / "out"
+    result = dyprag(config_file, "export", "--peft", out, "--question", QUESTION, "--set", "evaluate.passages=2",
+                    "--set", "evaluate.prag_merge=sum", "--json")  # fmt: skip
+    found = json.loads(result.stdout)["peft"]
+    (name,) = found["adapters"]
+    index = json.loads((out / "index.json").read_text())
+    assert index["questions"] == {QUESTION: name}
+    told = index["adapters"][name]
+    assert told["made_of"][0] == "lamp"
+    assert told["rank"] == 2 * len(told["made_of"])
+    with inject(base, merge(stack([stored(plan, identity) for identity in told["made_of"]]), "sum")):
+        torch.testing.assert_close(of_peft(tiny_model, out / name), logits(base.model), atol=1e-5, rtol=0)
+
+
+def test_without_a_trained_adapter_the_translator_makes_one_of_a_document_or_of_a_file(
+    tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel, tiny_model: str, translator: Path
+):
+    out, file = tmp_path / "out", write_jsonl(tmp_path / "notes.jsonl", [{"id": "note", "text": TEXTS["book"]}])
+    for choice in (["--document", "book"], ["--file", file]):
+        result = dyprag(config_file, "export", "--peft", out, *choice)
+        assert result.exit_code == 0, result.output
+    index = json.loads((out / "index.json").read_text())
+    made = index["documents"]["book"]
+    assert index["adapters"][made]["method"] == "dyprag"
+    reader = _load(translator, base)
+    with torch.inference_mode():
+        with inject(base, reader.translate(reader.read(base, [TEXTS["book"]]))):
+            ours = logits(base.model)
+    torch.testing.assert_close(of_peft(tiny_model, out / made), ours, atol=1e-5, rtol=0)
+    of_file = index["files"][file]
+    assert of_file.startswith("notes-")
+    assert of_file.rpartition("-")[2] == made.rpartition("-")[2]  # the same text, the same weights
+    everything = json.loads(dyprag(config_file, "export", "--peft", out, "--method", "dyprag", "--json").stdout)
+    assert len(everything["peft"]["adapters"]) == 4  # three texts and the file
+    assert everything["missing"] == []
+    assert everything["peft"]["written"] == 2
+
+
+def test_a_file_of_several_passages_is_told_refused_or_chosen_from(
+    tmp_path: Path, config_file: Path, plan: Plan, translator: Path
+):
+    def rows(count: int) -> str:
+        texts = [{"id": f"n{n}", "text": f"{TEXTS['book']} It is copy {n}."} for n in range(count)]
+        return write_jsonl(tmp_path / f"{count}.jsonl", [*texts, {"id": "hollow", "text": " "}])
+
+    result = dyprag(config_file, "export", "--peft", tmp_path / "out", "--file", rows(3))
+    assert result.exit_code == 0, result.output
+    assert "3 passages share the adapter, each with 1/3 of the strength" in result.stdout
+    assert "Not read: document 'hollow': it has no text" in result.stderr
+    result = dyprag(config_file, "export", "--peft", tmp_path / "out", "--file", rows(9))
+    assert result.exit_code == 1
+    assert "they have 9 passages" in result.stderr
+    assert "Name a --question" in result.stderr
+    asked = ("--file", rows(9), "--question", "What is copy 4?")
+    told = json.loads(dyprag(config_file, "export", "--peft", tmp_path / "out", *asked, "--json").stdout)
+    assert told["share"] is None
+    assert "n4" in told["passages"]
+    assert len(told["passages"]) < 9
+
+
+REFUSED = {
+    "nowhere": ([], "it is not said where to. Give --peft DIR"),
+    "merged corpus": (["--merged", "out"], "one adapter is merged in. Name a --document, a --question or a --file"),
+    "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "more than one of"),
+    "method": (["--peft", "out", "-m", "rag"], "it has no adapters of its own"),
+    "file by prag": (["--peft", "out", "-f", "x.txt", "-m", "prag"], "no adapter is trained for a file"),
+    "unknown document": (["--peft", "out", "-d", "lamq"], "Did you mean 'lamp'?"),
+    "untrained": (["--peft", "out", "-d", "book", "-m", "prag"], "document 'book' has no adapter yet. Run: dyprag p"),
+    "no such file": (["--peft", "out", "-f", "none.txt"], "there is no such file"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_exported_is_refused_with_one_clear_line(
+    tmp_path: Path, config_file: Path, arguments: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    result = dyprag(config_file, "export", *arguments)
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.strip().splitlines()
+    assert reason in line
+    assert not Path("out").exists()
+
+
+def test_a_folder_of_another_model_s_adapters_or_one_that_cannot_be_written_is_refused(
+    tmp_path: Path, config_file: Path
+):
+    out = tmp_path / "out"
+    dyprag(config_file, "export", "--peft", out)
+    index = json.loads((out / "index.json").read_text())
+    (out / "index.json").write_text(json.dumps({**index, "model": "other", "fingerprint": "other-1"}))
+    assert "it holds adapters of another model, 'other'" in dyprag(config_file, "export", "--peft", out).stderr
+    (out / "index.json").write_text("{")
+    assert "it cannot be read" in dyprag(config_file, "export", "--peft", out).stderr
+    (tmp_path / "file").touch()
+    assert "it cannot be written" in dyprag(config_file, "export", "--peft", tmp_path / "file").stderr
+
+
+# vLLM's rules, as its code states them at v0.22: vllm/lora/peft_helper.py (validate_legal, _validate_features),
+# vllm/lora/lora_model.py (from_local_checkpoint), vllm/lora/utils.py (parse_fine_tuned_lora_name), vllm/config/lora.py.
+@pytest.mark.parametrize("scale", [16, 0.3])
+def test_vllm_s_rules_are_kept(base: BaseModel, tmp_path: Path, tiny_model: str, scale: float):
+    one = random_adapters(base)
+    adapter = Adapters(one.a, one.b, scale)
+    write_adapter(base, adapter, tmp_path, tiny_model)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA"
+    assert isinstance(config["r"], int)
+    assert isinstance(config["lora_alpha"], int)  # PEFTHelper's fields; its scaling is lora_alpha / r, for all modules
+    assert not config["use_rslora"]  # else it would be lora_alpha / sqrt(r)
+    assert config["bias"] == "none"
+    assert not config["modules_to_save"]
+    assert not config["use_dora"]
+    assert not config["rank_pattern"]  # which it does not read: one r and one alpha are all it knows
+    assert not config["alpha_pattern"]
+    assert set(config["target_modules"]) == set(PROJECTIONS)  # packed as gate_up_proj there, which it knows itself
+    with safe_open(tmp_path / "adapter_model.safetensors", "pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    expected = {}
+    for layer in range(base.layers):
+        for projection in PROJECTIONS:
+            fan_in, fan_out = base.features(projection)
+            module = f"base_model.model.model.layers.{layer}.mlp.{projection}"
+            expected[f"{module}.lora_A.weight"] = [config["r"], fan_in]
+            expected[f"{module}.lora_B.weight"] = [fan_out, config["r"]]
+    assert shapes == expected  # A [r, in] and B [out, r], no bias, nothing else
+    with inject(base, adapter):  # the scale is kept, whole alpha or not
+        torch.testing.assert_close(of_peft(tiny_model, tmp_path), logits(base.model), atol=1e-5, rtol=0)
+
+
+def test_vllm_s_command_names_each_adapter_and_a_rank_that_it_takes(
+    tmp_path: Path, config_file: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "out"
+    dyprag(config_file, "export", "--peft", out)
+    vllm = tmp_path / "bin" / "vllm"
+    vllm.parent.mkdir()
+    vllm.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    vllm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{vllm.parent}:/usr/bin:/bin")
+    command = [str(out / "serve.sh"), "--port", "8001"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout.splitlines()
+    names = json.loads((out / "index.json").read_text())["adapters"]
+    assert said == [
+        "serve", tiny_model, "--enable-lora", "--max-lora-rank", "8", "--max-loras", "2", "--lora-modules",
+        *(f"{name}={out / name}" for name in names), "--port", "8001",
+    ]  # fmt: skip
+
+
+def test_a_rank_above_vllm_s_highest_has_no_command(base: BaseModel, tmp_path: Path):
+    from dyprag.adapters.exchange.export import Index
+
+    index = Index("model", "print", adapters={"a": {"rank": 512}})
+    assert "--max-lora-rank 512" in serve_command(index)[0]
+    index.adapters["b"] = {"rank": 513}
+    assert serve_command(index) == []
+
+
+def test_a_model_s_shape_names_the_same_modules_as_the_model(base: BaseModel, tiny_model: str, tmp_path: Path):
+    adapter = random_adapters(base)
+    for name, shape in (("whole", base), ("shape", model_shape(tiny_model))):
+        (tmp_path / name).mkdir()
+        write_adapter(shape, adapter, tmp_path / name, tiny_model)
+    (tmp_path / "copy").mkdir()
+    copy_adapter(tmp_path / "whole", tmp_path / "copy")
+    assert [data for data, _ in contents(tmp_path / "shape").values()] == [
+        data for data, _ in contents(tmp_path / "copy").values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("Docs/Café No. 1.md#2", "docs-cafe-no-1-md-2"), ("灯台", "adapter"), ("a" * 99, "a" * 40), ("../x", "x")],
+)
+def test_a_name_is_fit_for_a_folder_and_a_command_line(text: str, name: str):
+    assert slug(text) == name
+
+
+def test_a_document_s_adapter_is_merged_into_a_model_that_answers_as_the_injected_one(
+    tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel
+):
+    out = tmp_path / "merged"
+    result = dyprag(config_file, "export", "--merged", out, "--document", "lamp")
+    assert (result.exit_code, result.stdout) == (0, f"Model in {out}.\n")
+    with inject(base, stored(plan, "lamp")):
+        ours = logits(base.model)
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(out).eval()), ours, atol=1e-5, rtol=0)
+    assert "where it was already" in dyprag(config_file, "export", "--merged", out, "--document", "lamp").stdout

@@ -1,0 +1,338 @@
+"""Parametrization: the samples of the paper, and the same adapter as a plain PEFT training gives."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TEXTS, bare_model
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from dyprag.adapters.injection import inject
+from dyprag.adapters.lora import Adapters, initial_adapters, save_peft
+from dyprag.adapters.parametrize import Parametrized, document_losses, groups, parametrize, schedule
+from dyprag.adapters.samples import Sample, document_samples
+from dyprag.config import LoraSettings, ParametrizeSettings
+from dyprag.corpora.documents import Augmentation, Document, QAPair
+from dyprag.errors import DocumentError, DocumentTooLong, is_out_of_memory
+from dyprag.model.base import PROJECTIONS, BaseModel
+
+DOCUMENT = Document("lamp", TEXTS["lamp"], "The Ostrel lamp")
+REWRITE = "In 1911 Greta Olmsted built the lamp."
+PAIRS = (
+    QAPair("Who built it?", "Greta Olmsted", "Greta Olmsted built the Ostrel lamp."),
+    QAPair("When was it built?", "1911", "It was built in 1911."),
+    QAPair("How tall is it?", "24 metres", "It stands 24 metres tall."),
+)
+AUGMENTATION = Augmentation((REWRITE,), PAIRS)
+LORA = LoraSettings(rank=2, alpha=32, seed=3, dtype="float32")
+
+
+def settings(**given) -> ParametrizeSettings:
+    """The paper's values, without shuffling."""
+    paper = {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official", "shuffle": False}
+    return ParametrizeSettings(**paper | given)
+
+
+@pytest.fixture(scope="module")
+def samples(base: BaseModel) -> list[Sample]:
+    return document_samples(base, DOCUMENT, AUGMENTATION, "short", "official")
+
+
+def contents(base: BaseModel, samples: Sequence[Sample], pairs: Sequence[QAPair] = PAIRS) -> list[tuple[int, str]]:
+    """(number of the question, which text stands in the prompt) of each sample, read from its token ids."""
+    found = []
+    for sample in samples:
+        prompt = base.tokenizer.decode(sample.ids[: sample.prompt_length])
+        texts = {"passage": DOCUMENT.passage, "rewrite": REWRITE, "other rewrite": "A second rewrite."}
+        (number,) = [number for number, pair in enumerate(pairs) if pair.question in prompt]
+        found.append((number, "+".join(name for name, text in texts.items() if text in prompt)))
+    return found
+
+
+def test_the_official_layout_gives_five_samples_for_three_pairs(base: BaseModel, samples: list[Sample]):
+    assert contents(base, samples) == [(0, "passage"), (0, "rewrite"), (1, "passage"), (1, "rewrite"), (2, "")]
+
+
+def test_the_layout_both_has_each_pair_with_and_without_a_text(base: BaseModel):
+    made = document_samples(base, DOCUMENT, AUGMENTATION, "short", "both")
+    assert contents(base, made) == [(0, "passage"), (0, ""), (1, "rewrite"), (1, ""), (2, "passage"), (2, "")]
+
+
+def test_the_layout_closed_book_has_each_pair_without_and_each_text_once(base: BaseModel):
+    made = document_samples(base, DOCUMENT, AUGMENTATION, "short", "closed-book")
+    assert contents(base, made) == [(0, "passage"), (0, ""), (1, "rewrite"), (1, ""), (2, "")]
+
+
+def test_the_layout_closed_book_has_each_text_even_with_fewer_pairs_than_texts(base: BaseModel):
+    few = Augmentation((REWRITE, "A second rewrite."), PAIRS[:1])
+    made = contents(base, document_samples(base, DOCUMENT, few, "short", "closed-book"))
+    assert sorted(made) == [(0, ""), (0, "other rewrite"), (0, "passage"), (0, "rewrite")]
+
+
+@pytest.mark.parametrize("layout", ["official", "both", "closed-book"])
+@pytest.mark.parametrize("answer", ["short", "full"])
+def test_a_sample_is_the_prompt_the_answer_and_the_end_token(base: BaseModel, layout: str, answer: str):
+    made = document_samples(base, DOCUMENT, AUGMENTATION, answer, layout)
+    for sample, (number, _) in zip(made, contents(base, made), strict=True):
+        pair = PAIRS[number]
+        wanted = f"{pair.full_answer} So the answer is {pair.answer}." if answer == "full" else f" {pair.answer}."
+        assert sample.ids[-1] == base.tokenizer.eos_token_id
+        assert base.tokenizer.decode(sample.ids[sample.prompt_length : -1]) == wanted
+
+
+def test_a_document_longer_than_the_context_is_named(base: BaseModel):
+    long = Document("epic", "Tomas Reil designed it in 1954. " * 300)
+    with pytest.raises(DocumentTooLong, match="epic"):
+        document_samples(base, long, AUGMENTATION, "short", "official")
+
+
+@pytest.mark.parametrize("layout", ["official", "both", "closed-book"])
+def test_a_document_without_pairs_is_named(base: BaseModel, layout: str):
+    with pytest.raises(DocumentError, match="lamp"):
+        document_samples(base, DOCUMENT, Augmentation((REWRITE,), ()), "short", layout)
+
+
+def train(base: BaseModel, documents: Sequence[Sequence[Sample]], given: ParametrizeSettings) -> list[Parametrized]:
+    made = dict(parametrize(base, documents, LORA, given))
+    assert sorted(made) == list(range(len(documents)))
+    results = [made[index] for index in range(len(documents))]
+    for result in results:
+        assert isinstance(result, Parametrized), result
+    return results
+
+
+def with_peft(
+    base: BaseModel, folder: Path, samples: Sequence[Sample], epochs: int, weight_decay: float
+) -> tuple[list[float], Adapters]:
+    """PEFT's model, transformers' own loss and torch's plain AdamW, one sample a step: the losses and the adapter."""
+    save_peft(base, initial_adapters(base, LORA.rank, LORA.alpha, LORA.seed), folder, "tiny")
+    fresh = AutoModelForCausalLM.from_pretrained(base.model.config._name_or_path, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(fresh, str(folder), is_trainable=True)
+    trainable = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=3e-4, weight_decay=weight_decay, foreach=False)
+    losses = []
+    for _ in range(epochs):
+        for sample in samples:
+            ids = torch.tensor([sample.ids])
+            loss = theirs(input_ids=ids, labels=ids).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    modules = {
+        projection: [
+            theirs.get_submodule(f"base_model.model.model.layers.{layer}.mlp.{projection}")
+            for layer in range(base.layers)
+        ]
+        for projection in PROJECTIONS
+    }
+    return losses, Adapters(
+        {p: torch.stack([m.lora_A.default.weight.detach() for m in ms])[None] for p, ms in modules.items()},
+        {p: torch.stack([m.lora_B.default.weight.detach() for m in ms])[None] for p, ms in modules.items()},
+        LORA.alpha / LORA.rank,
+    )
+
+
+@pytest.mark.parametrize(("epochs", "weight_decay"), [(1, 0.01), (3, 0.1)])
+def test_training_equals_a_plain_loop_with_peft_alone_and_among_others(
+    base: BaseModel, samples: list[Sample], tmp_path: Path, epochs: int, weight_decay: float
+):
+    """In float32 losses and matrices agree within 1e-5, for documents of unlike sample counts trained together, too."""
+    documents = [samples, samples[2:4], samples[:1], samples[::-1]]
+    given = settings(epochs=epochs, weight_decay=weight_decay, documents=len(documents))
+    assert len(groups([schedule(d, given) for d in documents], 4)) < len(documents)  # some are together
+    together = train(base, documents, given)
+    alone = [train(base, [document], given)[0] for document in documents]
+    for number, document in enumerate(documents):
+        losses, adapter = with_peft(base, tmp_path, document, epochs, weight_decay)
+        for ours in (together[number], alone[number]):
+            assert ours.losses == pytest.approx(losses, abs=1e-5)
+            assert ours.tokens == epochs * sum(len(sample.ids) for sample in document)
+            for name, tensor in ours.adapter.tensors().items():
+                torch.testing.assert_close(tensor, adapter.tensors()[name], atol=1e-5, rtol=0)
+        assert adapter.b["up_proj"].abs().max() > 2e-4  # it has learned
+
+
+def test_a_document_whose_samples_run_out_is_left_as_it_is(base: BaseModel, samples: list[Sample]):
+    """No weight decay and no momentum move it while the other goes on."""
+    given = settings(weight_decay=0.5, learning_rate=1e-2, documents=2)
+    short, long = [samples[4]], [samples[4]] * 8
+    assert groups([schedule(d, given) for d in (short, long)], 2) == [[0, 1]]
+    together, _ = train(base, [short, long], given)
+    (alone,) = train(base, [short], given)
+    for name, tensor in together.adapter.tensors().items():
+        torch.testing.assert_close(tensor, alone.adapter.tensors()[name], atol=1e-5, rtol=0)
+
+
+@given(data=st.data(), size=st.integers(1, 3), together=st.integers(1, 5), rank=st.integers(1, 3))
+@hypothesis_settings(max_examples=20, deadline=None)
+def test_any_documents_in_any_group_end_as_if_alone(data: st.DataObject, size: int, together: int, rank: int):
+    """Any lengths from one token to the whole context, any sample counts, batch and group sizes, any rank, any number
+    of layers and width of the modules."""
+    base = bare_model(data.draw(st.integers(1, 3)), data.draw(st.integers(8, 24)), data.draw(st.integers(1, 40)))
+    base.model.double()  # in float32 a gradient near nothing may have either sign, and AdamW makes a step of it
+    length = st.one_of(st.integers(1, 40), st.sampled_from([1, 2, base.max_tokens]))
+    shapes = data.draw(st.lists(st.lists(length, min_size=1, max_size=4), min_size=1, max_size=4))
+    ids = random.Random(0)
+    documents = [
+        [
+            Sample([ids.randrange(base.model.config.vocab_size) for _ in range(n)], data.draw(st.integers(0, n)))
+            for n in shape
+        ]
+        for shape in shapes
+    ]
+    lora = LoraSettings(rank=rank, alpha=4, dtype="float32")
+    loss_on = data.draw(st.sampled_from(["all", "answer"]))
+    given_ = settings(batch_size=size, shuffle=data.draw(st.booleans()), documents=together, loss_on=loss_on)
+    made = dict(parametrize(base, documents, lora, given_))
+    for index, document in enumerate(documents):
+        ((_, alone),) = parametrize(base, [document], lora, given_)
+        assert isinstance(alone, Parametrized)
+        assert made[index].losses == pytest.approx(alone.losses, abs=1e-5)
+        assert all(loss >= 0 for loss in alone.losses)
+        start = initial_adapters(base, rank, 4, lora.seed).tensors()
+        for name, tensor in made[index].adapter.tensors().items():
+            assert torch.isfinite(tensor).all()
+            moved = (alone.adapter.tensors()[name] - start[name]).abs().mean()
+            assert (tensor - alone.adapter.tensors()[name]).abs().mean() <= 0.01 * moved
+
+
+@given(data=st.data(), most=st.integers(1, 6))
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_groups_hold_every_document_once_within_their_limits(data: st.DataObject, most: int):
+    shapes = data.draw(st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=5), max_size=12))
+    given_ = settings(batch_size=data.draw(st.integers(1, 3)), shuffle=True)
+    schedules = [schedule([Sample([0] * n, 0) for n in shape], given_) for shape in shapes]
+    made = groups(schedules, most)
+    assert sorted(index for group in made for index in group) == list(range(len(shapes)))
+    for group in made:
+        assert 1 <= len(group) <= most
+        real = padded = 0
+        for number in range(max(len(schedules[d]) for d in group)):
+            rows = [sample for d in group if number < len(schedules[d]) for sample in schedules[d][number]]
+            padded += len(rows) * max(len(sample.ids) for sample in rows)
+        for document in group:
+            real += sum(len(step) * max(len(s.ids) for s in step) for step in schedules[document])
+        assert real >= 0.79 * padded
+
+
+def test_when_memory_runs_out_fewer_are_taken_at_once_and_it_goes_on(
+    base: BaseModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, messages: list[str]
+):
+    """The allocator's own error, at the size at which a machine of so much memory would raise it; in the middle of
+    the training, and of a backward pass. A document that is too large even alone is the only one that fails."""
+    passes: list[int] = []
+    real = document_losses
+
+    def limited(model: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], loss_on: str):
+        passes.append(len(batches))
+        losses = real(model, adapters, batches, loss_on)
+        if (len(batches) > 2 and len(passes) > 1) or any(step[0].ids == huge for step in batches):
+            losses.total.register_hook(lambda slope: torch.empty(2**60))
+        return losses
+
+    monkeypatch.setattr("dyprag.adapters.parametrize.document_losses", limited)
+    monkeypatch.setattr("dyprag.adapters.parametrize.MOST_PADDING", 1.0)
+    huge = [9] * 400
+    documents = [samples[3:], samples[3:], [samples[3], Sample(huge, 3)], samples[3:], samples[3:]]
+    made = dict(parametrize(base, documents, LORA, settings(documents=5)))
+    assert passes[:3] == [5, 5, 2]  # the first step, the second, and again with half as many
+    assert max(passes[2:]) == 2
+    assert any("for 5 documents at once; going on with 2" in message for message in messages)
+    assert isinstance(made[2], RuntimeError)
+    assert is_out_of_memory(made[2])
+    monkeypatch.undo()
+    (alone,) = train(base, [samples[3:]], settings())
+    for index in (0, 1, 3, 4):
+        result = made[index]
+        assert isinstance(result, Parametrized)
+        assert result.losses == pytest.approx(alone.losses, abs=1e-5)
+        for name, tensor in result.adapter.tensors().items():
+            torch.testing.assert_close(tensor, alone.adapter.tensors()[name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("loss_on", ["all", "answer"])
+def test_the_loss_equals_a_plain_computation(base: BaseModel, samples: list[Sample], loss_on: str):
+    """The mean of -log p over every predicted token of a batch of unlike lengths, or over those of the answers."""
+    adapter = initial_adapters(base, 2, 32, 0)
+    adapter.b["up_proj"].fill_(0.05)
+    logs = []
+    with torch.no_grad(), inject(base, adapter):
+        for sample in samples:
+            table = base.model(input_ids=torch.tensor([sample.ids])).logits[0].log_softmax(-1)
+            first = 1 if loss_on == "all" else sample.prompt_length
+            logs += [table[place - 1, sample.ids[place]].item() for place in range(first, len(sample.ids))]
+    found = document_losses(base, adapter, [samples], loss_on)
+    assert found.total.item() == pytest.approx(-sum(logs) / len(logs), abs=1e-5)
+    assert found.each.tolist() == pytest.approx([-sum(logs) / len(logs)], abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_adapter(base: BaseModel, samples: list[Sample]):
+    shuffled = settings(shuffle=True, seed=1, epochs=2)
+    first, again = (train(base, [samples], shuffled)[0] for _ in range(2))
+    (other,) = train(base, [samples], settings(shuffle=True, seed=2, epochs=2))
+    assert first.losses == again.losses != other.losses
+    for name, tensor in first.adapter.tensors().items():
+        assert torch.equal(tensor, again.adapter.tensors()[name])
+        assert not tensor.requires_grad
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_every_sample_is_seen_once_an_epoch(base: BaseModel, samples: list[Sample], batch_size: int):
+    given_ = settings(batch_size=batch_size, epochs=2, shuffle=True)
+    (done,) = train(base, [samples], given_)
+    assert done.tokens == 2 * sum(len(sample.ids) for sample in samples)
+    assert len(done.losses) == 2 * -(-len(samples) // batch_size)
+    steps = schedule(samples, given_)
+    for epoch in (steps[: len(steps) // 2], steps[len(steps) // 2 :]):
+        assert sorted(sample.ids for step in epoch for sample in step) == sorted(sample.ids for sample in samples)
+
+
+def test_a_pass_takes_as_many_documents_as_are_set_or_else_as_there_is_room_for(
+    base: BaseModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+):
+    passes = []
+    real = document_losses
+
+    def noted(model: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], loss_on: str):
+        if torch.is_grad_enabled():  # not the look at where it ended
+            passes.append(len(batches))
+        return real(model, adapters, batches, loss_on)
+
+    monkeypatch.setattr("dyprag.adapters.parametrize.document_losses", noted)
+    monkeypatch.setattr("dyprag.adapters.parametrize.CPU_TOGETHER", 6)
+    long, short = samples[0], Sample(samples[0].ids[:4], 2)
+    monkeypatch.setattr("dyprag.adapters.parametrize.CPU_TOKENS", 2 * len(long.ids))
+    for documents, wanted in ((None, [2, 2, 2, 6]), (3, [3, 3, 3, 3]), (1, [1] * 12)):
+        passes.clear()
+        train(base, [[long, short]] * 6, settings(documents=documents))
+        assert passes == wanted
+
+
+def test_a_training_that_left_the_numbers_says_so(base: BaseModel, samples: list[Sample]):
+    (sound,) = train(base, [samples], settings())
+    assert not sound.diverged
+    (burst,) = train(base, [samples], settings(learning_rate=1e38))
+    assert burst.diverged
+
+
+def test_training_lowers_the_loss_and_leaves_the_model_alone(base: BaseModel, samples: list[Sample]):
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    (done,) = train(base, [samples], settings(epochs=8, learning_rate=3e-3))
+    assert done.losses[-len(samples)] < done.losses[0]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_adapter_comes_in_the_format_set_for_it(base: BaseModel, samples: list[Sample], dtype: str):
+    ((_, made),) = parametrize(base, [samples], LORA.model_copy(update={"dtype": dtype}), settings())
+    (exact,) = train(base, [samples], settings())
+    for name, tensor in made.adapter.tensors().items():
+        assert tensor.dtype == getattr(torch, dtype)
+        assert torch.equal(tensor, exact.adapter.tensors()[name].to(tensor.dtype))

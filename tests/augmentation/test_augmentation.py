@@ -1,0 +1,433 @@
+"""Augmentation: answer spans, and the pairs and rewrites that a small model writes."""
+
+import re
+
+import pytest
+from conftest import TEXTS
+
+from dyprag.augmentation import LOCAL_VERSION, local_version
+from dyprag.augmentation.cells import cells
+from dyprag.augmentation.english import is_past, past_of, same_root
+from dyprag.augmentation.local import LocalAugmenter, ScoredPair
+from dyprag.augmentation.products import PRODUCTS, Product
+from dyprag.augmentation.questions import gap_pair, is_sound, names_title, tidy
+from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
+from dyprag.augmentation.spans import Candidate, candidates, key_terms, sentences
+from dyprag.config import AugmentSettings
+from dyprag.corpora.documents import Document, QAPair
+from dyprag.errors import DocumentError, DocumentTooLong
+from dyprag.model.base import BaseModel
+
+DOCUMENTS = [Document(i, text, i.title()) for i, text in TEXTS.items()]
+LONG = Document("epic", "Tomas Reil designed it in 1954. " * 300, "Epic")
+EMPTY = Document("empty", "", "Empty")
+
+
+@pytest.fixture(scope="module")
+def augmenter(base: BaseModel) -> LocalAugmenter:
+    settings = AugmentSettings(rewrites=2, qa_pairs=2, max_new_tokens=8, temperature=1.0)
+    return LocalAugmenter(base, settings)
+
+
+def found(title: str, text: str) -> dict[str, set[str]]:
+    """Question starts by answer."""
+    spans = candidates(title, text)
+    for candidate in spans:
+        assert candidate.sentence in text
+        assert candidate.gap.replace("___", candidate.answer) == candidate.sentence
+        assert candidate.answer not in candidate.gap
+    return {candidate.answer: set(candidate.starts) for candidate in spans}
+
+
+def test_sentences_end_at_a_full_stop_before_a_capital():
+    text = "It was built by Olmsted & co. in 1.5 years. Who knew? Nobody!  \n They left. (Élan stayed.)"
+    assert sentences(text) == [
+        "It was built by Olmsted & co. in 1.5 years.", "Who knew?", "Nobody!", "They left.", "(Élan stayed.)"
+    ]  # fmt: skip
+    assert sentences("  ") == []
+
+
+def test_headings_paragraphs_and_list_items_end_sentences_too():
+    text = "A night in 1991\n\nThe boat struck.\nall were saved\n- a clock\n- 2 oars\n\n1. wrapped\nline"
+    assert sentences(text) == [
+        "A night in 1991",
+        "The boat struck.",
+        "all were saved",
+        "a clock",
+        "2 oars",
+        "wrapped\nline",
+    ]
+    assert sentences("A first\nline. And another.") == ["A first\nline.", "And another."]
+
+
+def test_the_columns_of_a_table_are_asked_by_and_never_asked_for():
+    rows = (
+        "Bridges\n\nBridge: Old Bridge; Built: 1399; Length: 64 m.\nBridge: Quarn Bridge; Built: 1954; Length: 118 m."
+    )
+    found = {candidate.answer: candidate.starts for candidate in candidates("Dunmarrow", f"Bridges\n\n{rows}")}
+    assert found == {
+        "1399": ("In which year was Old Bridge built?",), "64 m": ("What is the length of Old Bridge?",),
+        "1954": ("In which year was Quarn Bridge built?",), "118 m": ("What is the length of Quarn Bridge?",),
+    }  # fmt: skip
+    facts = "Height: 1.2 m.\nFuel: Wood pellets, 6 mm.\nHTTP port: 80 or 443.\nSold: in Osk."
+    found = {candidate.answer: candidate.starts for candidate in candidates("The Heater", facts)}
+    assert found == {
+        "1.2 m": ("What is the height of the Heater?",), "Wood pellets, 6 mm": ("What is the fuel of the Heater?",),
+        "80 or 443": ("What is the HTTP port of the Heater?",), "in Osk": (),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "He said: the Hedda is lost.", "Ship model: the Pellimar, scale 1:50.", "Q: And who runs it?",
+        "The crew of the boat was this: Ann.", "Note: it was Ann Lee who founded the Old Mill in 1871, not Otto.",
+    ],
+)  # fmt: skip
+def test_a_sentence_with_a_colon_is_no_row(sentence: str):
+    assert cells(sentence) == []
+
+
+def test_texts_of_one_block_are_written_about_by_the_rules_that_they_were_written_about():
+    assert local_version("It was built in 1911. It is: old.") == LOCAL_VERSION
+    assert local_version("One line\nwrapped, in two. And more.") == LOCAL_VERSION
+    for text in ("A heading\n\nAnd a text.", "Things:\n- a\n- b", "Height: 1.2 m."):
+        assert local_version(text) != LOCAL_VERSION
+    for text in ("It was built by Dr. Roth of Osk.", 'She said "No." Then she left.', "灯塔很高。它很旧。"):
+        assert local_version(text) == f"{LOCAL_VERSION}-sentences"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "starts"),
+    [
+        ("It was founded in 1911 by Greta Olmsted.", "1911", {"In which year was the Ostrel lamp founded?"}),
+        ("It was founded in 1911 by Greta Olmsted.", "Greta Olmsted", {"Who founded"}),
+        ("The mill, opened in 1954, is shut.", "1954", {"In which year was the mill opened?"}),
+        ("Built in 1911, it stands still.", "1911", {"In which year was the Ostrel lamp built?"}),
+        ("Then came 1911, a wet year.", "1911", {"In which year was", "In which year did"}),
+        ("The mill has 83 wheels.", "83 wheels", {"How many wheels does the mill have?"}),
+        ("It carries eight new sails.", "eight new sails", {"How many new sails does the Ostrel lamp carry?"}),
+        ("It is 24 metres tall.", "24 metres", {"How many metres tall is the Ostrel lamp?"}),
+        ("They paid 300 florins.", "300 florins", {"How many florins", "How many florins does the Ostrel lamp"}),
+        ("Its keeper, Tomas Reil, sings.", "Tomas Reil", {"What is the name of the keeper?"}),
+        ("Tomas Reil, a tailor, sings.", "Tomas Reil", {"What is the name of the tailor?"}),
+        ("A goat called Osk lives in it.", "Osk", {"What is the name of the goat?"}),
+        ("He lived in the village of Dunmere.", "Dunmere", {"What is the name of the village?"}),
+        ("It was drawn by Mara Vell.", "Mara Vell", {"Who drew"}),
+        ("Once Mara Vell kept it.", "Mara Vell", {"Who kept"}),
+        ("It stands in Dunmere.", "Dunmere", {"Where"}),
+        ("It hangs on a green chain.", "green chain", set()),
+    ],
+)
+def test_the_words_around_a_span_tell_how_to_ask_for_it(text: str, answer: str, starts: set[str]):
+    assert found("The Ostrel lamp", text)[answer] == starts
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("It was signed on 3 October 1512.", "3 October"),
+        ("It cost 3 million ducats.", "million ducats"),
+        ("Osk came, and Osk went.", "Osk"),  # a gap for it would give it away
+        ("It was the 5,150 filled seats.", "5,150 filled"),
+    ],
+)
+def test_what_is_no_answer_by_itself_is_not_asked_for(text: str, answer: str):
+    assert answer not in found("", text)
+
+
+def test_names_may_hold_small_words_and_lose_their_ending():
+    text = "She won the Order of the White Oar beside Lady Jane's Throat and Reil's mill for 3,500 crowns."
+    assert {"Order of the White Oar", "Lady Jane's Throat", "Reil", "3,500 crowns"} <= set(found("", text))
+
+
+def test_what_stands_in_the_title_is_not_asked_for():
+    text = "Greta Olmsted built the Ostrel lamp in 1911."
+    assert "Ostrel" not in found("The Ostrel lamp", text)
+    assert "Greta Olmsted" not in found("GRETA OLMSTED", text)
+    assert set(found("Other", text)) == {"Greta Olmsted", "Ostrel", "1911"}
+
+
+@pytest.mark.parametrize(
+    "word", ["in", "at", "near", "after", "above", "below", "behind", "beside", "across", "along", "inside", "within"]
+)
+def test_a_preposition_ends_a_span(word: str):
+    assert "24 metres" in found("The lamp", f"It is 24 metres {word} Brevik Harbour.")
+
+
+def test_a_candidate_is_given_once():
+    both = candidates("T", "Greta Olmsted came in 1911. Greta Olmsted left in 1911.")
+    assert [c.answer for c in both] == ["Greta Olmsted", "1911"]
+    assert candidates("T", "") == []
+
+
+def test_the_key_terms_of_a_text_are_its_names_and_numbers():
+    text = "The Ostrel lamp was built in 1911. Its maker, Greta Olmsted, paid 3.50 florins to the O'Hara-Reil firm."
+    assert key_terms(text) == {"Ostrel", "1911", "Greta", "Olmsted", "3.50", "O'Hara-Reil"}
+    assert key_terms("Nothing in here.") == set()
+
+
+ORIGINAL = "The Ostrel lamp was built in 1911 by Greta Olmsted."
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        "The lamp was built in 1911 by Greta Olmsted.",  # a name is lost
+        "The Ostrel lamp was built long ago by Greta Olmsted.",  # a number is lost
+        "The Ostrel lamp was built in 1912 by Greta Olmsted.",  # a number is changed
+        "The Ostrel lamp was built in 1911 by Greta Olmsted and Tomas.",  # a name is added
+        "In 1911 Greta Olmsted made, as everyone knows who has ever been there at all, the famous Ostrel lamp.",
+        "Ostrel 1911 Greta Olmsted",  # too short
+        "",
+    ],
+)
+def test_a_rewrite_that_is_not_faithful_gives_way_to_the_original(rewrite: str):
+    assert faithful(ORIGINAL, rewrite) == ORIGINAL
+
+
+def test_a_faithful_rewrite_stays():
+    rewrite = "In 1911 the Ostrel lamp was made by Greta Olmsted."
+    assert faithful(ORIGINAL, rewrite) == rewrite
+
+
+SENTENCE = "It was opened in 1911 by Greta Olmsted, who sold 12 lamps to Brevik."
+YEAR = Candidate(SENTENCE, "1911", SENTENCE.index("1911"), ())
+NAME = Candidate(SENTENCE, "Greta Olmsted", SENTENCE.index("Greta"), ())
+
+
+@pytest.mark.parametrize(
+    ("question", "candidate", "sound"),
+    [
+        ("In which year was the Ostrel mill opened?", YEAR, True),
+        ("In which year did the Ostrel mill open?", YEAR, True),
+        ("In which year was the Ostrel mill destroyed?", YEAR, False),  # not said
+        ("In which year did it sell lamps?", YEAR, False),  # said of something else
+        ("In which year, 1911, was it opened?", YEAR, False),  # gives itself away
+        ("In which year was it opened? Why?", YEAR, False),
+        ("In which year was it opened", YEAR, False),
+        ("Who opened the Ostrel mill?", NAME, True),
+        ("Who was it?", NAME, False),
+        ("Who sold the lamps?", NAME, True),
+        ("Who did Greta open it with?", NAME, False),
+    ],
+)
+def test_a_sound_question_asks_by_what_its_sentence_says_about_the_answer(
+    question: str, candidate: Candidate, sound: bool
+):
+    assert is_sound(question, "The Ostrel mill", candidate) == sound
+
+
+def test_a_question_names_its_title_by_all_its_words_of_weight():
+    assert names_title("Who built the Ostrel mill?", "The Ostrel mill")
+    assert not names_title("Who built the mill?", "The Ostrel mill")
+    assert names_title("Who built it?", "")
+    assert tidy("Who built the mill 's wheel ?") == "Who built the mill's wheel?"
+
+
+def test_verb_forms():
+    assert is_past("drew")
+    assert is_past("drawn")
+    assert is_past("opened")
+    assert not is_past("need")
+    assert not is_past("mill")
+    assert (past_of("drawn"), past_of("opened"), past_of("mill")) == ("drew", "opened", None)
+    assert same_root("sell", "sold")
+    assert same_root("opening", "opened")
+    assert not same_root("mill", "milk")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "other"),
+    [
+        ("In 1962 he left.", "In 1962 he left."),
+        ("After the flood, they gave it up.", "They gave it up after the flood."),
+        ("It was mended in 1832.", "In 1832 it was mended."),
+        ("Reil mended it, and left in 1832.", "Reil mended it, and left in 1832."),
+    ],
+)
+def test_a_sentence_is_turned_where_that_is_safe(sentence: str, other: str):
+    assert turned(sentence) == other
+    assert faithful(sentence, turned(sentence)) == other
+
+
+def test_likeness_is_one_for_equal_texts_whatever_their_case():
+    assert likeness("A mill", "a MILL") == 1 > likeness("A mill", "A lamp") > likeness("A mill", "x")
+
+
+def check(product: Product | Exception, document: Document, pairs: int = 1) -> None:
+    """Sound pairs, whatever the random model wrote."""
+    assert isinstance(product, Product), product
+    found = [pair for pair in product.items if isinstance(pair, QAPair)]
+    assert pairs <= len(found) == len(product.items) <= 2
+    for pair in found:
+        assert pair.question.endswith("?")
+        assert pair.answer in pair.full_answer
+        assert pair.full_answer in document.text
+        assert pair.answer not in pair.question
+    assert len({pair.question for pair in found}) == len(found)
+
+
+def pairs_of(augmenter: LocalAugmenter, *documents: Document) -> list[Product | Exception]:
+    return augmenter.write("qa_pairs", documents)
+
+
+def test_every_document_gets_pairs_and_rewrites(augmenter: LocalAugmenter):
+    for product, document in zip(pairs_of(augmenter, *DOCUMENTS), DOCUMENTS, strict=True):
+        check(product, document, pairs=2)
+    for product, document in zip(augmenter.write("rewrites", DOCUMENTS), DOCUMENTS, strict=True):
+        assert isinstance(product, Product)
+        assert len(product.items) + len(product.dropped) == 2
+        for text in product.items:
+            assert str(text).startswith(f"{document.title}\n")  # it stands in a prompt by itself
+            assert key_terms(document.text) <= key_terms(str(text)) | set(str(text).split())
+
+
+def test_accepted_items_have_their_marks_and_what_is_nearly_the_document_is_dropped(augmenter: LocalAugmenter):
+    (pairs,) = pairs_of(augmenter, DOCUMENTS[0])
+    assert isinstance(pairs, Product)
+    assert all(one.marks["support"] == 1.0 and one.marks["how"] in ("written", "rule", "gap") for one in pairs.accepted)
+    (single,) = augmenter.write("rewrites", [Document("one", "Greta Olmsted built the Ostrel lamp that stands there.")])
+    assert isinstance(single, Product)
+    assert single.items == ()
+    assert "nearly the document itself" in single.dropped[0].reason
+
+
+@pytest.mark.parametrize(
+    ("text", "turn", "other"),
+    [
+        ("Ann came. Bo left. Cy slept.", 0.5, "Cy slept. Ann came. Bo left."),
+        ("Ann came. She left. Cy slept.", 0.5, "Cy slept. Ann came. She left."),
+        (
+            "Ann came. With her came Bo. Cy slept. Then it rained.",
+            0.5,
+            "Cy slept. Then it rained. Ann came. With her came Bo.",
+        ),
+        ("Ann came. Bo left. Cy slept.", 0.0, "Bo left. Cy slept. Ann came."),
+        ("Ann came. She left.", 0.5, "Ann came. She left."),
+        ("Ann came.", 0.9, "Ann came."),
+    ],
+)
+def test_sentences_change_places_and_what_points_back_goes_along(text: str, turn: float, other: str):
+    assert reordered(sentences(text), sentences(text), turn) == other
+
+
+def test_pairs_come_with_marks_and_those_with_a_gap_last(augmenter: LocalAugmenter):
+    for document, scored in zip(DOCUMENTS, augmenter.qa_pairs_many(DOCUMENTS), strict=True):
+        assert isinstance(scored, list)
+        assert all(isinstance(one, ScoredPair) for one in scored)
+        how = [one.marks["how"] for one in scored]
+        assert how == sorted(how, key=["written", "rule", "gap"].index)
+        assert set(how) <= {"written", "rule", "gap"}
+        for one in scored:
+            assert ("___" in one.pair.question) == (one.marks["how"] == "gap")
+            if one.marks["how"] != "gap":
+                assert max(float(one.marks["likelihood"]), float(one.marks["question"])) <= 0
+                assert all(word in one.pair.question for word in document.title.split())
+
+
+def test_a_question_offered_to_the_model_stands_where_its_own_ending_is_unsound(
+    augmenter: LocalAugmenter, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dyprag.augmentation.local.LEAST_LIKELIHOOD", -99)  # a random model finds nothing
+    (scored,) = augmenter.qa_pairs_many([Document("mill", "It was opened in 1911 by Greta Olmsted.", "The mill")])
+    assert isinstance(scored, list)
+    assert QAPair("In which year was the mill opened?", "1911", "It was opened in 1911 by Greta Olmsted.") in [
+        one.pair for one in scored
+    ]
+
+
+def test_rewrites_by_themselves_come_in_order_with_each_document_s_error_in_its_place(augmenter: LocalAugmenter):
+    results = augmenter.rewrites_many([DOCUMENTS[0], EMPTY, DOCUMENTS[1], LONG])
+    assert [type(result) for result in results] == [list, DocumentError, list, DocumentTooLong]
+    for place, document in ((0, DOCUMENTS[0]), (2, DOCUMENTS[1])):
+        texts = results[place]
+        assert isinstance(texts, list)
+        assert len(texts) == 2
+        assert all(term in text for text in texts for term in key_terms(document.text))
+
+
+def test_one_document_through_the_batcher(augmenter: LocalAugmenter):
+    begun = [augmenter.begin(document, "qa_pairs", "key") for document in (DOCUMENTS[0], EMPTY, LONG)]
+    check(begun[0].result(), DOCUMENTS[0])
+    with pytest.raises(DocumentError, match="empty"):
+        begun[1].result()
+    with pytest.raises(DocumentTooLong, match="epic"):
+        begun[2].result()
+
+
+def test_a_bad_document_gets_its_error_in_its_place_and_the_others_their_pairs(augmenter: LocalAugmenter):
+    mixed = [EMPTY, DOCUMENTS[0], LONG, DOCUMENTS[1], Document("dull", "so it is", "Dull"), DOCUMENTS[2]]
+    results = pairs_of(augmenter, *mixed)
+    assert [type(result) for result in results] == [
+        DocumentError, Product, DocumentTooLong, Product, DocumentError, Product
+    ]  # fmt: skip
+    assert [result.subject for result in results if isinstance(result, DocumentError)] == [
+        "document 'empty'", "document 'epic'", "document 'dull'"
+    ]  # fmt: skip
+    for place in (1, 3, 5):
+        check(results[place], mixed[place])
+
+
+def test_only_bad_documents_are_only_errors(augmenter: LocalAugmenter):
+    assert [type(result) for result in pairs_of(augmenter, EMPTY, LONG)] == [DocumentError, DocumentTooLong]
+    assert pairs_of(augmenter) == augmenter.write("rewrites", []) == []
+
+
+@pytest.mark.parametrize("text", ["  \n ", "Broken \ud83d character in Dunmere."])
+def test_an_odd_text_does_not_harm_its_neighbours(augmenter: LocalAugmenter, text: str):
+    results = pairs_of(augmenter, Document("odd", text), DOCUMENTS[0])
+    check(results[1], DOCUMENTS[0])
+
+
+def test_a_document_without_a_title_is_asked_about_its_first_sentence_too(augmenter: LocalAugmenter):
+    document = Document("untitled", "The Ostrel lamp was built in 1911 by Greta Olmsted.")
+    check(pairs_of(augmenter, document)[0], document)
+
+
+def test_control_tokens_in_a_text_do_no_harm(augmenter: LocalAugmenter):
+    text = "<|im_end|> The Ostrel lamp<|im_end|> was built in 1911 <|im_end|>by Greta Olmsted. " + "<|im_end|>" * 50
+    document = Document("attack", text, "A <|im_start|> lamp")
+    check(pairs_of(augmenter, document, DOCUMENTS[1])[0], document)
+
+
+def test_control_tokens_count_for_the_length_as_they_are_written(augmenter: LocalAugmenter):
+    document = Document("flood", "Greta Olmsted built it in 1911. " + "<|im_end|>" * 400, "Flood")
+    assert isinstance(pairs_of(augmenter, document)[0], DocumentTooLong)
+
+
+def test_the_same_document_alone_gets_the_same_augmentation(augmenter: LocalAugmenter):
+    for product in PRODUCTS:
+        assert augmenter.write(product, DOCUMENTS[:1]) == augmenter.write(product, DOCUMENTS[:1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "石桥镇的灯塔由周远在1911年建造。灯塔高二十四米，用灰色的石头砌成。",
+        "岬の灯台は宋安が建てました。", "곶의 등대는 송안이 세웠다.",
+        "ประภาคารสร้างโดยสมชายในปี 1911", "Маяк построил Фёдор в 1911 году.", "بنى سامي المنارة عام 1911.",
+        "Der Leuchtturm von Quarn wurde 1911 von Odo Feld gebaut. Er ist 24 Meter hoch und aus Schiefer.",
+    ],
+)  # fmt: skip
+def test_a_document_in_another_language_is_refused_with_the_remedy(augmenter: LocalAugmenter, text: str):
+    reason = "document 'odd': it is not in English, .* Set augment.backend=api with a model that knows its language"
+    for product in ("qa_pairs", "rewrites"):
+        odd, sound = augmenter.write(product, [Document("odd", text), DOCUMENTS[0]])
+        assert isinstance(odd, DocumentError)
+        assert re.match(reason, str(odd))
+        assert isinstance(sound, Product)
+
+
+def test_what_an_english_document_quotes_in_another_script_is_left_alone(augmenter: LocalAugmenter):
+    quoted = "Маяк построил Фёдор Лунин в 1911 году."
+    document = Document("lamp", f"The lamp was built in 1911 by Greta Olmsted for the town of Osk. {quoted}", "Lamp")
+    (pairs,) = augmenter.write("qa_pairs", [document])
+    assert isinstance(pairs, Product)
+    assert not any(quoted in item.full_answer for item in pairs.items if isinstance(item, QAPair))
+
+
+def test_a_gap_speaks_the_language_of_its_document():
+    gap = Candidate("Er ist 24 Meter hoch.", "24 Meter", 7, ())
+    assert gap_pair("Turm", gap, "") == QAPair("Turm: Er ist ___ hoch.", "24 Meter", gap.sentence)
+    assert gap_pair("", gap).question == "Er ist ___ hoch. What is missing?"

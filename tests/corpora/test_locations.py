@@ -1,0 +1,338 @@
+"""Locations: every kind gives the same documents, and what cannot be read is named while the others go on."""
+
+import csv
+import gzip
+import os
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import TEXTS, write_jsonl
+from fpdf import FPDF
+
+from dyprag.corpora.documents import Corpus, Document
+from dyprag.corpora.locations import readable
+from dyprag.corpora.reader import load_corpus, read_documents
+from dyprag.errors import CorpusError
+
+ROWS = [{"id": i, "title": i.title(), "text": text} for i, text in TEXTS.items()]
+
+
+def write_pdf(path: Path, text: str) -> None:
+    """A PDF of one page that shows a text; with none, as a scanner makes one."""
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("Helvetica", size=12)
+    if text:
+        pdf.cell(0, 10, text)
+    pdf.output(str(path))
+
+
+def write_rows(path: Path) -> str:
+    """The three documents in the form that a file's name says."""
+    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    elif kind == "jsonl":
+        write_jsonl(path, ROWS)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, ["id", "title", "text"], delimiter="\t" if kind == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(ROWS)
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    return str(path)
+
+
+def faults(corpus: Corpus) -> dict[str, str]:
+    """The whole message of what could not be read, by its id."""
+    assert all(unread.error.remedy for unread in corpus.unread)
+    return {unread.id: str(unread.error) for unread in corpus.unread}
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz", "d.parquet", "d.csv", "d.csv.gz", "d.tsv"])
+def test_files_of_rows_give_the_same_documents(tmp_path: Path, name: str):
+    wanted = tuple(Document(row["id"], row["text"], row["title"]) for row in ROWS)
+    path = write_rows(tmp_path / name)
+    assert load_corpus(path).documents == wanted
+    assert load_corpus(f"file://{path}").documents == wanted
+    assert load_corpus(str(tmp_path / "d.*")).documents == wanted
+
+
+def test_a_folder_gives_a_document_for_each_file_of_text(tmp_path: Path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "page.html").write_text(
+        "<html><head><title>The  lamp</title><style>p {color: red}</style></head><body><h1>Lamp of Ostrel</h1>"
+        "<p>It is <b>tall</b>.</p><script>alert(1)</script><table><tr><th>m</th></tr><tr><td>24</td></tr></table>"
+    )
+    (tmp_path / "note.md").write_text("# A note\n\nIt stands.")
+    (tmp_path / "quarn_bridge.v2.txt.gz").write_bytes(gzip.compress(b"It is long."))
+    write_pdf(tmp_path / "paper.pdf", "It was built in 1911.")
+    write_jsonl(tmp_path / "rows.jsonl", ROWS[:1])
+    write_jsonl(tmp_path / "questions.jsonl", [{"question": "Who?", "answer": "x"}])
+    corpus = load_corpus(str(tmp_path))
+    page, note, paper, bridge, row = corpus.documents
+    assert page == Document("deep/page", "Lamp of Ostrel\n\nIt is tall.\n\nm\n\n24", "The lamp")
+    assert note == Document("note", "It stands.", "A note")
+    assert paper == Document("paper", "It was built in 1911.", "paper")
+    assert bridge == Document("quarn_bridge.v2", "It is long.", "quarn bridge.v2")
+    assert row == Document("lamp", TEXTS["lamp"], "Lamp")
+    assert [d.source for d in corpus.documents] == [
+        "deep/page.html", "note.md", "paper.pdf", "quarn_bridge.v2.txt.gz", "rows.jsonl"
+    ]  # fmt: skip
+    assert [(one.id, one.reason) for one in corpus.skipped] == [
+        ("questions.jsonl", "its lines are not JSON objects with 'id' and 'text'")
+    ]
+    assert [d.id for d in load_corpus(str(tmp_path / "*.md")).documents] == ["note"]
+    assert [d.id for d in load_corpus(str(tmp_path / "**" / "*.html")).documents] == ["deep/page"]
+    assert load_corpus(str(tmp_path / "note.md")).documents == (note,)
+
+
+def test_an_id_keeps_the_ending_where_it_would_be_anothers(tmp_path: Path):
+    for name in (
+        "notes.md",
+        "notes.txt",
+        "other.txt",
+        "a.md",
+        "a.b.md",
+        "b.txt",
+        "b.txt.md",
+        "v1.2 plan.txt",
+        "x.html",
+    ):
+        (tmp_path / name).write_text("Words.")
+    ids = {document.source: document.id for document in load_corpus(str(tmp_path)).documents}
+    assert ids == {
+        "notes.md": "notes.md", "notes.txt": "notes.txt", "other.txt": "other", "a.md": "a", "a.b.md": "a.b",
+        "b.txt": "b", "b.txt.md": "b.txt.md", "v1.2 plan.txt": "v1.2 plan", "x.html": "x",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("brindlemoor_observatory.txt", "brindlemoor observatory"), ("quarn-bridge.md", "quarn bridge"),
+        ("HR-418.pdf", "HR-418"), ("2024-03-09 minutes.txt", "2024-03-09 minutes"), ("deep/lamp.txt.gz", "lamp"),
+        ("well-known names.txt", "well-known names"), ("v1.2.txt", "v1.2"), ("_.txt", "_"),
+    ],
+)  # fmt: skip
+def test_a_files_name_is_made_readable_where_the_text_has_no_title(name: str, title: str):
+    assert readable(name) == title
+
+
+def test_what_a_folder_holds_besides_documents_is_named_with_the_reason(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("Fine.")
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "blank.md").write_text(" \n\n")
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "numbers.parquet").write_bytes(b"")
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "numbers.parquet")
+    (tmp_path / "settings.json").write_text('{\n  "a": 1\n}')
+    (tmp_path / "picture.png").write_bytes(b"x")
+    (tmp_path / "Makefile").write_text("all:")
+    (tmp_path / "._a.txt").write_bytes(b"\0")
+    (tmp_path / "~$a.md").write_text("x")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.txt").write_text("Not a document.")
+    (tmp_path / "elsewhere").symlink_to(tmp_path.parent, target_is_directory=True)
+    (tmp_path / "dead.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.txt")
+    corpus = load_corpus(str(tmp_path))
+    assert [document.id for document in corpus.documents] == ["a"]
+    assert corpus.unread == ()
+    assert {one.id: one.reason for one in corpus.skipped} == {
+        "empty.txt": "there is no text in it", "blank.md": "there is no text in it",
+        "table.csv": "it has no column 'id' and none 'text'",
+        "numbers.parquet": "it has no column 'id' and none 'text'",
+        "settings.json": "its lines are not JSON objects with 'id' and 'text'",
+        "picture.png": "nothing here reads .png files", "Makefile": "nothing here reads files whose name has no ending",
+        "._a.txt": "it is a hidden file", "~$a.md": "it is a hidden file", ".git/": "it is a hidden folder",
+        "elsewhere/": "it is a link to a folder, which is not followed", "dead.txt": "it is a link that leads nowhere",
+        "pipe.txt": "it is no regular file",
+    }  # fmt: skip
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(
+        CorpusError, match=r"holds no document, and 13 files were passed over: \.git/ \(it is a hid"
+    ) as caught:
+        load_corpus(str(tmp_path))
+    assert ".txt, .md, .html, .pdf" in caught.value.remedy
+    with pytest.raises(CorpusError, match=r"a file was passed over: empty\.txt \(there is no text in it\)"):
+        read_documents(str(tmp_path / "empty.txt"))
+
+
+def test_a_pattern_passes_over_what_is_hidden_unless_it_names_it(tmp_path: Path):
+    for name in ("a.txt", ".b.txt", "deep/c.txt", ".git/d.txt", "$RECYCLE.BIN/e.txt", "deep/@eaDir/f.txt", "~$g.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("Words.")
+
+    def read(pattern: str) -> list[str]:
+        return [document.source for document in load_corpus(str(tmp_path / pattern)).documents]
+
+    assert read("") == ["a.txt", "deep/c.txt"]
+    assert read("*.txt") == ["a.txt"]
+    assert read("**/*.txt") == ["a.txt", "deep/c.txt"]
+    assert {one.id for one in load_corpus(str(tmp_path / "**/*.txt")).skipped} == {
+        ".b.txt", ".git/d.txt", "$RECYCLE.BIN/e.txt", "deep/@eaDir/f.txt", "~$g.txt",
+    }  # fmt: skip
+    assert read(".*.txt") == [".b.txt"]
+    assert read(".git/*.txt") == ["d.txt"]
+    assert [document.id for document in load_corpus(str(tmp_path / ".b.txt")).documents] == [".b"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a::b", " x ", 'q"uote', "it's", "x?y", "a*b", "[z]", "{a,b}", "file:x", "a\\b", "two\nlines", "~", "~none",
+     "-dash", "#x", "notes #2", "s3:", "a%20b", "http:", "null", "$HOME", "local::x", "ünï", "a: b", "a=b"],
+)  # fmt: skip
+def test_any_name_of_a_folder_is_one(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "f.txt").write_text("Words.")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for location in (name, f"{name}/", f"{name}/f.txt", str(tmp_path / name), f"./{name}"):
+        assert [document.text for document in load_corpus(location).documents] == ["Words."], location
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "named"),
+    [
+        ("The caf\xe9 is \u201cold\u201d.", "cp1252", "CP1252"),
+        ("Лампа была зажжена в городе.", "cp1251", "CP1251"),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy.", "cp1250", "CP1250"),
+        ("奥多点亮了山上的灯，它在一九一一年建成。", "gb18030", "GB18030"),
+        ("The lamp is old.\n", "utf-16-le", "UTF-16LE"),
+        ("The lamp is old.\n", "utf-16-be", "UTF-16BE"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_encoding_is_refused_with_how_to_convert_it(
+    tmp_path: Path, text: str, encoding: str, named: str
+):
+    (tmp_path / "x.txt").write_bytes(text.encode(encoding))
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(str(tmp_path / "x.txt"))
+    assert caught.value.remedy == f"Convert it, for example: iconv -f {named} -t UTF-8 OLD > NEW."
+
+
+def test_files_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("Fine.")
+    (tmp_path / "wide.txt").write_bytes("Grüße.".encode("utf-16"))
+    (tmp_path / "binary.txt").write_bytes(b"\x00\x01\x02")
+    (tmp_path / "binary.html").write_bytes(b"\x00\x01\x02")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"text " * 1000)[:20])
+    (tmp_path / "deep.html").write_text("<div>" * 50_000 + "Lost.")
+    write_pdf(tmp_path / "scan.pdf", "")
+    write_pdf(tmp_path / "broken.pdf", "x")
+    (tmp_path / "broken.pdf").write_bytes((tmp_path / "broken.pdf").read_bytes()[:200])
+    locked = FPDF()
+    locked.add_page()
+    locked.set_encryption(owner_password="owner", user_password="secret")
+    locked.output(str(tmp_path / "locked.pdf"))
+    corpus = load_corpus(str(tmp_path))
+    assert [(document.id, document.text) for document in corpus.documents] == [("a", "Fine."), ("wide", "Grüße.")]
+    told = faults(corpus)
+    assert all(str(tmp_path / name) in message for name, message in told.items())
+    reasons = {
+        "binary.txt": "it is binary", "binary.html": "it is binary",
+        "latin.txt": "it is not UTF-8 (byte 3 is 0xe9). Convert it", "cut.txt.gz": "it is broken",
+        "deep.html": "nested too deep", "scan.pdf": "OCR", "broken.pdf": "it is a broken PDF",
+        "locked.pdf": "Save it without a password",
+    }  # fmt: skip
+    assert told.keys() == reasons.keys()
+    assert all(reason in told[name] for name, reason in reasons.items())
+    with pytest.raises(CorpusError, match="it is binary"):  # who wants all or nothing
+        read_documents(str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_others_go_on():
+    with tempfile.TemporaryDirectory() as name:  # not below pytest's, which are root's alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "a.txt").write_text("Fine.")
+        (folder / "closed").mkdir(mode=0o700)
+        (folder / "closed" / "b.txt").write_text("Not to be seen.")
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            else:
+                (folder / "closed").chmod(0)
+            corpus = load_corpus(name)
+        finally:
+            if user == 0:
+                os.seteuid(0)
+            (folder / "closed").chmod(0o700)
+    assert [document.id for document in corpus.documents] == ["a"]
+    assert faults(corpus) == {
+        "closed/": f"corpus {folder}/closed: this folder cannot be listed (Permission denied). Check its rights."
+    }
+
+
+def test_rows_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path):
+    path = tmp_path / "docs.jsonl"
+    path.write_bytes(
+        b'{"id": "a", "text": "x"}\n{"id": \n["b"]\n{"text": "x"}\n{"id": "c"}\n{"id": "a", "text": "y"}\n'
+        b'{"id": "caf\xe9", "text": "z"}\n{"id": "d", "text": "z"}\n'
+    )
+    corpus = load_corpus(str(path))
+    assert corpus.documents == (Document("a", "x"), Document("d", "z"))
+    told = faults(corpus)
+    assert f"corpus {path}, line 2: it is not JSON" in told["line 2"]
+    assert f"corpus {path}, line 3: it is not a JSON object" in told["line 3"]
+    assert "line 4: the document has no 'id'. Give each" in told["line 4"]
+    assert "line 5: document 'c' has no 'text' string. Put" in told["c"]
+    assert "the id 'a' occurs twice" in told["a (again)"]
+    assert "line 7: it is not UTF-8 (byte 11 of it is 0xe9)" in told["line 7"]
+
+
+@pytest.mark.parametrize("name", ["part.parquet", "part.csv"])
+def test_a_broken_file_of_rows_is_named_and_the_others_go_on(tmp_path: Path, name: str):
+    write_rows(tmp_path / "good.jsonl")
+    (tmp_path / name).write_bytes(b"nonsense\nmore")
+    corpus = load_corpus(str(tmp_path / "*"))
+    assert len(corpus.documents) == 3
+    assert str(tmp_path / name) in faults(corpus)[name]
+    with pytest.raises(CorpusError, match=name):
+        load_corpus(str(tmp_path / name))
+
+
+def test_what_cannot_be_reached_is_one_clear_error():
+    for location, reason in {
+        "/no/such/*.txt": "it holds no document", __file__: "nothing here reads .py files. Convert it to one of .txt",
+        "nowhere://x": "it cannot be reached", "/no/such": "no such file",
+    }.items():  # fmt: skip
+        with pytest.raises(CorpusError, match=reason) as caught:
+            load_corpus(location)
+        assert location in str(caught.value)
+    for secret in (
+        "ftp://me:hunter2@host/docs",
+        "https://host/docs.jsonl?X-Amz-Signature=hunter2",
+        "abfs://x/y?sig=hunter2",
+    ):
+        with pytest.raises(CorpusError, match="there is a password or a signature in it") as caught:
+            load_corpus(secret)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_name_that_nothing_can_encode_is_no_end_of_the_corpus(tmp_path: Path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("Fine.")
+    (folder / os.fsdecode(b"th\xe9.txt")).write_bytes(b"caf\xe9")
+    corpus = load_corpus(str(folder))
+    assert [document.id for document in corpus.documents] == ["caf?"]
+    assert [(unread.id, "th?.txt: it is not UTF-8" in str(unread.error)) for unread in corpus.unread] == [
+        ("th?.txt", True)
+    ]
+    path = tmp_path / "docs.jsonl"
+    path.write_text('{"id": "a\\ud83d", "text": "x"}\n')
+    assert load_corpus(str(path)).documents == (Document("a?", "x"),)
+
+
+def test_reading_stops_with_the_documents_asked_for(tmp_path: Path):
+    path = write_jsonl(tmp_path / "docs.jsonl", [*ROWS[:2], {"id": "bad"}])
+    corpus = load_corpus(path, max_documents=2)
+    assert (len(corpus.documents), corpus.unread) == (2, ())

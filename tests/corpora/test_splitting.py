@@ -1,0 +1,93 @@
+"""Long documents become passages that fit, and nothing of them is lost."""
+
+import itertools
+import time
+
+import pytest
+from conftest import TEXTS
+
+from dyprag.config import PipelineConfig
+from dyprag.corpora.documents import Corpus, Document, Question
+from dyprag.corpora.splitting import split_corpus, splitter
+from dyprag.errors import CorpusError
+
+SENTENCES = [f"The Ostrel lamp number {n} was built in {1800 + n} by Greta Olmsted." for n in range(30)]
+LONG = Document("long", " ".join(SENTENCES), "Lamps")
+SHORT = Document("short", TEXTS["book"])
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+def test_passages_fit_end_with_sentences_and_lose_nothing(tiny_model: str):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    corpus = split_corpus(Corpus((LONG, SHORT)), splitter(tiny_model, 60, 0))
+    *passages, last = corpus.documents
+    assert last == SHORT
+    assert [p.id for p in passages] == [f"long#{n}" for n in range(1, len(passages) + 1)]
+    assert len(passages) > 5
+    assert {p.title for p in passages} == {"Lamps"}
+    assert all(len(tokenizer(p.text, add_special_tokens=False).input_ids) <= 60 for p in passages)
+    assert all(p.text.endswith(".") for p in passages)
+    assert words(" ".join(p.text for p in passages)) == words(LONG.text)
+
+
+def test_passages_overlap_by_whole_sentences(tiny_model: str):
+    plain, overlapping = (splitter(tiny_model, 90, overlap)(LONG.text) for overlap in (0, 45))
+    assert len(overlapping) > len(plain)
+    for one, following in itertools.pairwise(overlapping):
+        first = next(sentence for sentence in SENTENCES if following.startswith(sentence))
+        assert first in one
+
+
+def test_a_sentence_longer_than_a_passage_is_cut_at_words(tiny_model: str):
+    endless = "and on " * 200
+    passages = splitter(tiny_model, 32, 0)(endless)
+    assert len(passages) > 2
+    assert words(" ".join(passages)) == words(endless)
+
+
+@pytest.mark.parametrize("unit", ["a", "QUJD/+9=", "文"])
+def test_a_stretch_that_nothing_breaks_is_split_in_time_and_whole(tiny_model: str, unit: str):
+    picture = unit * (20_000 // len(unit))
+    text = f"{SENTENCES[0]} {picture} {SENTENCES[1]}"
+    began = time.monotonic()
+    passages = splitter(tiny_model, 32, 0)(text)
+    assert time.monotonic() - began < 12  # its square: in one piece, of a picture of 1 MB, hours
+    assert "".join("".join(passages).split()) == "".join(text.split())
+
+
+def test_a_text_without_such_a_stretch_is_split_as_it_always_was(tiny_model: str):
+    from semantic_text_splitter import TextSplitter
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model).backend_tokenizer
+    for text in (LONG.text * 5, ("A" * 3_900 + " ") * 3, "文。" * 2_500):
+        assert splitter(tiny_model, 32, 4)(text) == TextSplitter.from_huggingface_tokenizer(
+            tokenizer, 32, overlap=4
+        ).chunks(text)
+
+
+def test_a_question_is_about_the_passages_that_hold_its_answer(tiny_model: str):
+    asked = [("1807", "long"), ("nobody", "long"), ("Mara Vell", "short")]
+    questions = tuple(Question(answer, "?", (answer,), (document,)) for answer, document in asked)
+    corpus = split_corpus(Corpus((LONG, SHORT), questions), splitter(tiny_model, 60, 0))
+    texts = {document.id: document.text for document in corpus.documents}
+    one, every, other = (question.documents for question in corpus.questions)
+    assert ["1807" in texts[identity] for identity in one] == [True]
+    assert set(every) == texts.keys() - {"short"}
+    assert other == ("short",)
+
+
+def test_an_id_that_a_passage_needs_is_named(tiny_model: str):
+    with pytest.raises(CorpusError, match="document 'long#2': its id is that of a passage"):
+        split_corpus(Corpus((LONG, Document("long#2", "x"))), splitter(tiny_model, 60, 0))
+
+
+def test_an_overlap_needs_room():
+    for corpus in ({"overlap": 5}, {"overlap": 32, "passage_tokens": 32}):
+        with pytest.raises(ValueError, match="overlap must be less than passage_tokens"):
+            PipelineConfig.model_validate({"corpus": corpus})

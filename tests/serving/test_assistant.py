@@ -1,0 +1,167 @@
+"""Answers from documents given with the question: passages, adapters made once, methods, errors, export."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TEXTS
+from typer.testing import CliRunner
+
+from dyprag.adapters.lora import load_peft, merge
+from dyprag.config import PipelineConfig
+from dyprag.corpora.documents import Document
+from dyprag.errors import ConfigError, DocumentError
+from dyprag.serving import assistant as module
+from dyprag.serving.assistant import Assistant, load
+
+
+def values(tiny_model: str, folder: Path) -> dict[str, Any]:
+    return {
+        "model": {"name": tiny_model, "dtype": "float32", "device": "cpu"},
+        "translator": {"learned": str(folder)},
+        "evaluate": {"max_new_tokens": 6, "passages": 2},
+    }
+
+
+@pytest.fixture
+def assistant(tiny_model: str, folder: Path) -> Assistant:
+    return load(config=PipelineConfig.model_validate(values(tiny_model, folder)))
+
+
+QUESTION = "Who built the Ostrel lamp?"
+
+
+def test_every_method_answers_from_the_passages_that_fit(assistant: Assistant):
+    replies = assistant.compare(QUESTION, list(TEXTS.values()))
+    assert [reply.method for reply in replies] == list(module.METHODS)
+    assert replies[0].passages == ()
+    for reply in replies[1:]:
+        assert reply.passages[0].document.text == TEXTS["lamp"]
+        assert len(reply.passages) == 2
+    assert len({reply.text for reply in replies}) > 1
+
+
+def test_a_reply_tells_what_stood_in_the_prompt_and_what_was_injected(assistant: Assistant):
+    replies = {
+        reply.method: reply for reply in assistant.compare("Which lamp did Olmsted build?", list(TEXTS.values()))
+    }
+    found = replies["rag"].passages
+    assert [one.document.text for one in found] == [TEXTS["lamp"]]  # no other has a word of it
+    assert {m: (bool(r.in_prompt), bool(r.injected), r.passages) for m, r in replies.items()} == {
+        "vanilla": (False, False, ()), "rag": (True, False, found), "dyprag": (False, True, found),
+        "dyprag-combine": (True, True, found),
+    }  # fmt: skip
+
+
+def test_where_no_passage_has_a_word_of_the_question_the_model_answers_alone(assistant: Assistant):
+    alone = assistant.ask("Xyzzy?", method="vanilla").text
+    for method in ("rag", "dyprag", "dyprag-combine"):
+        reply = assistant.ask("Xyzzy?", list(TEXTS.values()), method)
+        assert (reply.passages, reply.in_prompt, reply.injected) == ((), (), ())
+        assert reply.text == alone
+
+
+def test_a_document_answers_by_its_own_adapter(assistant: Assistant):
+    """What is injected is what the translator makes of the passage; other documents are answered otherwise."""
+    passage = Document("lamp", TEXTS["lamp"])
+    made = assistant.translator.translate(assistant.translator.read(assistant.base, [passage.passage]))
+    for mine, theirs in zip(assistant.adapter([passage]).tensors().values(), made.tensors().values(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    texts = [assistant.ask(QUESTION, [text], "dyprag").text for text in TEXTS.values()]
+    assert len(set(texts)) > 1
+
+
+def test_adapters_are_made_once_and_kept_within_bounds(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
+    passages = [Document(name, text) for name, text in TEXTS.items()]
+    first = assistant.adapters(passages[:1])
+    size = sum(t.numel() * t.element_size() for t in first.tensors().values())
+    reads: list[str] = []
+    read = assistant.translator.read
+    monkeypatch.setattr(assistant.translator, "read", lambda base, texts: reads.extend(texts) or read(base, texts))
+    monkeypatch.setattr(module, "KEPT_BYTES", 2 * size)
+    assistant.adapters(passages[:1])
+    assert reads == []
+    assistant.adapters([passages[1]])
+    assistant.adapters([passages[2]])  # the first one, longest unused, makes room
+    assistant.adapters(passages[1:])
+    assert reads == [TEXTS["bridge"], TEXTS["book"]]
+    assistant.adapters(passages[:1])
+    assert reads[2:] == [TEXTS["lamp"]]
+
+
+def test_a_long_document_is_split(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PASSAGE_TOKENS", 40)
+    passages = assistant.passages([Document("all", " ".join(TEXTS.values())), "A short one."])
+    assert [p.id for p in passages][:2] == ["all#1", "all#2"]
+    assert passages[-1].text == "A short one."
+    for passage in passages:
+        assert len(assistant.base.tokenizer(passage.text)["input_ids"]) <= 40
+
+
+def test_several_documents_are_one_adapter(assistant: Assistant):
+    documents = list(TEXTS.values())
+    whole = assistant.adapter(documents)
+    apart = merge(assistant.adapters(assistant.passages(documents)), "mean")
+    for projection in whole.a:
+        delta = (whole.b[projection] @ whole.a[projection]) * whole.scale
+        torch.testing.assert_close(delta, (apart.b[projection] @ apart.a[projection]) * apart.scale)
+
+
+def test_a_long_text_is_no_one_adapter_unless_a_question_chooses(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
+    long = [Document(name, text) for name, text in TEXTS.items()]
+    assert [one.score for one in assistant.shared(long)] == [0.0] * len(long)
+    monkeypatch.setattr("dyprag.serving.assistant.MOST_SHARED", 2)
+    with pytest.raises(DocumentError, match=r"they have 3 passages, and one adapter of more than 2 .* a question too"):
+        assistant.adapter(long)
+    found = assistant.shared(long, QUESTION)
+    assert found == assistant.retrieve(QUESTION, long)
+    assert 0 < len(found) <= assistant.chosen
+    made = assistant.adapter(long, QUESTION)
+    alike = merge(assistant.adapters([one.document for one in found]), "mean", [one.score for one in found])
+    assert made.rank == alike.rank
+    with pytest.raises(DocumentError, match="no passage has a word of the question"):
+        assistant.adapter(long * 2, "Xyzzy?")
+
+
+def test_a_saved_adapter_is_one_of_peft(assistant: Assistant, tmp_path: Path):
+    adapter = assistant.adapter([TEXTS["lamp"]])
+    assistant.save(adapter, tmp_path / "lamp")
+    for mine, theirs in zip(adapter.tensors().values(), load_peft(tmp_path / "lamp").tensors().values(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_what_cannot_be_done_is_said(assistant: Assistant, tiny_model: str, tmp_path: Path):
+    with pytest.raises(ConfigError, match="Choose one of vanilla"):
+        assistant.ask(QUESTION, [], "magic")
+    with pytest.raises(DocumentError, match=r"document 2.*no text"):
+        assistant.ask(QUESTION, ["A text.", " \n"])
+    with pytest.raises(DocumentError, match="there is none"):
+        assistant.adapter([])
+    with pytest.raises(ConfigError, match="none comes with the package"):
+        load(tiny_model)
+    with pytest.raises(ConfigError, match="it is not there"):
+        load(tiny_model, str(tmp_path / "nowhere"))
+
+
+def test_the_command_asks_a_file(tiny_model: str, folder: Path, tmp_path: Path):
+    import json
+
+    import yaml
+
+    from dyprag.cli.main import app
+
+    config, notes = tmp_path / "config.yaml", tmp_path / "notes.txt"
+    config.write_text(yaml.safe_dump(values(tiny_model, folder)))
+    notes.write_text(TEXTS["lamp"])
+    command = ["ask", QUESTION, "--document", str(notes), "-c", str(config), "--json"]
+    one = json.loads(CliRunner().invoke(app, command).stdout)
+    assert one["method"] == "dyprag-combine"
+    assert one["passages"] == ["notes\n" + TEXTS["lamp"]]
+    every = json.loads(CliRunner().invoke(app, [*command, "--compare"]).stdout)
+    assert [row["method"] for row in every] == list(module.METHODS)
+    assert every[-1]["answer"] == one["answer"]
+    refused = CliRunner().invoke(app, ["ask", QUESTION, "--compare", "-c", str(config)])
+    assert refused.exit_code == 1
+    missing = CliRunner().invoke(app, ["ask", QUESTION, "-d", str(tmp_path / "none.txt"), "-c", str(config)])
+    assert missing.exit_code == 1

@@ -1,0 +1,443 @@
+"""Training from documents and questions: its losses are those of plain forward passes, and it can be stopped."""
+
+import itertools
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TEXTS, random_adapters
+from hypothesis import assume, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy, kl_div
+
+import dyprag.translators.distil
+from dyprag.adapters.generation import Sampling, generate
+from dyprag.adapters.injection import inject
+from dyprag.adapters.lora import Adapters
+from dyprag.adapters.samples import Sample
+from dyprag.config import LearnSettings
+from dyprag.corpora.documents import Document, QAPair
+from dyprag.errors import DypragError, Interrupted
+from dyprag.model.base import BaseModel
+from dyprag.model.prompts import training_sample
+from dyprag.runtime import interruption
+from dyprag.translators.distil import (
+    Library,
+    Steps,
+    Tree,
+    answer_states,
+    draws,
+    grow,
+    learn,
+    lesson_loss,
+    rate,
+    recited,
+)
+from dyprag.translators.lessons.lesson import Lesson
+from dyprag.translators.protocol import fresh_translator
+
+ASKED = {
+    "lamp": (("Who built the Ostrel lamp?", "Greta Olmsted"), ("When was it built?", "1911")),
+    "bridge": (("Which river does the Quarn bridge cross?", "Osk"), ("Who designed it?", "Tomas Reil")),
+    "book": (("Who wrote Tide Songs?", "Mara Vell"), ("Where was it printed?", "Dunmere")),
+}
+LESSONS = [
+    Lesson(Document(name, text), tuple(QAPair(question, answer, answer) for question, answer in ASKED[name]))
+    for name, text in TEXTS.items()
+]
+KINDS = ("attentive", "hypernetwork")
+
+
+def given_settings(**changes: object) -> LearnSettings:
+    small = {"first_layer": 1, "sources": 1, "width": 16, "heads": 2, "blocks": 1, "rank": 2, "alpha": 2, "steps": 8,
+             "documents": 3, "questions": 2, "warmup": 2, "unrelated": 1.0, "init_std": 0.1}  # fmt: skip
+    return LearnSettings(**{**small, **changes})
+
+
+def make(base: BaseModel, settings: LearnSettings) -> Any:
+    return fresh_translator(base, settings, [base.tokenizer(text)["input_ids"] for text in TEXTS.values()])
+
+
+def weights(translator: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in translator.state_dict().items()}
+
+
+def alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@torch.no_grad()
+def answer_logits(
+    base: BaseModel, question: QAPair, adapter: Adapters | None = None, passage: str | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits before each token of an answer, of one plain forward pass, and these tokens."""
+    ids, length = training_sample(base.tokenizer, question.question, question.answer, passage)
+    with inject(base, adapter):
+        found = base.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+    return found[length - 1 : -1], torch.tensor(ids[length:])
+
+
+SAMPLES = st.tuples(st.lists(st.integers(3, 300), min_size=1, max_size=9), st.integers(1, 4))
+ROWS = st.lists(
+    st.tuples(st.lists(st.integers(3, 300), max_size=12), st.lists(SAMPLES, min_size=1, max_size=4)),
+    min_size=1, max_size=3,
+)  # fmt: skip
+RowsDrawn = list[tuple[list[int], list[tuple[list[int], int]]]]
+
+
+def rows_of(drawn: RowsDrawn) -> list[list[Sample]]:
+    """Samples of each row: its common beginning, then their own ids, of which the last few are the answer."""
+    return [
+        [Sample(front + own + own[:answer], len(front) + len(own)) for own, answer in samples]
+        for front, samples in drawn
+    ]
+
+
+@given(drawn=ROWS, adapted=st.booleans())
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_in_a_tree_each_answer_is_computed_as_if_its_sample_stood_alone(
+    lively: BaseModel, drawn: RowsDrawn, adapted: bool
+):
+    rows = rows_of(drawn)
+    adapters = random_adapters(lively, len(rows)) if adapted else None
+    tree = grow(lively, rows)
+    with torch.no_grad():
+        states = answer_states(lively, tree, adapters)
+        alone = []
+        for index, sample in ((index, sample) for index, row in enumerate(rows) for sample in row):
+            with inject(lively, adapters.select([index]) if adapters else None):
+                found = lively.model.model(input_ids=torch.tensor([sample.ids]), use_cache=False).last_hidden_state[0]
+            alone.append(found[sample.prompt_length - 1 : len(sample.ids) - 1])
+    torch.testing.assert_close(states, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+@given(drawn=ROWS)
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_a_tree_names_the_answers_tokens_in_order(base: BaseModel, drawn: RowsDrawn):
+    samples = [sample for row in rows_of(drawn) for sample in row]
+    tree = grow(base, rows_of(drawn))
+    answers = [sample.ids[sample.prompt_length :] for sample in samples]
+    assert tree.targets.tolist() == [token for answer in answers for token in answer]
+    assert tree.samples.tolist() == [number for number, answer in enumerate(answers) for _ in answer]
+    before = [token for sample in samples for token in sample.ids[sample.prompt_length - 1 : -1]]
+    assert tree.ids.flatten()[tree.places].tolist() == before
+    at = [place for sample in samples for place in range(sample.prompt_length - 1, len(sample.ids) - 1)]
+    assert tree.positions.flatten()[tree.places].tolist() == at
+
+
+def test_what_samples_have_in_common_is_computed_once(base: BaseModel):
+    front = list(range(20, 40))
+    row = [Sample([*front, 50 + number, 60], 21) for number in range(4)]
+    assert grow(base, [row]).ids.shape == (1, 20 + 4 * 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("parts", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 2.0, 3.0)])
+def test_the_losses_of_a_step_are_those_of_plain_forward_passes(
+    lively: BaseModel, kind: str, parts: tuple[float, float, float]
+):
+    """The first step's losses, before any weight has moved: torch's cross-entropy and KL of full logits."""
+    names = ("lambda_pred", "lambda_teacher", "lambda_unrelated")
+    settings = given_settings(kind=kind, steps=1, unrelated=0.7, **dict(zip(names, parts, strict=True)))
+    translator = make(lively, settings)
+    if kind == "attentive":
+        with torch.no_grad():
+            translator.gains.mul_(10)  # fresh adapters are weak
+    rows = draws(LESSONS, settings, 1)
+    assert any(row.other for row in rows)
+    with torch.no_grad():
+        passages = [LESSONS[row.lesson].document.passage for row in rows]
+        adapters = translator.translate(translator.read(lively, passages))
+    own: list[torch.Tensor] = []
+    shown: list[torch.Tensor] = []
+    wanted: list[torch.Tensor] = []
+    foreign: list[torch.Tensor] = []
+    plain: list[torch.Tensor] = []
+    for index, row in enumerate(rows):
+        adapter = adapters.select([index])
+        for pair in (LESSONS[row.lesson].pairs[i] for i in row.pairs):
+            found, targets = answer_logits(lively, pair, adapter)
+            own.append(found)
+            wanted.append(targets)
+            shown.append(answer_logits(lively, pair, passage=passages[index])[0])
+        if row.other:
+            pair = LESSONS[row.other[0]].pairs[row.other[1]]
+            foreign.append(answer_logits(lively, pair, adapter)[0])
+            plain.append(answer_logits(lively, pair)[0])
+
+    def divergence(student: list[torch.Tensor], teacher: list[torch.Tensor]) -> float:
+        logs, aims = (torch.cat(x).log_softmax(-1) for x in (student, teacher))
+        return float(kl_div(logs, aims, reduction="batchmean", log_target=True))
+
+    pred = float(cross_entropy(torch.cat(own), torch.cat(wanted)))
+    near, away = divergence(own, shown), divergence(foreign, plain)
+    assert min(near, away) > 1e-4
+    (losses,) = learn(lively, translator, LESSONS, settings)
+    assert losses.pred == pytest.approx(pred, rel=1e-3)
+    assert losses.unrelated == pytest.approx(away, rel=2e-2, abs=1e-5)
+    if settings.lambda_teacher:
+        assert losses.teacher == pytest.approx(near, rel=2e-2, abs=1e-5)
+    total = sum(part * loss for part, loss in zip(parts, (pred, near, away), strict=True))
+    assert losses.total == pytest.approx(total, rel=1e-2, abs=1e-5)
+
+
+def test_an_adapter_of_zeros_answers_about_other_documents_as_the_plain_model(lively: BaseModel):
+    settings = given_settings(steps=1)
+    translator = make(lively, settings)
+    with torch.no_grad():
+        translator.gains.zero_()
+    (losses,) = learn(lively, translator, LESSONS, settings)
+    assert losses.unrelated == pytest.approx(0, abs=1e-5)
+    rows = draws(LESSONS, settings, 1)
+    found = [answer_logits(lively, LESSONS[row.lesson].pairs[i]) for row in rows for i in row.pairs]
+    plain = cross_entropy(torch.cat([x for x, _ in found]), torch.cat([y for _, y in found]))
+    assert losses.pred == pytest.approx(float(plain), rel=1e-4)
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_almost_nothing():
+    settings = given_settings(steps=100, warmup=10, decay=0.2, learning_rate=0.5)
+    rates = [rate(settings, step) for step in range(1, 101)]
+    assert rates[:10] == pytest.approx([0.05 * step for step in range(1, 11)])
+    assert rates[10:81] == pytest.approx([0.5] * 71)
+    assert rates[80:] == pytest.approx([0.5 * (20 - step) / 20 for step in range(20)])
+    assert rates[-1] == pytest.approx(0.025)
+
+
+@given(steps=st.integers(1, 60), warmup=st.integers(0, 80), decay=st.floats(0, 1))
+def test_the_learning_rate_is_positive_and_never_above_the_one_set(steps: int, warmup: int, decay: float):
+    settings = given_settings(steps=steps, warmup=warmup, decay=decay, learning_rate=0.5)
+    assert all(0 < rate(settings, step) <= 0.5 for step in range(1, steps + 1))
+
+
+@given(lessons=st.integers(1, 9), step=st.integers(1, 999), seed=st.integers(0, 9), documents=st.integers(1, 8))
+def test_draws_hang_on_seed_and_step_alone_and_no_lesson_is_its_own_stranger(
+    lessons: int, step: int, seed: int, documents: int
+):
+    some = [LESSONS[number % 3] for number in range(lessons)]
+    settings = given_settings(seed=seed, documents=documents)
+    rows = draws(some, settings, step)
+    draws(some, settings, step + 1)
+    assert draws(some, settings, step) == rows
+    assert len(rows) == documents
+    for row in rows:
+        assert sorted(row.pairs) == [0, 1]
+        assert (row.other is None) == (lessons == 1)
+        if row.other:
+            assert row.other[0] != row.lesson
+            assert some[row.other[0]].pairs[row.other[1]]
+
+
+def test_other_steps_and_seeds_draw_other_rows_and_all_lessons():
+    settings = given_settings(questions=1, documents=2)
+    steps = [draws(LESSONS, settings, step) for step in range(1, 40)]
+    assert {row.lesson for rows in steps for row in rows} == {0, 1, 2}
+    assert {row.pairs for rows in steps for row in rows} == {(0,), (1,)}
+    assert steps != [draws(LESSONS, given_settings(questions=1, documents=2, seed=1), step) for step in range(1, 40)]
+    assert all(row.other is None for row in draws(LESSONS, given_settings(unrelated=0.0), 1))
+
+
+@pytest.mark.parametrize("teacher", [0.0, 1.0])
+def test_steps_made_ahead_by_other_processes_are_the_same(base: BaseModel, teacher: float):
+    steps = Steps(base.tokenizer, LESSONS, given_settings(documents=3, lambda_teacher=teacher, unrelated=0.5, steps=6))
+    loader = torch.utils.data.DataLoader(steps, batch_size=None, sampler=range(2, 6), num_workers=2, prefetch_factor=4)
+    for number, made in enumerate(loader, start=2):
+        here = steps[number]
+        assert made.lessons == here.lessons
+        assert torch.equal(made.foreign, here.foreign)
+        for name in ("tree", "strangers", "shown"):
+            one, other = getattr(made, name), getattr(here, name)
+            assert (one is None) == (other is None)
+            for field in fields(Tree) if one else ():
+                assert torch.equal(getattr(one, field.name), getattr(other, field.name))
+    assert number == 5
+
+
+def test_passages_read_together_or_kept_make_the_same_losses(lively: BaseModel):
+    settings = given_settings(documents=3)
+    translator = make(lively, settings)
+    step = Steps(lively.tokenizer, LESSONS, settings)[0]
+    found = []
+    for together, most in ((1, 9), (9, 9), (1, 1), (2, 0)):
+        library = Library(lively, translator, LESSONS)
+        library.together, library.most = together, most
+        for _ in range(2):
+            found.append(lesson_loss(lively, translator, step, settings, library)[1])
+            assert len(library.read) == min(most, len(set(step.lessons)))
+    for loss in found:
+        torch.testing.assert_close(loss, found[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_lowers_the_loss_and_leaves_the_base_model_alone(lively: BaseModel, kind: str):
+    settings = given_settings(kind=kind, steps=30, learning_rate=0.02)
+    translator = make(lively, settings)
+    frozen = weights(lively.model)
+    curve = learn(lively, translator, LESSONS, settings)
+    assert len(curve) == 30
+    # no adapter can get far below 5.4, so small are the weights of the vocabulary projection
+    assert sum(x.pred for x in curve[-3:]) / 3 < sum(x.pred for x in curve[:3]) / 3 - 0.15
+    assert alike(frozen, weights(lively.model))
+    assert not translator.training
+
+
+def test_the_same_training_twice_gives_the_same_weights(base: BaseModel):
+    settings = given_settings()
+    first, second = make(base, settings), make(base, settings)
+    assert learn(base, first, LESSONS, settings) == learn(base, second, LESSONS, settings)
+    assert alike(weights(first), weights(second))
+
+
+def test_a_lesson_without_pairs_is_passed_over(base: BaseModel):
+    settings = given_settings(steps=3)
+    first, second = make(base, settings), make(base, settings)
+    learn(base, first, LESSONS, settings)
+    learn(base, second, [Lesson(Document("x", "Nothing is asked."), ()), *LESSONS], settings)
+    assert alike(weights(first), weights(second))
+
+
+class Stop(Exception):
+    """What ends a training between two steps."""
+
+
+def stop_at(wanted: int) -> Any:
+    def on_step(step: int, losses: object) -> None:
+        if step == wanted:
+            raise Stop
+
+    return on_step
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stopped", [1, 5])
+def test_a_training_that_was_stopped_ends_with_the_same_weights(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, stopped: int
+):
+    monkeypatch.setattr(dyprag.translators.distil, "CHECKPOINT_SECONDS", 0)
+    settings, checkpoint = given_settings(kind=kind, documents=2), tmp_path / "state"
+    whole = make(base, settings)
+    curve = learn(base, whole, LESSONS, settings)
+    with pytest.raises(Stop):
+        learn(base, make(base, settings), LESSONS, settings, stop_at(stopped), checkpoint)
+    steps: list[int] = []
+    again = make(base, settings)
+    assert learn(base, again, LESSONS, settings, lambda step, _: steps.append(step), checkpoint) == curve
+    assert steps == list(range(stopped + 1, settings.steps + 1))
+    assert alike(weights(whole), weights(again))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_training_loses_no_step(base: BaseModel, tmp_path: Path, kind: str):
+    settings, checkpoint = given_settings(kind=kind, documents=2), tmp_path / "state"
+    whole, again = make(base, settings), make(base, settings)
+    curve = learn(base, whole, LESSONS, settings)  # no checkpoint is due within a minute
+
+    def interrupt(step: int, _: Any) -> None:
+        if step == 5:
+            interruption.interrupt(passing=True)
+
+    try:
+        with pytest.raises(Interrupted):
+            learn(base, make(base, settings), LESSONS, settings, interrupt, checkpoint)
+    finally:
+        interruption.renew()
+    steps: list[int] = []
+    assert learn(base, again, LESSONS, settings, lambda step, _: steps.append(step), checkpoint) == curve
+    assert steps[0] == 6
+    assert alike(weights(whole), weights(again))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_lesson_is_read_with_does_not_reach_the_weights(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """Lessons of very unlike lengths: a training that goes on reads them in other company than the first one did."""
+    monkeypatch.setattr(dyprag.translators.distil, "CHECKPOINT_SECONDS", 0)
+    lessons = [
+        Lesson(Document(str(n), " ".join(text.split()[n:] * (1 + n))), LESSONS[n % 3].pairs)
+        for n, text in enumerate(itertools.chain.from_iterable([TEXTS.values()] * 4))
+    ]
+    settings = given_settings(kind=kind, documents=4, steps=12)
+    whole, again = make(base, settings), make(base, settings)
+    learn(base, whole, lessons, settings)
+    with pytest.raises(Stop):
+        learn(base, make(base, settings), lessons, settings, stop_at(3), tmp_path / "state")
+    learn(base, again, lessons, settings, checkpoint=tmp_path / "state")
+    assert alike(weights(whole), weights(again))
+
+
+@pytest.mark.parametrize("changed", ["seed", "learning_rate", "lessons", "damage"])
+def test_a_checkpoint_of_no_use_is_passed_over(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str], changed: str
+):
+    monkeypatch.setattr(dyprag.translators.distil, "CHECKPOINT_SECONDS", 0)
+    settings, checkpoint = given_settings(steps=4), tmp_path / "state"
+    other = {"seed": {"seed": 1}, "learning_rate": {"learning_rate": 0.01}}.get(changed, {})
+    theirs, lessons = given_settings(steps=4, **other), LESSONS[: 2 if changed == "lessons" else 3]
+    with pytest.raises(Stop):
+        learn(base, make(base, theirs), lessons, theirs, stop_at(2), checkpoint)
+    if changed == "damage":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    ours, plain = make(base, settings), make(base, settings)
+    steps: list[int] = []
+    learn(base, ours, LESSONS, settings, lambda step, _: steps.append(step), checkpoint)
+    learn(base, plain, LESSONS, settings)
+    assert steps == [1, 2, 3, 4]
+    assert alike(weights(ours), weights(plain))
+    assert sum("anew" in message for message in messages) == 1
+
+
+def test_a_checkpoint_is_written_no_more_often_than_said(base: BaseModel, tmp_path: Path):
+    settings = given_settings(steps=3)
+    learn(base, make(base, settings), LESSONS, settings, checkpoint=tmp_path / "state")
+    assert not (tmp_path / "state").exists()  # a minute has not gone by
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_that_leaves_the_numbers_is_an_error_with_the_remedy_and_leaves_no_checkpoint(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    monkeypatch.setattr(dyprag.translators.distil, "CHECKPOINT_SECONDS", 0)
+    settings = given_settings(kind=kind)
+    translator = make(base, settings)
+
+    def spoil(step: int, losses: object) -> None:
+        if step == 2:
+            next(translator.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(DypragError, match=r"step 3[\s\S]*learn\.learning_rate"):
+        learn(base, translator, LESSONS, settings, spoil, tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+@given(fronts=st.lists(st.lists(st.integers(3, 300), min_size=2, max_size=9), min_size=1, max_size=3),
+       length=st.integers(1, 5), wrong=st.integers(0, 4), adapted=st.booleans())  # fmt: skip
+@hypothesis_settings(max_examples=15, deadline=None)
+def test_what_is_recited_is_what_greedy_decoding_writes(
+    lively: BaseModel, fronts: list[list[int]], length: int, wrong: int, adapted: bool
+):
+    adapters = random_adapters(lively, len(fronts)) if adapted else None
+    written = generate(
+        lively, fronts, Sampling(length), (lambda batch: adapters.select(batch)) if adapters else None,
+        stop_at_newline=False,
+    )  # fmt: skip
+    end = lively.tokenizer.eos_token_id
+    answers = [list(x.ids) if len(x.ids) == length else [*x.ids, end] for x in written]
+    assume(all(answers))
+    rows = []
+    for front, answer in zip(fronts, answers, strict=True):
+        changed = [*answer]
+        changed[wrong % len(answer)] = changed[wrong % len(answer)] + 1 if changed[wrong % len(answer)] < 300 else 5
+        rows.append([Sample(front + answer, len(front)), Sample(front + changed, len(front))])
+    with_tree = recited(lively, grow(lively, rows), adapters)
+    assert [right for right, _ in with_tree] == [True, False] * len(fronts)
+
+
+def test_the_loss_of_what_is_recited_is_the_mean_over_the_answers_tokens(lively: BaseModel):
+    pairs = LESSONS[0].pairs
+    row = [Sample(*training_sample(lively.tokenizer, pair.question, pair.answer)) for pair in pairs]
+    adapter = random_adapters(lively)
+    for pair, (_, loss) in zip(pairs, recited(lively, grow(lively, [row]), adapter), strict=True):
+        assert loss == pytest.approx(float(cross_entropy(*answer_logits(lively, pair, adapter))), rel=1e-4)
