@@ -165,7 +165,9 @@ def answering() -> Figures:
     from dyprag.adapters.generation import Sampling, embed
     from dyprag.adapters.injection import inject
     from dyprag.adapters.lora import initial_adapters, save_peft
-    from dyprag.methods import RAG, Asked, DyPRAG, answer_questions
+    from dyprag.methods.dyprag import DyPRAG
+    from dyprag.methods.protocol import Asked, answer_questions
+    from dyprag.methods.rag import RAG
     from dyprag.model.prompts import question_prompt
     from dyprag.translators.hypernetwork import Translator
 

@@ -119,7 +119,8 @@ def loop(path: str) -> None:
     from dyprag.flows.stage import corpus_of
     from dyprag.storage.artifacts import Store
     from dyprag.tasks import augment, parametrize
-    from dyprag.tasks.plan import AugmentJob, Job, Plan
+    from dyprag.tasks.planning.jobs import AugmentJob, Job
+    from dyprag.tasks.planning.plan import Plan
 
     config = PipelineConfig.model_validate(yaml.safe_load(Path(path).read_text())).resolved()
     corpus_key, stored = corpus_of(config, Store(config.store))

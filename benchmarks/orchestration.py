@@ -25,7 +25,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.flows.stage import stage
 from dyprag.storage.artifacts import Record, Store
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import Job
 
 GOAL = 0.03  # seconds per document task
 

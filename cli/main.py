@@ -692,7 +692,7 @@ def _check_before_work(name: str, config: PipelineConfig) -> None:
     from dyprag.model.base import check_model
     from dyprag.storage.artifacts import Store
     from dyprag.tasks.augment import endpoint_key
-    from dyprag.tasks.plan import given_checksum
+    from dyprag.tasks.planning.sources import given_checksum
 
     if name == "experiment":
         from dyprag.tasks.experiment import check_experiment

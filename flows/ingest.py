@@ -28,7 +28,9 @@ from dyprag.tasks.ingest import (
     skipped_text,
     sources,
 )
-from dyprag.tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest, note_found
+from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.plan import Plan
+from dyprag.tasks.planning.sources import PREPARED, corpus_settings, find_latest, note_found
 from dyprag.tasks.telling import told
 
 logger = logging.getLogger("dyprag.flows")
@@ -54,7 +56,7 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
         last = find_latest(run.store, "corpus", settings)
         known = run.store.find("corpus", key) is not None
         before, unread = _before(run, last)
-        found = difference(before, run.plan.keys, read_from["files"], unread)
+        found = difference(before, run.plan.document_keys, read_from["files"], unread)
         read_from["kept"] = {identity: before[identity] for identity in found.unread}
         read_from["files"] |= {identity: unread[identity] for identity in found.unread if unread[identity]}
         if not known:

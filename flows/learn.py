@@ -15,7 +15,7 @@ from dyprag.flows.overview import run_name, show_translator_curve
 from dyprag.flows.stage import Stage, Summary, end_state, stage, with_retries
 from dyprag.storage.artifacts import Record
 from dyprag.tasks.learn import RecallJob, learn_translator, learned_key, measure_recall, recall_jobs, recalled
-from dyprag.tasks.plan import model_material
+from dyprag.tasks.planning.sources import model_material
 
 
 @flow(

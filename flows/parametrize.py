@@ -15,7 +15,7 @@ from dyprag.flows.stage import Stage, Summary, end_state, named, stage
 from dyprag.flows.workers import Workers
 from dyprag.storage.catalogue import Work
 from dyprag.tasks.parametrize import parametrize_documents, parametrized
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import Job
 
 
 @flow(

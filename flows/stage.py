@@ -30,7 +30,9 @@ from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.guard import in_use
 from dyprag.tasks.evaluate import stored_corpus
 from dyprag.tasks.imports import imported_adapters
-from dyprag.tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest
+from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.plan import Plan
+from dyprag.tasks.planning.sources import PREPARED, corpus_settings, find_latest
 from dyprag.tasks.shards import lost
 
 logger = logging.getLogger("dyprag.flows")

@@ -16,7 +16,8 @@ from dyprag.flows.progress import stage_progress
 from dyprag.flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
 from dyprag.storage.catalogue import Work
 from dyprag.tasks.embed import embed_documents
-from dyprag.tasks.plan import Job, draws_on_embeddings, find_latest, note_found, translator_settings
+from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.sources import draws_on_embeddings, find_latest, note_found, translator_settings
 from dyprag.tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work

@@ -11,7 +11,7 @@ from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import write_embedding
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import Job
 from dyprag.tasks.work import base_model, ingested, is_passing
 
 

@@ -16,7 +16,7 @@ from dyprag.runtime.batching import Batcher
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.tables import read_augmentation, write_rows
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import Job
 from dyprag.tasks.shards import Tried, failed, work_on
 from dyprag.tasks.work import base_model, ingested, is_passing, once, one_document
 

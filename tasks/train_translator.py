@@ -12,7 +12,7 @@ from dyprag.model.files import learned_folder
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding, write_rows
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import Job
 from dyprag.tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue, Work
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import Job
 from dyprag.tasks.processes import Processes
 from dyprag.tasks.shards import Tried, failed, work_on
 

@@ -17,10 +17,12 @@ from dyprag.adapters.generation import Sampling, generate
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.errors import ConfigError, ModelError
-from dyprag.methods import RAG, Answer, Asked, Method, Vanilla
 from dyprag.methods.dragin import DRAGIN, Look, _look, content_words, question_place
 from dyprag.methods.flare import FLARE
+from dyprag.methods.protocol import Answer, Asked, Method
+from dyprag.methods.rag import RAG
 from dyprag.methods.rounds import Doubt, Draft, choose_threshold, sentence_starts, spell
+from dyprag.methods.vanilla import Vanilla
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.prompts import question_prompt
 

@@ -22,7 +22,7 @@ from dyprag.errors import CatalogueHeld, StoreError
 from dyprag.flows.stage import Stage
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Work
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import Job
 
 HOLD = """
 import duckdb, sys, time
