@@ -51,16 +51,19 @@ class Batches:
     def wanted(self, request: Request) -> Waiting:
         """Put a request on the list of the next batch, if it is in none yet; gives what its document is to raise."""
         subject = f"document {request.document_id!r}"
+        told = self._journal.unanswered(request.key)
+        before = f"; one that it was in is over without an answer ({told})" if told else ""
         for batch in self._journal.open_batches():
             if request.key in self._keys.setdefault(batch.id, {wanted.key for wanted in batch.requests}):
                 hours = (time.time() - batch.created) / 3600
-                reason = f"its {request.label!r} is in batch {batch.id}, handed in {hours:.1f} hours ago"
+                reason = f"its {request.label!r} is in batch {batch.id}, handed in {hours:.1f} hours ago{before}"
                 return Waiting(subject, reason, "Run again later to fetch the answers.")
         self._wanted[request.key] = request
         if stop := self._failed:
             reason = f"its {request.label!r} is not handed in again now: {stop.subject}: {stop.reason}"
             return Waiting(subject, reason, stop.remedy)
-        return Waiting(subject, f"its {request.label!r} goes into the next batch", "Run again later to fetch it.")
+        reason = f"its {request.label!r} goes into the next batch{before}"
+        return Waiting(subject, reason, "Run again later to fetch it.")
 
     async def hand_in(self) -> list[OpenBatch]:
         """Make batches of the wanted requests.
@@ -123,17 +126,20 @@ class Batches:
                 if self._journal.find(response.product_key, response.request) is None:
                     self._journal.add(response)
                     self._endpoint.budget.count(response)
-            self._journal.end_batch(batch.id)
-            self._tell(batch, handle, len(got), reasons)
+            why = self._tell(batch, handle, len(got), reasons)
+            self._journal.end_batch(batch.id, why)
             answers, unanswered = answers + len(got), unanswered + len(batch.requests) - len(got)
         return Fetched(answers, unanswered, still_open)
 
-    def _tell(self, batch: OpenBatch, handle: Handle | None, answers: int, reasons: Counter[str]) -> None:
-        """Say why a batch did not answer all. Where it failed as a whole, or answered nothing for one and the same
-        reason, another of the same requests would likely end alike: none is handed in until the next run."""
+    def _tell(self, batch: OpenBatch, handle: Handle | None, answers: int, reasons: Counter[str]) -> str:
+        """Say why a batch did not answer all, and give it in short.
+
+        Where it failed as a whole, or answered nothing for one and the same reason, another of the same requests would
+        likely end alike: none is handed in until the next run.
+        """
         missing = len(batch.requests) - answers
         if not missing:
-            return
+            return ""
         status = handle.status if handle is not None else "not known there any more"
         told = [one.message for one in (handle.errors.data or []) if one.message] if handle and handle.errors else []
         told += [reason for reason, _ in reasons.most_common(1)]
@@ -149,6 +155,7 @@ class Batches:
                 "Remove the reason, then run again: its requests are handed in anew. Where too many tokens were "
                 "handed in at once, set corpus.max_documents to fewer, or wait until other batches have ended.",
             )
+        return f"{batch.id} is {status}{f': {why}' if why else ''}"
 
     def _refused(self, reason: str, error: openai.APIError) -> Stopped:
         status = f"{error.status_code}" if isinstance(error, openai.APIStatusError) else type(error).__name__
