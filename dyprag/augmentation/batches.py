@@ -27,7 +27,7 @@ from dyprag.errors import Stopped, Waiting
 
 logger = logging.getLogger("dyprag.augmentation")
 MOST_REQUESTS, MOST_BYTES = 20_000, 90_000_000  # of one file; providers take 50,000 and 100 or 200 MB
-ENDED = ("completed", "failed", "expired", "cancelled")
+ENDED = ("completed", "failed", "expired", "cancelled", "canceled")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Batches:
                 handle = await self._endpoint.client.batches.retrieve(batch.id)
             except openai.NotFoundError:
                 handle = None
-            if handle is not None and handle.status not in ENDED:
+            if handle is not None and _status(handle) not in ENDED:
                 still_open += 1
                 continue
             got, reasons = await self._answers(handle, batch) if handle is not None else ([], Counter[str]())
@@ -140,7 +140,7 @@ class Batches:
         missing = len(batch.requests) - answers
         if not missing:
             return ""
-        status = handle.status if handle is not None else "not known there any more"
+        status = _status(handle) if handle is not None else "not known there any more"
         told = [one.message for one in (handle.errors.data or []) if one.message] if handle and handle.errors else []
         told += [reason for reason, _ in reasons.most_common(1)]
         why = "; ".join(dict.fromkeys(" ".join(text.split())[:300].rstrip(".") for text in told))
@@ -244,6 +244,11 @@ class Batches:
                 "text": refusal, "finish": "refused", "tokens_in": 0, "tokens_out": 0, "cost": 0.0,
             })  # fmt: skip
         return _reason(line, reply)
+
+
+def _status(handle: Handle) -> str:
+    """What an endpoint says of a batch; some say it in capitals."""
+    return str(handle.status).lower()
 
 
 def _reason(line: Mapping[str, Any], reply: Mapping[str, Any]) -> str:
