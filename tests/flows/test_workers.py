@@ -17,7 +17,9 @@ import psutil
 import pytest
 import yaml
 from conftest import outcome, wait_for, write_jsonl
+from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
@@ -39,12 +41,20 @@ if any("forkserver" in word for word in sys.orig_argv):
             os.kill(os.getpid(), signal.SIGKILL)
         return made(base, document, *others)
     dyprag.adapters.samples.document_samples = document_samples
+    import dyprag.adapters.generation
+    embedded = dyprag.adapters.generation.embed
+    def embed(base, passages):
+        if any("tower" in passage for passage in passages):
+            raise ValueError("no such token")
+        return embedded(base, passages)
+    dyprag.adapters.generation.embed = embed
 """
 
 
 @pytest.fixture(scope="module", autouse=True)
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """In worker processes, and nowhere else, the document 'poison' is the end of its process."""
+    """In worker processes, and nowhere else, the document 'poison' is the end of its process, and what tells of a tower
+    cannot be embedded."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "sitecustomize.py").write_text(POISON)
     with pytest.MonkeyPatch.context() as patch:
@@ -124,6 +134,27 @@ def test_a_killed_worker_process_costs_nothing_but_its_shard_s_time(tmp_path: Pa
     summary = run(settings, store, runner="processes", documents_per_task=1, retries=2, retry_delay=0.1)
     assert killed
     assert (summary["done"], summary["failed"]) == (4, 0)
+
+
+def test_a_document_that_cannot_be_embedded_in_a_worker_process_fails_by_itself(
+    tmp_path: Path, settings: dict[str, Any]
+):
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.train_translator import embed_corpus
+
+    corpus(tmp_path, settings, "bridge", "tower", "book")
+    settings["run"] |= {"runner": "processes", "workers": 1, "documents_per_task": 3}
+    config = PipelineConfig.model_validate(settings)
+    ingest(config)
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+    def embed() -> Any:
+        return embed_corpus(config)
+
+    summary = embed()
+    assert (summary.done, summary.failed) == (2, 1)
+    (failure,) = Catalogue(Store(settings["store"])).query("SELECT document_id, error FROM failures")
+    assert failure == {"document_id": "tower", "error": "no such token"}
 
 
 def trips_then_dies(jobs: list[Job], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
