@@ -16,7 +16,8 @@ from dyprag.flows.forms import UNTOUCHED, ExperimentForm
 from dyprag.flows.overview import run_name
 from dyprag.flows.page import Page, run_page, show_report
 from dyprag.flows.pipeline import pipeline
-from dyprag.flows.stage import Summary, completing, end_state, stage, summaries_of
+from dyprag.flows.stage import stage
+from dyprag.flows.summary import Summary, completing, end_state, summaries_of
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.guard import in_use
 from dyprag.tasks.experiment import store_experiment

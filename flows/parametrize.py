@@ -9,11 +9,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.flows.endings import interruptible
+from dyprag.flows.fan_out import named
 from dyprag.flows.forms import UNTOUCHED, ParametrizeForm
 from dyprag.flows.overview import run_name, show_adapter_curves
-from dyprag.flows.stage import Stage, Summary, end_state, named, stage
+from dyprag.flows.stage import Stage, stage
+from dyprag.flows.summary import Summary, end_state
 from dyprag.flows.workers import Workers
 from dyprag.storage.catalogue import Work
+from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.parametrize import parametrize_documents, parametrized
 from dyprag.tasks.plan import Job
 
@@ -59,5 +62,5 @@ def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:
         elif document.key in run.plan.imported:
             jobs.append(Job(document.id, document.key, key))
         else:
-            waiting.append(Work(document.id, key, "waiting", document.key))
+            waiting.append(Work(document.id, key, Outcome.WAITING, document.key))
     return jobs, waiting

@@ -10,10 +10,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.errors import StoreError
 from dyprag.flows.endings import interruptible
+from dyprag.flows.fan_out import named
 from dyprag.flows.forms import UNTOUCHED, TranslatorForm
 from dyprag.flows.overview import run_name, show_translator_curve
 from dyprag.flows.parametrize import adapter_jobs
-from dyprag.flows.stage import Stage, Summary, end_state, named, stage, with_retries
+from dyprag.flows.stage import Stage, stage, with_retries
+from dyprag.flows.summary import Summary, end_state
 from dyprag.flows.workers import Workers
 from dyprag.tasks.embed import embed_documents
 from dyprag.tasks.plan import Job, draws_on_embeddings, find_latest, note_found, translator_settings

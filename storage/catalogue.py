@@ -26,6 +26,7 @@ from dyprag.corpora.text.words import word_count
 from dyprag.errors import ArtifactError, CatalogueHeld, StoreError
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue_file import CatalogueFile
+from dyprag.storage.outcomes import Outcome
 
 FROM_DISK = ("artifacts", "documents", "requests")
 TABLES = (*FROM_DISK, "runs", "work", "results", "scores")
@@ -115,7 +116,7 @@ class Work:
 
     document_id: str
     key: str
-    state: str  # waiting, done, partial, cached or failed
+    state: Outcome
     document_key: str = ""
     attempts: int = 0
     seconds: float = 0.0

@@ -34,6 +34,11 @@ class ControlJob:
     translator: str = ""
     document_key: str = ""
 
+    @property
+    def label(self) -> str:
+        """What it is shown as."""
+        return self.document_id
+
 
 @task(name="control", task_run_name="control {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def make_control(job: ControlJob, corpus_key: str, config: PipelineConfig) -> Record:

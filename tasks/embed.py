@@ -13,6 +13,7 @@ from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work
+from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_embedding
 from dyprag.tasks.plan import Job
 from dyprag.tasks.shards import Tried, failed, work_on
@@ -38,7 +39,7 @@ def _embed(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, number:
     outcomes: dict[str, Tried] = {}
     for job in jobs:
         if record := store.find("embedding", job.key):
-            outcomes[job.key] = job, Work(job.document_id, job.key, "cached", job.document_key), [record], None
+            outcomes[job.key] = job, Work(job.document_id, job.key, Outcome.CACHED, job.document_key), [record], None
     missing = [job for job in jobs if job.key not in outcomes]
     if missing:
         began, base = perf_counter(), base_model(config)
@@ -81,4 +82,4 @@ def _stored(store: Store, job: Job, embedding: Embedding | Exception, seconds: f
             )
     except Exception as error:
         return failed(job, [error], [], number)
-    return job, Work(job.document_id, job.key, "done", job.document_key, number, seconds), [record], None
+    return job, Work(job.document_id, job.key, Outcome.DONE, job.document_key, number, seconds), [record], None

@@ -58,6 +58,11 @@ class AnswerJob:
     document_key: str = ""
 
     @property
+    def label(self) -> str:
+        """What it is shown as."""
+        return self.document_id
+
+    @property
     def parametric(self) -> bool:
         """Whether it injects adapters of a question's documents."""
         return bool(self.adapters or self.translator)

@@ -49,7 +49,7 @@ LEARNING_VERSION = 1  # of learned translators: raise it where the same settings
 class RecallJob:
     """One band of the benchmark under one condition. translator: its key, empty where the condition has none."""
 
-    document_id: str  # the job's name in the catalogue
+    label: str
     key: str
     band: str
     condition: "Condition"
@@ -121,7 +121,7 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     return record
 
 
-@task(name="recall", task_run_name="recall {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="recall", task_run_name="recall {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a band's questions under a condition and store what came back."""
     from dyprag.evaluation.recall.benchmark import Asking
@@ -129,7 +129,7 @@ def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Re
     store = Store(config.store)
     if record := store.find("recall", job.key):
         return reused(record)
-    with one_document(job.document_id):
+    with one_document(job.label):
         lessons = bands_of(config.recall, config.learn.data)[job.band]
         measurer = _measurer(
             config.store, config.model, config.learn, config.lora, config.parametrize, config.recall, job.translator,

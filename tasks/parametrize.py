@@ -15,6 +15,7 @@ from dyprag.errors import DocumentError
 from dyprag.runtime.batching import Batcher
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work
+from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import read_augmentation, write_rows
 from dyprag.tasks.plan import Job
 from dyprag.tasks.shards import Tried, failed, work_on
@@ -68,7 +69,7 @@ def parametrized(job: Job, record: Record, attempts: int = 0) -> Work:
         attempts: 0 for one that was found made.
     """
     fault = record.measures.get("fault", "")  # imported adapters, and those of earlier versions, do not tell
-    state = "partial" if fault else "done" if attempts else "cached"
+    state = Outcome.PARTIAL if fault else Outcome.DONE if attempts else Outcome.CACHED
     seconds = record.seconds if attempts else 0.0
     reason = f"its adapter knows little: {fault}. Change parametrize.learning_rate or parametrize.seed" if fault else ""
     kind = "Partial" if fault else ""

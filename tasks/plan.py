@@ -36,6 +36,11 @@ class Job:
     key: str
     upstream: tuple[str, ...] = ()
 
+    @property
+    def label(self) -> str:
+        """What it is shown as."""
+        return self.document_id
+
 
 @dataclass(frozen=True)
 class AugmentJob:
@@ -45,6 +50,11 @@ class AugmentJob:
     document_key: str
     key: str
     products: dict[ProductName, str]
+
+    @property
+    def label(self) -> str:
+        """What it is shown as."""
+        return self.document_id
 
 
 class Plan:
