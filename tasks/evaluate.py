@@ -13,16 +13,18 @@ import psutil
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.config import ModelSettings, PipelineConfig
+from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Corpus, Document, Found, Question, Retrieved
 from dyprag.corpora.retrieval import Retriever, retriever_for
 from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
-from dyprag.storage.tables import read_corpus, read_embedding, write_rows
+from dyprag.storage.tables import read_embedding, write_rows
 from dyprag.tasks.experiment import index_folder, open_passages
 from dyprag.tasks.plan import LOOPING, distinct, family
-from dyprag.tasks.work import base_model, is_passing, one_document, reused, stored_translator
+from dyprag.tasks.work import base_model, ingested, is_passing, one_document, reused, stored_translator
+from dyprag.tasks.work import stored_corpus as stored_corpus
+from dyprag.tasks.worker import worker_of
 
 if TYPE_CHECKING:
     from dyprag.adapters.lora import Adapters
@@ -95,7 +97,7 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
     from dyprag.adapters.generation import Sampling
     from dyprag.methods import Asked
 
-    documents = _by_id(config.store, corpus_key)
+    documents = ingested(config.store, corpus_key)
 
     def look_up(found: Found) -> tuple[Retrieved, ...]:
         return tuple(Retrieved(documents[identity], score) for identity, score in found)
@@ -154,31 +156,11 @@ def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Met
     def translate(documents: Sequence[Document]) -> "Adapters":
         """From all of a document's tokens, or from its stored embedding, as the translator wants it."""
         if isinstance(translator, AttentiveTranslator):
-            readings = [_reading(config.store, config.model, job.translator, d.passage) for d in documents]
+            readings = [worker_of(config).reading(job.translator, d.passage) for d in documents]
             return translator.translate(readings)
         return translator.translate([_embedding(config.store, job.embeddings[d.key]) for d in documents])
 
     return methods.DyPRAG(translate, str(settings.dyprag_merge), combine, strength, gate)
-
-
-@lru_cache(maxsize=512)  # some 350 MB for SmolLM2-135M; methods and controls ask about the same documents
-def _reading(store_root: str, model: ModelSettings, translator: str, passage: str) -> Any:
-    """What an attentive translator needs of a document. Each is read by itself: in other company it would be padded,
-    and differ in its last bits from what a run that was stopped made of it."""
-    found = stored_translator(store_root, model, translator)
-    (reading,) = found.read(base_model(PipelineConfig(model=model)), [passage])
-    return reading
-
-
-@lru_cache(maxsize=2)
-def stored_corpus(store_root: str, corpus_key: str) -> Corpus:
-    """An ingested corpus, read once per process."""
-    return read_corpus(Store(store_root).open("corpus", corpus_key))
-
-
-@lru_cache(maxsize=2)
-def _by_id(store_root: str, corpus_key: str) -> dict[str, Document]:
-    return {document.id: document for document in stored_corpus(store_root, corpus_key).documents}
 
 
 def passages_of(store_root: str, corpus_key: str, corpus: Corpus, dataset: str) -> Retriever:

@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.config import MOST_TOGETHER, LoraSettings, ModelSettings, ParametrizeSettings, PipelineConfig
+from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.errors import DocumentError
 from dyprag.runtime.batching import Batcher
 from dyprag.storage.artifacts import Record, Store
@@ -19,7 +18,8 @@ from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import read_augmentation, write_rows
 from dyprag.tasks.plan import Job
 from dyprag.tasks.shards import Tried, failed, work_on
-from dyprag.tasks.work import base_model, ingested, is_passing, once, one_document
+from dyprag.tasks.work import base_model, ingested, is_passing, one_document
+from dyprag.tasks.worker import worker_of
 
 logger = logging.getLogger("dyprag.tasks")
 
@@ -48,7 +48,7 @@ def _parametrize(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, n
         try:
             with one_document(job.document_id):
                 samples = _samples(store, job, corpus_key, config)
-                running[trainer(config.model, config.lora, config.parametrize).begin(samples)] = job
+                running[_trainer(config).begin(samples)] = job
         except Exception as error:
             outcomes[job.key] = failed(job, [error], [], number)
     for future in as_completed(running):
@@ -114,17 +114,13 @@ def _store(store: Store, job: Job, trained: "Parametrized", config: PipelineConf
     return store.write(record, fill)
 
 
-@once
-@lru_cache(maxsize=1)
-def trainer(
-    model: ModelSettings, lora: LoraSettings, settings: ParametrizeSettings
-) -> "Batcher[list[Sample], Parametrized]":
+def _trainer(config: PipelineConfig) -> "Batcher[list[Sample], Parametrized]":
     """Trains the documents that wait, together; all tasks of a process share it."""
     from dyprag.adapters.parametrize import parametrize
 
-    base = base_model(PipelineConfig(model=model))
+    base, lora, settings = base_model(config), config.lora, config.parametrize
 
     def work(documents: Sequence["list[Sample]"]) -> Iterator[tuple[int, "Parametrized | Exception"]]:
         return parametrize(base, documents, lora, settings)
 
-    return Batcher(work, MOST_TOGETHER)
+    return worker_of(config).keep("trainer", (lora, settings), lambda: Batcher(work, MOST_TOGETHER))
