@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Corpus
 from dyprag.errors import StoreError
+from dyprag.flows.checks import check_before_work
 from dyprag.flows.corpus import known_corpora, with_stored_corpus
 from dyprag.flows.endings import noted, stops_threads
 from dyprag.flows.fan_out import WINDOW, Ledger, Submit, failed_work, fan_out, named
@@ -27,10 +28,10 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.guard import in_use
 from dyprag.storage.outcomes import Outcome
-from dyprag.tasks.evaluate import stored_corpus
 from dyprag.tasks.imports import imported_adapters
 from dyprag.tasks.jobs import AnyJob, NamedJob
 from dyprag.tasks.plan import PREPARED, Plan, corpus_settings, find_latest
+from dyprag.tasks.worker import worker_of
 
 __all__ = [
     "Incomplete", "Stage", "Summary", "completing", "corpus_of", "end_state", "failed_work", "named", "retry_options",
@@ -165,7 +166,7 @@ def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
     if key is None or store.find("corpus", key) is None:
         remedy = f"Run: dyprag ingest.{known_corpora(store)}"
         raise StoreError(f"store {store.root}", f"corpus {documents} has not been ingested into it", remedy)
-    return key, stored_corpus(config.store, key)
+    return key, worker_of(config).corpus(key)
 
 
 @contextmanager
@@ -186,6 +187,7 @@ def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
     with in_use(opened.store), noted(partial(finish, "cancelled")):
         try:
             with stops_threads():
+                check_before_work(name, config)
                 yield opened
             opened.store.save()
             state = "completed"

@@ -17,7 +17,7 @@ from dyprag.errors import ConfigError
 from dyprag.model.base import load_model
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue
-from dyprag.tasks import work
+from dyprag.tasks.worker import worker_of
 from dyprag.translators.protocol import load_translator
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
@@ -73,8 +73,8 @@ def test_a_run_makes_every_artifact_and_a_second_run_makes_nothing(
     def never(*arguments: object) -> None:
         raise AssertionError("the second run loads no model: it trains nothing and generates nothing")
 
-    monkeypatch.setattr("dyprag.tasks.work.load_model", never)
-    work._loaded.__wrapped__.cache_clear()
+    monkeypatch.setattr("dyprag.tasks.worker.load_model", never)
+    worker_of(PipelineConfig.model_validate(settings)).close()
     second = run_pipeline(settings)
     assert set(made(second).values()) == {0}
     assert artifacts(settings) == ARTIFACTS
