@@ -604,7 +604,9 @@ def _run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json
         end_like("Stopping. What is finished is kept: run the same command again to go on from here.")
         _prepare_logging(verbose)
         with _imports():
-            _check_before_work(name, config)
+            from dyprag.flows.checks import check_ahead
+
+            check_ahead(name, config)
             flow = _flow(name)
         # what failed shows in the exit code here, whatever a deployment's run makes of it
         run_settings = config.run.model_copy(update={"on_failures": "complete"})
@@ -683,34 +685,6 @@ def _imports() -> Iterator[None]:
     finally:
         garbage.freeze()
         garbage.enable()
-
-
-def _check_before_work(name: str, config: PipelineConfig) -> None:
-    """Find what would stop the run before a server is started for it."""
-    from dyprag.augmentation.prompt_files import VARIABLES, prompt_file
-    from dyprag.corpora.reader import check_corpus
-    from dyprag.model.base import check_model
-    from dyprag.storage.artifacts import Store
-    from dyprag.tasks.augment import endpoint_key
-    from dyprag.tasks.planning.sources import given_checksum
-
-    if name == "experiment":
-        from dyprag.tasks.experiment import check_experiment
-
-        check_experiment(config.resolved())
-    elif name in ("ingest", "pipeline"):
-        check_corpus(config.corpus.documents, config.corpus.questions)
-    Store(config.store)
-    if name not in ("ingest", "augment") or (name == "augment" and config.augment.backend == "local"):
-        check_model(config.model.name)
-    if name in ("evaluate", "experiment") and config.judge.api.model and not config.judge.api.key_block:
-        endpoint_key(config.judge.api)
-    if name in ("pipeline", "augment", "experiment") and config.augment.backend == "api":
-        if not config.augment.api.key_block:
-            endpoint_key(config.augment.api)
-        for prompt in VARIABLES:
-            prompt_file(prompt, config.augment.prompts)
-    given_checksum(config)
 
 
 def _prepare_logging(verbose: bool) -> None:

@@ -13,12 +13,15 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.errors import Stopped
 from dyprag.flows.endings import interruptible
+from dyprag.flows.fan_out import named
 from dyprag.flows.forms import UNTOUCHED, AugmentForm
 from dyprag.flows.overview import run_name
-from dyprag.flows.stage import Stage, Summary, end_state, named, stage
+from dyprag.flows.stage import Stage, stage
+from dyprag.flows.summary import Summary, end_state
 from dyprag.flows.workers import Workers
 from dyprag.runtime.interruption import pause
 from dyprag.storage.catalogue import Ended, Work
+from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
 from dyprag.tasks.planning.jobs import AugmentJob
 from dyprag.tasks.telling import told
@@ -104,7 +107,7 @@ def _augment_in_batches(run: Stage, everything: Sequence[AugmentJob], corpus_key
         work = _augment(run, everything, corpus_key)
         with _reason_noted(run):
             handed_in = hand_in_batches(run.config)
-        waits = any(item.state == "waiting" for item in work)
+        waits = any(item.state == Outcome.WAITING for item in work)
         left = until - time.monotonic()
         if not waits or left <= 0 or not (still_open or handed_in):
             return work

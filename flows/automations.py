@@ -19,10 +19,10 @@ from prefect.workers.process import ProcessWorker
 from pydantic import SecretStr
 
 from dyprag.errors import DypragError
+from dyprag.stages import FLOWS
 
 SILENCE = timedelta(seconds=120)  # four heartbeats, of which one comes every 30 seconds
 POOL = "dyprag"
-FLOWS = ["pipeline", "ingest", "augment", "parametrize", "train-translator", "learn", "evaluate", "experiment"]
 ENDS = ("Completed", "CompletedWithFailures", "Stopped", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
 WATCH, TELL, BLOCK = "dyprag: mark dead runs as crashed", "dyprag: tell of failures", "dyprag-notify"
 TEXT = (
@@ -40,7 +40,7 @@ def watch() -> Automation:
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDS)},
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={"prefect.resource.role": "flow", "prefect.resource.name": FLOWS},
+            match_related={"prefect.resource.role": "flow", "prefect.resource.name": [*FLOWS]},
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,

@@ -11,12 +11,14 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.evaluation.experiments import Variant, variants
 from dyprag.evaluation.report import brief_table
+from dyprag.flows.checks import check_before_work
 from dyprag.flows.endings import interruptible
 from dyprag.flows.forms import UNTOUCHED, ExperimentForm
 from dyprag.flows.overview import run_name
 from dyprag.flows.page import Page, run_page, show_report
 from dyprag.flows.pipeline import pipeline
-from dyprag.flows.stage import Summary, completing, end_state, stage, summaries_of
+from dyprag.flows.stage import stage
+from dyprag.flows.summary import Summary, completing, end_state, summaries_of
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.guard import in_use
 from dyprag.tasks.experiment import store_experiment
@@ -31,6 +33,7 @@ def experiment(config: ExperimentForm = UNTOUCHED) -> State[Any]:
     """Run a named experiment: augmentation, adapters and translator for what its methods need, answers, report."""
     if config.experiment.name is None:
         raise ConfigError("setting 'experiment.name'", "it is empty", "Name an experiment, such as main.")
+    check_before_work("experiment", config.resolved())
     grid = variants(config.resolved())
     names = [variant.label or str(config.experiment.name) for variant in grid]
     with in_use(Store(config.store)), run_page(config, "experiment", names) as page:

@@ -9,14 +9,17 @@ from prefect.artifacts import create_table_artifact
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Corpus
 from dyprag.flows.endings import interruptible
+from dyprag.flows.fan_out import failed_work
 from dyprag.flows.forms import UNTOUCHED, IngestForm
 from dyprag.flows.overview import MOST_LINES, run_name
 from dyprag.flows.progress import stage_progress
-from dyprag.flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
+from dyprag.flows.stage import Stage, corpus_of, stage
+from dyprag.flows.summary import Summary, end_state
 from dyprag.runtime import progress
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Work
 from dyprag.storage.latest import note_latest, noted
+from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_corpus
 from dyprag.tasks.ingest import (
     SHOWN,
@@ -28,7 +31,7 @@ from dyprag.tasks.ingest import (
     skipped_text,
     sources,
 )
-from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 from dyprag.tasks.planning.plan import Plan
 from dyprag.tasks.planning.sources import PREPARED, corpus_settings, find_latest, note_found
 from dyprag.tasks.telling import told
@@ -123,14 +126,14 @@ def _outcomes(run: Stage, fresh: set[str]) -> list[Work]:
     key, work, unchanged = run.plan.corpus_key, [], 0
     for document in run.plan.corpus.documents:
         if document.fault:
-            work.append(failed_work(Job(document.id, document.key, key), document.fault))
+            work.append(failed_work(DocumentJob(document.id, document.key, key), document.fault))
         elif document.id in fresh:
-            work.append(Work(document.id, key, "done", document.key, 1))
+            work.append(Work(document.id, key, Outcome.DONE, document.key, 1))
         else:
             unchanged += 1
-    work += [failed_work(Job(unread.id, "", key), unread.error) for unread in run.plan.corpus.unread]
+    work += [failed_work(DocumentJob(unread.id, "", key), unread.error) for unread in run.plan.corpus.unread]
     if unchanged:
-        work.append(Work(UNCHANGED, key, "cached", units=unchanged))
+        work.append(Work(UNCHANGED, key, Outcome.CACHED, units=unchanged))
     run.catalogue.forget_work(run.run_id, run.name)  # a retried run would count twice what is unchanged by now
     run.catalogue.record_work(run.run_id, run.name, work)
     return work

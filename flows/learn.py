@@ -12,7 +12,8 @@ from dyprag.config import PipelineConfig
 from dyprag.flows.endings import interruptible
 from dyprag.flows.forms import UNTOUCHED, LearnForm
 from dyprag.flows.overview import run_name, show_translator_curve
-from dyprag.flows.stage import Stage, Summary, end_state, stage, with_retries
+from dyprag.flows.stage import Stage, stage, with_retries
+from dyprag.flows.summary import Summary, end_state
 from dyprag.storage.artifacts import Record
 from dyprag.tasks.learn import RecallJob, learn_translator, learned_key, measure_recall, recall_jobs, recalled
 from dyprag.tasks.planning.sources import model_material

@@ -20,6 +20,7 @@ from dyprag.config.files import untouched
 from dyprag.config.form import read_form
 from dyprag.errors import DypragError
 from dyprag.flows.corpus import with_stored_corpus
+from dyprag.stages import spec_of
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Work
 from dyprag.storage.tables import read_rows
@@ -29,11 +30,6 @@ logger = logging.getLogger("dyprag.flows")
 MOST_ROWS = 200  # of a table in the UI, which a browser has to draw; the catalogue has all
 MOST_LINES = 10  # of the log that tell of failures, one each
 MOST_CURVES = 50  # adapters whose mean loss is drawn
-COMMANDS = {"embed": "train-translator", "recall": "learn", "report": "evaluate"}  # where not named like the stage
-KINDS = {
-    "ingest": "corpus", "parametrize": "adapter", "embed": "embedding", "train-translator": "translator",
-    "evaluate": "prediction", "learn": "translator", "recall": "recall",
-}  # fmt: skip
 
 
 def run_name() -> str:
@@ -59,10 +55,11 @@ def retry_command(config: PipelineConfig, stage: str) -> str:
     if config.experiment.name is not None:  # its variants' settings are made of the experiment's own
         return f"dyprag evaluate --experiment {config.experiment.name}"
     known = untouched(config)
-    if stage not in ("learn", "recall"):
+    command = spec_of(stage).command
+    if command != "learn":
         known["corpus"]["documents"] = None
     changes = [f"--set {shlex.quote(change)}" for change in _changes(config.model_dump(mode="json"), known)]
-    return " ".join(["dyprag", COMMANDS.get(stage, stage), *changes])
+    return " ".join(["dyprag", command, *changes])
 
 
 def _changes(values: dict[str, Any], known: dict[str, Any], place: str = "") -> Iterator[str]:
@@ -102,7 +99,7 @@ def show_made(config: PipelineConfig, store: Store, stage: str, run_id: str, wor
     lines = [f"**{len(made)} made by this run**, in the store `{root}`.", ""]
     if stage == "evaluate":
         lines += [f"Report: `{root / 'reports' / run_id / 'report.html'}`, and `dyprag report {run_id[:8]}`.", ""]
-    kind = KINDS.get(stage)
+    kind = spec_of(stage).kind
     if kind:
         where = [str(store.folder(kind, w.key).relative_to(store.root)) for w in made[:MOST_ROWS]]
     else:

@@ -23,7 +23,7 @@ from dyprag.storage.catalogue import Work
 from dyprag.tasks.telling import markdown
 
 if TYPE_CHECKING:
-    from dyprag.flows.stage import Summary
+    from dyprag.flows.summary import Summary
 
 MOST_ROWS = 50  # of a table: the catalogue has all
 MOST_TEXT = 600  # letters of a reason

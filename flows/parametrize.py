@@ -9,13 +9,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.flows.endings import interruptible
+from dyprag.flows.fan_out import named
 from dyprag.flows.forms import UNTOUCHED, ParametrizeForm
 from dyprag.flows.overview import run_name, show_adapter_curves
-from dyprag.flows.stage import Stage, Summary, end_state, named, stage
+from dyprag.flows.stage import Stage, stage
+from dyprag.flows.summary import Summary, end_state
 from dyprag.flows.workers import Workers
 from dyprag.storage.catalogue import Work
+from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.parametrize import parametrize_documents, parametrized
-from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 
 
 @flow(
@@ -36,7 +39,7 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
         with Workers(run.config) as workers:
             together = workers.together(len(jobs))
 
-            def submit(some: Sequence[Job]) -> PrefectFuture[Any]:
+            def submit(some: Sequence[DocumentJob]) -> PrefectFuture[Any]:
                 return workers.submit(
                     parametrize_documents, name=named(some), jobs=some, corpus_key=corpus_key, config=run.config
                 )
@@ -47,7 +50,7 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
         return run.summary(work)
 
 
-def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:
+def adapter_jobs(run: Stage) -> tuple[list[DocumentJob], list[Work]]:
     """Jobs of the documents that are augmented, and the others as waiting. One whose adapter was imported waits for
     nothing, and its job has no products where it has not been augmented."""
     jobs, waiting = [], []
@@ -55,9 +58,9 @@ def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:
         key, products = run.plan.adapter_key(document), run.plan.product_keys(document)
         # the adapter first: where it is made, its products need not be read
         if run.store.has("adapter", key) or all(run.store.find(kind, product) for kind, product in products.items()):
-            jobs.append(Job(document.id, document.key, key, tuple(products.values())))
+            jobs.append(DocumentJob(document.id, document.key, key, tuple(products.values())))
         elif document.key in run.plan.imported:
-            jobs.append(Job(document.id, document.key, key))
+            jobs.append(DocumentJob(document.id, document.key, key))
         else:
-            waiting.append(Work(document.id, key, "waiting", document.key))
+            waiting.append(Work(document.id, key, Outcome.WAITING, document.key))
     return jobs, waiting

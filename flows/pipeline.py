@@ -7,6 +7,7 @@ from prefect import State, flow
 
 from dyprag.config import PipelineConfig
 from dyprag.flows.augment import augment
+from dyprag.flows.checks import check_before_work
 from dyprag.flows.corpus import with_stored_corpus
 from dyprag.flows.endings import interruptible
 from dyprag.flows.evaluate import evaluate
@@ -15,7 +16,8 @@ from dyprag.flows.ingest import ingest
 from dyprag.flows.overview import run_name
 from dyprag.flows.page import Page, run_page
 from dyprag.flows.parametrize import parametrize
-from dyprag.flows.stage import Summary, completing, corpus_of, end_state, summaries_of
+from dyprag.flows.stage import corpus_of
+from dyprag.flows.summary import Summary, completing, end_state, summaries_of
 from dyprag.flows.train_translator import train_translator
 from dyprag.storage.artifacts import Store
 from dyprag.storage.guard import in_use
@@ -36,6 +38,7 @@ def pipeline(config: PipelineForm = UNTOUCHED) -> State[Any]:
     config, said = with_stored_corpus(config, ingests=True)
     if said:
         logger.info("%s", said)
+    check_before_work("pipeline", config.resolved())
     with in_use(store := Store(config.store)), run_page(config, "pipeline", ["ingest"]) as page:
         return end_state(config, _run_stages(config, store, page))
 

@@ -16,6 +16,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 
 from dyprag.runtime.progress import latest_note, under_way
+from dyprag.stages import spec_of
 from dyprag.tasks.telling import progress
 
 logger = logging.getLogger("dyprag.flows")
@@ -23,14 +24,6 @@ LINE_EVERY = 30.0  # seconds between two lines of a log
 MOVE_EVERY = 3.0  # between two moves of an artifact
 LOOK_EVERY = 0.5  # between two looks at how far it is
 WINDOW = 120.0  # seconds over which the rate is taken, or a third of all where that is more
-
-# What a stage's units are, and what is done to them. Not all are documents.
-WORDS = {
-    "augment": ("document", "to augment"), "parametrize": ("document", "to train"), "embed": ("document", "to embed"),
-    "train-translator": ("translator", "to train"), "learn": ("translator", "to learn"),
-    "recall": ("measurement", "to make"), "controls": ("control", "to make"), "evaluate": ("question", "to answer"),
-    "ingest": ("document", "read"), "judge": ("comparison", "to judge"),
-}  # fmt: skip
 
 watcher: ContextVar[Callable[[str], None] | None] = ContextVar("watcher", default=None)  # told how far a stage is
 
@@ -83,11 +76,11 @@ class _Meter:
 
     @property
     def unit(self) -> str:
-        return WORDS.get(self.name, ("document", ""))[0]
+        return spec_of(self.name).unit
 
     def __str__(self) -> str:
         if not self.total:
-            return f"{counted(self.done, self.unit)} {WORDS[self.name][1]}"
+            return f"{counted(self.done, self.unit)} {spec_of(self.name).task}"
         parts = [f"{self.done:,} of {counted(self.total, self.unit)}"] if self.total > 1 or not self.note else []
         parts += [f"{self.failed:,} failed"] if self.failed else []
         parts += [f"{100 * self.share:.0f} %"]
@@ -123,7 +116,7 @@ def stage_progress(name: str, total: int | None, found: int = 0) -> Iterator[Cal
     meter = _Meter(name, total or 0)
     if total:
         there = f", {found:,} found" if found else ""
-        logger.info("%s: %s %s%s", name, counted(total, meter.unit), WORDS.get(name, ("", "to do"))[1], there)
+        logger.info("%s: %s %s%s", name, counted(total, meter.unit), spec_of(name).task, there)
     move = progress(f"{name}: begun", f"{name}-progress") if total else lambda percent, text: None
     over = threading.Event()
     shown = threading.Thread(

@@ -1,22 +1,24 @@
 """Stage 2: document embeddings, then the translator from the doc-param pairs (§3.2)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import State, flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from dyprag.config import PipelineConfig
+from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.errors import StoreError
 from dyprag.flows.endings import interruptible
+from dyprag.flows.fan_out import named
 from dyprag.flows.forms import UNTOUCHED, TranslatorForm
 from dyprag.flows.overview import run_name, show_translator_curve
 from dyprag.flows.parametrize import adapter_jobs
-from dyprag.flows.progress import stage_progress
-from dyprag.flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
-from dyprag.storage.catalogue import Work
+from dyprag.flows.stage import Stage, stage, with_retries
+from dyprag.flows.summary import Summary, end_state
+from dyprag.flows.workers import Workers
 from dyprag.tasks.embed import embed_documents
-from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.jobs import DocumentJob, Pair
 from dyprag.tasks.planning.sources import draws_on_embeddings, find_latest, note_found, translator_settings
 from dyprag.tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
@@ -25,7 +27,7 @@ SHARD = 100  # documents embedded by one task: seconds of work
 
 @flow(
     name="train-translator", flow_run_name=run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=2 * MOST_TOGETHER),  # type: ignore[arg-type]
 )  # fmt: skip
 @interruptible
 def train_translator(config: TranslatorForm = UNTOUCHED) -> State[Any]:
@@ -37,17 +39,10 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
     """The work of the flow; gives the summaries of embedding, where the translator draws on it, and of training."""
     summaries = []
     if draws_on_embeddings(config):
-        with stage(config, "embed") as run:
-            summaries.append(run.summary(_embed(run, run.require_corpus())))
+        summaries.append(embed_corpus(config))
     with stage(config, "train-translator") as run:
         corpus_key, given = run.require_corpus(), run.config.translator.given
-        jobs = [] if given else translator_jobs(run)
-        if not jobs and not given:
-            raise StoreError(
-                f"store {run.store.root}",
-                "no document that is not held out has an adapter",
-                "Run: dyprag parametrize, or --set corpus.held_out=0.",
-            )
+        jobs, left_out = ([], "") if given else _training_pairs(run)
         key, note, start = choose_translator(run, jobs, corpus_key)
 
         def submit() -> PrefectFuture[Any]:
@@ -58,10 +53,36 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
         work, _ = run.make_one("translator", key, submit)
         note_found(run.store, "translator", translator_settings(run.config), key)
         show_translator_curve(run.store, work)
-        return [*summaries, run.summary([work], note=note)]
+        return [*summaries, run.summary([work], note="; ".join(filter(None, (note, left_out))))]
 
 
-def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
+def _training_pairs(run: Stage) -> tuple[list[Pair], str]:
+    """The jobs of the documents that the translator is trained on, and what there is to say of those that have an
+    adapter and could not be embedded.
+
+    Raises:
+        StoreError: there is no document to train on.
+    """
+    adapted = translator_jobs(run)
+    if not adapted:
+        raise StoreError(
+            f"store {run.store.root}",
+            "no document that is not held out has an adapter",
+            "Run: dyprag parametrize, or --set corpus.held_out=0.",
+        )
+    pairs = embedded_pairs(run, adapted)
+    if not pairs:
+        raise StoreError(
+            f"store {run.store.root}",
+            "no document that is not held out and has an adapter could be embedded",
+            "See the reasons with dyprag status, then run again: dyprag train-translator.",
+        )
+    count = len(adapted) - len(pairs)
+    said = f"{count} document{'s' * (count != 1)} with an adapter left out: not embedded" if count else ""
+    return pairs, said
+
+
+def translator_jobs(run: Stage, given: bool = False) -> list[Pair]:
     """(adapter, embedding) jobs of the documents that the translator is trained on: augmented, with an adapter at hand,
     not held out.
 
@@ -77,20 +98,29 @@ def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
         products = run.plan.product_keys(documents[job.document_id])  # an adapter can be there without them
         if all(run.store.find(kind, product) for kind, product in products.items()):
             embedding = run.plan.embedding_key(documents[job.document_id])
-            pairs.append((job, Job(job.document_id, job.document_key, embedding)))
+            pairs.append((job, DocumentJob(job.document_id, job.document_key, embedding)))
     return pairs
 
 
-def choose_translator(run: Stage, jobs: list[tuple[Job, Job]], corpus_key: str = "") -> tuple[str, str, str]:
-    """The key of the translator trained on these pairs, or of the last one where so few of them are new to it that it
-    is kept; what there is to say of that; and the key of the one whose weights it begins with, if any. With one that
-    is kept, the plan takes for held out what that one has not seen, so that no answer counts as one about an unseen
-    document that was seen.
+def embedded_pairs(run: Stage, pairs: Sequence[Pair]) -> list[Pair]:
+    """Those of some (adapter, embedding) jobs whose embedding is there: a translator is trained on no others."""
+    return [pair for pair in pairs if run.store.has("embedding", pair[1].key)]
+
+
+def choose_translator(run: Stage, jobs: list[Pair], corpus_key: str = "") -> tuple[str, str, str]:
+    """The key of the translator trained on those of these pairs that are embedded, or of the last one where so few of
+    them are new to it that it is kept; what there is to say of that; and the key of the one whose weights it begins
+    with, if any. The plan takes for held out what is not embedded, and with one that is kept what that one has not
+    seen, so that no answer counts as one about an unseen document that was seen.
 
     Args:
         corpus_key: where it is about to be trained; then its loss on what is new may be a reason, too.
     """
     documents = {document.id: document for document in run.plan.documents}
+    if not run.config.translator.given:
+        adapted, jobs = {adapter.document_key for adapter, _ in jobs}, embedded_pairs(run, jobs)
+        left_out = adapted - {adapter.document_key for adapter, _ in jobs}
+        run.plan.held_out = run.plan.held_out | {d.id for d in run.plan.corpus.documents if d.key in left_out}
     trained = [documents[adapter.document_id] for adapter, _ in jobs]
     key, settings = run.plan.translator_key(trained), run.config.translator
     experiment = run.plan.corpus.alignment is not None  # which says itself what it is trained on
@@ -122,32 +152,19 @@ def choose_translator(run: Stage, jobs: list[tuple[Job, Job]], corpus_key: str =
     return record.key, "; ".join(filter(None, (note, loss))), ""
 
 
-def _embed(run: Stage, corpus_key: str) -> list[Work]:
-    jobs = [Job(d.id, d.key, run.plan.embedding_key(d)) for d in run.plan.documents]
-    found = {job.key: record for job in jobs if (record := run.store.find("embedding", job.key))}
-    missing = [job for job in jobs if job.key not in found]
-    work = [Work(job.document_id, job.key, "cached", job.document_key) for job in jobs if job.key in found]
-    run.catalogue.record_work(run.run_id, run.name, work, list(found.values()))
-    task = with_retries(embed_documents, run.config)
-    shards = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
-    futures = [
-        task.submit(f"{shard[0].document_id} and {len(shard) - 1} more", shard, corpus_key, run.config)
-        for shard in shards
-    ]
-    errors: list[BaseException] = []
-    with stage_progress(run.name, len(missing), len(found)) as advance:
-        for future, shard in zip(futures, shards, strict=True):
-            result: Any = future.result(raise_on_failure=False)
-            if isinstance(result, BaseException):
-                run.catalogue.record_work(run.run_id, run.name, [failed_work(job, result) for job in shard])
-                errors.append(result)
-                advance(len(shard), len(shard))
-                continue
-            records = {record.key: record for record in result}
-            made = [Work(j.document_id, j.key, "done", j.document_key, 1, records[j.key].seconds) for j in shard]
-            run.catalogue.record_work(run.run_id, run.name, made, list(records.values()))
-            advance(len(shard), 0)
-            work += made
-    if errors:
-        raise errors[0]
-    return work
+def embed_corpus(config: PipelineConfig) -> Summary:
+    """Embed every document that lacks an embedding; gives the summary."""
+    with stage(config, "embed") as run:
+        corpus_key = run.require_corpus()
+        jobs = [DocumentJob(d.id, d.key, run.plan.embedding_key(d)) for d in run.plan.documents]
+        with Workers(run.config) as workers:
+            together = workers.together(len(jobs), quick=SHARD)
+
+            def submit(some: Sequence[DocumentJob]) -> PrefectFuture[Any]:
+                return workers.submit(
+                    embed_documents, name=named(some), jobs=some, corpus_key=corpus_key, config=run.config
+                )
+
+            ahead = workers.ahead(SHARD, together)
+            work = run.fan_out(jobs, run.stored("embedding"), submit, together=together, ahead=ahead)
+        return run.summary(work)

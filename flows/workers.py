@@ -40,10 +40,16 @@ class Workers:
         if self._config.run.runner == "processes" and not self._here:
             processes(self._config).end_idle()  # the next stage may want their memory in this process
 
-    def together(self, documents: int) -> int:
-        """How many documents one task takes."""
+    def together(self, documents: int, quick: int = 0) -> int:
+        """How many documents one task takes.
+
+        Args:
+            quick: so many in this process, for work so quick that a task for each would take longer.
+        """
         if self._config.run.documents_per_task:
             return self._config.run.documents_per_task
+        if self._here and quick:
+            return quick
         if self._here:
             least, most = SHARD
             return 1 if documents <= FEW else min(most, max(least, math.ceil(documents / MANY)))

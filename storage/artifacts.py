@@ -24,23 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from dyprag.errors import ArtifactError, StoreError
+from dyprag.stages import KINDS
 from dyprag.storage.remote import RECORD, remote_of
 
 logger = logging.getLogger("dyprag.storage")
-
-KINDS = (
-    "corpus",
-    "passages",
-    "rewrites",
-    "qa_pairs",
-    "embedding",
-    "adapter",
-    "translator",
-    "threshold",
-    "prediction",
-    "judgement",
-    "recall",
-)
 
 
 @dataclass(frozen=True)

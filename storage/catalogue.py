@@ -24,13 +24,14 @@ import duckdb
 from dyprag.corpora.documents import Document
 from dyprag.corpora.text.words import word_count
 from dyprag.errors import ArtifactError, CatalogueHeld, StoreError
+from dyprag.stages import COUNTED
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue_file import CatalogueFile
+from dyprag.storage.outcomes import Outcome
 
 FROM_DISK = ("artifacts", "documents", "requests")
 TABLES = (*FROM_DISK, "runs", "work", "results", "scores")
 MICROSECOND = 2e-6  # as exactly as a time of the catalogue is a record's
-STAGES = ("ingest", "augment", "parametrize", "embed", "train-translator", "evaluate")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -115,7 +116,7 @@ class Work:
 
     document_id: str
     key: str
-    state: str  # waiting, done, partial, cached or failed
+    state: Outcome
     document_key: str = ""
     attempts: int = 0
     seconds: float = 0.0
@@ -399,7 +400,7 @@ class Catalogue:
         found = self.query("SELECT stage, done, partial, failed, waiting, cached FROM progress")
         rows = {row["stage"]: row for row in found}
         empty = {"done": 0, "partial": 0, "failed": 0, "waiting": 0, "cached": 0}
-        return [rows.get(stage, {"stage": stage, **empty}) for stage in STAGES]
+        return [rows.get(stage, {"stage": stage, **empty}) for stage in COUNTED]
 
     def held(self) -> list[dict[str, Any]]:
         """Per stage and reason, how many documents wait for something that was told: stage, error, documents."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyprag.errors import StoreError
+from dyprag.stages import LASTING
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.latest import all_latest, notes_of
 from dyprag.storage.tables import read_keys
 
-LASTING = ("threshold", "prediction", "judgement", "recall")
 INDEX = "index"  # of passages: kept on this machine only, and made again where it is missing
 
 

@@ -19,6 +19,7 @@ from dyprag.errors import ConfigError, Stopped
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.journal import Journal
+from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_product
 from dyprag.tasks.planning.jobs import AugmentJob
 from dyprag.tasks.shards import Tried, failed, work_on
@@ -84,7 +85,7 @@ def augmented(job: AugmentJob, records: Sequence[Record], attempts: int = 0, sec
         attempts: 0 for one that was found made.
     """
     few = [record for record in records if record.measures["partial"]]
-    state = "partial" if few else "done" if attempts else "cached"
+    state = Outcome.PARTIAL if few else Outcome.DONE if attempts else Outcome.CACHED
     text = "; ".join(_shortfall(record) for record in few)
     return Work(job.document_id, job.key, state, job.document_key, attempts, seconds, "Partial" if few else "", text)
 

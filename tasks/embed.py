@@ -1,37 +1,85 @@
-"""Stage 2, first step: document embeddings, once per document (§3.2). Quick work, so one task takes a shard."""
+"""Stage 2, first step: document embeddings, once per document (§3.2). Quick work, so one task takes many documents."""
 
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-from prefect import task
+from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.config import PipelineConfig
 from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.catalogue import Ended, Work
+from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_embedding
-from dyprag.tasks.planning.jobs import Job
-from dyprag.tasks.work import base_model, ingested, is_passing
+from dyprag.tasks.planning.jobs import DocumentJob
+from dyprag.tasks.shards import Tried, failed, work_on
+from dyprag.tasks.work import base_model, ingested, is_passing, one_document
+
+if TYPE_CHECKING:
+    from dyprag.model.base import BaseModel
+
+Embedding = list[float]
 
 
-@task(name="embed", task_run_name="embed {shard}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
-def embed_documents(shard: str, jobs: list[Job], corpus_key: str, config: PipelineConfig) -> list[Record]:
-    """Embed a shard of documents; each embedding is an artifact of its own."""
+@task(name="embed", task_run_name="embed {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+def embed_documents(
+    name: str, jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig
+) -> "list[Ended] | State[list[Ended]]":
+    """Embed documents; each embedding is an artifact of its own."""
+    return work_on(jobs, corpus_key, config, _embed)
+
+
+def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+    """Compute the embeddings that are missing of some documents, together."""
+    store, documents = Store(config.store), ingested(config.store, corpus_key)
+    outcomes: dict[str, Tried] = {}
+    for job in jobs:
+        if record := store.find("embedding", job.key):
+            outcomes[job.key] = job, Work(job.document_id, job.key, Outcome.CACHED, job.document_key), [record], None
+    missing = [job for job in jobs if job.key not in outcomes]
+    if missing:
+        began, base = perf_counter(), base_model(config)
+        with progress.part(len(missing)):
+            progress.phase(0.9, len(missing))
+            embeddings = _embeddings(base, [documents[job.document_id].passage for job in missing])
+            seconds = (perf_counter() - began) / len(missing)
+            progress.phase(0.1, len(missing))
+            for job, embedding in zip(missing, embeddings, strict=True):
+                outcomes[job.key] = _stored(store, job, embedding, seconds, number)
+                progress.advance()
+    return [outcomes[job.key] for job in jobs]
+
+
+def _embeddings(base: "BaseModel", passages: Sequence[str]) -> list[Embedding | Exception]:
+    """The embedding of each passage, or the error that it raises. Passages that fail together are computed again in
+    halves, until it is known which of them fail."""
     from dyprag.adapters.generation import embed
 
-    store, base = Store(config.store), base_model(config)
-    passages = [ingested(config.store, corpus_key)[job.document_id].passage for job in jobs]
-    began, records = perf_counter(), []
-    with progress.part(len(jobs)):
-        progress.phase(0.9, len(jobs))
-        embeddings = compute(partial(embed, base, passages)).tolist()
-        seconds = (perf_counter() - began) / len(jobs)
-        progress.phase(0.1, len(jobs))
-        for job, embedding in zip(jobs, embeddings, strict=True):
-            record = Record(
-                "embedding", job.key, [job.document_key], {}, job.document_key, job.document_id, seconds=seconds
+    try:
+        return [*compute(partial(embed, base, passages)).tolist()]
+    except Exception as error:
+        if len(passages) == 1:
+            return [error]
+    middle = len(passages) // 2  # outside of the handler: the error's frames may hold what filled the memory
+    return [*_embeddings(base, passages[:middle]), *_embeddings(base, passages[middle:])]
+
+
+def _stored(store: Store, job: DocumentJob, embedding: Embedding | Exception, seconds: float, number: int) -> Tried:
+    """What became of one document: its embedding is stored, or its error noted."""
+    try:
+        with one_document(job.document_id):
+            if isinstance(embedding, Exception):
+                raise embedding
+            record = store.write(
+                Record(
+                    "embedding", job.key, [job.document_key], {}, job.document_key, job.document_id, seconds=seconds
+                ),
+                partial(write_embedding, embedding=embedding),
             )
-            records.append(store.write(record, partial(write_embedding, embedding=embedding)))
-            progress.advance()
-    return records
+    except Exception as error:
+        return failed(job, [error], [], number)
+    return job, Work(job.document_id, job.key, Outcome.DONE, job.document_key, number, seconds), [record], None

@@ -5,31 +5,33 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.config import EvaluateSettings, ModelSettings, PipelineConfig
+from dyprag.config import EvaluateSettings, PipelineConfig
 from dyprag.corpora.documents import Corpus, Document, Found, Question, Retrieved
 from dyprag.corpora.retrieval import Retriever, retriever_for
 from dyprag.methods.spec import spec_of
 from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
-from dyprag.storage.tables import read_corpus, read_embedding, write_rows
+from dyprag.storage.tables import read_embedding, write_rows
 from dyprag.tasks.experiment import index_folder, open_passages
 from dyprag.tasks.planning.answers import AnswerJob
 from dyprag.tasks.planning.plan import distinct
-from dyprag.tasks.work import base_model, is_passing, one_document, reused, stored_translator
+from dyprag.tasks.work import base_model, ingested, is_passing, one_document, reused
+from dyprag.tasks.work import stored_corpus as stored_corpus
+from dyprag.tasks.worker import CORPORA, worker_for, worker_of
 
 if TYPE_CHECKING:
     from dyprag.adapters.lora import Adapters
     from dyprag.methods.protocol import Answer, Method
 
 logger = logging.getLogger("dyprag.tasks")
+CONTROLS, ADAPTERS, EMBEDDINGS = 8, 256, 4096  # that a process keeps
 
 
 @task(name="evaluate", task_run_name="evaluate {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
@@ -54,7 +56,7 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
     from dyprag.adapters.generation import Sampling
     from dyprag.methods.protocol import Asked
 
-    documents = _by_id(config.store, corpus_key)
+    documents = ingested(config.store, corpus_key)
 
     def look_up(found: Found) -> tuple[Retrieved, ...]:
         return tuple(Retrieved(documents[identity], score) for identity, score in found)
@@ -105,7 +107,7 @@ class Stored:
         return self.job.per_document
 
     def shared(self) -> "Adapters":
-        return compute(lambda: _control(self.config.store, self.job.control))
+        return compute(lambda: self._kept_adapter("controls", self.job.control, CONTROLS))
 
     def retriever(self) -> Retriever:
         corpus = stored_corpus(self.config.store, self.corpus_key)
@@ -116,71 +118,45 @@ class Stored:
         if key is None:
             logger.warning("document %r has no adapter; it is left out of the merge.", document.id)
             return None
-        return _trained(self.config.store, key)
+        return self._kept_adapter("adapters", key, ADAPTERS)
 
     def translated(self, documents: Sequence[Document]) -> "Adapters":
         """From all of a document's tokens, or from its stored embedding, as the translator wants it."""
         from dyprag.translators.attentive import AttentiveTranslator
 
-        store, model, key = self.config.store, self.config.model, self.job.translator
-        translator = stored_translator(store, model, key)
+        worker, key = worker_of(self.config), self.job.translator
+        translator = worker.translator(key)
         if isinstance(translator, AttentiveTranslator):
-            return translator.translate([_reading(store, model, key, d.passage) for d in documents])
-        return translator.translate([_embedding(store, self.job.embeddings[d.key]) for d in documents])
+            return translator.translate([worker.reading(key, document.passage) for document in documents])
+        return translator.translate([self._embedding(self.job.embeddings[document.key]) for document in documents])
 
+    def _kept_adapter(self, sort: str, key: str, most: int) -> "Adapters":
+        from dyprag.adapters.lora import load_peft
 
-@lru_cache(maxsize=512)  # some 350 MB for SmolLM2-135M; methods and controls ask about the same documents
-def _reading(store_root: str, model: ModelSettings, translator: str, passage: str) -> Any:
-    """What an attentive translator needs of a document. Each is read by itself: in other company it would be padded,
-    and differ in its last bits from what a run that was stopped made of it."""
-    found = stored_translator(store_root, model, translator)
-    (reading,) = found.read(base_model(PipelineConfig(model=model)), [passage])
-    return reading
+        worker = worker_of(self.config)
+        return worker.keep(sort, key, lambda: load_peft(worker.store.open("adapter", key)), most)
 
+    def _embedding(self, key: str) -> Any:
+        import torch
 
-@lru_cache(maxsize=2)
-def stored_corpus(store_root: str, corpus_key: str) -> Corpus:
-    """An ingested corpus, read once per process."""
-    return read_corpus(Store(store_root).open("corpus", corpus_key))
+        worker = worker_of(self.config)
 
+        def read() -> Any:
+            return torch.tensor(read_embedding(worker.store.open("embedding", key)))
 
-@lru_cache(maxsize=2)
-def _by_id(store_root: str, corpus_key: str) -> dict[str, Document]:
-    return {document.id: document for document in stored_corpus(store_root, corpus_key).documents}
+        return worker.keep("embeddings", key, read, EMBEDDINGS)
 
 
 def passages_of(store_root: str, corpus_key: str, corpus: Corpus, dataset: str) -> Retriever:
     """The retriever over a data set's passages; over the corpus' own documents where there are no others."""
     if key := corpus.passages.get(dataset):
         return open_passages(store_root, key)
-    return _own_passages(store_root, corpus_key)
+    worker = worker_for(store_root)
 
+    def opened() -> Retriever:
+        return retriever_for(distinct(worker.corpus(corpus_key)), index_folder(worker.store, corpus_key))
 
-@lru_cache(maxsize=2)
-def _own_passages(store_root: str, corpus_key: str) -> Retriever:
-    corpus = stored_corpus(store_root, corpus_key)
-    return retriever_for(distinct(corpus), index_folder(Store(store_root), corpus_key))
-
-
-@lru_cache(maxsize=8)
-def _control(store_root: str, key: str) -> "Adapters":
-    from dyprag.adapters.lora import load_peft
-
-    return load_peft(Store(store_root).open("adapter", key))
-
-
-@lru_cache(maxsize=4096)
-def _embedding(store_root: str, key: str) -> Any:
-    import torch
-
-    return torch.tensor(read_embedding(Store(store_root).open("embedding", key)))
-
-
-@lru_cache(maxsize=256)
-def _trained(store_root: str, key: str) -> "Adapters":
-    from dyprag.adapters.lora import load_peft
-
-    return load_peft(Store(store_root).open("adapter", key))
+    return worker.keep("own passages", corpus_key, opened, CORPORA)
 
 
 def _row(job: AnswerJob, question: Question, given: "Answer") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from dyprag.config import DataSetSettings, PipelineConfig
@@ -24,8 +23,10 @@ from dyprag.storage.artifacts import Record, Store, file_checksum
 from dyprag.storage.tables import read_passages, write_corpus, write_passages
 from dyprag.tasks.planning.keys import passages_key, streamed_passages_key
 from dyprag.tasks.planning.plan import Plan
+from dyprag.tasks.worker import worker_for
 
 logger = logging.getLogger("dyprag.tasks")
+PASSAGES = 4  # retrievers over stored passages that a process keeps
 
 
 def store_experiment(store: Store, config: PipelineConfig) -> Record:
@@ -135,10 +136,12 @@ def index_folder(store: Store, key: str) -> Path:
     return store.root / "indexes" / key
 
 
-@lru_cache(maxsize=4)
 def open_passages(store_root: str, key: str) -> Retriever:
     """The retriever over stored passages, opened once per process."""
-    store = Store(store_root)
+    return worker_for(store_root).keep("passages", key, lambda: _open_passages(Store(store_root), key), PASSAGES)
+
+
+def _open_passages(store: Store, key: str) -> Retriever:
     folder = index_folder(store, key)
     if is_built(folder) or store.find("passages", key) is None:  # of a stream nothing but its index is kept
         return IndexedBM25(folder)

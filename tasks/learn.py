@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -10,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.config import (
-    LearnSettings,
-    LoraSettings,
-    ModelSettings,
-    ParametrizeSettings,
-    PipelineConfig,
-    RecallSettings,
-)
+from dyprag.config import PipelineConfig
 from dyprag.model.files import learned_folder
 from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
@@ -30,22 +22,24 @@ from dyprag.tasks.work import (
     is_passing,
     one_document,
     reused,
-    stored_translator,
     training_progress,
     translator_memory,
 )
+from dyprag.tasks.worker import worker_of
 from dyprag.translators.lessons.lesson import Lesson
 
 if TYPE_CHECKING:
-    from dyprag.evaluation.recall.benchmark import Asking, Condition, Measurer, Recalled
+    from dyprag.evaluation.recall.benchmark import Condition, Measurer, Recalled
     from dyprag.translators.distil import Learned
+
+MEASURERS = 2  # that a process keeps
 
 
 @dataclass(frozen=True)
 class RecallJob:
     """One band of the benchmark under one condition. translator: its key, empty where the condition has none."""
 
-    document_id: str  # the job's name in the catalogue
+    label: str
     key: str
     band: str
     condition: "Condition"
@@ -53,20 +47,22 @@ class RecallJob:
     document_key: str = ""
 
 
-@lru_cache(maxsize=1)
-def lessons_of(settings: LearnSettings) -> tuple[Lesson, ...]:
+def lessons_of(config: PipelineConfig) -> tuple[Lesson, ...]:
     """The training lessons, made once per process."""
     from dyprag.evaluation.recall.benchmark import training_lessons
 
-    return tuple(training_lessons(settings))
+    settings = config.learn
+    return worker_of(config).keep("lessons", settings, lambda: tuple(training_lessons(settings)))
 
 
-@lru_cache(maxsize=1)
-def bands_of(settings: RecallSettings, data: str | None) -> dict[str, list[Lesson]]:
+def bands_of(config: PipelineConfig) -> dict[str, list[Lesson]]:
     """The benchmark's documents by band, made once per process."""
     from dyprag.evaluation.recall.benchmark import recall_bands
 
-    return recall_bands(settings, Path(data) if data else None)
+    settings, data = config.recall, config.learn.data
+    return worker_of(config).keep(
+        "bands", (settings, data), lambda: recall_bands(settings, Path(data) if data else None)
+    )
 
 
 @task(name="learn translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
@@ -79,7 +75,7 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     from dyprag.translators.protocol import first_translator, save_translator
 
     store, base, settings = Store(config.store), base_model(config), config.learn
-    lessons = lessons_of(settings)
+    lessons = lessons_of(config)
     start = learned_folder(settings.start, config.model.name) if settings.start else None
     began = perf_counter()
 
@@ -112,20 +108,15 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     return record
 
 
-@task(name="recall", task_run_name="recall {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="recall", task_run_name="recall {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a band's questions under a condition and store what came back."""
-    from dyprag.evaluation.recall.benchmark import Asking
-
     store = Store(config.store)
     if record := store.find("recall", job.key):
         return reused(record)
-    with one_document(job.document_id):
-        lessons = bands_of(config.recall, config.learn.data)[job.band]
-        measurer = _measurer(
-            config.store, config.model, config.learn, config.lora, config.parametrize, config.recall, job.translator,
-            Asking.of(config.evaluate),
-        )  # fmt: skip
+    with one_document(job.label):
+        lessons = bands_of(config)[job.band]
+        measurer = _measurer(job.translator, config)
         began = perf_counter()
         with progress.part(1):
             found = compute(lambda: measurer.measure(job.band, lessons, job.condition))
@@ -139,20 +130,20 @@ def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Re
         return store.write(record, lambda folder: write_rows(folder / "answers.parquet", rows))
 
 
-@lru_cache(maxsize=2)
-def _measurer(
-    store_root: str, model: ModelSettings, learn: LearnSettings, lora: LoraSettings, parametrize: ParametrizeSettings,
-    recall: RecallSettings, translator: str, asking: "Asking",
-) -> "Measurer":  # fmt: skip
+def _measurer(translator: str, config: PipelineConfig) -> "Measurer":
     """Kept, with the adapters of the controls that all bands share."""
-    from dyprag.evaluation.recall.benchmark import Measurer
+    from dyprag.evaluation.recall.benchmark import Asking, Measurer
 
-    return Measurer(
-        base_model(PipelineConfig(model=model)),
-        stored_translator(store_root, model, translator) if translator else None,
-        lessons_of(learn), lora, parametrize, recall, Path(learn.data) if learn.data else None,
-        asking,
-    )  # fmt: skip
+    worker, learn, asking = worker_of(config), config.learn, Asking.of(config.evaluate)
+    trained = (config.lora, config.parametrize, config.recall)
+
+    def make() -> Measurer:
+        return Measurer(
+            worker.base_model(), worker.translator(translator) if translator else None, lessons_of(config), *trained,
+            Path(learn.data) if learn.data else None, asking,
+        )  # fmt: skip
+
+    return worker.keep("measurers", (translator, learn, *trained, asking), make, MEASURERS)
 
 
 def _row(recalled: "Recalled", lessons: Sequence[Lesson]) -> dict[str, Any]:
@@ -181,15 +172,15 @@ def learned_key(config: PipelineConfig, model: dict[str, object]) -> str:
     """The key of the translator that these settings give."""
     start = config.learn.start
     checksum = learned_checksum("learn.start", start, config.model.name) if start else ""
-    return learned_translator_key(config, lessons_key(lessons_of(config.learn)), checksum, model)
+    return learned_translator_key(config, lessons_key(lessons_of(config)), checksum, model)
 
 
 def recall_jobs(config: PipelineConfig, model: dict[str, object], translator: str) -> list[RecallJob]:
     """Each band under its conditions."""
     from dyprag.evaluation.recall.benchmark import SHOWING, conditions_of
 
-    training, jobs = lessons_key(lessons_of(config.learn)), []
-    for band, lessons in bands_of(config.recall, config.learn.data).items():
+    training, jobs = lessons_key(lessons_of(config)), []
+    for band, lessons in bands_of(config).items():
         for condition in conditions_of(band):
             if condition == "parametrized" and not config.recall.parametrized:
                 continue

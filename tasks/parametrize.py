@@ -3,22 +3,23 @@
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.config import MOST_TOGETHER, LoraSettings, ModelSettings, ParametrizeSettings, PipelineConfig
+from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.errors import DocumentError
 from dyprag.runtime.batching import Batcher
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work
+from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import read_augmentation, write_rows
-from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 from dyprag.tasks.shards import Tried, failed, work_on
-from dyprag.tasks.work import base_model, ingested, is_passing, once, one_document
+from dyprag.tasks.work import base_model, ingested, is_passing, one_document
+from dyprag.tasks.worker import worker_of
 
 logger = logging.getLogger("dyprag.tasks")
 
@@ -29,17 +30,17 @@ if TYPE_CHECKING:
 
 @task(name="parametrize", task_run_name="parametrize {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def parametrize_documents(
-    name: str, jobs: Sequence[Job], corpus_key: str, config: PipelineConfig
+    name: str, jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig
 ) -> "list[Ended] | State[list[Ended]]":
     """Train documents' adapters and store each in PEFT's format, with its learning curve, under its key."""
     return work_on(jobs, corpus_key, config, _parametrize)
 
 
-def _parametrize(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def _parametrize(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
     """Train the adapters that are missing of some documents, all at the same time."""
     store = Store(config.store)
     outcomes: dict[str, Tried] = {}
-    running: dict[Future[Any], Job] = {}
+    running: dict[Future[Any], DocumentJob] = {}
     for job in jobs:
         if record := store.find("adapter", job.key):
             outcomes[job.key] = job, parametrized(job, record), [record], None
@@ -47,7 +48,7 @@ def _parametrize(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, n
         try:
             with one_document(job.document_id):
                 samples = _samples(store, job, corpus_key, config)
-                running[trainer(config.model, config.lora, config.parametrize).begin(samples)] = job
+                running[_trainer(config).begin(samples)] = job
         except Exception as error:
             outcomes[job.key] = failed(job, [error], [], number)
     for future in as_completed(running):
@@ -61,21 +62,21 @@ def _parametrize(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, n
     return [outcomes[job.key] for job in jobs]
 
 
-def parametrized(job: Job, record: Record, attempts: int = 0) -> Work:
+def parametrized(job: DocumentJob, record: Record, attempts: int = 0) -> Work:
     """The outcome of a document that has its adapter: partial where its training did not go well.
 
     Args:
         attempts: 0 for one that was found made.
     """
     fault = record.measures.get("fault", "")  # imported adapters, and those of earlier versions, do not tell
-    state = "partial" if fault else "done" if attempts else "cached"
+    state = Outcome.PARTIAL if fault else Outcome.DONE if attempts else Outcome.CACHED
     seconds = record.seconds if attempts else 0.0
     reason = f"its adapter knows little: {fault}. Change parametrize.learning_rate or parametrize.seed" if fault else ""
     kind = "Partial" if fault else ""
     return Work(job.document_id, job.key, state, job.document_key, attempts, seconds, kind, reason)
 
 
-def _samples(store: Store, job: Job, corpus_key: str, config: PipelineConfig) -> "list[Sample]":
+def _samples(store: Store, job: DocumentJob, corpus_key: str, config: PipelineConfig) -> "list[Sample]":
     from dyprag.adapters.samples import document_samples
 
     document = ingested(config.store, corpus_key)[job.document_id]
@@ -84,7 +85,7 @@ def _samples(store: Store, job: Job, corpus_key: str, config: PipelineConfig) ->
     return document_samples(base_model(config), document, augmentation, settings.answer, settings.samples)
 
 
-def _store(store: Store, job: Job, trained: "Parametrized", config: PipelineConfig, number: int) -> Record:
+def _store(store: Store, job: DocumentJob, trained: "Parametrized", config: PipelineConfig, number: int) -> Record:
     from dyprag.adapters.lora import save_peft
 
     if trained.diverged:
@@ -113,17 +114,13 @@ def _store(store: Store, job: Job, trained: "Parametrized", config: PipelineConf
     return store.write(record, fill)
 
 
-@once
-@lru_cache(maxsize=1)
-def trainer(
-    model: ModelSettings, lora: LoraSettings, settings: ParametrizeSettings
-) -> "Batcher[list[Sample], Parametrized]":
+def _trainer(config: PipelineConfig) -> "Batcher[list[Sample], Parametrized]":
     """Trains the documents that wait, together; all tasks of a process share it."""
     from dyprag.adapters.parametrize import parametrize
 
-    base = base_model(PipelineConfig(model=model))
+    base, lora, settings = base_model(config), config.lora, config.parametrize
 
     def work(documents: Sequence["list[Sample]"]) -> Iterator[tuple[int, "Parametrized | Exception"]]:
         return parametrize(base, documents, lora, settings)
 
-    return Batcher(work, MOST_TOGETHER)
+    return worker_of(config).keep("trainer", (lora, settings), lambda: Batcher(work, MOST_TOGETHER))

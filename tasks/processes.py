@@ -18,12 +18,11 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
 from dyprag.runtime.interruption import check, on_interruption
 from dyprag.runtime.threads import usable_cores
-from dyprag.tasks.work import once
 
 # what the work imports in the end, so that a process in place of one that died need not: seconds, each time
 LOADED = (
-    "dyprag.tasks.parametrize", "dyprag.tasks.augment", "dyprag.adapters.parametrize", "dyprag.adapters.generation",
-    "dyprag.adapters.samples", "peft", "transformers.models.auto.modeling_auto",
+    "dyprag.tasks.parametrize", "dyprag.tasks.augment", "dyprag.tasks.embed", "dyprag.adapters.parametrize",
+    "dyprag.adapters.generation", "dyprag.adapters.samples", "peft", "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
 )  # fmt: skip
@@ -96,10 +95,12 @@ class Processes:
 
 def processes(config: PipelineConfig) -> Processes:
     """The worker processes of a configuration, shared by all its tasks; they end with the stage, or this process."""
-    return _opened(worker_count(config), devices(config))
+    with _opening:  # tasks that ask together would each open their own
+        return _opened(worker_count(config), devices(config))
 
 
-_opened = once(lru_cache(maxsize=1)(Processes))
+_opening = threading.Lock()
+_opened = lru_cache(maxsize=1)(Processes)
 
 
 def worker_count(config: PipelineConfig) -> int:

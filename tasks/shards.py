@@ -2,7 +2,6 @@
 has worker processes, one of them does the work."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from prefect import State
 from prefect.states import Completed
@@ -12,16 +11,18 @@ from dyprag.errors import DypragError, ShardLost, Waiting, WorkerLost
 from dyprag.runtime.interruption import pause
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Ended, Work
+from dyprag.storage.outcomes import Outcome
+from dyprag.tasks.planning.jobs import AnyJob, Job
 from dyprag.tasks.processes import processes
 from dyprag.tasks.work import attempt, passes
 
 # the job, what became of it, its artifacts, and its error where another try is worth thinking of
-Tried = tuple[Any, Work, list[Record], Exception | None]
-Try = Callable[[Sequence[Any], str, PipelineConfig, int], list[Tried]]
+Tried = tuple[Job, Work, list[Record], Exception | None]
+Try = Callable[[Sequence[AnyJob], str, PipelineConfig, int], list[Tried]]
 
 
 def work_on(
-    jobs: Sequence[Any], corpus_key: str, config: PipelineConfig, work: Try, here: bool = False
+    jobs: Sequence[AnyJob], corpus_key: str, config: PipelineConfig, work: Try[AnyJob], here: bool = False
 ) -> "list[Ended] | State[list[Ended]]":
     """Work on documents at the same time.
 
@@ -46,12 +47,13 @@ def work_on(
         except ShardLost:
             if len(jobs) > 1:  # of others too, even where this was the second try of one: the task stands for all
                 raise
-            error = lost(jobs[0].document_id)
+            error = lost(jobs[0].label)
             error.attempts = attempt()  # type: ignore[attr-defined]
             raise error from None
-        again = [job for job, _, _, error in tried if error and passes(error) and len(jobs) > 1]
+        tripped = [job.key for job, _, _, error in tried if error and passes(error)] if len(jobs) > 1 else []
+        again = [job for job in left if job.key in tripped]
         last = number == config.run.retries
-        ended += [(outcome, records) for job, outcome, records, _ in tried if last or job not in again]
+        ended += [(outcome, records) for job, outcome, records, _ in tried if last or job.key not in tripped]
         if len(jobs) == 1 and (fault := tried[0][3]):
             fault.records = tried[0][2]  # type: ignore[attr-defined]
             raise fault
@@ -59,15 +61,15 @@ def work_on(
         if not left:
             break
     states = {outcome.state for outcome, _ in ended}
-    if states == {"waiting"}:
+    if states == {Outcome.WAITING}:
         return Completed(name="Waiting", message=ended[0][0].error, data=ended)
-    if len(jobs) == 1 and states == {"cached"}:
+    if len(jobs) == 1 and states == {Outcome.CACHED}:
         return Completed(name="Reused", data=ended)
-    return Completed(name="SomeFailed", data=ended) if "failed" in states else ended
+    return Completed(name="SomeFailed", data=ended) if Outcome.FAILED in states else ended
 
 
 def _try(
-    jobs: Sequence[Any], corpus_key: str, config: PipelineConfig, work: Try, number: int, here: bool
+    jobs: Sequence[AnyJob], corpus_key: str, config: PipelineConfig, work: Try[AnyJob], number: int, here: bool
 ) -> list[Tried]:
     if here or config.run.runner != "processes":
         return work(jobs, corpus_key, config, number)
@@ -83,7 +85,9 @@ def lost(document_id: str) -> WorkerLost:
     )  # fmt: skip
 
 
-def _in_process(work: Try, jobs: Sequence[Any], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def _in_process(
+    work: Try[AnyJob], jobs: Sequence[AnyJob], corpus_key: str, config: PipelineConfig, number: int
+) -> list[Tried]:
     """In a worker process: what is given back must be known to the other side."""
     return [(*tried[:3], _portable(tried[3])) for tried in work(jobs, corpus_key, config, number)]
 
@@ -97,11 +101,11 @@ def _portable(error: Exception | None) -> Exception | None:
     return plain
 
 
-def failed(job: Any, errors: Sequence[Exception], records: list[Record], number: int, seconds: float = 0.0) -> Tried:
+def failed(job: Job, errors: Sequence[Exception], records: list[Record], number: int, seconds: float = 0.0) -> Tried:
     """A job that went wrong, or has to wait, for one reason or several."""
     worst = max(errors, key=lambda error: (not isinstance(error, Waiting), type(error).__name__ == "Stopped"))
     worst.attempts = number  # type: ignore[attr-defined]
-    state = "waiting" if isinstance(worst, Waiting) else "failed"
+    state = Outcome.WAITING if isinstance(worst, Waiting) else Outcome.FAILED
     kind, text = type(worst).__name__, "; ".join(dict.fromkeys(str(e) or type(e).__name__ for e in errors))
-    work = Work(job.document_id, job.key, state, job.document_key, number, seconds, kind, text)
-    return job, work, records, None if state == "waiting" else worst
+    work = Work(job.label, job.key, state, job.document_key, number, seconds, kind, text)
+    return job, work, records, None if state == Outcome.WAITING else worst

@@ -1,62 +1,43 @@
 """What every task shares: its store, its corpus, its model, and how a document's error leaves it."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from prefect import State
 from prefect.runtime import task_run
 from prefect.states import Completed
 
 from dyprag.config import ModelSettings, PipelineConfig
-from dyprag.corpora.documents import Document
+from dyprag.corpora.documents import Corpus, Document
 from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, WorkerLost, is_out_of_memory
-from dyprag.model.base import BaseModel, load_model
+from dyprag.model.base import BaseModel
 from dyprag.runtime import progress
-from dyprag.runtime.batching import compute
-from dyprag.storage.artifacts import Record, Store
-from dyprag.storage.tables import read_corpus
+from dyprag.storage.artifacts import Record
+from dyprag.tasks.worker import worker_for, worker_of
 
 logger = logging.getLogger("dyprag.tasks")
-P = ParamSpec("P")
-Made = TypeVar("Made")
-
-
-def once(make: Callable[P, Made]) -> Callable[P, Made]:
-    """Let one thread at a time into a cached function: those that miss its cache together would each make their own."""
-    lock = threading.Lock()
-
-    @wraps(make)
-    def locked(*args: P.args, **kwargs: P.kwargs) -> Made:
-        with lock:
-            return make(*args, **kwargs)
-
-    return locked
 
 
 def base_model(config: PipelineConfig) -> BaseModel:
     """The base model, loaded once per process."""
-    return _loaded(config.model)
+    return worker_of(config).base_model()
 
 
-@once
-@lru_cache(maxsize=1)
-def _loaded(settings: ModelSettings) -> BaseModel:
-    """Kept here as well as by `load_model`, so that whoever wants it does not wait for the model's busy thread."""
-    return compute(lambda: load_model(settings.name, settings.dtype, settings.device))
-
-
-@once
-@lru_cache(maxsize=2)
 def stored_translator(store_root: str, model: ModelSettings, key: str) -> Any:
     """A translator of the store on the model's device, loaded once per process."""
-    from dyprag.translators.protocol import load_translator
+    return worker_for(store_root, model).translator(key)
 
-    base = base_model(PipelineConfig(model=model))
-    return compute(lambda: load_translator(Store(store_root).open("translator", key), base))
+
+def stored_corpus(store_root: str, corpus_key: str) -> Corpus:
+    """An ingested corpus, read once per process."""
+    return worker_for(store_root).corpus(corpus_key)
+
+
+def ingested(store_root: str, corpus_key: str) -> dict[str, Document]:
+    """The documents of an ingested corpus by id, read once per process."""
+    return worker_for(store_root).documents(corpus_key)
 
 
 @contextmanager
@@ -84,13 +65,6 @@ def training_progress(loss: str) -> Iterator[Callable[[int, int, float], None]]:
             training.note = f"step {step} of {steps}, {loss} {value:.3f}"
 
         yield on_step
-
-
-@lru_cache(maxsize=4)
-def ingested(store_root: str, corpus_key: str) -> dict[str, Document]:
-    """The documents of an ingested corpus by id, read once per process."""
-    folder = Store(store_root).open("corpus", corpus_key)
-    return {document.id: document for document in read_corpus(folder).documents}
 
 
 @contextmanager

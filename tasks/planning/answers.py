@@ -10,12 +10,12 @@ from dyprag.evaluation.metrics import answer_presence
 from dyprag.methods.spec import spec_of
 from dyprag.storage.artifacts import Store
 from dyprag.tasks.planning import keys
-from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.jobs import Pair
 from dyprag.tasks.planning.plan import Plan
 
 logger = logging.getLogger("dyprag.tasks")
 
-Pairs = tuple[tuple[Job, Job], ...]  # of documents, the jobs of their adapters and of their embeddings
+Pairs = tuple[Pair, ...]
 Thresholds = Mapping[tuple[str, str], float | None]  # by method and data set; None: the published one
 
 
@@ -46,10 +46,6 @@ class AnswerJob:
     document_key: str = ""
 
     @property
-    def document_id(self) -> str:
-        return self.label
-
-    @property
     def parametric(self) -> bool:
         """Whether it injects adapters of a question's documents."""
         return bool(self.adapters or self.translator)
@@ -69,10 +65,6 @@ class ControlJob:
     pairs: Pairs = ()
     translator: str = ""
     document_key: str = ""
-
-    @property
-    def document_id(self) -> str:
-        return self.label
 
 
 class Sources:

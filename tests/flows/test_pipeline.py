@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ import torch
 from conftest import TEXTS, outcome, save_official_translator, write_jsonl
 
 from dyprag.config import PipelineConfig
-from dyprag.errors import ConfigError
+from dyprag.errors import ConfigError, StoreError
 from dyprag.model.base import load_model
-from dyprag.storage.artifacts import Store
+from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue
-from dyprag.tasks import work
+from dyprag.tasks import augment as tasks
+from dyprag.tasks.worker import worker_of
 from dyprag.translators.protocol import load_translator
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
@@ -73,8 +73,8 @@ def test_a_run_makes_every_artifact_and_a_second_run_makes_nothing(
     def never(*arguments: object) -> None:
         raise AssertionError("the second run loads no model: it trains nothing and generates nothing")
 
-    monkeypatch.setattr("dyprag.tasks.work.load_model", never)
-    work._loaded.__wrapped__.cache_clear()
+    monkeypatch.setattr("dyprag.tasks.worker.load_model", never)
+    worker_of(PipelineConfig.model_validate(settings)).close()
     second = run_pipeline(settings)
     assert set(made(second).values()) == {0}
     assert artifacts(settings) == ARTIFACTS
@@ -226,7 +226,9 @@ def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: 
     assert (again["cached"], again["done"], again["failed"]) == (3, 4, 0)
 
 
-def test_a_passing_fault_is_tried_again_and_a_document_s_own_fault_is_not(tmp_path: Path, settings: dict[str, Any]):
+def test_a_passing_fault_is_tried_again_and_a_document_s_own_fault_is_not(
+    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
 
@@ -244,11 +246,16 @@ def test_a_passing_fault_is_tried_again_and_a_document_s_own_fault_is_not(tmp_pa
         {"document_id": "lamp", "attempts": 3, "error_type": "StoreError"},
     ]
 
-    settings["run"] = {"retries": 8, "retry_delay": 0.5}
-    timer = threading.Timer(2.0, obstacle.unlink)
-    timer.start()
-    summary = outcome(augment(PipelineConfig.model_validate(settings), return_state=True))[0]
-    timer.join()
+    def store_or_mend(*arguments: Any) -> Record:
+        try:
+            return store_product(*arguments)
+        except StoreError:
+            obstacle.unlink()
+            raise
+
+    store_product = tasks._store
+    monkeypatch.setattr(tasks, "_store", store_or_mend)
+    summary = outcome(augment(config, return_state=True))[0]
     assert (summary["done"], summary["failed"]) == (1, 1)
     work = Catalogue(Store(settings["store"])).query("SELECT attempts FROM latest_work WHERE document_id = 'lamp'")
     assert any(row["attempts"] > 1 for row in work)

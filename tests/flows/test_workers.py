@@ -17,13 +17,15 @@ import psutil
 import pytest
 import yaml
 from conftest import outcome, wait_for, write_jsonl
+from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue, Work
-from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 from dyprag.tasks.processes import Processes
 from dyprag.tasks.shards import Tried, failed, work_on
 
@@ -39,12 +41,20 @@ if any("forkserver" in word for word in sys.orig_argv):
             os.kill(os.getpid(), signal.SIGKILL)
         return made(base, document, *others)
     dyprag.adapters.samples.document_samples = document_samples
+    import dyprag.adapters.generation
+    embedded = dyprag.adapters.generation.embed
+    def embed(base, passages):
+        if any("tower" in passage for passage in passages):
+            raise ValueError("no such token")
+        return embedded(base, passages)
+    dyprag.adapters.generation.embed = embed
 """
 
 
 @pytest.fixture(scope="module", autouse=True)
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """In worker processes, and nowhere else, the document 'poison' is the end of its process."""
+    """In worker processes, and nowhere else, the document 'poison' is the end of its process, and what tells of a tower
+    cannot be embedded."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "sitecustomize.py").write_text(POISON)
     with pytest.MonkeyPatch.context() as patch:
@@ -126,7 +136,28 @@ def test_a_killed_worker_process_costs_nothing_but_its_shard_s_time(tmp_path: Pa
     assert (summary["done"], summary["failed"]) == (4, 0)
 
 
-def trips_then_dies(jobs: list[Job], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def test_a_document_that_cannot_be_embedded_in_a_worker_process_fails_by_itself(
+    tmp_path: Path, settings: dict[str, Any]
+):
+    from dyprag.flows.ingest import ingest
+    from dyprag.flows.train_translator import embed_corpus
+
+    corpus(tmp_path, settings, "bridge", "tower", "book")
+    settings["run"] |= {"runner": "processes", "workers": 1, "documents_per_task": 3}
+    config = PipelineConfig.model_validate(settings)
+    ingest(config)
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+    def embed() -> Any:
+        return embed_corpus(config)
+
+    summary = embed()
+    assert (summary.done, summary.failed) == (2, 1)
+    (failure,) = Catalogue(Store(settings["store"])).query("SELECT document_id, error FROM failures")
+    assert failure == {"document_id": "tower", "error": "no such token"}
+
+
+def trips_then_dies(jobs: list[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
     if number > 1:
         os.kill(os.getpid(), signal.SIGKILL)
     tripped = failed(jobs[0], [OSError("a passing fault")], [], number)
@@ -136,7 +167,7 @@ def trips_then_dies(jobs: list[Job], corpus_key: str, config: PipelineConfig, nu
 def test_a_document_that_kills_its_process_at_its_second_try_takes_no_other_with_it():
     config = PipelineConfig.model_validate({"run": {"runner": "processes", "workers": 2, "retry_delay": 0}})
     with pytest.raises(ShardLost):  # tried in halves: a WorkerLost would be the failure of every job of the task
-        work_on([Job("poison", "", "1"), Job("book", "", "2")], "", config, trips_then_dies)
+        work_on([DocumentJob("poison", "", "1"), DocumentJob("book", "", "2")], "", config, trips_then_dies)
 
 
 def test_a_process_that_died_with_nothing_to_do_is_no_document_s_fault():

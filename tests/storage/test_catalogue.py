@@ -12,8 +12,9 @@ import pytest
 
 from dyprag.corpora.documents import Corpus, Document
 from dyprag.errors import StoreError
+from dyprag.stages import COUNTED
 from dyprag.storage.artifacts import Record, Store
-from dyprag.storage.catalogue import STAGES, Catalogue, Work
+from dyprag.storage.catalogue import Catalogue, Work
 from dyprag.storage.tables import write_corpus
 
 
@@ -58,7 +59,7 @@ def test_progress_counts_the_newest_run_of_each_stage(catalogue: Catalogue):
          Work("d", "k", "partial", attempts=1, error="1 of 3 qa pairs"), Work("e", "k", "partial", error="0 of 1")],
     )  # fmt: skip
     progress = catalogue.progress()
-    assert [row["stage"] for row in progress] == list(STAGES)
+    assert [row["stage"] for row in progress] == list(COUNTED)
     assert progress[1] == {
         "stage": "augment", "done": 4, "partial": 2, "failed": 0, "waiting": 1, "cached": 2,
     }  # fmt: skip

@@ -19,10 +19,11 @@ from dyprag.cli.main import app
 from dyprag.cli.sql import asked
 from dyprag.config import PipelineConfig
 from dyprag.errors import CatalogueHeld, StoreError
+from dyprag.flows.fan_out import Ledger
 from dyprag.flows.stage import Stage
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Work
-from dyprag.tasks.planning.jobs import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 
 HOLD = """
 import duckdb, sys, time
@@ -153,16 +154,15 @@ def test_who_never_lets_go_is_named_with_what_to_do(catalogue: Catalogue):
 def test_a_run_goes_on_while_the_catalogue_is_held_and_writes_it_later(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.flows.stage.WRITTEN_EVERY", 0.0)
-    monkeypatch.setattr("dyprag.flows.stage.MEANWHILE", 0.1)
-    stage = Stage(PipelineConfig(store=str(catalogue.store.root)), "augment")
-    outcomes: dict[str, Work] = {}
-    with holding(catalogue.path, "ro", 2.5), stage._recording(outcomes) as record:
+    monkeypatch.setattr("dyprag.flows.fan_out.WRITTEN_EVERY", 0.0)
+    monkeypatch.setattr("dyprag.flows.fan_out.MEANWHILE", 0.1)
+    ledger = Ledger(catalogue, "run", "augment")
+    with holding(catalogue.path, "ro", 2.5), ledger.recording() as record:
         began = time.monotonic()
         for name in ("a", "b", "c"):
             record([(Work(name, "k", "done"), [Record("rewrites", name * 32, [], {})])])
         assert time.monotonic() - began < 2
-        assert set(outcomes) == {"a", "b", "c"}
+        assert set(ledger.outcomes) == {"a", "b", "c"}
     assert catalogue.query("SELECT count(*) AS n FROM work") == [{"n": 3}]
     assert catalogue.query("SELECT count(*) AS n FROM artifacts") == [{"n": 3}]
 
@@ -170,21 +170,20 @@ def test_a_run_goes_on_while_the_catalogue_is_held_and_writes_it_later(
 def test_a_run_that_can_never_write_keeps_its_artifacts_for_the_next(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.flows.stage.WRITTEN_EVERY", 0.0)
-    stage = Stage(PipelineConfig(store=str(catalogue.store.root)), "augment")
-    stage.catalogue = Catalogue(catalogue.store, wait_seconds=0.3)
-    made = stage.store.write(Record("rewrites", "ab" * 16, [], {}, "dk", "a"), lambda folder: None)
+    monkeypatch.setattr("dyprag.flows.fan_out.WRITTEN_EVERY", 0.0)
+    impatient = Catalogue(catalogue.store, wait_seconds=0.3)
+    made = catalogue.store.write(Record("rewrites", "ab" * 16, [], {}, "dk", "a"), lambda folder: None)
 
     def work() -> None:
-        with stage._recording({}) as record:
+        with Ledger(impatient, "run", "augment").recording() as record:
             record([(Work("a", made.key, "done"), [made])])
 
     with holding(catalogue.path), pytest.raises(CatalogueHeld, match="finished work is kept"):
         work()
-    assert stage.store.find("rewrites", made.key) is not None
+    assert catalogue.store.find("rewrites", made.key) is not None
     later = Stage(PipelineConfig(store=str(catalogue.store.root)), "augment")
-    with later._recording({}) as record:
-        record([later.stored("rewrites")(Job("a", "dk", made.key))])  # type: ignore[list-item]
+    with Ledger(later.catalogue, later.run_id, later.name).recording() as record:
+        record([later.stored("rewrites")(DocumentJob("a", "dk", made.key))])  # type: ignore[list-item]
     assert catalogue.query("SELECT state FROM work") == [{"state": "cached"}]
     assert catalogue.query("SELECT key FROM artifacts") == [{"key": made.key}]
 

@@ -93,11 +93,11 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def move(name: str) -> None:
         from dyprag.storage.remote import remote_of
-        from dyprag.tasks.work import ingested
+        from dyprag.tasks.worker import worker_for
 
         monkeypatch.setenv("DYPRAG_CACHE", str(tmp_path / name))
         remote_of.cache_clear()
-        ingested.cache_clear()
+        worker_for("").close()
 
     move("here")
     return move

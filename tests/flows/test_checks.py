@@ -1,0 +1,55 @@
+"""What would stop a run is found before it does any work, however it was started."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dyprag.config import PipelineConfig
+from dyprag.errors import ConfigError, CorpusError, ModelError
+from dyprag.flows.checks import check_ahead, check_settings
+from dyprag.storage.artifacts import Store
+
+KEY = "DYPRAG_TESTS_NO_KEY"  # that no environment has
+
+
+@pytest.fixture
+def keyless(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that augment by an endpoint without a key."""
+    settings["augment"] |= {"backend": "api", "api": {"model": "some", "key_env": KEY}}
+    return settings
+
+
+@pytest.mark.parametrize("name", ["pipeline", "augment", "experiment"])
+def test_an_endpoint_without_a_key_stops_what_augments(keyless: dict[str, Any], name: str):
+    with pytest.raises(ConfigError, match=KEY):
+        check_settings(name, PipelineConfig.model_validate(keyless))
+
+
+def test_stages_are_checked_for_what_they_draw_on_and_no_more(keyless: dict[str, Any], tmp_path: Path):
+    for name in ("ingest", "parametrize", "evaluate", "report"):
+        check_settings(name, PipelineConfig.model_validate(keyless))
+    keyless["model"]["name"] = str(tmp_path / "no model")
+    check_settings("ingest", PipelineConfig.model_validate(keyless))
+    with pytest.raises(ModelError, match="no model"):
+        check_settings("parametrize", PipelineConfig.model_validate(keyless))
+    keyless |= {"translator": {"official": str(tmp_path / "epoch_0.pt")}}
+    with pytest.raises(ConfigError, match=r"epoch_0\.pt cannot be read"):
+        check_settings("ingest", PipelineConfig.model_validate(keyless))
+
+
+def test_the_command_line_finds_a_missing_corpus_before_a_server_is_started(settings: dict[str, Any], tmp_path: Path):
+    settings["corpus"]["documents"] = str(tmp_path / "nowhere.jsonl")
+    check_ahead("augment", PipelineConfig.model_validate(settings))  # which reads what was ingested
+    with pytest.raises(CorpusError, match="nowhere"):
+        check_ahead("pipeline", PipelineConfig.model_validate(settings))
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_server")
+def test_a_pipeline_that_lacks_a_key_ends_before_anything_is_read(keyless: dict[str, Any]):
+    from dyprag.flows.pipeline import pipeline
+
+    with pytest.raises(ConfigError, match=KEY):
+        pipeline(PipelineConfig.model_validate(keyless))
+    assert list(Store(keyless["store"]).records()) == []

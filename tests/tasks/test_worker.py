@@ -1,0 +1,109 @@
+"""What a process keeps for its tasks: made once, for one store and model at a time, and let go of when it is closed."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dyprag.config import ModelSettings, PipelineConfig
+from dyprag.corpora.documents import Corpus, Document
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.tables import write_corpus
+from dyprag.tasks import worker as module
+from dyprag.tasks.worker import Worker, worker_for, worker_of
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker("store", ModelSettings())
+
+
+@pytest.fixture
+def no_worker() -> Iterator[None]:
+    """As in a process that has just begun."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_current", None)
+        yield
+
+
+@pytest.mark.usefixtures("no_worker")
+def test_a_process_has_one_worker_until_it_turns_to_another_store_or_model(tmp_path: Path):
+    here = PipelineConfig(store=str(tmp_path / "here"))
+    first = worker_of(here)
+    assert worker_of(PipelineConfig(store=here.store)) is first
+    assert worker_for(here.store) is first, "whoever names no model takes the one that is there"
+    other = worker_of(PipelineConfig(store=here.store, model=ModelSettings(name="other")))
+    assert other is not first
+    assert worker_for(here.store) is other
+    assert worker_for(str(tmp_path / "there")).model.name == "other"
+
+
+@pytest.mark.usefixtures("no_worker")
+def test_a_corpus_is_read_once_until_the_worker_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lamp = Document("lamp", "The Ostrel lamp was built in 1911.")
+    store = Store(tmp_path)
+    store.write(Record("corpus", "ab" * 16, [], {}), lambda folder: write_corpus(folder, Corpus((lamp,))))
+    reads: list[Path] = []
+    read = module.read_corpus
+    monkeypatch.setattr(module, "read_corpus", lambda folder: reads.append(folder) or read(folder))
+    worker = worker_for(str(tmp_path))
+    assert worker.documents("ab" * 16)["lamp"].text == lamp.text
+    assert worker.corpus("ab" * 16).documents[0].id == "lamp"
+    assert len(reads) == 1
+    worker.close()
+    worker.documents("ab" * 16)
+    assert len(reads) == 2
+
+
+def test_threads_that_want_the_same_at_once_have_it_made_once(worker: Worker):
+    made: list[int] = []
+    together = threading.Barrier(4)
+
+    def make() -> int:
+        made.append(1)
+        threading.Event().wait(0.05)
+        return len(made)
+
+    def ask() -> None:
+        together.wait()
+        given.append(worker.keep("things", "a", make))
+
+    given: list[int] = []
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert given == [1] * 4
+
+
+def test_what_is_there_is_given_while_another_thing_is_made(worker: Worker):
+    worker.keep("things", "a", lambda: 1, most=2)
+    begun, over = threading.Event(), threading.Event()
+
+    def make() -> int:
+        begun.set()
+        assert over.wait(10)
+        return 2
+
+    thread = threading.Thread(target=worker.keep, args=("things", "b", make, 2))
+    thread.start()
+    assert begun.wait(10)
+    given: list[int] = []
+    asking = threading.Thread(target=lambda: given.append(worker.keep("things", "a", lambda: 3, most=2)), daemon=True)
+    asking.start()
+    asking.join(10)
+    over.set()
+    thread.join()
+    assert given == [1]
+
+
+def test_the_things_used_last_are_kept_and_one_that_could_not_be_made_is_not(worker: Worker):
+    for key in ("a", "b", "a", "c"):
+        worker.keep("things", key, lambda key=key: key, most=2)
+    assert worker.keep("things", "a", lambda: "new", most=2) == "a"
+    assert worker.keep("things", "b", lambda: "new", most=2) == "new"
+    with pytest.raises(ZeroDivisionError):
+        worker.keep("others", "a", lambda: 1 // 0)
+    assert worker.keep("others", "a", lambda: 1) == 1
