@@ -46,7 +46,7 @@ def test_a_store_that_an_earlier_version_made_is_found_whole(tmp_path: Path, mon
         raise AssertionError("nothing is computed: all is there")
 
     monkeypatch.setattr("dyprag.model.base.load_model", never)
-    monkeypatch.setattr("dyprag.tasks.work.load_model", never)
+    monkeypatch.setattr("dyprag.tasks.worker.load_model", never)
     summaries = outcome(pipeline(PipelineConfig.model_validate(settings), return_state=True))
     made = {summary["stage"]: (summary["done"], summary["done"] - summary["cached"]) for summary in summaries}
     assert made == {
