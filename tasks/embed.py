@@ -18,7 +18,7 @@ from dyprag.tasks.work import base_model, ingested, is_passing
 @task(name="embed", task_run_name="embed {shard}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def embed_documents(shard: str, jobs: list[Job], corpus_key: str, config: PipelineConfig) -> list[Record]:
     """Embed a shard of documents; each embedding is an artifact of its own."""
-    from dyprag.adapters.generation import embed
+    from dyprag.adapters.embedding import embed
 
     store, base = Store(config.store), base_model(config)
     passages = [ingested(config.store, corpus_key)[job.document_id].passage for job in jobs]

@@ -18,7 +18,8 @@ from dyprag.errors import ConfigError
 from dyprag.model.chat import template_version
 from dyprag.model.files import learned_folder, model_fingerprint, reads_tokens
 from dyprag.model.prompts import PROMPTS_VERSION
-from dyprag.storage.artifacts import Store, file_checksum
+from dyprag.storage.artifacts import Store
+from dyprag.storage.files import file_checksum
 from dyprag.storage.latest import dated_notes, forget_latest, latest, note_latest, resolved_location
 
 PREPARED = "corpus:"  # before the key of a corpus that an experiment has put into the store

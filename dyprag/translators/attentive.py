@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 
-from dyprag.adapters.generation import alike, pad
 from dyprag.adapters.lora import Adapters
 from dyprag.config import MOST_TOGETHER
 from dyprag.errors import DocumentError
 from dyprag.model.base import PROJECTIONS, BaseModel, neutralise
+from dyprag.model.batches import alike, pad
 
 CPU_TOGETHER = 16  # passages read at once on a CPU
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from dyprag.adapters.generation import embed
+from dyprag.adapters.embedding import embed
 from dyprag.adapters.lora import Adapters, initial_adapters
 from dyprag.config import TranslatorSettings
 from dyprag.errors import ArtifactError
