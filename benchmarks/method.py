@@ -162,7 +162,8 @@ def translator() -> Figures:
 
 def answering() -> Figures:
     """DyPRAG beside RAG: the first token, answers in batches, and the way from embeddings to an injected adapter."""
-    from dyprag.adapters.generation import Sampling, embed
+    from dyprag.adapters.embedding import embed
+    from dyprag.adapters.generation import Sampling
     from dyprag.adapters.injection import inject
     from dyprag.adapters.lora import initial_adapters, save_peft
     from dyprag.methods.dyprag import DyPRAG

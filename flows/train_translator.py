@@ -18,7 +18,7 @@ from dyprag.flows.stage import Stage, stage, with_retries
 from dyprag.flows.summary import Summary, end_state
 from dyprag.flows.workers import Workers
 from dyprag.tasks.embed import embed_documents
-from dyprag.tasks.planning.jobs import DocumentJob, Pair
+from dyprag.tasks.planning.jobs import DocumentJob, PairJobs
 from dyprag.tasks.planning.sources import draws_on_embeddings, find_latest, note_found, translator_settings
 from dyprag.tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
@@ -56,7 +56,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
         return [*summaries, run.summary([work], note="; ".join(filter(None, (note, left_out))))]
 
 
-def _training_pairs(run: Stage) -> tuple[list[Pair], str]:
+def _training_pairs(run: Stage) -> tuple[list[PairJobs], str]:
     """The jobs of the documents that the translator is trained on, and what there is to say of those that have an
     adapter and could not be embedded.
 
@@ -82,7 +82,7 @@ def _training_pairs(run: Stage) -> tuple[list[Pair], str]:
     return pairs, said
 
 
-def translator_jobs(run: Stage, given: bool = False) -> list[Pair]:
+def translator_jobs(run: Stage, given: bool = False) -> list[PairJobs]:
     """(adapter, embedding) jobs of the documents that the translator is trained on: augmented, with an adapter at hand,
     not held out.
 
@@ -102,12 +102,12 @@ def translator_jobs(run: Stage, given: bool = False) -> list[Pair]:
     return pairs
 
 
-def embedded_pairs(run: Stage, pairs: Sequence[Pair]) -> list[Pair]:
+def embedded_pairs(run: Stage, pairs: Sequence[PairJobs]) -> list[PairJobs]:
     """Those of some (adapter, embedding) jobs whose embedding is there: a translator is trained on no others."""
     return [pair for pair in pairs if run.store.has("embedding", pair[1].key)]
 
 
-def choose_translator(run: Stage, jobs: list[Pair], corpus_key: str = "") -> tuple[str, str, str]:
+def choose_translator(run: Stage, jobs: list[PairJobs], corpus_key: str = "") -> tuple[str, str, str]:
     """The key of the translator trained on those of these pairs that are embedded, or of the last one where so few of
     them are new to it that it is kept; what there is to say of that; and the key of the one whose weights it begins
     with, if any. The plan takes for held out what is not embedded, and with one that is kept what that one has not

@@ -57,7 +57,7 @@ def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig,
 def _embeddings(base: "BaseModel", passages: Sequence[str]) -> list[Embedding | Exception]:
     """The embedding of each passage, or the error that it raises. Passages that fail together are computed again in
     halves, until it is known which of them fail."""
-    from dyprag.adapters.generation import embed
+    from dyprag.adapters.embedding import embed
 
     try:
         return [*compute(partial(embed, base, passages)).tolist()]

@@ -19,7 +19,8 @@ from dyprag.corpora.retrieval import read_passages as stream_passages
 from dyprag.errors import ConfigError, CorpusError
 from dyprag.evaluation.experiments import variants
 from dyprag.evaluation.splits import Part, assemble
-from dyprag.storage.artifacts import Record, Store, file_checksum
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.files import file_checksum
 from dyprag.storage.tables import read_passages, write_corpus, write_passages
 from dyprag.tasks.planning.keys import passages_key, streamed_passages_key
 from dyprag.tasks.planning.plan import Plan

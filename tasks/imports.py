@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Document
 from dyprag.model.files import model_fingerprint
-from dyprag.storage.artifacts import Record, Store, file_checksum
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.files import file_checksum
 from dyprag.storage.latest import all_notes, forget_latest, note_latest
 from dyprag.tasks.planning.keys import imported_adapter_key
 

@@ -12,7 +12,7 @@ from dyprag.model.files import learned_folder
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding, write_rows
-from dyprag.tasks.planning.jobs import DocumentJob, Pair
+from dyprag.tasks.planning.jobs import DocumentJob, PairJobs
 from dyprag.tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LOOKED_AT = 32  # documents of each kind that say how a translator does
 
 @task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def train_translator_on(
-    key: str, pairs: list[Pair], corpus_key: str, config: PipelineConfig, start: str = ""
+    key: str, pairs: list[PairJobs], corpus_key: str, config: PipelineConfig, start: str = ""
 ) -> Record:
     """Train the translator on (adapter, embedding) pairs and store it with its learning curve.
 
@@ -76,8 +76,8 @@ def train_translator_on(
 @task(name="look at new documents", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def rise_of_loss(
     translator: str,
-    new: list[Pair],
-    seen: list[Pair],
+    new: list[PairJobs],
+    seen: list[PairJobs],
     corpus_key: str,
     config: PipelineConfig,
 ) -> float:
@@ -89,14 +89,14 @@ def rise_of_loss(
     base = base_model(config)
     made: Any = load_translator(Store(config.store).open("translator", translator), base)
 
-    def loss(pairs: list[Pair]) -> float:
+    def loss(pairs: list[PairJobs]) -> float:
         some = pairs[:: max(1, len(pairs) // LOOKED_AT)][:LOOKED_AT]
         return compute(lambda: prediction_loss(base, made, _read_pairs(some, corpus_key, config), config.translator))
 
     return loss(new) / loss(seen) - 1
 
 
-def _read_pairs(pairs: list[Pair], corpus_key: str, config: PipelineConfig) -> "list[Pair]":
+def _read_pairs(pairs: list[PairJobs], corpus_key: str, config: PipelineConfig) -> "list[Pair]":
     """The doc-param pairs of (adapter, embedding) jobs, with their documents' samples."""
     import torch
 

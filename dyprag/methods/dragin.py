@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from dyprag.adapters.generation import Sampling, common_prefix, pad
+from dyprag.adapters.decoding import common_prefix
+from dyprag.adapters.generation import Sampling
 from dyprag.augmentation.english import LIGHT
 from dyprag.augmentation.spans import WORD
 from dyprag.corpora.retrieval import Retriever
@@ -21,6 +22,7 @@ from dyprag.methods.protocol import Answer, Asked
 from dyprag.methods.rounds import Doubt, Draft, answer_in_rounds, sentence_ranges, spell
 from dyprag.methods.spec import MethodSpec, Resources
 from dyprag.model.base import BaseModel, neutralise
+from dyprag.model.batches import pad
 
 # Function words; the authors keep nouns, verbs, adjectives and numbers by a tagger.
 STOP_WORDS = LIGHT | frozenset(

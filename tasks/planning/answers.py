@@ -10,12 +10,12 @@ from dyprag.evaluation.metrics import answer_presence
 from dyprag.methods.spec import spec_of
 from dyprag.storage.artifacts import Store
 from dyprag.tasks.planning import keys
-from dyprag.tasks.planning.jobs import Pair
+from dyprag.tasks.planning.jobs import PairJobs
 from dyprag.tasks.planning.plan import Plan
 
 logger = logging.getLogger("dyprag.tasks")
 
-Pairs = tuple[Pair, ...]
+Pairs = tuple[PairJobs, ...]
 Thresholds = Mapping[tuple[str, str], float | None]  # by method and data set; None: the published one
 
 

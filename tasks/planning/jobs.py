@@ -49,7 +49,7 @@ class DocumentJob:
         return self.document_id
 
 
-Pair = tuple[DocumentJob, DocumentJob]  # of a document that a translator is trained on: its adapter, its embedding
+PairJobs = tuple[DocumentJob, DocumentJob]  # of a document that a translator is trained on: its adapter, its embedding
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
 from dyprag.model.chat import template_version
 from dyprag.model.files import learned_folder, model_fingerprint, reads_tokens
-from dyprag.storage.artifacts import Store, file_checksum
+from dyprag.storage.artifacts import Store
+from dyprag.storage.files import file_checksum
 from dyprag.storage.latest import dated_notes, forget_latest, latest, note_latest, resolved_location
 from dyprag.tasks.planning.keys import CORPUS_LAYOUT
 

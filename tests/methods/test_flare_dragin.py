@@ -177,7 +177,7 @@ def test_entropy_and_attention_are_those_of_a_plain_pass(
         for row, (question, before) in enumerate(zip(QUESTIONS, kept, strict=False))
     ]
     usual = base.model.config._attn_implementation
-    monkeypatch.setattr("dyprag.adapters.generation.MIN_SHARED_PREFIX", shared)
+    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", shared)
     looks = _look(base, [*drafts, replace(drafts[0], ids=())], 2)
     assert base.model.config._attn_implementation == usual
     assert looks[-1].entropies.numel() == looks[-1].later.numel() == 0

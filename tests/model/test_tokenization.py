@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_models import TEMPLATES, add_token, odd_model
 
-from dyprag.adapters.generation import Sampling, embed, generate, pad
+from dyprag.adapters.embedding import embed
+from dyprag.adapters.generation import Sampling, generate
 from dyprag.corpora.splitting import splitter
 from dyprag.errors import ModelError
 from dyprag.model.base import load_model, model_shape
+from dyprag.model.batches import pad
 from dyprag.model.prompts import encode, question_prompt, training_sample
 from dyprag.model.tokenization import load_tokenizer, neutralise
 

@@ -16,10 +16,11 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from dyprag.adapters.generation import Sampling, generate, repeats
+from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.lora import Adapters, merge, stack, stack_rows
 from dyprag.adapters.parametrize import parametrize
 from dyprag.adapters.samples import Sample, document_samples
+from dyprag.adapters.stopping import repeats
 from dyprag.config import EvaluateSettings, LearnSettings, LoraSettings, ParametrizeSettings, RecallSettings
 from dyprag.corpora.documents import Augmentation, Retrieved
 from dyprag.evaluation.metrics import answer_presence, score
