@@ -7,7 +7,6 @@ from prefect import State, flow
 
 from dyprag.config import PipelineConfig
 from dyprag.flows.augment import augment
-from dyprag.flows.corpus import with_stored_corpus
 from dyprag.flows.endings import interruptible
 from dyprag.flows.evaluate import evaluate
 from dyprag.flows.forms import UNTOUCHED, PipelineForm
@@ -19,6 +18,7 @@ from dyprag.flows.stage import Summary, completing, corpus_of, end_state, summar
 from dyprag.flows.train_translator import train_translator
 from dyprag.storage.artifacts import Store
 from dyprag.storage.guard import in_use
+from dyprag.tasks.corpora import with_stored_corpus
 from dyprag.tasks.plan import Plan
 
 logger = logging.getLogger("dyprag.flows")

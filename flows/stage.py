@@ -17,9 +17,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from dyprag.config import PipelineConfig
-from dyprag.corpora.documents import Corpus
-from dyprag.errors import CatalogueHeld, Interrupted, Stopped, StoreError, WorkerLost
-from dyprag.flows.corpus import known_corpora, with_stored_corpus
+from dyprag.errors import CatalogueHeld, Interrupted, Stopped, WorkerLost
 from dyprag.flows.endings import noted, stops_threads
 from dyprag.flows.overview import show_failures, show_made
 from dyprag.flows.page import current_page
@@ -28,9 +26,9 @@ from dyprag.runtime.interruption import INTERRUPTED, check, interrupted, on_inte
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.guard import in_use
-from dyprag.tasks.evaluate import stored_corpus
+from dyprag.tasks.corpora import corpus_of, with_stored_corpus
 from dyprag.tasks.imports import imported_adapters
-from dyprag.tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest
+from dyprag.tasks.plan import Job, Plan
 from dyprag.tasks.shards import lost
 
 logger = logging.getLogger("dyprag.flows")
@@ -261,22 +259,6 @@ class Stage:
         outcomes.update({work.document_id: work for work, _ in ended})
         records = [record for _, records in ended for record in records]
         self.catalogue.record_work(self.run_id, self.name, [work for work, _ in ended], records, wait)
-
-
-def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
-    """The corpus that a configuration names, and its key: the one last ingested from there, or one that an experiment
-    has put into the store.
-
-    Raises:
-        StoreError: it has not been ingested.
-    """
-    documents = config.corpus.documents
-    prepared = documents.startswith(PREPARED)
-    key = documents.removeprefix(PREPARED) if prepared else find_latest(store, "corpus", corpus_settings(config))
-    if key is None or store.find("corpus", key) is None:
-        remedy = f"Run: dyprag ingest.{known_corpora(store)}"
-        raise StoreError(f"store {store.root}", f"corpus {documents} has not been ingested into it", remedy)
-    return key, stored_corpus(config.store, key)
 
 
 @contextmanager

@@ -14,14 +14,14 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.config import ModelSettings, PipelineConfig
-from dyprag.corpora.documents import Corpus, Document, Found, Question, Retrieved
-from dyprag.corpora.retrieval import Retriever, retriever_for
+from dyprag.corpora.documents import Document, Found, Question, Retrieved
 from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
-from dyprag.storage.tables import read_corpus, read_embedding, write_rows
-from dyprag.tasks.experiment import index_folder, open_passages
-from dyprag.tasks.plan import LOOPING, distinct, family
+from dyprag.storage.tables import read_embedding, write_rows
+from dyprag.tasks.corpora import passages_of as passages_of  # flows and thresholds take them from here
+from dyprag.tasks.corpora import stored_corpus as stored_corpus
+from dyprag.tasks.plan import LOOPING, family
 from dyprag.tasks.work import base_model, is_passing, one_document, reused, stored_translator
 
 if TYPE_CHECKING:
@@ -166,27 +166,8 @@ def _reading(store_root: str, model: ModelSettings, translator: str, passage: st
 
 
 @lru_cache(maxsize=2)
-def stored_corpus(store_root: str, corpus_key: str) -> Corpus:
-    """An ingested corpus, read once per process."""
-    return read_corpus(Store(store_root).open("corpus", corpus_key))
-
-
-@lru_cache(maxsize=2)
 def _by_id(store_root: str, corpus_key: str) -> dict[str, Document]:
     return {document.id: document for document in stored_corpus(store_root, corpus_key).documents}
-
-
-def passages_of(store_root: str, corpus_key: str, corpus: Corpus, dataset: str) -> Retriever:
-    """The retriever over a data set's passages; over the corpus' own documents where there are no others."""
-    if key := corpus.passages.get(dataset):
-        return open_passages(store_root, key)
-    return _own_passages(store_root, corpus_key)
-
-
-@lru_cache(maxsize=2)
-def _own_passages(store_root: str, corpus_key: str) -> Retriever:
-    corpus = stored_corpus(store_root, corpus_key)
-    return retriever_for(distinct(corpus), index_folder(Store(store_root), corpus_key))
 
 
 @lru_cache(maxsize=8)

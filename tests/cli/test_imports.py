@@ -318,7 +318,7 @@ def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, tra
 
 def test_what_is_not_said_or_not_known_is_one_clear_line(run: Callable[..., Result], trained: Path):
     for arguments, reason in (
-        ([], "it is not said what. Name an adapter's folder"),
+        ([], "no adapter folder was given. Name an adapter's folder"),
         ([trained], "it is not said whose it is. Name its document: --document ID"),
         ([trained, "-d", "lamq"], "Did you mean 'lamp'?"),
         (["--forget"], "it takes a document and no folder"),
