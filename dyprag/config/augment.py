@@ -13,31 +13,38 @@ class AugmentSettings(Section):
 
     backend: Literal["local", "api"] = basic(
         "local",
-        "Who writes: the base model itself (local, English only), or an LLM behind an endpoint (api).",
+        "Who writes rewrites and pairs. local: the base model itself (English only); api: an LLM behind an endpoint.",
     )
     api: ApiSettings = basic(ApiSettings(), "The endpoint, its limits and the budget.")
     rewrites: int = basic(PRESET, "Rewrites per document (the paper's n).", ge=0)
     qa_pairs: int = basic(PRESET, "Question-answer pairs per document (the paper's m).", ge=1)
     least_pairs: int = expert(
-        PRESET, "Pairs without which a document counts as partial; all asked for, if fewer.", ge=1
+        PRESET,
+        "Minimum number of pairs, or qa_pairs if that is smaller; a document with fewer counts as partial.",
+        ge=1,
     )
     temperature: float = expert(0.7, "Sampling temperature.", ge=0)
-    top_k: int = expert(50, "Sample among so many of the likeliest tokens (local).", ge=1)
-    max_new_tokens: int = expert(512, "Longest rewrite, in tokens; the API's longest answer.", ge=1)
+    top_k: int = expert(50, "Number of likeliest tokens to sample from (local).", ge=1)
+    max_new_tokens: int = expert(512, "Maximum length of a rewrite, or of the endpoint's answer, in tokens.", ge=1)
     seed: int = expert(0, "Seed of the sampling.")
-    tries: int = expert(3, "Times that what is missing, malformed or not accepted is asked for (API).", ge=1)
+    tries: int = expert(3, "Number of attempts for what is missing, malformed or rejected (api).", ge=1)
     rewrite_recall: float = expert(
-        0.9, "Share of a document's names, numbers and dates that a rewrite must keep.", ge=0, le=1
+        0.9, "Minimum share of a document's names, numbers and dates that a rewrite has to keep.", ge=0, le=1
     )
     rewrite_change: float = expert(
-        0.05, "Least share of a rewrite's letters that differ from the document.", ge=0, le=1
+        0.05, "Minimum share of a rewrite's characters that have to differ from the document.", ge=0, le=1
     )
     answer_support: float = expert(
-        0.85, "How alike an answer and some words of the document must be; 1: equal.", ge=0, le=1
+        0.85, "Minimum similarity between an answer and a span of the document; 1 means equal.", ge=0, le=1
     )
-    verify: bool = expert(True, "Where they are not, ask the model with the passage; the same answer is accepted.")
-    prompts: str | None = expert(None, "A folder of prompt files that stand in for the built-in ones of the same name.")
-    batch_documents: int = expert(8, "Documents that generate together (local).", ge=1)
+    verify: bool = expert(
+        True,
+        "If the answer is less similar, ask the model with the passage; accept the pair if its answer is the same.",
+    )
+    prompts: str | None = expert(
+        None, "Folder of prompt files that replace the built-in ones of the same name. Empty: the built-in ones."
+    )
+    batch_documents: int = expert(8, "Number of documents generated together (local).", ge=1)
 
     form_order: ClassVar[tuple[str, ...]] = ("backend", "api", "qa_pairs", "rewrites")
 

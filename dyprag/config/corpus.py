@@ -10,25 +10,26 @@ class CorpusSettings(Section):
 
     documents: str = basic(
         "demo",
-        "A folder (.txt, .md, .html, .pdf), a JSONL, Parquet, CSV or TSV file, a glob, a URL of these, or 'demo'.",
+        "A folder (.txt, .md, .html, .pdf), a JSONL, Parquet, CSV or TSV file, a glob, a URL of one of these, or "
+        "'demo'.",
     )
     questions: str | None = basic(
         None,
-        "A JSONL file of test questions, or 'demo'. Empty: the demo's own with the demo corpus, otherwise "
-        "none, and nothing is evaluated.",
+        "A JSONL file of test questions, or 'demo'. Empty: the demo corpus has its own; with any other corpus "
+        "there are none, and nothing is evaluated.",
     )
-    max_documents: int | None = basic(None, "Use only the first so many documents. Empty: all.", ge=1)
+    max_documents: int | None = basic(None, "Maximum number of documents, taken from the beginning. Empty: all.", ge=1)
     max_questions: int | None = expert(
-        None, "Take at most so many questions about each document (and pair of documents).", ge=1
+        None, "Maximum number of questions about each document (and pair of documents). Empty: all.", ge=1
     )
     passage_tokens: int | None = basic(
         None,
-        "Split documents into passages of at most so many tokens. Empty: each is taken whole, and must fit "
-        "the model's context.",
+        "Maximum tokens of a passage; longer documents are split. Empty: no document is split, and each has to "
+        "fit the model's context.",
         ge=16,
     )
-    overlap: int = expert(0, "Of a passage's tokens, most that the one before it ends with; in whole sentences.", ge=0)
-    held_out: float = basic(0.25, "Share of the documents that the translator is not trained on.", ge=0, lt=1)
+    overlap: int = expert(0, "Maximum tokens shared with the previous passage, in whole sentences.", ge=0)
+    held_out: float = basic(0.25, "Share of the documents that are kept out of the translator's training.", ge=0, lt=1)
 
     @model_validator(mode="after")
     def _room_beside_the_overlap(self) -> "CorpusSettings":

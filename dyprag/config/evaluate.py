@@ -21,66 +21,75 @@ class EvaluateSettings(Section):
     """Stage 3: answering the test questions with each method (§3.3)."""
 
     methods: tuple[Method, ...] = basic(
-        ("vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine"), "Methods compared."
+        ("vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine"), "Methods to compare."
     )
-    passages: int = basic(3, "Documents retrieved per question (the paper's c).", ge=1)
+    passages: int = basic(3, "Number of documents retrieved per question (the paper's c).", ge=1)
     prag_merge: Merge = expert(
         PRESET,
-        "How PRAG merges the retrieved documents' adapters: sum or mean of the deltas, weighted (by the softmax of "
-        "the retrieval scores), or matrices (mean of the A's and mean of the B's, as the official code).",
+        "How PRAG merges the retrieved documents' adapters. sum, mean: of the weight changes; weighted: by the "
+        "softmax of the retrieval scores; matrices: mean of the A matrices and mean of the B matrices (the "
+        "official code).",
     )
-    dyprag_merge: Merge = expert(PRESET, "How DyPRAG merges them.")
+    dyprag_merge: Merge = expert(PRESET, "How DyPRAG merges them; the choices are those of prag_merge.")
     strength: float = basic(
         PRESET,
-        "What an injected adapter's delta is multiplied by where no passages are in the prompt. 0: no adapter.",
+        "Factor on an injected adapter's weight change when no passages are in the prompt. 0: no adapter.",
         ge=0,
     )
-    combine_strength: float = basic(PRESET, "The same beside passages, in the Combine methods.", ge=0)
+    combine_strength: float = basic(
+        PRESET, "Factor on an injected adapter's weight change beside passages, in the Combine methods.", ge=0
+    )
     combine_when: Literal["always", "borne-out"] = expert(
         PRESET,
-        "When an adapter is injected beside passages: always, or where the answer that it gives without them stands in "
-        "them (borne-out).",
+        "When an adapter is injected beside passages. always; borne-out: only if the answer that it gives without "
+        "passages occurs in them.",
     )
     max_new_tokens: int = basic(PRESET, "Maximum length of an answer in tokens.", ge=1)
     passage_order: Literal["best-first", "best-last"] = expert(
         PRESET, "Order of the passages in the prompt; best-last puts the best one next to the question."
     )
     prompt_passages: int | None = expert(
-        PRESET, "Passages in the prompt: the best of those that were retrieved. The paper's preset shows all.", ge=1
+        PRESET, "Maximum number of passages in the prompt, best first. The paper's preset shows all.", ge=1
     )
     prompt_tokens: int | None = expert(
         None,
-        "Longest prompt in tokens; passages are cut at the end of a sentence to fit. Empty: the model's "
-        "context, less the answer.",
+        "Maximum length of a prompt in tokens; passages are cut at the end of a sentence to fit. Empty: the "
+        "model's context, less the answer.",
         ge=32,
     )
     ask_for: Literal["plain", "instruction", "examples", "sentence"] = expert(
         PRESET,
-        "How an answer is asked for: plain (it begins with 'The answer is:'), with an instruction to be short, with "
-        "two examples before it, or as a sentence (the model begins as it likes). An adapter alone is always "
-        "asked as it was trained: plain.",
+        "How the answer is asked for. plain: it begins with 'The answer is:'; instruction: with an instruction to "
+        "be short; examples: after two examples; sentence: the model begins as it likes. A method that injects an "
+        "adapter and shows no passage always asks as the adapter was trained: plain.",
     )
     reasoning: bool = expert(PRESET, "Answer the multi-hop data sets by chain of thought (§4.1).")
-    reasoning_tokens: int = expert(128, "Longest answer by chain of thought, in tokens.", ge=1)
-    batch_size: int = expert(16, "Questions answered together, and kept together: a stopped run repeats no more.", ge=1)
+    reasoning_tokens: int = expert(128, "Maximum length of an answer by chain of thought, in tokens.", ge=1)
+    batch_size: int = expert(
+        16, "Number of questions answered and stored together; a stopped run repeats at most one batch.", ge=1
+    )
     controls: tuple[Control, ...] = expert(
         ("wrong", "zero"),
-        "Controls of each method with adapters: those of wrong documents, the documents' mean, a generic "
-        "one trained on other documents' pairs, zero. An experiment uses all of them where this is left as it is.",
+        "Controls for each method with adapters. wrong: other questions' documents; mean: the mean over "
+        "documents; generic: one adapter trained on other documents' pairs; zero: an adapter that changes "
+        "nothing. An experiment runs all of them unless this is set.",
     )
     most_questions: dict[Method, PositiveInt] = expert(
-        {}, "At most so many questions of each data set for a costly method, as {flare: 50}."
+        {}, "Maximum number of questions of each data set for an expensive method, such as {flare: 50}."
     )
     flare_threshold: float | None = expert(
         None,
-        "Probability of a token below which FLARE retrieves. Empty: as half of "
-        "the alignment questions would; without any, its authors' rule for a sentence's mean.", ge=0, le=1
-    )  # fmt: skip
+        "Token probability below which FLARE retrieves. Empty: the value at which half of the alignment questions "
+        "retrieve; without alignment questions, its authors' rule for a sentence's mean.",
+        ge=0,
+        le=1,
+    )
     dragin_threshold: float | None = expert(
         None,
-        "Weighted entropy above which DRAGIN retrieves. Empty: as half of the "
-        "alignment questions would; without any, its authors' 0.8.", ge=0
-    )  # fmt: skip
+        "Weighted entropy above which DRAGIN retrieves. Empty: the value at which half of the alignment questions "
+        "retrieve; without alignment questions, its authors' 0.8.",
+        ge=0,
+    )
 
     form_order: ClassVar[tuple[str, ...]] = ("methods", "passages", "max_new_tokens", "strength", "combine_strength")
     immaterial: ClassVar[frozenset[str]] = frozenset({

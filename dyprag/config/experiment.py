@@ -16,42 +16,50 @@ ExperimentName = Literal["main", "out-of-distribution", "width", "alignment-size
 class DataSetSettings(Section):
     """One data set of an experiment, and how its questions are parted."""
 
-    name: str = expert(..., "Its name in tables.", pattern=r"^[^/]+$")
-    format: DataSetName | None = expert(None, "Its file format. Empty: that of the set of its name.")
-    location: str | None = expert(None, "Its file or folder, within experiment.data. Empty: the folder of its name.")
+    name: str = expert(..., "Name of the data set in tables.", pattern=r"^[^/]+$")
+    format: DataSetName | None = expert(None, "File format. Empty: that of the data set of this name.")
+    location: str | None = expert(None, "File or folder, within experiment.data. Empty: the folder of the same name.")
     passages: str | None = expert(
         None,
-        "What is retrieved from, within experiment.data: a JSONL file, a folder of texts, or DPR's "
-        "psgs_w100.tsv. Empty: the set's own passages.",
+        "Passages to retrieve from, within experiment.data: a JSONL file, a folder of texts, or DPR's "
+        "psgs_w100.tsv. Empty: the data set's own passages.",
     )
-    questions: int = expert(300, "Test questions: the first so many (of each type).", ge=0)
-    tested: bool = expert(True, "Ask the test questions; else they are only kept out of training.")
-    alignment_questions: int = expert(200, "The next so many: their documents train the translator.", ge=0)
+    questions: int = expert(300, "Number of test questions (of each type), taken from the beginning.", ge=0)
+    tested: bool = expert(True, "Ask the test questions. If false, they are only kept out of training.")
+    alignment_questions: int = expert(
+        200,
+        "Number of alignment questions, taken after the test questions; the translator is trained on their documents.",
+        ge=0,
+    )
     alignment_documents: int | None = expert(
-        None, "So many documents for the translator: those of the alignment questions, then "
-        "others that no test question needs. Empty: those of the alignment questions.", ge=0
-    )  # fmt: skip
-    by_type: bool = expert(False, "Count the questions for each of the set's types by itself.")
-    gold: bool = expert(False, "Take the annotated gold passages rather than retrieve any.")
+        None,
+        "Number of documents to train the translator on: those of the alignment questions, then others that no "
+        "test question needs. Empty: only those of the alignment questions.",
+        ge=0,
+    )
+    by_type: bool = expert(False, "Count the questions of each type separately.")
+    gold: bool = expert(False, "Use the annotated gold passages instead of retrieving.")
     chain_of_thought: bool | None = expert(
-        None, "Answer step by step. Empty: the multi-hop sets if evaluate.reasoning says so."
+        None, "Answer step by step. Empty: for multi-hop data sets if evaluate.reasoning is set."
     )
     methods: tuple[Method, ...] | None = expert(
-        None, "Of the experiment's methods only these, and their controls. Empty: all of them."
+        None, "Run only these of the experiment's methods, and their controls. Empty: all of them."
     )
-    contradict: bool = expert(False, "Alter the documents so that they contradict what is true.")
+    contradict: bool = expert(False, "Change the documents so that they contradict the true facts.")
 
 
 class ExperimentSettings(Section):
     """An experiment of the paper (§4), or one of these with other data sets: `dyprag evaluate --experiment NAME`."""
 
-    name: ExperimentName | None = basic(None, "The experiment to run.")
-    data: str = basic("data", "The folder that holds the data sets' folders.")
-    sets: tuple[DataSetSettings, ...] = expert((), "Its data sets. Empty: the paper's.")
-    widths: tuple[int, ...] = expert((2, 4, 8, 16, 32), "Widths p of the experiment 'width'.")
-    sizes: tuple[int, ...] = expert((480, 1200, 2400, 4800), "Alignment documents of the experiment 'alignment-size'.")
+    name: ExperimentName | None = basic(None, "Experiment to run.")
+    data: str = basic("data", "Folder that holds the data sets' folders.")
+    sets: tuple[DataSetSettings, ...] = expert((), "The experiment's data sets. Empty: the paper's.")
+    widths: tuple[int, ...] = expert((2, 4, 8, 16, 32), "Widths p in the experiment 'width'.")
+    sizes: tuple[int, ...] = expert(
+        (480, 1200, 2400, 4800), "Numbers of alignment documents in the experiment 'alignment-size'."
+    )
     alignment: int | None = basic(
-        None, "Train the translator on the first so many alignment documents. Empty: on all.", ge=1
+        None, "Train the translator only on the first this many alignment documents. Empty: on all.", ge=1
     )
 
     @field_validator("sets")

@@ -8,6 +8,6 @@ from dyprag.config.evaluate import Method
 class JudgeSettings(Section):
     """An LLM that compares two methods' answers (§4, knowledge internalization)."""
 
-    api: ApiSettings = basic(ApiSettings(), "Its endpoint; without a model's name nobody judges.")
-    pairs: tuple[tuple[Method, Method], ...] = expert((("dyprag-combine", "rag"),), "Which methods are compared.")
-    tries: int = expert(3, "Times that a malformed verdict is asked for.", ge=1)
+    api: ApiSettings = basic(ApiSettings(), "The judge's endpoint. Without a model name there, nothing is judged.")
+    pairs: tuple[tuple[Method, Method], ...] = expert((("dyprag-combine", "rag"),), "Pairs of methods to compare.")
+    tries: int = expert(3, "Number of attempts for a malformed verdict.", ge=1)

@@ -13,8 +13,9 @@ class ModelSettings(Section):
         "An embedded model (smollm2-135m), a Hugging Face id, or a local folder.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = expert(
-        "auto", "auto: bfloat16 on an accelerator and on a CPU that is quicker in it, else float32."
+        "auto",
+        "Number format of the model. auto: bfloat16 on an accelerator, and on a CPU where it is faster; else float32.",
     )
-    device: str = expert("auto", "cpu, cuda, cuda:1, mps; auto: the first accelerator, else the CPU.")
+    device: str = expert("auto", "cpu, cuda, cuda:1 or mps. auto: the first accelerator, or else the CPU.")
 
     immaterial: ClassVar[frozenset[str]] = frozenset({"name", "device"})

@@ -11,34 +11,37 @@ class LoraSettings(Section):
     """The adapters' shape, on gate_proj, up_proj and down_proj of every layer."""
 
     rank: int = basic(2, "Rank r of the adapters.", ge=1)
-    alpha: float = expert(32, "LoRA's alpha; the delta is scaled by alpha / rank.", gt=0)
+    alpha: float = expert(32, "LoRA's alpha; the weight change is scaled by alpha / rank.", gt=0)
     dtype: Literal["bfloat16", "float32"] = expert(
         "bfloat16", "Number format of the stored adapters; they are trained in float32."
     )
-    seed: int = expert(0, "Seed of the initial adapter that all documents share.")
+    seed: int = expert(0, "Seed of the initial adapter, which all documents share.")
 
 
 class ParametrizeSettings(Section):
     """Stage 1b: training one adapter a document (§3.1)."""
 
     learning_rate: float = basic(PRESET, "AdamW's learning rate.", gt=0)
-    epochs: int = basic(PRESET, "Passes over a document's samples.", ge=1)
-    batch_size: int = expert(PRESET, "Samples in a step.", ge=1)
+    epochs: int = basic(PRESET, "Number of passes over a document's samples.", ge=1)
+    batch_size: int = expert(PRESET, "Number of samples in a step.", ge=1)
     samples: Literal["official", "both", "closed-book"] = expert(
         PRESET,
-        "official: the first half of the pairs with passage and rewrites in the prompt, the others without; both: "
-        "every pair once with a passage and once without; closed-book: every pair without, each text once with a pair.",
+        "official: the first half of the pairs has the passage and rewrites in the prompt, the others have not; "
+        "both: every pair appears once with a passage and once without; closed-book: no prompt has a passage, and "
+        "each text appears once with a pair.",
     )
     answer: Literal["short", "full"] = expert(
         "short", "Which answer is trained: the short one, or the full sentence (chain of thought)."
     )
-    loss_on: Literal["all", "answer"] = expert("all", "Loss over the whole sequence or the answer.")
+    loss_on: Literal["all", "answer"] = expert(
+        "all", "Tokens that the loss is taken over: the whole sequence, or the answer only."
+    )
     shuffle: bool = basic(PRESET, "Shuffle a document's steps in every epoch.")
     weight_decay: float = expert(0.01, "AdamW's weight decay.", ge=0)
     seed: int = expert(0, "Seed of the sample order.")
     documents: int | None = expert(
         None,
-        "Most documents trained together. Empty: as many as memory holds and speed gains by.",
+        "Maximum number of documents trained together. Empty: as many as fit in memory and still gain speed.",
         ge=1,
         le=MOST_TOGETHER,
     )

@@ -22,12 +22,11 @@ class PipelineConfig(Section):
 
     preset: Literal["auto", "paper", "official", "smollm2-135m"] = basic(
         "auto",
-        "Where empty settings come from. auto: the model's own preset, otherwise the paper's; official: "
-        "the official code's.",
+        "Source of empty settings. auto: the model's own preset, or else the paper's; official: the official code's.",
     )
     store: str = basic(
         "artifacts",
-        "The folder of artifacts, catalogue and reports, or a URL such as s3://bucket/folder.",
+        "Folder of artifacts, catalogue and reports, or a URL such as s3://bucket/folder.",
     )
     model: ModelSettings = basic(ModelSettings(), "The base model.")
     corpus: CorpusSettings = basic(CorpusSettings(), "Documents and test questions.")
@@ -35,12 +34,12 @@ class PipelineConfig(Section):
     lora: LoraSettings = basic(LoraSettings(), "The adapters' shape.")
     parametrize: ParametrizeSettings = basic(ParametrizeSettings(), "Stage 1b: parametrization.")
     translator: TranslatorSettings = basic(TranslatorSettings(), "Stage 2: the translator.")
-    learn: LearnSettings = basic(LearnSettings(), "A translator learned without adapters.")
+    learn: LearnSettings = basic(LearnSettings(), "A translator learned from questions, without trained adapters.")
     recall: RecallSettings = basic(RecallSettings(), "The fact-recall benchmark.")
     evaluate: EvaluateSettings = basic(EvaluateSettings(), "Stage 3: answers and scores.")
     experiment: ExperimentSettings = basic(ExperimentSettings(), "Data sets and grids.")
     judge: JudgeSettings = basic(JudgeSettings(), "Comparison of answers by an LLM.")
-    run: RunSettings = basic(RunSettings(), "Where it runs, retries and end states.")
+    run: RunSettings = basic(RunSettings(), "Where the work runs, retries, and end states.")
 
     form_order: ClassVar[tuple[str, ...]] = (
         "corpus", "model", "store", "preset", "augment", "lora", "parametrize", "translator", "learn", "recall",
