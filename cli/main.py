@@ -6,6 +6,7 @@ that help and completion come at once.
 
 import atexit
 import os
+from collections.abc import Callable
 from importlib import metadata
 from typing import Annotated
 
@@ -51,7 +52,7 @@ Your own: `dyprag run --set corpus.documents=docs.jsonl --set corpus.questions=q
 What is done is never done again: run the same command after a failure, a change or a growth of the corpus.""",
 )
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "ingest": ingest,
     "augment": augment,

@@ -12,12 +12,13 @@ from dyprag.flows.endings import interruptible
 from dyprag.flows.forms import UNTOUCHED, IngestForm
 from dyprag.flows.overview import MOST_LINES, run_name
 from dyprag.flows.progress import stage_progress
-from dyprag.flows.stage import Stage, Summary, corpus_of, end_state, failed_work, stage
+from dyprag.flows.stage import Stage, Summary, end_state, failed_work, stage
 from dyprag.runtime import progress
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Work
 from dyprag.storage.latest import note_latest, noted
 from dyprag.storage.tables import write_corpus
+from dyprag.tasks.corpora import corpus_of
 from dyprag.tasks.ingest import (
     SHOWN,
     Difference,

@@ -14,11 +14,11 @@ from dyprag.flows.ingest import ingest
 from dyprag.flows.overview import run_name
 from dyprag.flows.page import Page, run_page
 from dyprag.flows.parametrize import parametrize
-from dyprag.flows.stage import Summary, completing, corpus_of, end_state, summaries_of
+from dyprag.flows.stage import Summary, completing, end_state, summaries_of
 from dyprag.flows.train_translator import train_translator
 from dyprag.storage.artifacts import Store
 from dyprag.storage.guard import in_use
-from dyprag.tasks.corpora import with_stored_corpus
+from dyprag.tasks.corpora import corpus_of, with_stored_corpus
 from dyprag.tasks.plan import Plan
 
 logger = logging.getLogger("dyprag.flows")

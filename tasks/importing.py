@@ -94,9 +94,3 @@ def _sound(document: Document) -> Document:
     if document.fault:
         raise document.fault
     return document
-
-
-def _sound(document: Document) -> Document:
-    if document.fault:
-        raise document.fault
-    return document
