@@ -116,9 +116,9 @@ def loop(path: str) -> None:
     """The same work without Prefect and catalogue. Waits after half of it until its input is closed."""
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))  # as the command line
     from dyprag.config import PipelineConfig
-    from dyprag.flows.stage import corpus_of
     from dyprag.storage.artifacts import Store
     from dyprag.tasks import augment, parametrize
+    from dyprag.tasks.corpora import corpus_of
     from dyprag.tasks.planning.jobs import AugmentJob, DocumentJob
     from dyprag.tasks.planning.plan import Plan
 

@@ -1,58 +1,39 @@
-"""`dyprag augment --dry-run` and `--show`: what augmentation would take, and what it made of one document."""
+"""`dyprag augment`; with `--dry-run` what it would take, and with `--show` what it made of one document."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from dyprag.config import AugmentSettings, PipelineConfig
+import typer
 
-PAIR_TOKENS = 60  # of one question-answer pair as JSON, until answers have told
-BYTES_PER_TOKEN = 4
-
-
-def estimate(config: PipelineConfig) -> dict[str, Any]:
-    """What is missing and what it would take.
-
-    Returns:
-        documents, and for an endpoint requests, tokens_in, tokens_out and cost (None: no price is known); more where
-        answers are not accepted at once.
-    """
-    from dyprag.augmentation.api import first_request
-    from dyprag.augmentation.limits import cost
-    from dyprag.flows.augment import jobs
-    from dyprag.flows.stage import Stage
-    from dyprag.storage.journal import Journal
-    from dyprag.tasks.ingest import read_location
-    from dyprag.tasks.planning.plan import Plan
-    from dyprag.tasks.planning.sources import corpus_settings, find_latest
-
-    stage = Stage(config.resolved(), "augment")
-    if find_latest(stage.store, "corpus", corpus_settings(stage.config)) is None:  # before the first ingest
-        stage.plan = Plan(stage.config, read_location(stage.config))
-    settings, documents = stage.config.augment, {d.id: d for d in stage.plan.documents}
-    missing = [
-        (documents[job.document_id], product, key)
-        for job in jobs(stage)
-        for product, key in job.products.items()
-        if not stage.store.find(product, key)
-    ]
-    found: dict[str, Any] = {"backend": settings.backend, "documents": len({d.id for d, _, _ in missing})}
-    if settings.backend == "local":
-        return found
-    journal = Journal(stage.store)
-    requests = [(product, first_request(document, product, key, settings)) for document, product, key in missing]
-    wanted = [(product, r) for product, r in requests if journal.find(r.product_key, r.key) is None]
-    tokens_in = sum(request.bytes for _, request in wanted) // BYTES_PER_TOKEN
-    tokens_out = sum(_expected_answer(product, request.bytes, settings) for product, request in wanted)
-    price = settings.api.prices.get(settings.api.model)
-    return {
-        **found, "requests": len(wanted), "tokens_in": tokens_in, "tokens_out": tokens_out,
-        "cost": cost(price, tokens_in, tokens_out), "model": settings.api.model,
-    }  # fmt: skip
+from dyprag.cli.flow_runs import run_flow
+from dyprag.cli.options import ConfigOption, JsonOption, SetOption, VerboseOption, of_store, read_config
+from dyprag.cli.output import errors, print_json
 
 
-def _expected_answer(product: str, prompt_bytes: int, settings: AugmentSettings) -> int:
-    if product == "qa_pairs":
-        return min(settings.max_new_tokens, PAIR_TOKENS * settings.qa_pairs)
-    return min(settings.max_new_tokens, settings.rewrites * max(0, prompt_bytes - 1000) // BYTES_PER_TOKEN)
+def augment(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    verbose: VerboseOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many requests and tokens it would take, and the cost.")
+    ] = False,
+    show: Annotated[
+        str | None, typer.Option("--show", metavar="DOC", help="Only print what was made of this document.")
+    ] = None,
+) -> None:
+    """Write rewrites and question-answer pairs for each document."""
+    if not dry_run and show is None:
+        run_flow("augment", config, set_, json_, verbose)
+        return
+    with errors():
+        from dyprag.tasks.augmentation_preview import estimate, products
+
+        settings = of_store(read_config(config, set_))
+        shown = products(show, settings) if show is not None else estimate(settings)
+        if json_:
+            print_json(shown)
+        else:
+            print(products_text(shown) if show is not None else estimate_text(shown))
 
 
 def estimate_text(found: dict[str, Any]) -> str:
@@ -65,40 +46,6 @@ def estimate_text(found: dict[str, Any]) -> str:
         f"{found['tokens_in']:,} tokens in and {found['tokens_out']:,} out; cost: {money}.\n"
         "More where an answer is not accepted at once. Nothing was sent."
     )
-
-
-def products(document_id: str, config: PipelineConfig) -> dict[str, Any]:
-    """One document and all that was made of it.
-
-    Returns:
-        id, title, text, and for each product its items with their marks, what was dropped and why, and what it took;
-        for a product that is not there, the raw answers that came.
-
-    Raises:
-        CorpusError: no such document.
-    """
-    from dataclasses import asdict
-
-    from dyprag.cli.documents import unknown_document
-    from dyprag.flows.stage import Stage
-    from dyprag.storage.journal import responses
-    from dyprag.storage.tables import read_product
-
-    stage = Stage(config.resolved(), "augment")
-    document = next((d for d in stage.plan.corpus.documents if d.id == document_id), None)
-    if document is None:
-        raise unknown_document(document_id, [one.id for one in stage.plan.corpus.documents])
-    found: dict[str, Any] = {"id": document.id, "title": document.title, "text": document.text}
-    for product, key in stage.plan.product_keys(document).items():
-        record = stage.store.find(product, key)
-        if record is None:
-            raw = [asdict(r) for r in responses(stage.store, document.id) if r.product_key == key]
-            found[product] = {"missing": True, "answers": raw}
-            continue
-        made = read_product(stage.store.folder(product, key))
-        found[product] = {**{k: [asdict(x) for x in getattr(made, k)] for k in ("accepted", "dropped")},
-                          "measures": record.measures}  # fmt: skip
-    return found
 
 
 def products_text(found: dict[str, Any]) -> str:

@@ -1,20 +1,73 @@
 """`dyprag export`: adapters for PEFT and vLLM, or the model with one merged in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from dyprag.config import PipelineConfig
-from dyprag.corpora.documents import Document, Retrieved
+import typer
+
+from dyprag.cli.export_folder import Item, export_peft
+from dyprag.cli.options import ConfigOption, JsonOption, SetOption, of_store, read_config
+from dyprag.cli.output import errors, exit_with_missing, print_json
 from dyprag.errors import ConfigError, DocumentError, ExportError, StoreError
 
 if TYPE_CHECKING:
     from dyprag.adapters.lora import Adapters
-    from dyprag.model.base import BaseModel
+    from dyprag.config import PipelineConfig
+    from dyprag.corpora.documents import Document, Retrieved
+    from dyprag.tasks.workspace import Workspace
 
 METHODS = ("prag", "dyprag")
+
+
+def export(
+    peft: Annotated[
+        Path | None, typer.Option("--peft", metavar="DIR", help="Write adapters in PEFT's format, for PEFT and vLLM.")
+    ] = None,
+    merged: Annotated[
+        Path | None,
+        typer.Option("--merged", metavar="DIR", help="Write the model with the one adapter merged into its weights, in "
+                     "model.dtype."),
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", "-d", metavar="ID", help="Only this document's of the corpus.")
+    ] = None,
+    question: Annotated[
+        str | None,
+        typer.Option("--question", "-q", help="Those of the documents found for this, merged into one; with --file, of "
+                     "its passages."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Of a file: the translator makes its adapter. A long one "
+                     "needs a --question."),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", "-m", help="prag: trained adapters; dyprag: translated ones. By default prag where "
+                     "the store has them."),
+    ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option("--base-model", metavar="NAME_OR_PATH", help="With --peft: what the adapters name as their base "
+                     "model, and serve.sh serves. By default the model's Hugging Face id, or its folder."),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Write adapters for PEFT and vLLM, of the whole corpus, a document, a question or a file; or a merged model."""
+    with errors():
+        settings = read_config(config, set_)
+        settings = settings if file is not None else of_store(settings)
+        exported = export_adapters(Choice(document, question, file, method), peft, merged, settings, base_model)
+        if json_:
+            print_json(exported)
+        else:
+            print(exported_text(exported))
+        exit_with_missing(exported["missing"], "without an adapter")
 
 
 @dataclass(frozen=True)
@@ -49,22 +102,8 @@ class Choice:
         return bool(self.document is not None or self.question is not None or self.file is not None)
 
 
-@dataclass(frozen=True)
-class Item:
-    """An adapter to export: what its folder is called, the table of the index that names it, under which keys, the ids
-    that it was made of, and how it is made; `stored` is its folder in the store, if it is one of those."""
-
-    label: str
-    table: str
-    names: tuple[str, ...]
-    made_of: tuple[str, ...]
-    method: str
-    adapter: Callable[[], "Adapters"]
-    stored: Path | None = None
-
-
-def export(
-    choice: Choice, peft: Path | None, merged: Path | None, config: PipelineConfig, base_model: str | None = None
+def export_adapters(
+    choice: Choice, peft: Path | None, merged: Path | None, config: "PipelineConfig", base_model: str | None = None
 ) -> dict[str, Any]:
     """Export adapters in PEFT's format, or the model with one merged in, or both.
 
@@ -83,7 +122,7 @@ def export(
         ExportError: there is nothing to export, or the folder cannot be written.
     """
     if peft is None and merged is None:
-        raise ConfigError("dyprag export", "it is not said where to", "Give --peft DIR, or --merged DIR.")
+        raise ConfigError("dyprag export", "no folder to write to was given", "Give --peft DIR, or --merged DIR.")
     if merged is not None and not choice.one:
         raise ConfigError("--merged", "one adapter is merged in", "Name a --document, a --question or a --file.")
     config = config.resolved()
@@ -106,68 +145,10 @@ def export(
     return found
 
 
-def export_peft(
-    items: list[Item], folder: Path, whole: bool, config: PipelineConfig, base_model: str | None = None
-) -> dict[str, Any]:
-    """Write adapters, the index and vLLM's command.
-
-    Args:
-        whole: whether these are all documents' adapters, so that the index names no other document.
-        base_model: see `export`.
-
-    Returns:
-        adapters (names of the folders that the index knows), written (how many of them were not there), folder, index,
-        serve (vLLM's command, in lines), too_high (the highest rank, where vLLM does not take it).
-    """
-    from dyprag.adapters.exchange.export import INDEX, VLLM_RANKS, read_index, serve_command, write_index
-    from dyprag.model.base import model_shape
-    from dyprag.model.files import public_name
-
-    base = model_shape(config.model.name)
-    index = read_index(folder, config.model.name, base.fingerprint)
-    index.base_model = index.base_model if base_model is None else base_model
-    if whole:
-        index.documents = {}
-    written = 0
-    for item in items:
-        placed = _place(folder, item, base, config.model.name, index.base_model or public_name(config.model.name))
-        written += placed.made
-        getattr(index, item.table).update(dict.fromkeys(item.names, placed.name))
-        index.adapters[placed.name] = {
-            "method": item.method, "made_of": list(item.made_of), "rank": placed.rank, "alpha": placed.alpha,
-            "bytes": placed.bytes,
-        }  # fmt: skip
-    index.prune()
-    write_index(folder, index)
-    highest = max(told["rank"] for told in index.adapters.values())
-    return {
-        "adapters": list(index.adapters), "written": written, "folder": str(folder), "index": str(folder / INDEX),
-        "serve": serve_command(index), "too_high": highest if highest > VLLM_RANKS[-1] else None,
-    }  # fmt: skip
-
-
-def _place(folder: Path, item: Item, base: "BaseModel", model: str, name: str) -> Any:
-    import json
-
-    from dyprag.adapters.exchange.export import copy_adapter, name_base_model, place, write_adapter
-
-    def fill(temporary: Path) -> None:
-        alpha = None
-        if item.stored is not None:
-            alpha = json.loads((item.stored / "adapter_config.json").read_text())["lora_alpha"]
-        if item.stored is not None and isinstance(alpha, int):  # as it is in the store, to the byte
-            copy_adapter(item.stored, temporary)
-        else:
-            write_adapter(base, item.adapter(), temporary, model)
-        name_base_model(temporary, name)
-
-    return place(folder, item.label, fill)
-
-
 class Source:
     """Where the adapters of a choice come from. The configuration must be resolved."""
 
-    def __init__(self, choice: Choice, config: PipelineConfig) -> None:
+    def __init__(self, choice: Choice, config: "PipelineConfig") -> None:
         self.choice, self.config = choice, config
         self.missing: list[str] = []
 
@@ -187,7 +168,7 @@ class Source:
             yield from self._of_corpus()
 
     def _of_file(self, location: str) -> Item:
-        from dyprag.cli.documents import given_documents
+        from dyprag.cli.given import given_documents
         from dyprag.serving.assistant import load
 
         documents, question = given_documents([location]), self.choice.question
@@ -201,11 +182,7 @@ class Source:
         return Item(label, "files", (name,), passages, "dyprag", lambda: assistant.adapter(documents, question))
 
     def _of_question(self, question: str) -> Item:
-        from dyprag.tasks.evaluate import passages_of
-
-        stage = self._stage("prag")
-        passages = passages_of(self.config.store, stage.require_corpus(), stage.plan.corpus, "")
-        found = passages.search(question, self.config.evaluate.passages)
+        found = self._workspace("prag").passages.search(question, self.config.evaluate.passages)
         if not found:
             raise ExportError(f"question {question!r}", "no document was found for it", "Ask in the documents' words.")
         trained = [hit for hit in found if self._trained(hit.document)]
@@ -218,12 +195,7 @@ class Source:
         return Item(question, "questions", (question,), ids, method, lambda: self._merged(method, used))
 
     def _of_document(self, identity: str) -> Item:
-        documents = {document.id: document for document in self._stage("prag").plan.corpus.documents}
-        document = documents.get(identity)
-        if document is None:
-            from dyprag.cli.documents import unknown_document
-
-            raise unknown_document(identity, list(documents))
+        document = self._workspace("prag").document(identity)
         if document.fault:
             raise document.fault
         method = self.choice.method or ("prag" if self._trained(document) else "dyprag")
@@ -233,7 +205,7 @@ class Source:
         return item
 
     def _of_corpus(self) -> Iterator[Item]:
-        plan = self._stage("prag").plan
+        plan = self._workspace("prag").plan
         names: dict[str, list[str]] = {}  # the same text under several ids has one adapter
         for document in plan.corpus.documents:
             names.setdefault(document.key, []).append(document.id)
@@ -248,59 +220,58 @@ class Source:
         if not there:
             raise self._untrained("no document has an adapter yet")
 
-    def _item(self, document: Document, names: tuple[str, ...], method: str) -> Item | None:
+    def _item(self, document: "Document", names: tuple[str, ...], method: str) -> Item | None:
         """A document's adapter; None where it is to be a trained one, and there is none."""
         stored = self._trained(document) if method == "prag" else None
         if method == "prag" and stored is None:
             return None
+        from dyprag.corpora.documents import Retrieved
+
         alone = [Retrieved(document, 1.0)]
         return Item(names[0], "documents", names, names[:1], method, lambda: self._merged(method, alone), stored)
 
-    def _trained(self, document: Document) -> Path | None:
+    def _trained(self, document: "Document") -> Path | None:
         """The folder of a document's adapter in the store; None where there is none."""
-        stage = self._stage("prag")
-        key = stage.plan.adapter_key(document)
-        return stage.store.folder("adapter", key) if stage.store.find("adapter", key) else None
+        workspace = self._workspace("prag")
+        key = workspace.plan.adapter_key(document)
+        return workspace.store.folder("adapter", key) if workspace.store.find("adapter", key) else None
 
-    def _merged(self, method: str, found: list[Retrieved]) -> "Adapters":
+    def _merged(self, method: str, found: "list[Retrieved]") -> "Adapters":
         """What an answer by the method about these documents has injected."""
         from dyprag.runtime.batching import compute
         from dyprag.tasks.evaluate import make_method
 
-        stage = self._stage(method)
+        workspace = self._workspace(method)
         job = self._job(method, found)
-        maker: Any = make_method(job, stage.require_corpus(), stage.config)
+        maker: Any = make_method(job, workspace.corpus_key, workspace.config)
         return compute(lambda: maker.adapter(found))
 
-    def _job(self, method: str, found: list[Retrieved]) -> Any:
+    def _job(self, method: str, found: "list[Retrieved]") -> Any:
         from dyprag.tasks.planning.answers import AnswerJob, linked
 
-        stage = self._stage(method)
+        plan = self._workspace(method).plan
         documents = tuple((hit.document.id, hit.score) for hit in found)
         if method == "prag":
-            keys = {hit.document.key: stage.plan.adapter_key(hit.document) for hit in found}
+            keys = {hit.document.key: plan.adapter_key(hit.document) for hit in found}
             return AnswerJob("export", "", method, "", (), (documents,), adapters=keys)
-        return linked(stage.plan, self._sources, AnswerJob("export", "", method, "", (), (documents,)))
+        return linked(plan, self._sources, AnswerJob("export", "", method, "", (), (documents,)))
 
-    def _stage(self, method: str) -> Any:
+    def _workspace(self, method: str) -> "Workspace":
         """The store's corpus and keys for a method."""
-        return self._stages[method]
+        return self._workspaces[method]
 
     @cached_property
-    def _stages(self) -> dict[str, Any]:
-        from dyprag.flows.stage import Stage
+    def _workspaces(self) -> "dict[str, Workspace]":
+        from dyprag.tasks.workspace import Workspace
 
-        def of(method: str) -> Any:
-            chosen = self.config.evaluate.model_copy(update={"methods": (method,), "controls": ()})
-            return Stage(self.config.model_copy(update={"evaluate": chosen}), "export")
-
-        return {method: of(method) for method in METHODS}
+        opened = Workspace(self.config)
+        return {method: opened.answering(method) for method in METHODS}
 
     @cached_property
     def _sources(self) -> Any:
-        from dyprag.flows.evaluate import sources_of
+        from dyprag.tasks.planning.answers import sources_of
 
-        return sources_of(self._stage("dyprag"))
+        return sources_of(self._workspace("dyprag"))
 
     def _untrained(self, reason: str) -> StoreError:
         remedy = "Run: dyprag parametrize, or choose --method dyprag."

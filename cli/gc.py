@@ -1,42 +1,28 @@
-"""`dyprag gc`: what nobody refers to is deleted, and said how much it was."""
+"""`dyprag gc`."""
 
-from contextlib import nullcontext
-from typing import Any
+from typing import Annotated, Any
 
-from dyprag.config import PipelineConfig
+import typer
+
+from dyprag.cli.options import ConfigOption, JsonOption, SetOption, read_config
+from dyprag.cli.output import errors, print_json
 
 
-def collect(config: PipelineConfig, dry_run: bool) -> dict[str, Any]:
-    """Delete what can go, or only find it.
+def gc(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+) -> None:
+    """Delete artifacts that no document of a corpus, as it was last ingested, refers to. No run may be at work."""
+    with errors():
+        from dyprag.tasks.collect import collect
 
-    Returns:
-        artifacts and bytes, the same for each kind under `kinds`, and whether they were deleted.
-
-    Raises:
-        StoreError: a run is at work on the store, or which documents there are is not known.
-    """
-    from dyprag.storage.artifacts import Store
-    from dyprag.storage.catalogue import Catalogue
-    from dyprag.storage.garbage import garbage, remove
-    from dyprag.storage.guard import alone
-
-    store = Store(config.store)
-    store.refresh()
-    with nullcontext() if dry_run else alone(store):
-        pieces = garbage(store)
-        if not dry_run:
-            catalogue = Catalogue(store)
-            catalogue.prepare()
-            catalogue.forget([piece.key for piece in pieces])  # a row without an artifact would be a fault
-            remove(store, pieces)
-    kinds: dict[str, dict[str, int]] = {}
-    for piece in pieces:
-        kind = kinds.setdefault(piece.kind, {"artifacts": 0, "bytes": 0})
-        kind["artifacts"] += 1
-        kind["bytes"] += piece.bytes
-    return {
-        "deleted": not dry_run, "artifacts": len(pieces), "bytes": sum(p.bytes for p in pieces), "kinds": kinds,
-    }  # fmt: skip
+        collected = collect(read_config(config, set_), dry_run)
+        if json_:
+            print_json(collected)
+        else:
+            print(collected_text(collected))
 
 
 def collected_text(found: dict[str, Any]) -> str:

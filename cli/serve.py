@@ -3,11 +3,17 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from dyprag.cli.options import ConfigOption, SetOption, of_store, read_config
+from dyprag.cli.output import errors
 from dyprag.cli.signals import end_like
-from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dyprag.config import PipelineConfig
 
 OPEN = 3  # seconds that requests get to end when the server is told to
 TOKEN = "DYPRAG_TOKEN"  # the environment's variable: on a command line everybody could read it
@@ -15,13 +21,49 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; by default only for this machine.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535)] = 8000,
+    document: Annotated[
+        list[str] | None,
+        typer.Option("--document", "-d", metavar="FILE", help="Documents for requests that bring none. Repeatable."),
+    ] = None,
+    corpus: Annotated[bool, typer.Option("--corpus", help="For these, the corpus in the store instead.")] = False,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Answers written together.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Let others than this machine call without a token.")] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin",
+            metavar="URL",
+            help="A web page that may call it from a browser (CORS), such as "
+            "https://chat.example; '*' for any. Repeatable. By default none.",
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Answer over HTTP as OpenAI's chat completions do, from documents sent along; `/` is a page to try it.
+
+    A token that clients must give is read from the environment's `DYPRAG_TOKEN`.
+    """
+    with errors():
+        if corpus and document:
+            raise ConfigError("--corpus", "it does not go with --document", "Name one of the two.")
+        settings = read_config(config, set_)
+        settings = of_store(settings) if corpus else settings
+        serve_forever(host, port, document or [], corpus, rows, open_, settings, allow_origin or [])
+
+
+def serve_forever(
     host: str,
     port: int,
     locations: Sequence[str],
     corpus: bool,
     rows: int | None,
     is_open: bool,
-    config: PipelineConfig,
+    config: "PipelineConfig",
     origins: Sequence[str] = (),
 ) -> None:
     """Serve until interrupted.
@@ -38,23 +80,18 @@ def serve(
         CorpusError: a location that does not exist, or locations where no document can be read.
         StoreError: there is no corpus in the store.
     """
-    token = os.environ.get(TOKEN, "")
-    if host not in LOOPBACK and not token and not is_open:
-        raise ConfigError(
-            f"--host {host}", "others could reach it, and it has no token",
-            f"Set the environment's {TOKEN}, or say --open if anybody may use it.",
-        )  # fmt: skip
+    token = _token(host, is_open)
     import uvicorn
 
-    from dyprag.cli.documents import given_documents
+    from dyprag.cli.given import given_documents
     from dyprag.serving.app import Limits, create_app
     from dyprag.serving.assistant import load
 
-    found: Any = _stored(config) if corpus else given_documents(locations)
+    searched: Any = _stored(config) if corpus else given_documents(locations)
     assistant = load(config=config)
     limits = Limits(rows=rows or (16 if assistant.base.device.type == "cpu" else 64))
     hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
-    app = create_app(assistant, found, limits, token, hosts, origins)
+    app = create_app(assistant, searched, limits, token, hosts, origins)
     print(f"Serving {assistant.name}: http://{host if ':' not in host else f'[{host}]'}:{port}", file=sys.stderr)
     settings = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=OPEN)
     server = uvicorn.Server(settings)
@@ -68,11 +105,19 @@ def serve(
         raise SystemExit(3)  # uvicorn has said why
 
 
-def _stored(config: PipelineConfig) -> Any:
-    """A retriever over the store's corpus, and how many documents it has."""
-    from dyprag.flows.stage import corpus_of
-    from dyprag.storage.artifacts import Store
-    from dyprag.tasks.evaluate import passages_of
+def _token(host: str, is_open: bool) -> str:
+    token = os.environ.get(TOKEN, "")
+    if host not in LOOPBACK and not token and not is_open:
+        raise ConfigError(
+            f"--host {host}", "others could reach it, and it has no token",
+            f"Set the environment's {TOKEN}, or say --open if anybody may use it.",
+        )  # fmt: skip
+    return token
 
-    key, corpus = corpus_of(config.resolved(), Store(config.store))
-    return passages_of(config.store, key, corpus, ""), len(corpus.documents)
+
+def _stored(config: "PipelineConfig") -> Any:
+    """A retriever over the store's corpus, and how many documents it has."""
+    from dyprag.tasks.workspace import Workspace
+
+    workspace = Workspace(config)
+    return workspace.passages, len(workspace.corpus.documents)

@@ -4,17 +4,44 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Protocol
 
+import typer
+
+from dyprag.cli.options import ConfigOption, JsonOption, SetOption, read_config
+from dyprag.cli.output import errors, print_table
 from dyprag.errors import ConfigError
-
-if TYPE_CHECKING:
-    from dyprag.storage.catalogue import Catalogue
 
 Rows = Sequence[Sequence[Any]]
 
 
-def asked(statement: str, catalogue: "Catalogue") -> tuple[list[str], Rows]:
+class Readable(Protocol):
+    """A catalogue, as far as it is read here."""
+
+    def look(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]: ...
+
+
+def sql(
+    statement: Annotated[
+        str, typer.Argument(metavar="SQL", help='In quotes, such as "FROM failures"; see `dyprag sql "SHOW TABLES"`.')
+    ],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Ask the catalogue, in DuckDB's SQL. Changes nothing."""
+    with errors():
+        from dyprag.tasks.workspace import Workspace
+
+        columns, rows = asked(statement, Workspace(read_config(config, set_)).catalogue)
+        if json_ or csv_:
+            print(as_json(columns, rows) if json_ else as_csv(columns, rows), end="" if csv_ else "\n")
+        else:
+            print_table(columns, cells(rows))
+
+
+def asked(statement: str, catalogue: Readable) -> tuple[list[str], Rows]:
     """The columns and rows that a statement gives.
 
     Raises:

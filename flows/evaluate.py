@@ -19,14 +19,14 @@ from dyprag.flows.overview import run_name
 from dyprag.flows.page import show_report
 from dyprag.flows.progress import stage_progress
 from dyprag.flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
-from dyprag.flows.train_translator import choose_translator, translator_jobs
 from dyprag.methods.spec import spec_of
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Work
 from dyprag.tasks.controls import make_control
-from dyprag.tasks.evaluate import answer_batch, passages_of
+from dyprag.tasks.corpora import passages_of
+from dyprag.tasks.evaluate import answer_batch
 from dyprag.tasks.judge import judge_methods
-from dyprag.tasks.planning.answers import AnswerJob, Sources, answer_jobs
+from dyprag.tasks.planning.answers import AnswerJob, Sources, answer_jobs, sources_of
 from dyprag.tasks.planning.keys import judgement_key
 from dyprag.tasks.report import score_run, write_report
 from dyprag.tasks.telling import told
@@ -74,19 +74,6 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
         told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
         told(create_table_artifact, report.rows, key="results", description="Scores by method and split")
         return summary
-
-
-def sources_of(run: Stage) -> Sources:
-    """What the methods of a run draw on.
-
-    Raises:
-        StoreError: a method is asked for whose artifacts have not been made.
-    """
-    plan = run.plan
-    needed = any(spec_of(method).needs_training_pairs for method in plan.methods)
-    pairs = tuple(translator_jobs(run, run.config.translator.given)) if needed else ()
-    translator, *_ = choose_translator(run, list(pairs))
-    return Sources(plan, run.store, pairs, translator)
 
 
 def _make_controls(run: Stage, sources: Sources, corpus_key: str) -> list[Work]:

@@ -13,7 +13,7 @@ from dyprag.flows.fan_out import failed_work
 from dyprag.flows.forms import UNTOUCHED, IngestForm
 from dyprag.flows.overview import MOST_LINES, run_name
 from dyprag.flows.progress import stage_progress
-from dyprag.flows.stage import Stage, corpus_of, stage
+from dyprag.flows.stage import Stage, stage
 from dyprag.flows.summary import Summary, end_state
 from dyprag.runtime import progress
 from dyprag.storage.artifacts import Record
@@ -21,6 +21,7 @@ from dyprag.storage.catalogue import Work
 from dyprag.storage.latest import note_latest, noted
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_corpus
+from dyprag.tasks.corpora import corpus_of
 from dyprag.tasks.ingest import (
     SHOWN,
     Difference,

@@ -20,10 +20,10 @@ from dyprag.config.files import untouched
 from dyprag.config.form import read_form
 from dyprag.config.stages import spec_of
 from dyprag.errors import DypragError
-from dyprag.flows.corpus import with_stored_corpus
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Work
 from dyprag.storage.tables import read_rows
+from dyprag.tasks.corpora import with_stored_corpus
 from dyprag.tasks.telling import told
 
 logger = logging.getLogger("dyprag.flows")

@@ -12,13 +12,12 @@ from dyprag.flows.endings import interruptible
 from dyprag.flows.fan_out import named
 from dyprag.flows.forms import UNTOUCHED, ParametrizeForm
 from dyprag.flows.overview import run_name, show_adapter_curves
-from dyprag.flows.stage import Stage, stage
+from dyprag.flows.stage import stage
 from dyprag.flows.summary import Summary, end_state
 from dyprag.flows.workers import Workers
-from dyprag.storage.catalogue import Work
-from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.parametrize import parametrize_documents, parametrized
 from dyprag.tasks.planning.jobs import DocumentJob
+from dyprag.tasks.planning.training import adapter_jobs
 
 
 @flow(
@@ -48,19 +47,3 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
             work = run.fan_out(jobs, run.stored("adapter", parametrized), submit, waiting, together, ahead)
         show_adapter_curves(run.store, work)
         return run.summary(work)
-
-
-def adapter_jobs(run: Stage) -> tuple[list[DocumentJob], list[Work]]:
-    """Jobs of the documents that are augmented, and the others as waiting. One whose adapter was imported waits for
-    nothing, and its job has no products where it has not been augmented."""
-    jobs, waiting = [], []
-    for document in run.plan.parametrized:
-        key, products = run.plan.adapter_key(document), run.plan.product_keys(document)
-        # the adapter first: where it is made, its products need not be read
-        if run.store.has("adapter", key) or all(run.store.find(kind, product) for kind, product in products.items()):
-            jobs.append(DocumentJob(document.id, document.key, key, tuple(products.values())))
-        elif document.key in run.plan.imported:
-            jobs.append(DocumentJob(document.id, document.key, key))
-        else:
-            waiting.append(Work(document.id, key, Outcome.WAITING, document.key))
-    return jobs, waiting

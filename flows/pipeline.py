@@ -8,7 +8,6 @@ from prefect import State, flow
 from dyprag.config import PipelineConfig
 from dyprag.flows.augment import augment
 from dyprag.flows.checks import check_before_work
-from dyprag.flows.corpus import with_stored_corpus
 from dyprag.flows.endings import interruptible
 from dyprag.flows.evaluate import evaluate
 from dyprag.flows.forms import UNTOUCHED, PipelineForm
@@ -16,11 +15,11 @@ from dyprag.flows.ingest import ingest
 from dyprag.flows.overview import run_name
 from dyprag.flows.page import Page, run_page
 from dyprag.flows.parametrize import parametrize
-from dyprag.flows.stage import corpus_of
 from dyprag.flows.summary import Summary, completing, end_state, summaries_of
 from dyprag.flows.train_translator import train_translator
 from dyprag.storage.artifacts import Store
 from dyprag.storage.guard import in_use
+from dyprag.tasks.corpora import corpus_of, with_stored_corpus
 from dyprag.tasks.planning.plan import Plan
 
 logger = logging.getLogger("dyprag.flows")

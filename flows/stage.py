@@ -13,10 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 
 from dyprag.config import PipelineConfig
-from dyprag.corpora.documents import Corpus
-from dyprag.errors import StoreError
 from dyprag.flows.checks import check_before_work
-from dyprag.flows.corpus import known_corpora, with_stored_corpus
 from dyprag.flows.endings import noted, stops_threads
 from dyprag.flows.fan_out import WINDOW, Ledger, Submit, failed_work, fan_out, named
 from dyprag.flows.overview import show_failures, show_made
@@ -28,14 +25,13 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.guard import in_use
 from dyprag.storage.outcomes import Outcome
+from dyprag.tasks.corpora import corpus_of, with_stored_corpus
 from dyprag.tasks.imports import imported_adapters
 from dyprag.tasks.planning.jobs import AnyJob, NamedJob
 from dyprag.tasks.planning.plan import Plan
-from dyprag.tasks.planning.sources import PREPARED, corpus_settings, find_latest
-from dyprag.tasks.worker import worker_of
 
 __all__ = [
-    "Incomplete", "Stage", "Summary", "completing", "corpus_of", "end_state", "failed_work", "named", "retry_options",
+    "Incomplete", "Stage", "Summary", "completing", "end_state", "failed_work", "named", "retry_options",
     "stage", "summaries_of", "with_retries",
 ]  # fmt: skip
 
@@ -152,22 +148,6 @@ class Stage:
         ledger.close(self.reason)
         check()
         return [ledger.outcomes[job.label] for job in jobs] + list(waiting)
-
-
-def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
-    """The corpus that a configuration names, and its key: the one last ingested from there, or one that an experiment
-    has put into the store.
-
-    Raises:
-        StoreError: it has not been ingested.
-    """
-    documents = config.corpus.documents
-    prepared = documents.startswith(PREPARED)
-    key = documents.removeprefix(PREPARED) if prepared else find_latest(store, "corpus", corpus_settings(config))
-    if key is None or store.find("corpus", key) is None:
-        remedy = f"Run: dyprag ingest.{known_corpora(store)}"
-        raise StoreError(f"store {store.root}", f"corpus {documents} has not been ingested into it", remedy)
-    return key, worker_of(config).corpus(key)
 
 
 @contextmanager

@@ -13,13 +13,13 @@ from dyprag.flows.endings import interruptible
 from dyprag.flows.fan_out import named
 from dyprag.flows.forms import UNTOUCHED, TranslatorForm
 from dyprag.flows.overview import run_name, show_translator_curve
-from dyprag.flows.parametrize import adapter_jobs
 from dyprag.flows.stage import Stage, stage, with_retries
 from dyprag.flows.summary import Summary, end_state
 from dyprag.flows.workers import Workers
 from dyprag.tasks.embed import embed_documents
 from dyprag.tasks.planning.jobs import DocumentJob, PairJobs
-from dyprag.tasks.planning.sources import draws_on_embeddings, find_latest, note_found, translator_settings
+from dyprag.tasks.planning.sources import draws_on_embeddings, note_found, translator_settings
+from dyprag.tasks.planning.training import choose_translator, embedded_pairs, translator_jobs
 from dyprag.tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
@@ -43,7 +43,12 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
     with stage(config, "train-translator") as run:
         corpus_key, given = run.require_corpus(), run.config.translator.given
         jobs, left_out = ([], "") if given else _training_pairs(run)
-        key, note, start = choose_translator(run, jobs, corpus_key)
+
+        def rise(translator: str, new: list[PairJobs], known: list[PairJobs]) -> float:
+            task = with_retries(rise_of_loss, run.config)
+            return task.submit(translator, new, known, corpus_key, run.config).result()
+
+        key, note, start = choose_translator(run, jobs, rise)
 
         def submit() -> PrefectFuture[Any]:
             if given:
@@ -80,76 +85,6 @@ def _training_pairs(run: Stage) -> tuple[list[PairJobs], str]:
     count = len(adapted) - len(pairs)
     said = f"{count} document{'s' * (count != 1)} with an adapter left out: not embedded" if count else ""
     return pairs, said
-
-
-def translator_jobs(run: Stage, given: bool = False) -> list[PairJobs]:
-    """(adapter, embedding) jobs of the documents that the translator is trained on: augmented, with an adapter at hand,
-    not held out.
-
-    Args:
-        given: with a translator from elsewhere, those of the alignment documents, which controls are made of.
-    """
-    documents = {document.id: document for document in run.plan.documents}
-    taken = (run.plan.corpus.alignment or frozenset()) if given else documents.keys() - run.plan.held_out
-    pairs = []
-    for job in adapter_jobs(run)[0]:
-        if job.document_id not in taken or not job.upstream or not run.store.find("adapter", job.key):
-            continue
-        products = run.plan.product_keys(documents[job.document_id])  # an adapter can be there without them
-        if all(run.store.find(kind, product) for kind, product in products.items()):
-            embedding = run.plan.embedding_key(documents[job.document_id])
-            pairs.append((job, DocumentJob(job.document_id, job.document_key, embedding)))
-    return pairs
-
-
-def embedded_pairs(run: Stage, pairs: Sequence[PairJobs]) -> list[PairJobs]:
-    """Those of some (adapter, embedding) jobs whose embedding is there: a translator is trained on no others."""
-    return [pair for pair in pairs if run.store.has("embedding", pair[1].key)]
-
-
-def choose_translator(run: Stage, jobs: list[PairJobs], corpus_key: str = "") -> tuple[str, str, str]:
-    """The key of the translator trained on those of these pairs that are embedded, or of the last one where so few of
-    them are new to it that it is kept; what there is to say of that; and the key of the one whose weights it begins
-    with, if any. The plan takes for held out what is not embedded, and with one that is kept what that one has not
-    seen, so that no answer counts as one about an unseen document that was seen.
-
-    Args:
-        corpus_key: where it is about to be trained; then its loss on what is new may be a reason, too.
-    """
-    documents = {document.id: document for document in run.plan.documents}
-    if not run.config.translator.given:
-        adapted, jobs = {adapter.document_key for adapter, _ in jobs}, embedded_pairs(run, jobs)
-        left_out = adapted - {adapter.document_key for adapter, _ in jobs}
-        run.plan.held_out = run.plan.held_out | {d.id for d in run.plan.corpus.documents if d.key in left_out}
-    trained = [documents[adapter.document_id] for adapter, _ in jobs]
-    key, settings = run.plan.translator_key(trained), run.config.translator
-    experiment = run.plan.corpus.alignment is not None  # which says itself what it is trained on
-    if not jobs or experiment or settings.given or run.store.find("translator", key):
-        return key, "", ""
-    last = find_latest(run.store, "translator", translator_settings(run.config))
-    if last is None or (record := run.store.find("translator", last)) is None:
-        return key, "", ""
-    seen = set(record.inputs)
-    fresh = [pair for pair in jobs if pair[0].key not in seen]
-    known = [pair for pair in jobs if pair[0].key in seen]
-    new = len(fresh)
-    changed = new or len(jobs) != record.measures["documents"]  # one that was tuned has a key of its own
-    enough = bool(changed) and new / len(jobs) >= settings.retrain
-    loss = ""
-    if not enough and fresh and known and corpus_key and settings.retrain_loss is not None:
-        look = with_retries(rise_of_loss, run.config)
-        rise = look.submit(record.key, fresh, known, corpus_key, run.config).result()
-        enough = rise >= settings.retrain_loss
-        loss = f"its loss on what is new is {abs(100 * rise):.1f} % {'above' if rise > 0 else 'below'} that on the rest"
-    if enough:
-        tuned = "from the last one's weights" if settings.tune else ""
-        note = "; ".join(filter(None, (tuned, loss)))
-        if settings.tune:
-            return run.plan.translator_key(trained, record.key), note, record.key
-        return key, note, ""
-    run.plan.held_out = {d.id for d in run.plan.corpus.documents if run.plan.adapter_key(d) not in seen}
-    note = f"the last one is kept: {new} of {len(jobs)} documents are new to it" if changed else ""
-    return record.key, "; ".join(filter(None, (note, loss))), ""
 
 
 def embed_corpus(config: PipelineConfig) -> Summary:

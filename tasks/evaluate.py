@@ -12,19 +12,17 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.config import EvaluateSettings, PipelineConfig
-from dyprag.corpora.documents import Corpus, Document, Found, Question, Retrieved
-from dyprag.corpora.retrieval import Retriever, retriever_for
+from dyprag.corpora.documents import Document, Found, Question, Retrieved
+from dyprag.corpora.retrieval import Retriever
 from dyprag.methods.spec import spec_of
 from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_embedding, write_rows
-from dyprag.tasks.experiment import index_folder, open_passages
+from dyprag.tasks.corpora import passages_of, stored_corpus
 from dyprag.tasks.planning.answers import AnswerJob
-from dyprag.tasks.planning.plan import distinct
 from dyprag.tasks.work import base_model, ingested, is_passing, one_document, reused
-from dyprag.tasks.work import stored_corpus as stored_corpus
-from dyprag.tasks.worker import CORPORA, worker_for, worker_of
+from dyprag.tasks.worker import worker_of
 
 if TYPE_CHECKING:
     from dyprag.adapters.lora import Adapters
@@ -145,18 +143,6 @@ class Stored:
             return torch.tensor(read_embedding(worker.store.open("embedding", key)))
 
         return worker.keep("embeddings", key, read, EMBEDDINGS)
-
-
-def passages_of(store_root: str, corpus_key: str, corpus: Corpus, dataset: str) -> Retriever:
-    """The retriever over a data set's passages; over the corpus' own documents where there are no others."""
-    if key := corpus.passages.get(dataset):
-        return open_passages(store_root, key)
-    worker = worker_for(store_root)
-
-    def opened() -> Retriever:
-        return retriever_for(distinct(worker.corpus(corpus_key)), index_folder(worker.store, corpus_key))
-
-    return worker.keep("own passages", corpus_key, opened, CORPORA)
 
 
 def _row(job: AnswerJob, question: Question, given: "Answer") -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Worker:
 
     @property
     def store(self) -> Store:
-        return self.keep("store", self.store_root, lambda: Store(self.store_root))
+        return self.keep("store", self.store_root, lambda: Store(self.store_root, writes=False))
 
     def base_model(self) -> BaseModel:
         """The base model. Kept here as well as by `load_model`, so that whoever wants it does not wait for the model's

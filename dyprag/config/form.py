@@ -21,6 +21,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from dyprag.config import PipelineConfig, Section
+from dyprag.config.base import LEVEL
 from dyprag.config.files import configuration, merged, read_file, section_of, set_one
 from dyprag.errors import ConfigError
 
@@ -159,4 +160,4 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     if "$ref" in schema:
         referred = definitions[schema["$ref"].removeprefix("#/$defs/")]
         schema = {**referred, **{key: value for key, value in schema.items() if key != "$ref"}}
-    return {key: _inlined(value, definitions) for key, value in schema.items() if key != "$defs"}
+    return {key: _inlined(value, definitions) for key, value in schema.items() if key not in ("$defs", LEVEL)}

@@ -24,7 +24,7 @@ HALF = "�"  # of a character; what comes next completes it
 
 
 class BusyError(Exception):
-    """As many requests wait as may wait."""
+    """The request queue is full."""
 
 
 @dataclass(frozen=True)

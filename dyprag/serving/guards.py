@@ -38,7 +38,7 @@ class Guard:
             await refused(scope, receive, send)
             return
         if self._inside >= self._together:
-            busy = self._refuse(429, "As many requests wait as may wait. Try again soon.", "busy")
+            busy = self._refuse(429, "The request queue is full. Retry shortly.", "busy")
             await busy(scope, receive, send)
             return
         self._inside += 1

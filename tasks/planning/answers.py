@@ -12,6 +12,7 @@ from dyprag.storage.artifacts import Store
 from dyprag.tasks.planning import keys
 from dyprag.tasks.planning.jobs import PairJobs
 from dyprag.tasks.planning.plan import Plan
+from dyprag.tasks.planning.training import Planned, choose_translator, translator_jobs
 
 logger = logging.getLogger("dyprag.tasks")
 
@@ -94,6 +95,19 @@ class Sources:
                 )
         wanted = {spec.shared for spec in specs}
         self.controls = {job.label: job for job in control_jobs(plan, pairs, translator) if job.label in wanted}
+
+
+def sources_of(planned: Planned) -> Sources:
+    """What the methods of a plan draw on.
+
+    Raises:
+        StoreError: a method is asked for whose artifacts have not been made.
+    """
+    plan = planned.plan
+    needed = any(spec_of(method).needs_training_pairs for method in plan.methods)
+    pairs = tuple(translator_jobs(planned, planned.config.translator.given)) if needed else ()
+    translator, *_ = choose_translator(planned, list(pairs))
+    return Sources(plan, planned.store, pairs, translator)
 
 
 def control_jobs(plan: Plan, pairs: Pairs, translator: str) -> list[ControlJob]:

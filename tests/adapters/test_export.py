@@ -251,7 +251,7 @@ def test_a_file_of_several_passages_is_told_refused_or_chosen_from(
 
 
 REFUSED = {
-    "nowhere": ([], "it is not said where to. Give --peft DIR"),
+    "nowhere": ([], "no folder to write to was given. Give --peft DIR"),
     "merged corpus": (["--merged", "out"], "one adapter is merged in. Name a --document, a --question or a --file"),
     "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "more than one of"),
     "method": (["--peft", "out", "-m", "rag"], "it has no adapters of its own"),

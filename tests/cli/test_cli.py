@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,38 @@ def test_help_teaches_every_command():
         assert command in text
         assert dyprag(command, "--help").exit_code == 0
     assert "corpus.documents=" in text
+
+
+def run_module(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as a shell runs it."""
+    code = "import sys; sys.argv[0] = 'dyprag'; from dyprag.cli.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env={**os.environ, **environment}, capture_output=True, text=True,
+        check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+
+
+def test_the_version_is_that_of_the_package():
+    assert dyprag("--version").output == f"dyprag {metadata.version('dyprag')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "completed"),
+    [("dyprag eval", 1, ["evaluate"]), ("dyprag ask --doc", 2, ["--document"]), ("dyprag catalogue ", 2, ["rebuild"])],
+)
+def test_a_shell_completes_commands_and_options(words: str, place: int, completed: list[str]):
+    asked = {"_DYPRAG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+    done = run_module(asked)
+    assert (done.returncode, done.stdout.split()) == (0, completed), done.stderr
+
+
+def test_completion_can_be_installed(tmp_path: Path):
+    shell = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = run_module(shell, "--install-completion", "bash")
+    assert done.returncode == 0, done.stderr
+    (script,) = (tmp_path / ".bash_completions").iterdir()
+    assert "_DYPRAG_COMPLETE=complete_bash" in script.read_text()
+    assert str(script) in (tmp_path / ".bashrc").read_text()
 
 
 BAD_CORPORA = {
@@ -220,7 +253,7 @@ def test_a_prefect_server_that_does_not_answer_is_one_clear_error(tmp_path: Path
 def test_a_run_that_ended_with_failed_documents_is_no_error_and_one_that_broke_off_is():
     from prefect.states import Failed
 
-    from dyprag.cli.main import _summaries
+    from dyprag.cli.flow_runs import summaries
     from dyprag.config import PipelineConfig
     from dyprag.errors import DypragError, StoreError
     from dyprag.flows.stage import Summary, end_state
@@ -229,10 +262,10 @@ def test_a_run_that_ended_with_failed_documents_is_no_error_and_one_that_broke_o
     for summary, name in zip(ends, ("CompletedWithFailures", "Stopped"), strict=True):
         state = end_state(PipelineConfig(), [summary])
         assert (state.type.value, state.name) == ("FAILED", name)
-        assert _summaries("pipeline", state)[0]["stage"] == summary.stage
+        assert summaries("pipeline", state)[0]["stage"] == summary.stage
     state = end_state(PipelineConfig(), [Summary("ingest", done=1)])
     assert (state.type.value, state.name) == ("COMPLETED", "Completed")
     with pytest.raises(StoreError, match="it is full"):
-        _summaries("ingest", Failed(data=StoreError("store", "it is full", "Make room.")))
+        summaries("ingest", Failed(data=StoreError("store", "it is full", "Make room.")))
     with pytest.raises(DypragError, match=r"flow ingest: it failed \(ZeroDivisionError: by zero\)"):
-        _summaries("ingest", Failed(data=ZeroDivisionError("by zero")))
+        summaries("ingest", Failed(data=ZeroDivisionError("by zero")))

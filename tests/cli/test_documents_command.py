@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dyprag.cli.documents import unknown_document
 from dyprag.cli.main import app
+from dyprag.tasks.workspace import unknown_document
 
 NOTE = "# Quarn Bridge\n\nIt is *long*.\n\n| Built | Length |\n|---|---|\n| 1954 | 118 m |\n"
 TEXT = "Quarn Bridge\n\nIt is long.\n\nBuilt: 1954; Length: 118 m.\n"

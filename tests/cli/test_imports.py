@@ -22,9 +22,7 @@ from dyprag.cli.main import app
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Corpus, Document
 from dyprag.errors import ArtifactError
-from dyprag.flows.parametrize import adapter_jobs
 from dyprag.flows.stage import Stage
-from dyprag.flows.train_translator import translator_jobs
 from dyprag.model.base import PROJECTIONS, BaseModel
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Work
@@ -32,6 +30,7 @@ from dyprag.storage.latest import note_latest
 from dyprag.storage.tables import write_corpus
 from dyprag.tasks.planning.plan import Plan
 from dyprag.tasks.planning.sources import corpus_settings
+from dyprag.tasks.planning.training import adapter_jobs, translator_jobs
 
 LAMP = Document("lamp", TEXTS["lamp"])
 
@@ -319,7 +318,7 @@ def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, tra
 
 def test_what_is_not_said_or_not_known_is_one_clear_line(run: Callable[..., Result], trained: Path):
     for arguments, reason in (
-        ([], "it is not said what. Name an adapter's folder"),
+        ([], "no adapter folder was given. Name an adapter's folder"),
         ([trained], "it is not said whose it is. Name its document: --document ID"),
         ([trained, "-d", "lamq"], "Did you mean 'lamp'?"),
         (["--forget"], "it takes a document and no folder"),

@@ -126,7 +126,7 @@ def ended(server: Server, run: str) -> str:
 def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_failed_document(
     server: Server, tmp_path: Path, settings: dict[str, Any]
 ):
-    from dyprag.flows.stage import corpus_of
+    from dyprag.tasks.corpora import corpus_of
 
     rows = [{"id": "hollow", "text": " "}, *({"id": i, "text": text} for i, text in TEXTS.items())]
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)

@@ -2,19 +2,20 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import TEXTS, outcome, write_jsonl
 
-from dyprag.cli.gc import collect
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Corpus, Document, Skipped, Unread
 from dyprag.errors import DocumentError, StoreError
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue
 from dyprag.storage.tables import read_rows
+from dyprag.tasks.collect import collect
 from dyprag.tasks.ingest import Difference, difference, maybe_unread
 
 NEW = "The Vashti mill was raised in 1871 by Otto Brandl. It grinds rye beside the Elm brook."
@@ -86,7 +87,7 @@ def docs(settings: dict[str, Any], tmp_path: Path) -> Path:
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
 def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[str, Any], docs: Path):
-    from dyprag.cli.ask import answer
+    from dyprag.cli.ask import StoredCorpus
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
     from dyprag.flows.parametrize import parametrize
@@ -101,6 +102,9 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
     def made(summaries: list[dict[str, Any]]) -> list[int]:
         return [summary["done"] - summary["cached"] for summary in summaries]
 
+    def retrieved(method: str) -> Sequence[str]:
+        return StoredCorpus(config).answer("Who built the Ostrel lamp?", method).as_dict()["retrieved"]
+
     summaries, (rows, _) = look(augment, parametrize)
     assert made(summaries) == [3, 3, 3]
     assert summaries[0]["note"] == "3 new"
@@ -110,9 +114,10 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
     (docs / "bridge.txt").write_text(TEXTS["bridge"] + " It was closed in 1990.")  # changed
     (docs / "lamp.txt").rename(docs / "light.txt")  # renamed: its file's name is its title, which is content
     (docs / "broken.pdf").write_bytes(b"%PDF-1.4 nonsense")
-    with pytest.raises(StoreError, match="Run: dyprag ingest"):  # another location was never looked at
-        answer("Who?", "rag", config.model_copy(update={"corpus": config.corpus.model_copy(update={"documents": "x"})}))
-    assert answer("Who built the Ostrel lamp?", "rag", config)["retrieved"] == ["lamp"]  # until it is ingested
+    elsewhere = config.model_copy(update={"corpus": config.corpus.model_copy(update={"documents": "x"})})
+    with pytest.raises(StoreError, match="Run: dyprag ingest"):  # it was never looked at
+        StoredCorpus(elsewhere).answer("Who?", "rag")
+    assert retrieved("rag") == ["lamp"]  # until it is ingested
     summaries, (rows, description) = look(augment, parametrize)
     assert summaries[0]["note"] == "2 new, 1 changed, 1 removed"
     assert (summaries[0]["done"], summaries[0]["failed"]) == (4, 1)
@@ -125,14 +130,14 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
     failures = Catalogue(store).query("SELECT document_id, error FROM failures")
     assert [row["document_id"] for row in failures] == ["broken.pdf"]
     assert str(docs / "broken.pdf") in failures[0]["error"]
-    assert answer("Who built the Ostrel lamp?", "prag", config)["retrieved"] == ["light"]
+    assert retrieved("prag") == ["light"]
 
     (docs / "light.txt").unlink()
     (docs / "broken.pdf").unlink()
     summaries, (rows, _) = look(augment)
     assert rows == [{"difference": "removed", "document": "light", "before": "light"}]
     assert made(summaries) == [0, 0]
-    assert "light" not in answer("Who built the Ostrel lamp?", "rag", config)["retrieved"]
+    assert "light" not in retrieved("rag")
     collected = collect(config, dry_run=False)
     assert {kind: found["artifacts"] for kind, found in collected["kinds"].items()} == {
         "adapter": 3, "corpus": 2, "qa_pairs": 3, "rewrites": 3,
@@ -165,11 +170,12 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
     settings: dict[str, Any], docs: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     import dyprag.corpora.locations
-    from dyprag.cli.documents import documents_in_store, one_document, unread_rows
+    from dyprag.cli.documents import unread_rows
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
     from dyprag.flows.parametrize import parametrize
     from dyprag.flows.stage import summaries_of
+    from dyprag.tasks.contents import documents_in_store, one_document
 
     config = PipelineConfig.model_validate(settings)
     with monkeypatch.context() as earlier:  # as ids were made before

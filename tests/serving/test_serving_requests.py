@@ -292,7 +292,7 @@ def test_a_fault_of_the_server_has_the_form_of_an_error(assistant: Assistant, mo
         raise RuntimeError("secret")
 
     with serving(assistant) as url:
-        monkeypatch.setattr("dyprag.serving.app.conversation", broken)
+        monkeypatch.setattr("dyprag.serving.service.conversation", broken)
         error = refused(post(url, {"messages": ASKED}), 500)
         assert error["type"] == "server_error"
         assert "secret" not in error["message"]
@@ -305,7 +305,7 @@ def test_a_request_that_takes_too_long_to_prepare_is_told_so_and_a_refusing_temp
 ):
     with serving(assistant, limits=Limits(seconds=0.5)) as url:
         body = {"messages": ASKED, "max_tokens": 1}
-        monkeypatch.setattr("dyprag.serving.app.conversation", lambda messages: time.sleep(3))
+        monkeypatch.setattr("dyprag.serving.service.conversation", lambda messages: time.sleep(3))
         began = time.monotonic()
         assert refused(post(url, body), 504)["code"] == "timeout"
         assert time.monotonic() - began < 2.5
@@ -314,7 +314,7 @@ def test_a_request_that_takes_too_long_to_prepare_is_told_so_and_a_refusing_temp
         def refusing(*_: Any) -> str:
             raise ModelError("model 'm'", "System role not supported", "Take another.")
 
-        monkeypatch.setattr("dyprag.serving.app.chat_text", refusing)
+        monkeypatch.setattr("dyprag.serving.service.chat_text", refusing)
         assert "System role not supported" in refused(post(url, body))["message"]
         monkeypatch.undo()
         assert post(url, body).status_code == 200

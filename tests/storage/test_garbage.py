@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dyprag.cli.gc import collect, collected_text
+from dyprag.cli.gc import collected_text
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Corpus, Document
 from dyprag.errors import StoreError
@@ -15,6 +15,7 @@ from dyprag.storage.catalogue import Catalogue
 from dyprag.storage.guard import in_use
 from dyprag.storage.latest import note_latest
 from dyprag.storage.tables import write_corpus
+from dyprag.tasks.collect import collect
 
 HERE, GONE = Document("here", "It is here."), Document("gone", "It is gone.")
 KEYS = {name: f"{number:032x}" for number, name in enumerate([

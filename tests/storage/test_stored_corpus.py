@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from dyprag.cli.main import app, read_config
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
-from dyprag.flows.corpus import stored_corpora, with_stored_corpus
-from dyprag.flows.stage import Stage, corpus_of
+from dyprag.flows.stage import Stage
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.latest import all_latest, note_latest, resolved_location
 from dyprag.storage.tables import write_corpus
+from dyprag.tasks.corpora import corpus_of, stored_corpora, with_stored_corpus
 from dyprag.tasks.ingest import read_location
 from dyprag.tasks.planning.keys import CORPUS_LAYOUT
 from dyprag.tasks.planning.plan import Plan

@@ -1,5 +1,8 @@
-"""A store knows its corpus: whoever names none works on the one that was last ingested there, with the settings that it
-was ingested with. Imports no Prefect: commands that run no flow ask here, too."""
+"""The corpora of a store: which there are, which of them a configuration means, and their documents and passages.
+
+A store knows its corpus: whoever names none works on the one that was last ingested there, with the settings that it
+was ingested with. Nothing here imports Prefect: commands that run no flow ask here, too.
+"""
 
 import os
 from collections.abc import Iterator
@@ -7,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from dyprag.config import CorpusSettings, PipelineConfig
+from dyprag.corpora.documents import Corpus
+from dyprag.corpora.retrieval import Retriever, retriever_for
+from dyprag.errors import StoreError
 from dyprag.storage.artifacts import Store
 from dyprag.storage.latest import dated_notes, resolved_location
+from dyprag.tasks.experiment import index_folder, open_passages
 from dyprag.tasks.planning.keys import CORPUS_LAYOUT
+from dyprag.tasks.planning.plan import distinct
 from dyprag.tasks.planning.sources import LOCATIONS, PREPARED, corpus_settings, find_latest
+from dyprag.tasks.worker import CORPORA, worker_for, worker_of
 
 DEMO = "demo"
 
@@ -33,7 +42,7 @@ def with_stored_corpus(config: PipelineConfig, ingests: bool = False) -> tuple[P
     named = "documents" in given
     if config.experiment.name or (named and (ingests or config.corpus.documents.startswith(PREPARED))):
         return config, ""
-    store = Store(config.store)
+    store = Store(config.store, writes=False)
     store.refresh()
     if named and find_latest(store, "corpus", corpus_settings(config)):
         return config, ""
@@ -66,6 +75,39 @@ def stored_corpora(store: Store, any_layout: bool = False) -> list[CorpusSetting
         if not str(settings.get("documents", PREPARED)).startswith(PREPARED)
         and (any_layout or (settings.get("layout") == CORPUS_LAYOUT and store.has("corpus", key)))
     ]
+
+
+def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
+    """The corpus that a configuration names, and its key: the one last ingested from there, or one that an experiment
+    has put into the store.
+
+    Raises:
+        StoreError: it has not been ingested.
+    """
+    documents = config.corpus.documents
+    prepared = documents.startswith(PREPARED)
+    key = documents.removeprefix(PREPARED) if prepared else find_latest(store, "corpus", corpus_settings(config))
+    if key is None or store.find("corpus", key) is None:
+        remedy = f"Run: dyprag ingest.{known_corpora(store)}"
+        raise StoreError(f"store {store.root}", f"corpus {documents} has not been ingested into it", remedy)
+    return key, worker_of(config).corpus(key)
+
+
+def stored_corpus(store_root: str, corpus_key: str) -> Corpus:
+    """An ingested corpus, read once per process."""
+    return worker_for(store_root).corpus(corpus_key)
+
+
+def passages_of(store_root: str, corpus_key: str, corpus: Corpus, dataset: str) -> Retriever:
+    """The retriever over a data set's passages; over the corpus' own documents where there are no others."""
+    if key := corpus.passages.get(dataset):
+        return open_passages(store_root, key)
+    worker = worker_for(store_root)
+
+    def opened() -> Retriever:
+        return retriever_for(distinct(worker.corpus(corpus_key)), index_folder(worker.store, corpus_key))
+
+    return worker.keep("own passages", corpus_key, opened, CORPORA)
 
 
 def known_corpora(store: Store) -> str:

@@ -1,0 +1,32 @@
+"""`dyprag compare`."""
+
+from typing import Annotated
+
+import typer
+
+from dyprag.cli.options import ConfigOption, JsonOption, SetOption, read_config
+from dyprag.cli.output import errors, print_json
+
+
+def compare(
+    one: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's id, or its beginning.")],
+    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Another's.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """What changed between two evaluations or experiments, question by question, and whether it is more than noise."""
+    with errors():
+        from dataclasses import asdict
+
+        from dyprag.evaluation.comparison import changes_in_words, compare_runs
+        from dyprag.tasks.report import reported_answers
+        from dyprag.tasks.workspace import Workspace
+
+        catalogue = Workspace(read_config(config, set_)).catalogue_of_results()
+        sides = [reported_answers(catalogue.store, catalogue, run) for run in (one, other)]
+        changes = compare_runs(*sides)
+        if json_:
+            print_json([asdict(change) for change in changes])
+        else:
+            print(changes_in_words(changes))

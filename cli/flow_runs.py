@@ -1,0 +1,158 @@
+"""A flow run from a terminal: checks, log lines, the flow itself, and how it ended in words and exit code."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from dyprag.cli.options import of_store, read_config
+from dyprag.cli.output import errors, print_json
+from dyprag.cli.quick_imports import quick_imports
+from dyprag.cli.signals import end_like
+from dyprag.errors import DypragError, ServerError
+from dyprag.runtime.interruption import check
+
+if TYPE_CHECKING:
+    from dyprag.config import PipelineConfig
+
+STOPPING = "Stopping. What is finished is kept: run the same command again to go on from here."
+
+
+def run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json: bool, verbose: bool) -> None:
+    """Run a flow with the configuration of a file and overrides. Where documents failed, or the run stopped before its
+    end, the exit code is 2.
+
+    Args:
+        name: of the flow's module and function, such as "train_translator".
+    """
+    with errors():
+        config = read_config(path, overrides)
+        if name != "learn":
+            config = of_store(config, ingests=name in ("ingest", "pipeline"))
+        if config.experiment.name is not None and name in ("pipeline", "evaluate"):
+            name = "experiment"
+        end_like(STOPPING)
+        _prepare_logging(verbose)
+        with quick_imports():
+            from dyprag.tasks.checks import check_before_work
+
+            check_before_work(name, config)
+            flow = _flow(name)
+        # what failed shows in the exit code here, whatever a deployment's run makes of it
+        run_settings = config.run.model_copy(update={"on_failures": "complete"})
+        state = _state_of(flow, config.model_copy(update={"run": run_settings}))
+        check()
+        _tell(summaries(name, state), config, path, overrides or [], as_json)
+
+
+def _tell(
+    ended: list[dict[str, Any]], config: "PipelineConfig", path: Path | None, overrides: list[str], as_json: bool
+) -> None:
+    """Print how the stages of a run ended, with the results where it evaluated."""
+    if as_json:
+        print_json(ended)
+    elif any(stage["stage"] == "evaluate" and stage["done"] for stage in ended):
+        _print_results(config, path, overrides)
+    if any(stage["failed"] for stage in ended):
+        print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
+    if any(stage["failed"] or stage["reason"] for stage in ended):
+        raise typer.Exit(2)
+
+
+def summaries(name: str, state: Any) -> list[dict[str, Any]]:
+    """How each stage of a run ended, failed documents or not.
+
+    Raises:
+        DypragError: what ended the run before its end.
+    """
+    from dyprag.flows.stage import summaries_of
+
+    try:
+        return [asdict(summary) for summary in summaries_of(state)]
+    except DypragError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error or state.message).split())[:300]
+        raise DypragError(
+            f"flow {name}", f"it failed ({type(error).__name__}: {reason})",
+            "See dyprag status; --verbose shows where. Run again to go on from here.",
+        ) from error  # fmt: skip
+
+
+def _state_of(flow: Callable[..., Any], config: "PipelineConfig") -> Any:
+    """Run a flow; gives the state that it ends in, which an error of the work itself is part of.
+
+    Raises:
+        ServerError: the Prefect server does not answer, or none could be started.
+    """
+    import httpx
+    from prefect.exceptions import PrefectException
+    from prefect.settings import PREFECT_API_URL
+
+    try:
+        return flow(config, return_state=True)
+    except (httpx.HTTPError, PrefectException, RuntimeError, OSError) as error:
+        url = PREFECT_API_URL.value()
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ServerError(
+            f"Prefect server {url or 'of this run'}", f"it does not answer ({reason})",
+            "Start it, or unset PREFECT_API_URL, which has each run start one of its own; then run again: what was "
+            "made is found." if url else "Run again, on a less busy machine or with a server that is running already "
+            "(prefect server start): what was made is found.",
+        ) from error  # fmt: skip
+
+
+def _flow(name: str) -> Callable[..., Any]:
+    import importlib
+
+    flow: Callable[..., Any] = getattr(importlib.import_module(f"dyprag.flows.{name}"), name)
+    return flow
+
+
+def _prepare_logging(verbose: bool) -> None:
+    """Our own lines on stderr; Prefect's on its server, and here only if asked for. Before prefect is imported."""
+    import dyprag.flows  # noqa: F401  sets what Prefect reads when it is imported
+
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "dyprag")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+        # of a server that went away we tell once; Prefect does at every event and line that does not reach it
+        os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
+        logging.raiseExceptions = False
+    handler = _Lines()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("dyprag")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+
+
+class _Lines(logging.StreamHandler[Any]):
+    """Writes to what stderr is at the moment: while a bar is drawn there, above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr  # not setStream: it flushes the one before, which may be closed by now
+        super().emit(record)
+
+
+def _print_results(config: "PipelineConfig", path: Path | None, overrides: list[str]) -> None:
+    from dyprag.cli.suggestion import suggestion
+    from dyprag.evaluation.report import outputs_cut, terminal_table
+    from dyprag.tasks.workspace import Workspace
+
+    workspace = Workspace(config)
+    rows = workspace.catalogue.results()
+    if rows:
+        print(terminal_table(rows))
+        if cut := outputs_cut(rows):
+            print(f"\n{cut}")
+        print(f"\nReport:    {workspace.report_page('latest')}\nCatalogue: {workspace.catalogue.snapshot}")
+        if command := suggestion(workspace.catalogue, rows[0]["run_id"], path, overrides):
+            print(f"Ask it:    {command}")

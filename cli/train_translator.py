@@ -1,0 +1,11 @@
+"""`dyprag train-translator`."""
+
+from dyprag.cli.flow_runs import run_flow
+from dyprag.cli.options import ConfigOption, JsonOption, SetOption, VerboseOption
+
+
+def train_translator(
+    config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Embed the documents and train the translator from embedding to adapter."""
+    run_flow("train_translator", config, set_, json_, verbose)

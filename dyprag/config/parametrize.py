@@ -1,0 +1,49 @@
+"""The settings of the adapters and of their training, stage 1b (§3.1)."""
+
+from typing import ClassVar, Literal
+
+from dyprag.config.base import PRESET, Section, basic, expert
+
+MOST_TOGETHER = 64  # documents handed to the model at once: more fill no accelerator better
+
+
+class LoraSettings(Section):
+    """The adapters' shape, on gate_proj, up_proj and down_proj of every layer."""
+
+    rank: int = basic(2, "Rank r of the adapters.", ge=1)
+    alpha: float = expert(32, "LoRA's alpha; the weight change is scaled by alpha / rank.", gt=0)
+    dtype: Literal["bfloat16", "float32"] = expert(
+        "bfloat16", "Number format of the stored adapters; they are trained in float32."
+    )
+    seed: int = expert(0, "Seed of the initial adapter, which all documents share.")
+
+
+class ParametrizeSettings(Section):
+    """Stage 1b: training one adapter a document (§3.1)."""
+
+    learning_rate: float = basic(PRESET, "AdamW's learning rate.", gt=0)
+    epochs: int = basic(PRESET, "Number of passes over a document's samples.", ge=1)
+    batch_size: int = expert(PRESET, "Number of samples in a step.", ge=1)
+    samples: Literal["official", "both", "closed-book"] = expert(
+        PRESET,
+        "official: the first half of the pairs has the passage and rewrites in the prompt, the others have not; "
+        "both: every pair appears once with a passage and once without; closed-book: no prompt has a passage, and "
+        "each text appears once with a pair.",
+    )
+    answer: Literal["short", "full"] = expert(
+        "short", "Which answer is trained: the short one, or the full sentence (chain of thought)."
+    )
+    loss_on: Literal["all", "answer"] = expert(
+        "all", "Tokens that the loss is taken over: the whole sequence, or the answer only."
+    )
+    shuffle: bool = basic(PRESET, "Shuffle a document's steps in every epoch.")
+    weight_decay: float = expert(0.01, "AdamW's weight decay.", ge=0)
+    seed: int = expert(0, "Seed of the sample order.")
+    documents: int | None = expert(
+        None,
+        "Maximum number of documents trained together. Empty: as many as fit in memory and still gain speed.",
+        ge=1,
+        le=MOST_TOGETHER,
+    )
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"documents"})

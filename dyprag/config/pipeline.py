@@ -1,0 +1,56 @@
+"""The tree of all settings, and how the model's preset fills in what is not given."""
+
+from typing import ClassVar, Literal
+
+from dyprag.config.augment import AugmentSettings
+from dyprag.config.base import Section, basic
+from dyprag.config.corpus import CorpusSettings
+from dyprag.config.evaluate import EvaluateSettings
+from dyprag.config.experiment import ExperimentSettings
+from dyprag.config.judge import JudgeSettings
+from dyprag.config.learn import LearnSettings
+from dyprag.config.model import ModelSettings
+from dyprag.config.parametrize import LoraSettings, ParametrizeSettings
+from dyprag.config.presets import PRESETS
+from dyprag.config.recall import RecallSettings
+from dyprag.config.run import RunSettings
+from dyprag.config.translator import TranslatorSettings
+
+
+class PipelineConfig(Section):
+    """The whole pipeline's configuration."""
+
+    preset: Literal["auto", "paper", "official", "smollm2-135m"] = basic(
+        "auto",
+        "Source of empty settings. auto: the model's own preset, or else the paper's; official: the official code's.",
+    )
+    store: str = basic(
+        "artifacts",
+        "Folder of artifacts, catalogue and reports, or a URL such as s3://bucket/folder.",
+    )
+    model: ModelSettings = basic(ModelSettings(), "The base model.")
+    corpus: CorpusSettings = basic(CorpusSettings(), "Documents and test questions.")
+    augment: AugmentSettings = basic(AugmentSettings(), "Stage 1a: augmentation.")
+    lora: LoraSettings = basic(LoraSettings(), "The adapters' shape.")
+    parametrize: ParametrizeSettings = basic(ParametrizeSettings(), "Stage 1b: parametrization.")
+    translator: TranslatorSettings = basic(TranslatorSettings(), "Stage 2: the translator.")
+    learn: LearnSettings = basic(LearnSettings(), "A translator learned from questions, without trained adapters.")
+    recall: RecallSettings = basic(RecallSettings(), "The fact-recall benchmark.")
+    evaluate: EvaluateSettings = basic(EvaluateSettings(), "Stage 3: answers and scores.")
+    experiment: ExperimentSettings = basic(ExperimentSettings(), "Data sets and grids.")
+    judge: JudgeSettings = basic(JudgeSettings(), "Comparison of answers by an LLM.")
+    run: RunSettings = basic(RunSettings(), "Where the work runs, retries, and end states.")
+
+    form_order: ClassVar[tuple[str, ...]] = (
+        "corpus", "model", "store", "preset", "augment", "lora", "parametrize", "translator", "learn", "recall",
+        "evaluate", "experiment", "judge", "run",
+    )  # fmt: skip
+
+    def resolved(self) -> "PipelineConfig":
+        """The same with every empty setting filled in from the model's preset."""
+        by_model = "smollm2-135m" if self.model.name == "smollm2-135m" else "paper"
+        preset = PRESETS[by_model if self.preset == "auto" else self.preset]
+        given = self.model_dump(exclude_none=True)
+        for section, values in preset.items():
+            given[section] = values | given[section]
+        return PipelineConfig.model_validate(given)

@@ -1,0 +1,43 @@
+"""What settings without a default of their own are, for each preset."""
+
+from typing import Any
+
+# The paper's values (§4.1), for any model that has no preset of its own.
+PAPER: dict[str, dict[str, Any]] = {
+    "augment": {"rewrites": 1, "qa_pairs": 3, "least_pairs": 3},
+    "parametrize": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official", "shuffle": False},
+    "translator": {
+        "residual": False, "scaling": "lora", "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_size": 1,
+        "samples": "all",
+    },
+    "evaluate": {
+        "prag_merge": "sum", "dyprag_merge": "mean", "max_new_tokens": 128, "reasoning": True, "strength": 1.0,
+        "combine_strength": 1.0, "combine_when": "always", "passage_order": "best-first", "ask_for": "plain",
+    },
+}  # fmt: skip
+
+# The official code's choices, to study its results and its published translators: the delta added unscaled, the mean
+# of A and of B taken apart, the first sample only, all weights N(0, 1e-7). (The paper's preset shares its loss weights
+# and its loss on all tokens.) It also takes the KL over padding, which is not repeated here.
+OFFICIAL: dict[str, dict[str, Any]] = {
+    **PAPER,
+    "translator": {**PAPER["translator"], "scaling": "none", "init_std_down": 1e-7, "samples": "first"},
+    "evaluate": {**PAPER["evaluate"], "dyprag_merge": "matrices"},
+}
+
+# A model of 135M parameters learns nothing at the paper's rate and writes poor rewrites: larger steps, more pairs.
+SMOLLM2: dict[str, dict[str, Any]] = {
+    "augment": {"rewrites": 1, "qa_pairs": 14, "least_pairs": 3},
+    "parametrize": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "samples": "closed-book", "shuffle": True},
+    "translator": {
+        "residual": True, "scaling": "lora", "init_std": 1e-3, "learning_rate": 2e-4, "epochs": 1, "batch_size": 2,
+        "samples": "all",
+    },
+    "evaluate": {
+        "prag_merge": "weighted", "dyprag_merge": "weighted", "max_new_tokens": 64, "reasoning": False,
+        "strength": 1.0, "combine_strength": 0.5, "combine_when": "borne-out", "passage_order": "best-last",
+        "ask_for": "examples", "prompt_passages": 1,
+    },
+}  # fmt: skip
+
+PRESETS = {"paper": PAPER, "official": OFFICIAL, "smollm2-135m": SMOLLM2}

@@ -1,0 +1,97 @@
+"""An answer in the forms of OpenAI's API: all at once, or piece by piece as it is written."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import Request
+
+from dyprag.serving.engine import Job, Piece
+from dyprag.serving.metrics import Metrics
+from dyprag.serving.refusals import error
+from dyprag.serving.schema import Answer, ChatCompletion, ChatRequest, Choice, Made, Usage, UsedPassage
+from dyprag.serving.service import Ready, Service
+
+LISTENING = 0.5  # seconds after which a client is asked whether it is still there
+FAILURES = {
+    "timeout": (504, "The answer was not there in time. Ask for fewer tokens, or try again when less is asked."),
+    "error": (500, "The answer failed; the server's log says why."),
+}
+
+
+async def listen(pieces: "asyncio.Queue[Piece]", job: Job, request: Request | None = None) -> AsyncIterator[Piece]:
+    """A job's pieces up to the last; the job is cancelled where nobody listens any more."""
+    ended = False
+    try:
+        while not ended:
+            try:
+                piece = await asyncio.wait_for(pieces.get(), LISTENING)
+            except TimeoutError:
+                if request and await request.is_disconnected():
+                    job.cancelled = True
+                continue
+            ended = bool(piece.finish)
+            yield piece
+    finally:
+        job.cancelled = not ended
+
+
+class Reply:
+    """An answer in the forms of OpenAI's API."""
+
+    def __init__(self, service: Service, body: ChatRequest, ready: Ready, job: Job, began: float) -> None:
+        self.ready, self.job, self.began, self.body = ready, job, began, body
+        self.head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.assistant.name,
+        }  # fmt: skip
+
+    def usage(self) -> Usage:
+        """Tokens, in and out."""
+        given, written = len(self.ready.prompt), len(self.job.ids)
+        return Usage(prompt_tokens=given, completion_tokens=written, total_tokens=given + written)
+
+    def made(self) -> Made:
+        """How it was made."""
+        injected = self.ready.injected if self.job.adapter is not None else ()  # else it was held back
+        shown = self.ready.in_prompt
+        used = [
+            UsedPassage(
+                id=one.document.id, text=one.document.passage, score=one.score, in_prompt=one in shown,
+                injected=one in injected,
+            )
+            for one in injected or shown
+        ]  # fmt: skip
+        seconds = time.monotonic() - self.began
+        return Made(method=self.ready.method, passages=used, seconds=seconds, first_token=self.job.waited)
+
+    def whole(self, text: str, finish: str) -> ChatCompletion:
+        """All at once."""
+        choice = Choice(message=Answer(content=text.strip()), finish_reason=finish)  # type: ignore[arg-type]
+        return ChatCompletion(**self.head, choices=[choice], usage=self.usage(), dyprag=self.made())  # type: ignore[arg-type]
+
+    async def events(self, pieces: "asyncio.Queue[Piece]", metrics: Metrics) -> AsyncIterator[str]:
+        """As server-sent events."""
+        finish = "gone"
+        try:
+            yield self._event({"role": "assistant", "content": ""})
+            async for piece in listen(pieces, self.job):
+                finish = piece.finish
+                if finish in FAILURES:
+                    yield f"data: {json.dumps(error(FAILURES[finish][1], 'server_error', finish))}\n\n"
+                else:
+                    yield self._event({"content": piece.text}, finish)
+        finally:
+            metrics.ended(self.ready.method, finish or "gone", self.began, self.job)
+        if self.body.stream_options and self.body.stream_options.include_usage:
+            yield self._event(usage=self.usage().model_dump())
+        yield "data: [DONE]\n\n"
+
+    def _event(self, delta: dict[str, str] | None = None, finish: str = "", **more: Any) -> str:
+        """A chunk; the one that ends the answer says how it was made."""
+        choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish or None}]
+        if finish:
+            more["dyprag"] = self.made().model_dump()
+        return f"data: {json.dumps({**self.head, 'object': 'chat.completion.chunk', 'choices': choices, **more})}\n\n"

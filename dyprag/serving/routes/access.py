@@ -1,0 +1,44 @@
+"""What the routes share: the server's parts, its token, and how refusals are described in the schema."""
+
+import secrets
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from dyprag.serving.metrics import Metrics
+from dyprag.serving.refusals import STATUSES, RefusedError
+from dyprag.serving.schema import ErrorAnswer
+from dyprag.serving.service import Service
+
+Responses = dict[int | str, dict[str, Any]]
+ERRORS: Responses = {status: {"model": ErrorAnswer, "description": words} for status, words in STATUSES.items()}
+_bearer = HTTPBearer(auto_error=False, description="The server's token, if it has one.")
+
+
+# The dependencies are async, though they wait for nothing:
+# FastAPI would run plain functions in its threads, which prepare requests.
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+async def _allowed(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    token: str = request.app.state.token
+    if token and not (given and secrets.compare_digest(given.credentials.encode("latin-1"), token.encode())):
+        raise RefusedError(401, "This server wants its token: Authorization: Bearer …", "invalid_api_key")
+
+
+Served = Annotated[Service, Depends(_service)]
+Counted = Annotated[Metrics, Depends(_metrics)]
+GUARDED = [Depends(_allowed)]  # the dependencies of a route that wants the token
+
+
+def errors(*statuses: int) -> Responses:
+    """The refusals with these statuses, for the schema."""
+    return {status: ERRORS[status] for status in statuses}

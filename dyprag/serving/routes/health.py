@@ -1,0 +1,32 @@
+"""Whether the server answers, and what it has done so far."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse, Response
+
+from dyprag.serving.refusals import STATUSES, RefusedError
+from dyprag.serving.routes.access import GUARDED, Counted, Responses, Served
+from dyprag.serving.schema import ErrorAnswer, Health
+
+router = APIRouter()
+STOPPED: Responses = {503: {"model": ErrorAnswer, "description": "It has stopped working."}}
+# named by its schema rather than its class, for the route's own answer is text
+ERROR_SCHEMA: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+REFUSED: Responses = {401: {"description": STATUSES[401], "content": ERROR_SCHEMA}}
+
+
+@router.get("/healthz", responses=STOPPED)
+async def healthz(service: Served) -> Health:
+    """Whether answers can be expected."""
+    engine = service.engine
+    if not engine.alive:
+        raise RefusedError(503, "The engine has stopped. Start the server again.")
+    model, documents = service.assistant.name, service.count
+    return Health(model=model, running=engine.running, waiting=engine.waiting, documents=documents)
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=REFUSED, dependencies=GUARDED)
+async def prometheus(metrics: Counted) -> Response:
+    """In Prometheus' text format."""
+    return Response(metrics.text(), media_type=metrics.content_type)

@@ -1,0 +1,160 @@
+"""The model's side of the server: a request becomes a prompt, the passages that adapters are made of, and a job."""
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dyprag.adapters.lora import Adapters, merge, stack
+from dyprag.corpora.documents import Document, Retrieved
+from dyprag.corpora.retrieval import Retriever, among_given
+from dyprag.errors import DocumentError, ModelError
+from dyprag.methods.gate import borne_out
+from dyprag.methods.protocol import Prompt, fit
+from dyprag.model.prompts import chat_text, encode, question_prompt
+from dyprag.serving.assistant import Assistant
+from dyprag.serving.conversation import Conversation, conversation
+from dyprag.serving.engine import Engine, Job, Piece
+from dyprag.serving.refusals import RefusedError, shown
+from dyprag.serving.sampling import Wish
+from dyprag.serving.schema import ChatRequest
+from dyprag.serving.unsupported import refuse_unsupported
+
+PLAIN = "chat"  # how a request is called that has neither documents nor a method
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server takes on.
+
+    rows: answers written together; waiting: requests beside these, more are refused (429). body: bytes of a request
+    (413); prompt, answer: tokens (400). seconds: for a request in all (504).
+    """
+
+    rows: int = 16
+    waiting: int = 256
+    body: int = 1_000_000
+    prompt: int = 4096
+    answer: int = 1024
+    seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A request that can be handed in: its prompt, how it is chosen, and what it is made from."""
+
+    method: str
+    prompt: list[int]
+    wish: Wish
+    injected: tuple[Retrieved, ...]
+    in_prompt: tuple[Retrieved, ...]
+    question: str
+
+
+class Service:
+    """The model's side of the server: requests become jobs of the engine.
+
+    Args:
+        documents: what is searched for requests that bring no documents: a retriever, and how many passages it has.
+    """
+
+    def __init__(self, assistant: Assistant, documents: tuple[Retriever, int] | None, limits: Limits) -> None:
+        self.assistant, self.limits = assistant, limits
+        self.retriever: Retriever | None = documents[0] if documents else None
+        self.count = documents[1] if documents else 0
+        first = getattr(assistant.translator, "first_layer", 0)
+        self.engine = Engine(
+            assistant.base, assistant.adapters, assistant.known, first, limits.rows, limits.waiting
+        )  # fmt: skip
+
+    def prepare(self, body: ChatRequest) -> Ready:
+        """The prompt, and the passages that adapters are made of.
+
+        Raises:
+            RefusedError: a conversation that cannot be answered, a document that is no text, a prompt that is too long.
+        """
+        refuse_unsupported(body)
+        limits, base, asked = self.limits, self.assistant.base, conversation(body.messages)
+        new, named = body.max_completion_tokens, "max_completion_tokens"
+        if new is None:
+            new, named = body.max_tokens, "max_tokens"
+        if (new or 0) > limits.answer:
+            message = f"{named} is {shown(new)}; this server writes {limits.answer} tokens at most."
+            raise RefusedError(400, message, param=named)
+        given = body.given()
+        if given is None and self.retriever is None and body.method not in (None, "vanilla"):
+            message = f"Method {body.method} needs documents: give some, or serve some."
+            raise RefusedError(400, message, param="method")
+        method = body.method or (PLAIN if given is None and self.retriever is None else "dyprag-combine")
+        new = new or (256 if method == PLAIN else self.assistant.sampling.max_new_tokens)
+        most = max(0, min(limits.prompt, base.max_tokens - new))
+        found = () if method in (PLAIN, "vanilla") else self._found(asked.searched, given, body.passages)
+        try:
+            prompt = self._prompt(method, asked, found, most)
+        except ModelError as fault:
+            reason = f"the model's chat template refuses them ({str(fault)[:300]})"
+            raise RefusedError(400, f"messages: {reason}.", param="messages") from None
+        if len(prompt.ids) > most:
+            message = f"messages: the prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
+            raise RefusedError(400, message, "context_length_exceeded", "messages")
+        injected = found if method in ("dyprag", "dyprag-combine") else ()
+        return Ready(
+            method, prompt.ids, self._wish(body, new, method != PLAIN), injected, prompt.passages, asked.question
+        )
+
+    def _prompt(self, method: str, asked: Conversation, found: tuple[Retrieved, ...], most: int) -> Prompt:
+        tokenizer = self.assistant.base.tokenizer
+        if method == PLAIN:
+            ids = encode(tokenizer, chat_text(tokenizer, asked.question, "", asked.history, asked.system))
+            return fit((), lambda _: ids, most)
+        form = self.assistant.form
+        in_prompt = form.arranged(found) if method in ("rag", "dyprag-combine") else ()
+
+        def render(texts: Sequence[str]) -> list[int]:
+            ask_for = "plain" if method == "dyprag" else form.ask_for  # its adapters were trained so
+            return question_prompt(tokenizer, asked.question, texts, False, asked.history, asked.system, ask_for)
+
+        return fit(in_prompt, render, form.longest(most))
+
+    def _wish(self, body: ChatRequest, new: int, one_line: bool) -> Wish:
+        bias = tuple((int(token), value) for token, value in body.logit_bias.items())
+        size = self.assistant.base.model.config.get_text_config().vocab_size
+        if beyond := [token for token, _ in bias if token >= size]:
+            message = f"logit_bias: there is no token {beyond[0]}; this model has {size}."
+            raise RefusedError(400, message, param="logit_bias")
+        seed = secrets.randbits(62) if body.seed is None else body.seed
+        if not -(2**63) <= seed < 2**63:  # clients draw them as they like
+            seed %= 2**63
+        return Wish(
+            new, body.temperature, body.top_p, seed, body.stops, one_line, body.top_k, body.min_p,
+            body.repetition_penalty, body.presence_penalty, body.frequency_penalty, bias,
+        )  # fmt: skip
+
+    def _found(self, question: str, given: list[Document] | None, count: int | None) -> tuple[Retrieved, ...]:
+        count = count or self.assistant.chosen
+        if given is None:
+            return tuple(self.retriever.search(question, count)) if self.retriever else ()
+        for document in given:
+            if len(re.findall(r"[\x00-\x08\x0e-\x1f\ufffd]", document.text)) > len(document.text) / 100:
+                raise RefusedError(400, f"{document.id}: it is not text. Give its text.", param="documents")
+        try:
+            passages = self.assistant.passages(given)
+        except DocumentError as fault:
+            raise RefusedError(400, str(fault), param="documents") from None
+        return among_given(passages, question, count)
+
+    def job(self, ready: Ready, emit: Callable[[Piece], None], deadline: float) -> Job:
+        """What the engine is handed."""
+        scores = [found.score for found in ready.injected]
+
+        def combine(made: list[Adapters]) -> Adapters | None:
+            if not made:
+                return None
+            merged = merge(stack(made), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
+            if gate := self.assistant.gate(ready.method):
+                shown = [one.document.passage for one in ready.in_prompt]
+                (merged,) = borne_out(self.assistant.base, [merged], [ready.question], [shown], gate)
+            return merged
+
+        passages = [found.document for found in ready.injected]
+        return Job(ready.prompt, ready.wish, emit, deadline, passages, combine)
