@@ -64,3 +64,15 @@ def test_the_demos_table_is_replaced_between_its_markers(tmp_path: Path):
     page.write_text("no markers")
     with pytest.raises(SystemExit, match="are not there once each"):
         tables.replace_demo(page, "new")
+
+
+GUIDES = [page for page in PAGES if page.stem in ("CONTRIBUTING", "architecture", "add-a-method", "add-a-data-set")]
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_a_file_that_a_guide_to_the_code_names_exists(page: Path):
+    text = without_blocks(page.read_text(encoding="utf-8"))
+    named = re.findall(r"`((?:cli|flows|tasks|storage|dyprag|tests|docs|benchmarks|examples)/[\w/.-]*)`", text)
+    invented = {"dyprag/methods/shouting.py"}
+    assert named
+    assert [path for path in named if path not in invented and not (ROOT / path).exists()] == []
