@@ -51,7 +51,7 @@ tables: $(VENV)/.installed ## Make the demo's table and picture again, in README
 	$(BIN)/python docs/tables.py
 
 docs: $(VENV)/.installed-docs ## Build the documentation into build/site; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .

@@ -58,8 +58,8 @@ def configuration_page() -> str:
         "**Bold** settings are the basic ones: `dyprag config` prints these and `dyprag config --all` prints all. "
         "A default written as *preset* comes from the model's preset; `preset` chooses another one. "
         "The values of each preset stand [at the end](#presets). "
-        "A setting marked † does not enter an artifact's key: it does not change the result, or what it names counts by "
-        "its content instead.",
+        "A setting marked † does not enter an artifact's key: it does not change the result, or what it names counts "
+        "by its content instead.",
     ]
     for group, rows in groups.items():
         table = "\n".join(["| Setting | Type | Default | Meaning |", "| :-- | :-- | :-- | :-- |", *rows])
