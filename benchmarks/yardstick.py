@@ -2,11 +2,11 @@
 
     python benchmarks/yardstick.py [PEOPLE] [PART ...]
 
-PEOPLE is the folder of people's questions (default: ../shared/qa). Only passages that may be trained on are taken, so
-that nothing here is what the benchmarks and tables report: 80 questions about passages of at most 170 words, three
-retrieved among 335; and 56 questions over two to four passages, retrieved among 717. PARTs: forms, alone, beside, hops
-(default: all; about an hour on two cores). Every line is printed as it is measured, and all of them are written to
-build/bench/yardstick.json.
+PEOPLE is the folder of people's questions (default: qa in a folder `shared` beside the repository). Only passages that
+may be trained on are taken, so that nothing here is what the benchmarks and tables report: 80 questions about passages
+of at most 170 words, three retrieved among 335; and 56 questions over two to four passages, retrieved among 717. PARTs:
+forms, alone, beside, hops (default: all; about an hour on two cores). Every line is printed as it is measured, and all
+of them are written to build/bench/yardstick.json.
 """
 
 import json

@@ -1,7 +1,8 @@
-"""Make the demo's table and picture in README.md anew, from one run: `make tables`.
+"""Make the demo's table and picture again, from one run: `make tables`.
 
 The run is that of `make demo`, in a store of its own that is emptied first. What stands between the two markers in the
-README is replaced, and docs/f1.png with it; nothing else there may quote the demo's figures.
+README and in docs/results/index.md is replaced, and docs/pictures/f1.png with it; nothing else there may quote the
+demo's figures.
 """
 
 import platform
@@ -23,7 +24,8 @@ from dyprag.storage.catalogue import Catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "build" / "tables" / "demo"
-README = ROOT / "README.md"
+README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results" / "index.md"
+PICTURE = ROOT / "docs" / "pictures" / "f1.png"
 BEGIN, END = "<!-- demo: made by `make tables` -->", "<!-- end of demo -->"
 
 
@@ -41,15 +43,25 @@ def main() -> None:
     dtype = str(base.dtype).removeprefix("torch.")
     machine = f"{usable_cores()} cores, {platform.machine()}, {dtype}, torch {torch.__version__}"
     note = f"One run of {seconds / 60:.1f} minutes ({machine})."
-    picture = "![F1 and its 95 % interval by method](docs/f1.png)"
-    text = README.read_text(encoding="utf-8")
-    made = "\n\n".join([BEGIN, blocks.markdown([table]), note, picture, END])
-    replaced, count = re.subn(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: made, text, flags=re.DOTALL)
+    short = f"{blocks.markdown([table])}\n\n{note}"
+    replace_demo(README, short)
+    replace_demo(RESULTS, f"{short}\n\n![F1 and its 95 % interval by method](../pictures/f1.png)")
+    shutil.copy(catalogue.store.reports / "latest" / "f1.png", PICTURE)
+    print(f"\nWritten: {README}, {RESULTS} and {PICTURE}")
+
+
+def replace_demo(page: Path, content: str) -> None:
+    """Put the content between the two markers of a page.
+
+    Raises:
+        SystemExit: the markers are not there once each.
+    """
+    text = page.read_text(encoding="utf-8")
+    marked = f"{BEGIN}\n\n{content}\n\n{END}"
+    replaced, count = re.subn(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: marked, text, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"README.md: the lines {BEGIN} and {END} are not there once each.")
-    README.write_text(replaced, encoding="utf-8")
-    shutil.copy(catalogue.store.reports / "latest" / "f1.png", ROOT / "docs" / "f1.png")
-    print(f"\nWritten: {README} and {ROOT / 'docs' / 'f1.png'}")
+        raise SystemExit(f"{page}: the lines {BEGIN} and {END} are not there once each.")
+    page.write_text(replaced, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """When FLARE and DRAGIN retrieve: thresholds chosen on alignment questions, since newer models are overconfident and
-seldom fall below those that were published (METHOD)."""
+seldom fall below those that were published."""
 
 from dataclasses import dataclass
 from typing import Any

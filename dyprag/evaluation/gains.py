@@ -1,5 +1,5 @@
 """How much of a parametric method's gain over vanilla its controls do not bring as well: what it has carried of the
-documents, rather than of the answers' form (METHOD: most of the published recipe's gain is format).
+documents, rather than of the answers' form (docs/explanation/evaluation.md: most of it is form).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,5 @@
-"""Controls: what an adapter brings that has nothing to do with the question's documents (METHOD: most of the published
-recipe's gain is answer format). A method has carried knowledge only as far as it beats them.
+"""Controls: what an adapter brings that has nothing to do with the question's documents: most of the
+published recipe's gain is answer format. A method has carried knowledge only as far as it beats them.
 
 The control with wrong documents is the method itself: its questions come with others' documents to inject.
 """

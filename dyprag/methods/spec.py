@@ -199,25 +199,33 @@ def is_control(name: str) -> bool:
     return name in _SPECS and _SPECS[name].is_control
 
 
+@dataclass(frozen=True)
 class _Known:
-    """The type of a setting that names a method: text, checked and offered in forms as the registry has it then."""
+    """The type of a value that names a method: text, checked and offered in forms as the registry has it then.
+
+    served: of those alone that need no store.
+    """
+
+    served: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(_known, core_schema.str_schema())
+        return core_schema.no_info_after_validator_function(self._check, core_schema.str_schema())
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "enum": [spec.name for spec in specs()]}
+        return {"type": "string", "enum": self._names()}
 
+    def _names(self) -> list[str]:
+        return [spec.name for spec in specs() if spec.needs_no_store or not self.served]
 
-def _known(name: str) -> str:
-    if name not in _SPECS:
-        names = [repr(known) for known in _SPECS]
-        expected = f"{', '.join(names[:-1])} or {names[-1]}"
-        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
-    return name
+    def _check(self, name: str) -> str:
+        if name not in (known := self._names()):
+            expected = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        return name
 
 
 Method = Annotated[str, _Known()]
+ServedMethod = Annotated[str, _Known(served=True)]
 
 for _spec in (
     MethodSpec("vanilla", "vanilla", "dyprag.methods.vanilla", needs_passages=False),

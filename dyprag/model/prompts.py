@@ -19,7 +19,7 @@ WITH_PASSAGES = (
     "Answer the question from the passages below and from what you know yourself.\n\n{passages}\n\nQuestion: {question}"
 )
 WITHOUT_PASSAGES = "Question: {question}"
-# Chain of thought (METHOD: the multi-hop sets): the answer is what follows "the answer is".
+# Chain of thought (§4.1, the multi-hop sets): the answer is what follows "the answer is".
 REASONED = "{reasons} So the answer is {answer}."
 REASONING_EXAMPLES = tuple(
     (WITHOUT_PASSAGES.format(question=question), REASONED.format(reasons=reasons, answer=answer))

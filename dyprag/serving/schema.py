@@ -8,8 +8,8 @@ from pydantic_core import PydanticCustomError
 
 from dyprag.corpora.documents import Document
 from dyprag.corpora.text.forms import written
+from dyprag.methods.spec import ServedMethod
 
-Method = Literal["vanilla", "rag", "dyprag", "dyprag-combine"]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 MOST_DOCUMENTS, MOST_CHARACTERS, MOST_MESSAGES, MOST_STOPS = 64, 200_000, 1000, 16
 
@@ -126,7 +126,7 @@ class ChatRequest(_Given):
         default=None, max_length=MOST_DOCUMENTS,
         description="Texts to answer from, in place of the server's own documents.",
     )  # fmt: skip
-    method: Method | None = Field(
+    method: ServedMethod | None = Field(
         default=None,
         description="vanilla: the question alone; rag: passages in the prompt; dyprag: their adapters; dyprag-combine: "
         "both. Empty: dyprag-combine where there are documents, else a plain chat.",

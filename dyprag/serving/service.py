@@ -11,6 +11,7 @@ from dyprag.corpora.retrieval import Retriever, among_given
 from dyprag.errors import DocumentError, ModelError
 from dyprag.methods.gate import borne_out
 from dyprag.methods.protocol import Prompt, fit
+from dyprag.methods.spec import spec_of
 from dyprag.model.prompts import chat_text, encode, question_prompt
 from dyprag.serving.assistant import Assistant
 from dyprag.serving.conversation import Conversation, conversation
@@ -82,13 +83,14 @@ class Service:
             message = f"{named} is {shown(new)}; this server writes {limits.answer} tokens at most."
             raise RefusedError(400, message, param=named)
         given = body.given()
-        if given is None and self.retriever is None and body.method not in (None, "vanilla"):
+        if given is None and self.retriever is None and body.method and spec_of(body.method).needs_passages:
             message = f"Method {body.method} needs documents: give some, or serve some."
             raise RefusedError(400, message, param="method")
         method = body.method or (PLAIN if given is None and self.retriever is None else "dyprag-combine")
         new = new or (256 if method == PLAIN else self.assistant.sampling.max_new_tokens)
         most = max(0, min(limits.prompt, base.max_tokens - new))
-        found = () if method in (PLAIN, "vanilla") else self._found(asked.searched, given, body.passages)
+        spec = None if method == PLAIN else spec_of(method)
+        found = () if spec is None or not spec.needs_passages else self._found(asked.searched, given, body.passages)
         try:
             prompt = self._prompt(method, asked, found, most)
         except ModelError as fault:
@@ -97,7 +99,7 @@ class Service:
         if len(prompt.ids) > most:
             message = f"messages: the prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
             raise RefusedError(400, message, "context_length_exceeded", "messages")
-        injected = found if method in ("dyprag", "dyprag-combine") else ()
+        injected = found if spec and spec.injects_documents else ()
         return Ready(
             method, prompt.ids, self._wish(body, new, method != PLAIN), injected, prompt.passages, asked.question
         )
@@ -108,10 +110,11 @@ class Service:
             ids = encode(tokenizer, chat_text(tokenizer, asked.question, "", asked.history, asked.system))
             return fit((), lambda _: ids, most)
         form = self.assistant.form
-        in_prompt = form.arranged(found) if method in ("rag", "dyprag-combine") else ()
+        spec = spec_of(method)
+        in_prompt = form.arranged(found) if spec.shows_passages else ()
 
         def render(texts: Sequence[str]) -> list[int]:
-            ask_for = "plain" if method == "dyprag" else form.ask_for  # its adapters were trained so
+            ask_for = "plain" if spec.asks_as_trained else form.ask_for
             return question_prompt(tokenizer, asked.question, texts, False, asked.history, asked.system, ask_for)
 
         return fit(in_prompt, render, form.longest(most))

@@ -81,7 +81,7 @@ def test_the_formula_and_the_number_of_parameters_hold_for_any_shape(
 
 
 def test_the_size_of_the_papers_translator_for_llama_1b_is_that_of_its_matrices():
-    """METHOD.md's sizes with p = 32, r = 2 for LLaMA-3.2-1B: 16 layers, h = 2048, k = 8192."""
+    """The sizes of §3.2 with p = 32, r = 2 for LLaMA-3.2-1B: 16 layers, h = 2048, k = 8192."""
     features = {p: (8192, 2048) if p == "down_proj" else (2048, 8192) for p in PROJECTIONS}
     translator = Translator(TranslatorShape(2048, 16, 2, 16.0, 32, False, False, features))
     assert sum(parameter.numel() for parameter in translator.parameters()) == 16 * (
