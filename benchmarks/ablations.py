@@ -23,12 +23,13 @@ from dyprag.config import LearnSettings
 from dyprag.evaluation.recall.benchmark import TEST_SEED, questions_of, wrong_lessons
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.prompts import training_sample
-from dyprag.translators.distil import Learned, calibration_prompts, grow, learn, recited
+from dyprag.translators.distil import Learned, calibration_prompts, learn
 from dyprag.translators.lessons.invented import invented_lessons
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.lessons.names import Split
 from dyprag.translators.lessons.wordings import Band
 from dyprag.translators.protocol import fresh_translator
+from dyprag.translators.trees import grow, recited
 
 LOOK, ASKED, TOGETHER = 20, 64, 16
 BANDS: dict[Band, str] = {"closed": "closed vocabularies", "open": "new names and dates"}

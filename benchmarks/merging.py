@@ -28,7 +28,11 @@ from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.recall.benchmark import ANSWER_TOKENS, Measurer, questions_of, training_lessons
 from dyprag.evaluation.statistics import paired
-from dyprag.methods import RAG, Asked, DyPRAG, Method, OneForAll, Vanilla
+from dyprag.methods.controls import OneForAll
+from dyprag.methods.dyprag import DyPRAG
+from dyprag.methods.protocol import Asked, Method
+from dyprag.methods.rag import RAG
+from dyprag.methods.vanilla import Vanilla
 from dyprag.model.base import load_model
 from dyprag.model.files import learned_folder
 from dyprag.translators.lessons.real import popqa_lessons

@@ -162,10 +162,13 @@ def translator() -> Figures:
 
 def answering() -> Figures:
     """DyPRAG beside RAG: the first token, answers in batches, and the way from embeddings to an injected adapter."""
-    from dyprag.adapters.generation import Sampling, embed
+    from dyprag.adapters.embedding import embed
+    from dyprag.adapters.generation import Sampling
     from dyprag.adapters.injection import inject
     from dyprag.adapters.lora import initial_adapters, save_peft
-    from dyprag.methods import RAG, Asked, DyPRAG, answer_questions
+    from dyprag.methods.dyprag import DyPRAG
+    from dyprag.methods.protocol import Asked, answer_questions
+    from dyprag.methods.rag import RAG
     from dyprag.model.prompts import question_prompt
     from dyprag.translators.hypernetwork import Translator
 

@@ -119,13 +119,16 @@ def loop(path: str) -> None:
     from dyprag.flows.stage import corpus_of
     from dyprag.storage.artifacts import Store
     from dyprag.tasks import augment, parametrize
-    from dyprag.tasks.plan import AugmentJob, Job, Plan
+    from dyprag.tasks.planning.jobs import AugmentJob, DocumentJob
+    from dyprag.tasks.planning.plan import Plan
 
     config = PipelineConfig.model_validate(yaml.safe_load(Path(path).read_text())).resolved()
     corpus_key, stored = corpus_of(config, Store(config.store))
     plan = Plan(config, stored)
     first = [AugmentJob(d.id, d.key, plan.augmentation_key(d), plan.product_keys(d)) for d in plan.documents]
-    second = [Job(d.id, d.key, plan.adapter_key(d), tuple(plan.product_keys(d).values())) for d in plan.documents]
+    second = [
+        DocumentJob(d.id, d.key, plan.adapter_key(d), tuple(plan.product_keys(d).values())) for d in plan.documents
+    ]
     middle = len(first) // 2
     for part in (slice(None, middle), slice(middle, None)):
         for work, jobs in ((augment._augment, first[part]), (parametrize._parametrize, second[part])):

@@ -25,12 +25,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.flows.stage import stage
 from dyprag.storage.artifacts import Record, Store
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 
 GOAL = 0.03  # seconds per document task
 
 
-def make(store: Store, job: Job) -> Record:
+def make(store: Store, job: DocumentJob) -> Record:
     """The work of one document: a small artifact."""
     record = Record("rewrites", job.key, [], {}, job.document_key, job.document_id)
     return store.write(record, lambda folder: _fill(folder, job.document_id))
@@ -41,7 +41,7 @@ def _fill(folder: Path, text: str) -> None:
 
 
 @task(task_run_name="make {job.document_id}", cache_policy=NO_CACHE)
-def make_in_task(root: str, job: Job) -> Record:
+def make_in_task(root: str, job: DocumentJob) -> Record:
     """The same as a task."""
     return make(Store(root), job)
 
@@ -61,7 +61,7 @@ def measured(config: PipelineConfig, jobs: list[Any]) -> float:
 def main(documents: int) -> None:
     """Run both sides, print and write the figures."""
     with tempfile.TemporaryDirectory() as folder:
-        jobs = [Job(f"document-{n}", f"{n:032x}", f"{n:032x}") for n in range(documents)]
+        jobs = [DocumentJob(f"document-{n}", f"{n:032x}", f"{n:032x}") for n in range(documents)]
         store = Store(Path(folder) / "loop")
         began = perf_counter()
         for job in jobs:

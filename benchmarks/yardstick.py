@@ -26,7 +26,10 @@ from dyprag.adapters.lora import Adapters, stack
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.evaluation.metrics import answer_presence, score
-from dyprag.methods import RAG, Asked, DyPRAG, Method, Vanilla
+from dyprag.methods.dyprag import DyPRAG
+from dyprag.methods.protocol import Asked, Method
+from dyprag.methods.rag import RAG
+from dyprag.methods.vanilla import Vanilla
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.files import learned_folder
 from dyprag.model.prompts import PromptForm

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-from dyprag.config import Method, PipelineConfig
+from dyprag.config import PipelineConfig
 from dyprag.corpora.text.forms import written
 from dyprag.errors import ConfigError, StoreError
+from dyprag.methods.spec import is_control, methods, spec_of
 
 Answered = dict[str, Any]
 DEFAULT = "prag-combine"  # the method that is taken where none is named
@@ -24,38 +25,33 @@ def answer(question: str, method: str, config: PipelineConfig) -> Answered:
         StoreError: its artifacts have not been made.
     """
     from dyprag.corpora.documents import Question
-    from dyprag.evaluation.gains import CONTROLS
-    from dyprag.flows.evaluate import Sources, linked
+    from dyprag.flows.evaluate import sources_of
     from dyprag.flows.stage import Stage
-    from dyprag.tasks.evaluate import AnswerJob, passages_of, respond
-    from dyprag.tasks.plan import LOOPING
-    from dyprag.tasks.thresholds import PUBLISHED
+    from dyprag.tasks.evaluate import passages_of, respond
+    from dyprag.tasks.planning.answers import AnswerJob, linked
     from dyprag.tasks.work import base_model
 
-    known = [m for m in Method.__args__ if m not in CONTROLS]  # type: ignore[attr-defined]
+    known = [spec.name for spec in methods()]
     if method not in known:
-        reason = "it is a control, which only an evaluation has" if method in CONTROLS else "there is no such method"
+        reason = "it is a control, which only an evaluation has" if is_control(method) else "there is no such method"
         raise ConfigError(f"method {method!r}", reason, f"Choose one of {', '.join(known)}.")
     chosen = config.evaluate.model_copy(update={"methods": (method,), "controls": ()})
     stage = Stage(config.model_copy(update={"evaluate": chosen}).resolved(), "ask")
     corpus_key, corpus = stage.require_corpus(), stage.plan.corpus
-    sources = Sources(stage)
+    sources = sources_of(stage)
+    spec = spec_of(method)
     base_model(stage.config)
     began = perf_counter()
     retriever = passages_of(config.store, corpus_key, corpus, "")
-    hits = [] if method == "vanilla" else retriever.search(question, chosen.passages)
+    hits = [] if not (spec.shows_passages or spec.injects_documents) else retriever.search(question, chosen.passages)
     found = tuple((hit.document.id, hit.score) for hit in hits)
-    threshold = getattr(chosen, f"{method}_threshold") if method in LOOPING else None
-    published = method in LOOPING and threshold is None
-    value = PUBLISHED[method] if published else threshold or 0.0
-    job = linked(
-        stage.plan, sources, AnswerJob("ask", "", method, "", (), (found,), threshold=value, published=published)
-    )
+    threshold = getattr(chosen, f"{method}_threshold") if spec.retrieves else None
+    job = linked(stage.plan, sources, AnswerJob("ask", "", method, "", (), (found,), threshold=threshold))
     (given,) = respond(job, corpus_key, [Question("ask", written(question), ())], stage.config)
-    with_adapters = {i for i, _ in found if job.translator or stage.plan.keys[i] in job.adapters}
+    with_adapters = {i for i, _ in found if job.translator or stage.plan.document_keys[i] in job.adapters}
     injected = [identity for identity, _ in found if given.adapted and identity in with_adapters]
     shown = [one.document.id for one in given.passages]
-    in_prompt = shown if not job.parametric or method.endswith("-combine") else []
+    in_prompt = shown if spec.shows_passages or not job.parametric else []
     return _answered(question, method, given.text, in_prompt, injected, perf_counter() - began)
 
 
@@ -68,14 +64,13 @@ def answers(question: str, config: PipelineConfig) -> tuple[list[Answered], dict
     Raises:
         StoreError: nothing has been ingested.
     """
-    from dyprag.evaluation.gains import CONTROLS
     from dyprag.flows.stage import Stage
 
     Stage(config.resolved(), "ask").require_corpus()
     found: list[Answered] = []
     lacking: dict[str, str] = {}
     for method in config.evaluate.methods:
-        if method in CONTROLS:
+        if is_control(method):
             continue
         try:
             found.append(answer(question, method, config))
@@ -135,7 +130,7 @@ def how(made: Answered) -> str:
         parts.append(f"{', '.join(alone)} as adapters" if len(alone) > 1 else f"{alone[0]} as an adapter")
     if alone := [name for name in shown if name not in injected]:
         parts.append(f"{', '.join(alone)} in the prompt")
-    if not parts and method == "vanilla":
+    if not parts and not spec_of(method).needs_passages:
         return f"{method}, from the model alone; {made['seconds']:.1f} s"
     nothing = "the model alone: no document was found that has a word of the question"
     return f"{method}, from {'; '.join(parts) or nothing}; {made['seconds']:.1f} s"

@@ -21,7 +21,8 @@ def estimate(config: PipelineConfig) -> dict[str, Any]:
     from dyprag.flows.stage import Stage
     from dyprag.storage.journal import Journal
     from dyprag.tasks.ingest import read_location
-    from dyprag.tasks.plan import Plan, corpus_settings, find_latest
+    from dyprag.tasks.planning.plan import Plan
+    from dyprag.tasks.planning.sources import corpus_settings, find_latest
 
     stage = Stage(config.resolved(), "augment")
     if find_latest(stage.store, "corpus", corpus_settings(stage.config)) is None:  # before the first ingest

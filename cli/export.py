@@ -273,8 +273,7 @@ class Source:
         return compute(lambda: maker.adapter(found))
 
     def _job(self, method: str, found: list[Retrieved]) -> Any:
-        from dyprag.flows.evaluate import linked
-        from dyprag.tasks.evaluate import AnswerJob
+        from dyprag.tasks.planning.answers import AnswerJob, linked
 
         stage = self._stage(method)
         documents = tuple((hit.document.id, hit.score) for hit in found)
@@ -299,9 +298,9 @@ class Source:
 
     @cached_property
     def _sources(self) -> Any:
-        from dyprag.flows.evaluate import Sources
+        from dyprag.flows.evaluate import sources_of
 
-        return Sources(self._stage("dyprag"))
+        return sources_of(self._stage("dyprag"))
 
     def _untrained(self, reason: str) -> StoreError:
         remedy = "Run: dyprag parametrize, or choose --method dyprag."

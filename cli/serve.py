@@ -35,7 +35,7 @@ def serve(
 
     Raises:
         ConfigError: an address for others to call, without a token; or no translator for the model.
-        CorpusError: a location where no document can be read.
+        CorpusError: a location that does not exist, or locations where no document can be read.
         StoreError: there is no corpus in the store.
     """
     token = os.environ.get(TOKEN, "")

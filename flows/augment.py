@@ -23,7 +23,7 @@ from dyprag.runtime.interruption import pause
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
-from dyprag.tasks.plan import AugmentJob
+from dyprag.tasks.planning.jobs import AugmentJob
 from dyprag.tasks.telling import told
 
 MOST_AHEAD = 512

@@ -18,8 +18,8 @@ from prefect.types import SecretDict
 from prefect.workers.process import ProcessWorker
 from pydantic import SecretStr
 
+from dyprag.config.stages import FLOWS
 from dyprag.errors import DypragError
-from dyprag.stages import FLOWS
 
 SILENCE = timedelta(seconds=120)  # four heartbeats, of which one comes every 30 seconds
 POOL = "dyprag"

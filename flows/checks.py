@@ -8,7 +8,7 @@ from dyprag.flows.page import current_page
 from dyprag.model.base import check_model
 from dyprag.storage.artifacts import Store
 from dyprag.tasks.augment import endpoint_key
-from dyprag.tasks.plan import given_checksum
+from dyprag.tasks.planning.sources import given_checksum
 
 WITHOUT_MODEL = ("ingest", "report")
 

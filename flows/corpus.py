@@ -9,7 +9,8 @@ from typing import Any
 from dyprag.config import CorpusSettings, PipelineConfig
 from dyprag.storage.artifacts import Store
 from dyprag.storage.latest import dated_notes, resolved_location
-from dyprag.tasks.plan import CORPUS_LAYOUT, LOCATIONS, PREPARED, corpus_settings, find_latest
+from dyprag.tasks.planning.keys import CORPUS_LAYOUT
+from dyprag.tasks.planning.sources import LOCATIONS, PREPARED, corpus_settings, find_latest
 
 DEMO = "demo"
 

@@ -22,7 +22,7 @@ from dyprag.flows.summary import Summary, completing, end_state, summaries_of
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.guard import in_use
 from dyprag.tasks.experiment import store_experiment
-from dyprag.tasks.plan import PREPARED
+from dyprag.tasks.planning.sources import PREPARED
 from dyprag.tasks.report import write_report
 from dyprag.tasks.telling import told
 

@@ -19,7 +19,7 @@ from dyprag.runtime.interruption import INTERRUPTED, interrupted, on_interruptio
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.outcomes import Outcome
-from dyprag.tasks.jobs import AnyJob, Job
+from dyprag.tasks.planning.jobs import AnyJob, Job
 from dyprag.tasks.shards import lost
 
 WRITTEN_EVERY = 4.0  # seconds between two writings of what became of documents to the catalogue

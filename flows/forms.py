@@ -1,10 +1,10 @@
-"""The configuration as each flow takes it: read from the flow's own form, whose settings `dyprag.stages` names."""
+"""The configuration as each flow takes it: read from the flow's own form, whose settings `stages` names."""
 
 from typing import Annotated
 
 from dyprag.config import PipelineConfig
 from dyprag.config.form import UNTOUCHED, Form
-from dyprag.stages import FORMS
+from dyprag.config.stages import FORMS
 
 __all__ = ["UNTOUCHED"]
 

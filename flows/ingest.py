@@ -31,7 +31,9 @@ from dyprag.tasks.ingest import (
     skipped_text,
     sources,
 )
-from dyprag.tasks.plan import PREPARED, Job, Plan, corpus_settings, find_latest, note_found
+from dyprag.tasks.planning.jobs import DocumentJob
+from dyprag.tasks.planning.plan import Plan
+from dyprag.tasks.planning.sources import PREPARED, corpus_settings, find_latest, note_found
 from dyprag.tasks.telling import told
 
 logger = logging.getLogger("dyprag.flows")
@@ -57,7 +59,7 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
         last = find_latest(run.store, "corpus", settings)
         known = run.store.find("corpus", key) is not None
         before, unread = _before(run, last)
-        found = difference(before, run.plan.keys, read_from["files"], unread)
+        found = difference(before, run.plan.document_keys, read_from["files"], unread)
         read_from["kept"] = {identity: before[identity] for identity in found.unread}
         read_from["files"] |= {identity: unread[identity] for identity in found.unread if unread[identity]}
         if not known:
@@ -124,12 +126,12 @@ def _outcomes(run: Stage, fresh: set[str]) -> list[Work]:
     key, work, unchanged = run.plan.corpus_key, [], 0
     for document in run.plan.corpus.documents:
         if document.fault:
-            work.append(failed_work(Job(document.id, document.key, key), document.fault))
+            work.append(failed_work(DocumentJob(document.id, document.key, key), document.fault))
         elif document.id in fresh:
             work.append(Work(document.id, key, Outcome.DONE, document.key, 1))
         else:
             unchanged += 1
-    work += [failed_work(Job(unread.id, "", key), unread.error) for unread in run.plan.corpus.unread]
+    work += [failed_work(DocumentJob(unread.id, "", key), unread.error) for unread in run.plan.corpus.unread]
     if unchanged:
         work.append(Work(UNCHANGED, key, Outcome.CACHED, units=unchanged))
     run.catalogue.forget_work(run.run_id, run.name)  # a retried run would count twice what is unchanged by now

@@ -16,7 +16,7 @@ from dyprag.flows.stage import Stage, stage, with_retries
 from dyprag.flows.summary import Summary, end_state
 from dyprag.storage.artifacts import Record
 from dyprag.tasks.learn import RecallJob, learn_translator, learned_key, measure_recall, recall_jobs, recalled
-from dyprag.tasks.plan import model_material
+from dyprag.tasks.planning.sources import model_material
 
 
 @flow(

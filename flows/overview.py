@@ -18,9 +18,9 @@ from prefect.runtime import flow_run
 from dyprag.config import PipelineConfig
 from dyprag.config.files import untouched
 from dyprag.config.form import read_form
+from dyprag.config.stages import spec_of
 from dyprag.errors import DypragError
 from dyprag.flows.corpus import with_stored_corpus
-from dyprag.stages import spec_of
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Work
 from dyprag.storage.tables import read_rows

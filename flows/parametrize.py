@@ -18,7 +18,7 @@ from dyprag.flows.workers import Workers
 from dyprag.storage.catalogue import Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.parametrize import parametrize_documents, parametrized
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 
 
 @flow(
@@ -39,7 +39,7 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
         with Workers(run.config) as workers:
             together = workers.together(len(jobs))
 
-            def submit(some: Sequence[Job]) -> PrefectFuture[Any]:
+            def submit(some: Sequence[DocumentJob]) -> PrefectFuture[Any]:
                 return workers.submit(
                     parametrize_documents, name=named(some), jobs=some, corpus_key=corpus_key, config=run.config
                 )
@@ -50,7 +50,7 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
         return run.summary(work)
 
 
-def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:
+def adapter_jobs(run: Stage) -> tuple[list[DocumentJob], list[Work]]:
     """Jobs of the documents that are augmented, and the others as waiting. One whose adapter was imported waits for
     nothing, and its job has no products where it has not been augmented."""
     jobs, waiting = [], []
@@ -58,9 +58,9 @@ def adapter_jobs(run: Stage) -> tuple[list[Job], list[Work]]:
         key, products = run.plan.adapter_key(document), run.plan.product_keys(document)
         # the adapter first: where it is made, its products need not be read
         if run.store.has("adapter", key) or all(run.store.find(kind, product) for kind, product in products.items()):
-            jobs.append(Job(document.id, document.key, key, tuple(products.values())))
+            jobs.append(DocumentJob(document.id, document.key, key, tuple(products.values())))
         elif document.key in run.plan.imported:
-            jobs.append(Job(document.id, document.key, key))
+            jobs.append(DocumentJob(document.id, document.key, key))
         else:
             waiting.append(Work(document.id, key, Outcome.WAITING, document.key))
     return jobs, waiting

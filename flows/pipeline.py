@@ -21,7 +21,7 @@ from dyprag.flows.summary import Summary, completing, end_state, summaries_of
 from dyprag.flows.train_translator import train_translator
 from dyprag.storage.artifacts import Store
 from dyprag.storage.guard import in_use
-from dyprag.tasks.plan import Plan
+from dyprag.tasks.planning.plan import Plan
 
 logger = logging.getLogger("dyprag.flows")
 

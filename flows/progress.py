@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 
+from dyprag.config.stages import spec_of
 from dyprag.runtime.progress import latest_note, under_way
-from dyprag.stages import spec_of
 from dyprag.tasks.telling import progress
 
 logger = logging.getLogger("dyprag.flows")

@@ -29,8 +29,9 @@ from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.guard import in_use
 from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.imports import imported_adapters
-from dyprag.tasks.jobs import AnyJob, NamedJob
-from dyprag.tasks.plan import PREPARED, Plan, corpus_settings, find_latest
+from dyprag.tasks.planning.jobs import AnyJob, NamedJob
+from dyprag.tasks.planning.plan import Plan
+from dyprag.tasks.planning.sources import PREPARED, corpus_settings, find_latest
 from dyprag.tasks.worker import worker_of
 
 __all__ = [

@@ -18,7 +18,8 @@ from dyprag.flows.stage import Stage, stage, with_retries
 from dyprag.flows.summary import Summary, end_state
 from dyprag.flows.workers import Workers
 from dyprag.tasks.embed import embed_documents
-from dyprag.tasks.plan import Job, draws_on_embeddings, find_latest, note_found, translator_settings
+from dyprag.tasks.planning.jobs import DocumentJob, PairJobs
+from dyprag.tasks.planning.sources import draws_on_embeddings, find_latest, note_found, translator_settings
 from dyprag.tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
 SHARD = 100  # documents embedded by one task: seconds of work
@@ -55,7 +56,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
         return [*summaries, run.summary([work], note="; ".join(filter(None, (note, left_out))))]
 
 
-def _training_pairs(run: Stage) -> tuple[list[tuple[Job, Job]], str]:
+def _training_pairs(run: Stage) -> tuple[list[PairJobs], str]:
     """The jobs of the documents that the translator is trained on, and what there is to say of those that have an
     adapter and could not be embedded.
 
@@ -81,7 +82,7 @@ def _training_pairs(run: Stage) -> tuple[list[tuple[Job, Job]], str]:
     return pairs, said
 
 
-def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
+def translator_jobs(run: Stage, given: bool = False) -> list[PairJobs]:
     """(adapter, embedding) jobs of the documents that the translator is trained on: augmented, with an adapter at hand,
     not held out.
 
@@ -97,16 +98,16 @@ def translator_jobs(run: Stage, given: bool = False) -> list[tuple[Job, Job]]:
         products = run.plan.product_keys(documents[job.document_id])  # an adapter can be there without them
         if all(run.store.find(kind, product) for kind, product in products.items()):
             embedding = run.plan.embedding_key(documents[job.document_id])
-            pairs.append((job, Job(job.document_id, job.document_key, embedding)))
+            pairs.append((job, DocumentJob(job.document_id, job.document_key, embedding)))
     return pairs
 
 
-def embedded_pairs(run: Stage, pairs: Sequence[tuple[Job, Job]]) -> list[tuple[Job, Job]]:
+def embedded_pairs(run: Stage, pairs: Sequence[PairJobs]) -> list[PairJobs]:
     """Those of some (adapter, embedding) jobs whose embedding is there: a translator is trained on no others."""
     return [pair for pair in pairs if run.store.has("embedding", pair[1].key)]
 
 
-def choose_translator(run: Stage, jobs: list[tuple[Job, Job]], corpus_key: str = "") -> tuple[str, str, str]:
+def choose_translator(run: Stage, jobs: list[PairJobs], corpus_key: str = "") -> tuple[str, str, str]:
     """The key of the translator trained on those of these pairs that are embedded, or of the last one where so few of
     them are new to it that it is kept; what there is to say of that; and the key of the one whose weights it begins
     with, if any. The plan takes for held out what is not embedded, and with one that is kept what that one has not
@@ -155,11 +156,11 @@ def embed_corpus(config: PipelineConfig) -> Summary:
     """Embed every document that lacks an embedding; gives the summary."""
     with stage(config, "embed") as run:
         corpus_key = run.require_corpus()
-        jobs = [Job(d.id, d.key, run.plan.embedding_key(d)) for d in run.plan.documents]
+        jobs = [DocumentJob(d.id, d.key, run.plan.embedding_key(d)) for d in run.plan.documents]
         with Workers(run.config) as workers:
             together = workers.together(len(jobs), quick=SHARD)
 
-            def submit(some: Sequence[Job]) -> PrefectFuture[Any]:
+            def submit(some: Sequence[DocumentJob]) -> PrefectFuture[Any]:
                 return workers.submit(
                     embed_documents, name=named(some), jobs=some, corpus_key=corpus_key, config=run.config
                 )

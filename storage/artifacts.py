@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dyprag.config.stages import KINDS
 from dyprag.errors import ArtifactError, StoreError
-from dyprag.stages import KINDS
+from dyprag.storage.files import file_checksum, flush, size_and_checksum
 from dyprag.storage.remote import RECORD, remote_of
 
 logger = logging.getLogger("dyprag.storage")
@@ -150,18 +151,7 @@ class Store:
                 folder = Path(temporary) / "artifact"
                 folder.mkdir()
                 measures = fill(folder) or {}
-                files = {}
-                mode = folder.stat().st_mode & 0o666  # safetensors' files would be their writer's alone
-                for path in sorted(folder.iterdir()):
-                    path.chmod(mode)
-                    flush(path)
-                    files[path.name] = {"bytes": path.stat().st_size, "blake2b": file_checksum(path)}
-                finished = Record(**{
-                    **asdict(record), "created": began, "seconds": record.seconds or time.time() - began,
-                    "measures": {**record.measures, **measures}, "files": files,
-                })  # fmt: skip
-                (folder / RECORD).write_text(json.dumps(asdict(finished), ensure_ascii=False, indent=1))
-                flush(folder / RECORD)
+                finished = _seal(folder, record, measures, began)
                 if self.remote:  # first, as what is here is taken to be there
                     self.remote.push(record.kind, record.key, folder)
                 try:
@@ -302,7 +292,7 @@ class Store:
             raise ArtifactError(f"artifact {folder}", "its record cannot be read", "It needs no action.") from error
         for name, expected in record.files.items():
             try:
-                size, checksum = _size_and_checksum(f"{folder}/{name}")
+                size, checksum = size_and_checksum(f"{folder}/{name}")
             except OSError:
                 size, checksum = -1, ""
             if size != expected["bytes"]:
@@ -320,28 +310,18 @@ class Store:
         return target
 
 
-def file_checksum(path: Path) -> str:
-    """Of the whole content, 32 hexadecimal characters."""
-    return _size_and_checksum(str(path))[1]
-
-
-def _size_and_checksum(path: str) -> tuple[int, str]:
-    """In bytes. Without a stream: of ten thousands of small files that is half of the time."""
-    digest, size = hashlib.blake2b(digest_size=16), 0
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        while block := os.read(descriptor, 1 << 16):
-            digest.update(block)
-            size += len(block)
-    finally:
-        os.close(descriptor)
-    return size, digest.hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Have the disk hold what was written of a file, or of a folder's names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _seal(folder: Path, record: Record, measures: dict[str, Any], began: float) -> Record:
+    """Write the finished record beside the files of an artifact, and have the disk hold all of them."""
+    files = {}
+    mode = folder.stat().st_mode & 0o666  # safetensors' files would be their writer's alone
+    for path in sorted(folder.iterdir()):
+        path.chmod(mode)
+        flush(path)
+        files[path.name] = {"bytes": path.stat().st_size, "blake2b": file_checksum(path)}
+    finished = Record(**{
+        **asdict(record), "created": began, "seconds": record.seconds or time.time() - began,
+        "measures": {**record.measures, **measures}, "files": files,
+    })  # fmt: skip
+    (folder / RECORD).write_text(json.dumps(asdict(finished), ensure_ascii=False, indent=1))
+    flush(folder / RECORD)
+    return finished

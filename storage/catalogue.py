@@ -16,98 +16,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from dyprag.config.stages import COUNTED
 from dyprag.corpora.documents import Document
-from dyprag.corpora.text.words import word_count
 from dyprag.errors import ArtifactError, CatalogueHeld, StoreError
-from dyprag.stages import COUNTED
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue_file import CatalogueFile
+from dyprag.storage.catalogue_rows import put_artifacts, put_documents, put_requests, put_work, read, replace_rows
+from dyprag.storage.journal import count_responses, responses
 from dyprag.storage.outcomes import Outcome
+from dyprag.storage.versions import versions
 
 FROM_DISK = ("artifacts", "documents", "requests")
 TABLES = (*FROM_DISK, "runs", "work", "results", "scores")
-MICROSECOND = 2e-6  # as exactly as a time of the catalogue is a record's
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-    run_id VARCHAR PRIMARY KEY, flow VARCHAR, started TIMESTAMPTZ, finished TIMESTAMPTZ, state VARCHAR, config JSON);
-CREATE TABLE IF NOT EXISTS documents (
-    document_key VARCHAR, document_id VARCHAR, corpus_key VARCHAR, title VARCHAR, words INTEGER,
-    PRIMARY KEY (corpus_key, document_id));
-CREATE TABLE IF NOT EXISTS artifacts (
-    key VARCHAR PRIMARY KEY, kind VARCHAR, document_key VARCHAR, document_id VARCHAR, bytes BIGINT, checksum VARCHAR,
-    seconds DOUBLE, created TIMESTAMPTZ, inputs JSON, settings JSON, measures JSON);
-CREATE TABLE IF NOT EXISTS work (
-    run_id VARCHAR, stage VARCHAR, key VARCHAR, document_id VARCHAR, document_key VARCHAR, state VARCHAR,
-    attempts INTEGER, seconds DOUBLE, error_type VARCHAR, error VARCHAR, updated TIMESTAMPTZ,
-    PRIMARY KEY (run_id, stage, document_id));
-CREATE TABLE IF NOT EXISTS requests (
-    request VARCHAR, created TIMESTAMPTZ, document_id VARCHAR, product_key VARCHAR, label VARCHAR, model VARCHAR,
-    finish VARCHAR, tokens_in BIGINT, tokens_out BIGINT, cost DOUBLE, seconds DOUBLE, retries INTEGER,
-    PRIMARY KEY (request, created));
-CREATE TABLE IF NOT EXISTS results (
-    run_id VARCHAR, method VARCHAR, dataset VARCHAR, split VARCHAR, questions INTEGER, em DOUBLE, f1 DOUBLE,
-    f1_low DOUBLE, f1_high DOUBLE, "precision" DOUBLE, recall DOUBLE, seconds_per_answer DOUBLE,
-    bytes_per_document DOUBLE, created TIMESTAMPTZ);
-CREATE TABLE IF NOT EXISTS scores (
-    run_id VARCHAR, key VARCHAR, method VARCHAR, dataset VARCHAR, question_id VARCHAR, type VARCHAR, split VARCHAR,
-    em DOUBLE, f1 DOUBLE, "precision" DOUBLE, recall DOUBLE, present BOOLEAN, tokens INTEGER, seconds DOUBLE,
-    first_token DOUBLE);
-ALTER TABLE runs ADD COLUMN IF NOT EXISTS versions JSON;
-ALTER TABLE work ADD COLUMN IF NOT EXISTS units INTEGER DEFAULT 1;
-ALTER TABLE runs ADD COLUMN IF NOT EXISTS measures JSON;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS variant VARCHAR DEFAULT '';
-ALTER TABLE results ADD COLUMN IF NOT EXISTS "type" VARCHAR DEFAULT 'all';
-ALTER TABLE results ADD COLUMN IF NOT EXISTS presence DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS presence_low DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS presence_high DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS tokens DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS first_token DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS retrieval_recall DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS retrievals DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS unsupported DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS memory DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS believed DOUBLE;
-ALTER TABLE results ADD COLUMN IF NOT EXISTS cut DOUBLE;
-CREATE OR REPLACE VIEW latest_work AS
-    SELECT work.* FROM work
-    JOIN (SELECT stage, arg_max(run_id, updated) AS run_id FROM work GROUP BY stage) USING (stage, run_id);
-CREATE OR REPLACE VIEW failures AS
-    SELECT document_id, stage, error_type, error, attempts, updated FROM latest_work WHERE state = 'failed'
-    ORDER BY stage, document_id;
-CREATE OR REPLACE VIEW partial AS
-    SELECT document_id, stage, error AS reason, updated FROM latest_work WHERE state = 'partial'
-    ORDER BY stage, document_id;
-CREATE OR REPLACE VIEW progress AS
-    SELECT stage, COLUMNS(* EXCLUDE (stage))::BIGINT FROM (SELECT stage,
-        coalesce(sum(units) FILTER (state IN ('done', 'cached', 'partial')), 0) AS done,
-        coalesce(sum(units) FILTER (state = 'partial'), 0) AS partial,
-        coalesce(sum(units) FILTER (state = 'failed'), 0) AS failed,
-        coalesce(sum(units) FILTER (state = 'waiting'), 0) AS waiting,
-        coalesce(sum(units) FILTER (state = 'cached' OR (state = 'partial' AND attempts = 0)), 0) AS cached
-    FROM latest_work GROUP BY stage);
-CREATE OR REPLACE VIEW augmentations AS
-    SELECT document_id, kind AS product, key, CAST(measures->>'$.wanted' AS INTEGER) AS wanted,
-        CAST(measures->>'$.accepted' AS INTEGER) AS accepted, CAST(measures->>'$.dropped' AS INTEGER) AS dropped,
-        CAST(measures->>'$.rounds' AS INTEGER) AS rounds, CAST(measures->>'$.requests' AS INTEGER) AS requests,
-        CAST(measures->>'$.retries' AS INTEGER) AS retries, CAST(measures->>'$.tokens_in' AS BIGINT) AS tokens_in,
-        CAST(measures->>'$.tokens_out' AS BIGINT) AS tokens_out, CAST(measures->>'$.cost' AS DOUBLE) AS cost,
-        CAST(measures->>'$.seconds' AS DOUBLE) AS latency, measures->'$.quality' AS quality,
-        measures->'$.reasons' AS reasons, seconds, created
-    FROM artifacts WHERE kind IN ('rewrites', 'qa_pairs') ORDER BY document_id, product;
-CREATE OR REPLACE VIEW spending AS
-    SELECT document_id, count(*) AS requests, sum(retries) AS retries, sum(tokens_in) AS tokens_in,
-        sum(tokens_out) AS tokens_out, sum(cost) AS cost, avg(seconds) AS latency
-    FROM requests GROUP BY document_id ORDER BY document_id;
-CREATE OR REPLACE VIEW document_artifacts AS
-    SELECT document_id, kind, key, bytes, seconds, created FROM artifacts WHERE document_id <> ''
-    ORDER BY document_id, kind, created;
-"""
+SCHEMA = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -255,28 +182,14 @@ class Catalogue:
 
     def add_documents(self, corpus_key: str, documents: Sequence[Document]) -> None:
         """Rows for a corpus' documents."""
-        import pyarrow as pa
-
-        there = "SELECT count(*) FROM documents WHERE corpus_key = ?"
         with self._writing() as connection:
-            if connection.execute(there, [corpus_key]).fetchall() == [(len(documents),)]:
-                return
-            columns = {
-                "document_key": [d.key for d in documents], "document_id": [d.id for d in documents],
-                "title": [d.title for d in documents],
-                "words": pa.array([word_count(d.text) for d in documents], pa.int32()),
-            }  # fmt: skip
-            connection.register("given", pa.table(columns))
-            connection.execute(
-                "INSERT OR IGNORE INTO documents (document_key, document_id, corpus_key, title, words) "
-                "SELECT document_key, document_id, ?, title, words FROM given", [corpus_key],
-            )  # fmt: skip
+            put_documents(connection, corpus_key, documents)
 
     def add_artifacts(self, records: Iterable[Record]) -> None:
         """Rows for artifacts on disk; known ones are replaced by what the disk says."""
         if some := list(records):
             with self._writing() as connection:
-                _put_artifacts(connection, some)
+                put_artifacts(connection, some)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Take out the rows of artifacts that are no more, and of corpora their documents."""
@@ -308,27 +221,12 @@ class Catalogue:
 
     def add_requests(self) -> None:
         """Rows for the answers of endpoints, from the journal, which is where they are for good."""
-        import pyarrow as pa
-
-        from dyprag.storage.journal import responses
-
-        names = ["request", "created", "document_id", "product_key", "label", "model", "finish", "tokens_in",
-                 "tokens_out", "cost", "seconds", "retries"]  # fmt: skip
-        rows = [[getattr(response, name) for name in names] for response in responses(self.store)]
-        if not rows:
-            return
-        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        columns["cost"] = pa.array(columns["cost"], pa.float64())
-        with self._writing() as connection:
-            connection.register("answered", pa.table(columns))
-            connection.execute(
-                "INSERT OR IGNORE INTO requests SELECT * REPLACE (to_timestamp(created) AS created) FROM answered"
-            )
+        if answers := list(responses(self.store)):
+            with self._writing() as connection:
+                put_requests(connection, answers)
 
     def lacks_requests(self) -> bool:
         """Whether the journal has another number of answers than there are rows, as after a run that was killed."""
-        from dyprag.storage.journal import count_responses
-
         return self.query("SELECT count(*) AS n FROM requests") != [{"n": count_responses(self.store)}]
 
     def augmentations(self, keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -346,21 +244,11 @@ class Catalogue:
         Args:
             wait: seconds for which a file that another process holds is waited for, if fewer than ever.
         """
-        import pyarrow as pa
-
         if not items and not artifacts:
             return
-        last = list({item.document_id: item for item in items}.values())
-        names = [field.name for field in fields(Work)]
         with self._writing(wait) as connection:
-            _put_artifacts(connection, artifacts)
-            if not last:
-                return
-            connection.register("given", pa.table({name: [getattr(w, name) for w in last] for name in names}))
-            connection.execute(
-                f"INSERT OR REPLACE INTO work (run_id, stage, updated, {', '.join(names)}) "
-                f"SELECT ?, ?, now(), {', '.join(names)} FROM given", [run_id, stage],
-            )  # fmt: skip
+            put_artifacts(connection, artifacts)
+            put_work(connection, run_id, stage, items, [field.name for field in fields(Work)])
 
     def forget_work(self, run_id: str, stage: str) -> None:
         """Take out what an earlier try of a run noted of a stage."""
@@ -369,31 +257,17 @@ class Catalogue:
 
     def add_results(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Result rows of an evaluation; those of the same run are replaced."""
-        self._replace("results", run_id, rows, {"created": "now()"})
+        with self._writing() as connection:
+            replace_rows(connection, "results", run_id, rows, {"created": "now()"})
 
     def add_scores(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Scores of single answers; those of the same run are replaced."""
-        self._replace("scores", run_id, rows, {})
+        with self._writing() as connection:
+            replace_rows(connection, "scores", run_id, rows, {})
 
     def scores(self, run_id: str) -> list[dict[str, Any]]:
         """The scores of a run's answers, in the order in which they were added."""
         return self.query("SELECT * EXCLUDE (run_id) FROM scores WHERE run_id = ? ORDER BY rowid", [run_id])
-
-    def _replace(self, table: str, run_id: str, rows: Sequence[dict[str, Any]], more: dict[str, str]) -> None:
-        import pyarrow as pa
-
-        with self._writing() as connection:
-            connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
-            if not rows:
-                return
-            known = [column[0] for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description or []]
-            names = [name for name in known if name in rows[0]]
-            connection.register("given", pa.table({name: [row[name] for row in rows] for name in names}))
-            quoted = ", ".join(f'"{name}"' for name in names)
-            columns, values = ["run_id", quoted, *more], ["?", quoted, *more.values()]
-            connection.execute(
-                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)} FROM given", [run_id]
-            )
 
     def progress(self) -> list[dict[str, Any]]:
         """Per stage of the newest runs, in their order: stage, done (partial ones too), failed, waiting, cached."""
@@ -440,7 +314,7 @@ class Catalogue:
             duckdb.Error: the statement cannot be read, or changes something.
         """
         with self._there().reading() as connection:
-            return _rows(connection, sql, parameters)
+            return read(connection, sql, parameters)
 
     def look(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """The same for a statement that may take long: it reads the copy, so that no run waits for it.
@@ -449,7 +323,7 @@ class Catalogue:
             StoreError, duckdb.Error: as `table`.
         """
         with self._there().looking() as connection:
-            return _rows(connection, sql, ())
+            return read(connection, sql, ())
 
     def _there(self) -> CatalogueFile:
         if not self.exists:
@@ -469,50 +343,3 @@ class Catalogue:
                 f"catalogue {self.path}", f"it cannot be written ({str(error).splitlines()[0]})",
                 "Free disk space or mend the folder's rights, then run again: finished work is kept.",
             ) from error  # fmt: skip
-
-
-def _rows(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    cursor = connection.execute(sql, list(parameters))
-    return [column[0] for column in cursor.description or []], cursor.fetchall()
-
-
-def _put_artifacts(connection: duckdb.DuckDBPyConnection, records: Iterable[Record]) -> None:
-    import pyarrow as pa
-
-    latest = {record.key: record for record in records}
-    if not latest:
-        return
-    connection.register("asked", pa.table({"key": list(latest)}))
-    for key, created in connection.execute(  # a run that finds all made has ten thousands, with rows as they should be
-        "SELECT key, epoch(created) FROM artifacts SEMI JOIN asked USING (key)"
-    ).fetchall():
-        if abs(created - latest[key].created) < MICROSECOND:
-            del latest[key]
-    some = list(latest.values())
-    if not some:
-        return
-    columns = {name: [getattr(r, name) for r in some] for name in ("key", "kind", "document_key", "document_id")}
-    figures = {"bytes": pa.int64(), "checksum": pa.string(), "seconds": pa.float64(), "created": pa.float64()}
-    columns |= {name: pa.array([getattr(r, name) for r in some], kind) for name, kind in figures.items()}
-    columns |= {name: [json.dumps(getattr(r, name)) for r in some] for name in ("inputs", "settings", "measures")}
-    connection.register("made", pa.table(columns))
-    connection.execute("INSERT OR REPLACE INTO artifacts SELECT * REPLACE (to_timestamp(created) AS created) FROM made")
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that results hang on."""
-    names = (
-        "dyprag",
-        "torch",
-        "transformers",
-        "peft",
-        "prefect",
-        "duckdb",
-        "pyarrow",
-        "rank-bm25",
-        "tantivy",
-        "openai",
-    )
-    return {name: metadata.version(name) for name in names}

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dyprag.config.stages import LASTING
 from dyprag.errors import StoreError
-from dyprag.stages import LASTING
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.latest import all_latest, notes_of
 from dyprag.storage.tables import read_keys

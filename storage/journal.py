@@ -27,10 +27,11 @@ FOLDER = "responses"
 
 @dataclass(frozen=True)
 class Ended:
-    """A product, by its key, or a batch, by its id, that has ended."""
+    """A product, by its key, or a batch, by its id, that has ended; why a batch did not answer all."""
 
     key: str
     failed: bool = False
+    why: str = ""
 
 
 Entry = Response | OpenBatch | Ended
@@ -48,6 +49,7 @@ class Journal:
         self._own: Path | None = None
         self._places: dict[str, dict[str, tuple[Path, int]]] = {}
         self._batches: dict[str, OpenBatch] = {}
+        self._unanswered: dict[str, str] = {}  # why, by request
         self._failures: Counter[str] = Counter()  # of products
         self.tokens: dict[str, tuple[int, int]] = {}  # in and out, by model, of all runs
         for path, offset, entry in _entries(self._folder):
@@ -84,9 +86,14 @@ class Journal:
         """A batch was handed in."""
         self._append({"batch": asdict(batch)})
 
-    def end_batch(self, batch_id: str) -> None:
-        """Its answers have been fetched, or there will be none."""
-        self._append({"ended": batch_id})
+    def end_batch(self, batch_id: str, why: str = "") -> None:
+        """Its answers have been fetched, or there will be none; why some requests have none."""
+        self._append({"ended": batch_id, **({"why": why} if why else {})})
+
+    def unanswered(self, request_key: str) -> str:
+        """Why the last batch that the request was in did not answer it; empty where none has ended without."""
+        with self._lock:
+            return self._unanswered.get(request_key, "")
 
     def open_batches(self) -> Sequence[OpenBatch]:
         """Those that have not ended, by whatever process they were handed in."""
@@ -122,8 +129,11 @@ class Journal:
         elif isinstance(entry, OpenBatch):
             self._batches[entry.id] = entry
         else:
+            batch = self._batches.pop(entry.key, None)
+            if batch and entry.why:
+                keys = (r.key for r in batch.requests if r.key not in self._places.get(r.product_key, {}))
+                self._unanswered.update(dict.fromkeys(keys, entry.why))
             self._places.pop(entry.key, None)
-            self._batches.pop(entry.key, None)
             if entry.failed:
                 self._failures[entry.key] += 1
 
@@ -168,4 +178,4 @@ def _entry(line: dict[str, Any]) -> Entry:
     if "batch" in line:
         batch = line["batch"]
         return OpenBatch(batch["id"], batch["created"], tuple(Wanted(**request) for request in batch["requests"]))
-    return Ended(str(line["ended"]), bool(line.get("failed")))
+    return Ended(str(line["ended"]), bool(line.get("failed")), str(line.get("why", "")))

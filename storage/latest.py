@@ -18,7 +18,8 @@ from typing import Any
 
 from dyprag.corpora.documents import content_key
 from dyprag.errors import StoreError
-from dyprag.storage.artifacts import Store, flush
+from dyprag.storage.artifacts import Store
+from dyprag.storage.files import flush
 
 
 def note_latest(

@@ -21,7 +21,7 @@ from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.journal import Journal
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_product
-from dyprag.tasks.plan import AugmentJob
+from dyprag.tasks.planning.jobs import AugmentJob
 from dyprag.tasks.shards import Tried, failed, work_on
 from dyprag.tasks.work import base_model, ingested, is_passing, one_document
 

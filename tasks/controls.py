@@ -1,6 +1,5 @@
 """The adapters that controls inject for every question alike: the documents' mean, a generic one, and zero."""
 
-from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -12,53 +11,36 @@ from dyprag.errors import DocumentError
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.answers import ControlJob
 from dyprag.tasks.work import base_model, ingested, is_passing, one_document, stored_translator
 
 if TYPE_CHECKING:
     from dyprag.adapters.lora import Adapters
     from dyprag.adapters.samples import Sample
 
-CONTROLS_VERSION = 2  # part of their keys: raise it where one is made otherwise
 MOST_SAMPLES = 64  # of the generic adapter: one of each document
 MOST_AVERAGED = 16  # documents in the mean of an attentive translator's adapters: each adds its rank
 
 
-@dataclass(frozen=True)
-class ControlJob:
-    """A control's adapter: which, and the documents that it is made of, by their (adapter, embedding) jobs."""
-
-    document_id: str
-    key: str
-    pairs: tuple[tuple[Job, Job], ...] = ()
-    translator: str = ""
-    document_key: str = ""
-
-    @property
-    def label(self) -> str:
-        """What it is shown as."""
-        return self.document_id
-
-
-@task(name="control", task_run_name="control {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="control", task_run_name="control {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def make_control(job: ControlJob, corpus_key: str, config: PipelineConfig) -> Record:
     """Make a control's adapter and store it as any other."""
     from dyprag.adapters.lora import initial_adapters, save_peft
-    from dyprag.methods import zero_adapter
+    from dyprag.methods.controls import zero_adapter
 
     store, base, lora = Store(config.store), base_model(config), config.lora
 
     def made() -> "Adapters":
-        if job.document_id == "zero":
+        if job.label == "zero":
             return zero_adapter(initial_adapters(base, lora.rank, lora.alpha, lora.seed))
-        if job.document_id == "generic":
+        if job.label == "generic":
             return _generic(job, corpus_key, config)
         return _mean(job, corpus_key, config)
 
-    with one_document(job.document_id):
+    with one_document(job.label):
         adapter = compute(made)
         inputs = [part.key for pair in job.pairs for part in pair]
-        record = Record("adapter", job.key, inputs, {"control": job.document_id, "lora": lora.material()})
+        record = Record("adapter", job.key, inputs, {"control": job.label, "lora": lora.material()})
         return store.write(record, lambda folder: save_peft(base, adapter, folder, config.model.name))
 
 
@@ -67,7 +49,7 @@ def _mean(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters
     import torch
 
     from dyprag.adapters.lora import load_peft, merge
-    from dyprag.methods import mean_adapter
+    from dyprag.methods.controls import mean_adapter
     from dyprag.translators.attentive import AttentiveTranslator
 
     store, base = Store(config.store), base_model(config)

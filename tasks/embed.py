@@ -15,7 +15,7 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_embedding
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 from dyprag.tasks.shards import Tried, failed, work_on
 from dyprag.tasks.work import base_model, ingested, is_passing, one_document
 
@@ -27,13 +27,13 @@ Embedding = list[float]
 
 @task(name="embed", task_run_name="embed {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def embed_documents(
-    name: str, jobs: Sequence[Job], corpus_key: str, config: PipelineConfig
+    name: str, jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig
 ) -> "list[Ended] | State[list[Ended]]":
     """Embed documents; each embedding is an artifact of its own."""
     return work_on(jobs, corpus_key, config, _embed)
 
 
-def _embed(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
     """Compute the embeddings that are missing of some documents, together."""
     store, documents = Store(config.store), ingested(config.store, corpus_key)
     outcomes: dict[str, Tried] = {}
@@ -57,7 +57,7 @@ def _embed(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, number:
 def _embeddings(base: "BaseModel", passages: Sequence[str]) -> list[Embedding | Exception]:
     """The embedding of each passage, or the error that it raises. Passages that fail together are computed again in
     halves, until it is known which of them fail."""
-    from dyprag.adapters.generation import embed
+    from dyprag.adapters.embedding import embed
 
     try:
         return [*compute(partial(embed, base, passages)).tolist()]
@@ -68,7 +68,7 @@ def _embeddings(base: "BaseModel", passages: Sequence[str]) -> list[Embedding | 
     return [*_embeddings(base, passages[:middle]), *_embeddings(base, passages[middle:])]
 
 
-def _stored(store: Store, job: Job, embedding: Embedding | Exception, seconds: float, number: int) -> Tried:
+def _stored(store: Store, job: DocumentJob, embedding: Embedding | Exception, seconds: float, number: int) -> Tried:
     """What became of one document: its embedding is stored, or its error noted."""
     try:
         with one_document(job.document_id):

@@ -4,84 +4,43 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from statistics import fmean
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.config import PipelineConfig
+from dyprag.config import EvaluateSettings, PipelineConfig
 from dyprag.corpora.documents import Corpus, Document, Found, Question, Retrieved
 from dyprag.corpora.retrieval import Retriever, retriever_for
+from dyprag.methods.spec import spec_of
 from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_embedding, write_rows
 from dyprag.tasks.experiment import index_folder, open_passages
-from dyprag.tasks.plan import LOOPING, distinct, family
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document, reused, stored_translator
+from dyprag.tasks.planning.answers import AnswerJob
+from dyprag.tasks.planning.plan import distinct
+from dyprag.tasks.work import base_model, ingested, is_passing, one_document, reused
 from dyprag.tasks.work import stored_corpus as stored_corpus
-from dyprag.tasks.worker import worker_of
+from dyprag.tasks.worker import CORPORA, worker_for, worker_of
 
 if TYPE_CHECKING:
     from dyprag.adapters.lora import Adapters
-    from dyprag.methods import Answer, Method
+    from dyprag.methods.protocol import Answer, Method
 
 logger = logging.getLogger("dyprag.tasks")
+CONTROLS, ADAPTERS, EMBEDDINGS = 8, 256, 4096  # that a process keeps
 
 
-@dataclass(frozen=True)
-class AnswerJob:
-    """A method on a batch of the questions of one data set, with all that the answers draw on.
-
-    questions: by their position in the corpus; found: the documents retrieved for each; injected: those whose adapters
-    are injected instead (the control with wrong documents); adapters, embeddings: keys by document key; control: the
-    key of the one adapter for all, and `summed` whether it is added once for each document; threshold: FLARE's or
-    DRAGIN's, and `published` whether it is their authors'.
-    """
-
-    document_id: str  # the job's name in the catalogue: method and questions
-    key: str
-    method: str
-    dataset: str
-    questions: tuple[int, ...]
-    found: tuple[Found, ...]
-    injected: tuple[Found, ...] | None = None
-    adapters: dict[str, str] = field(default_factory=dict)
-    embeddings: dict[str, str] = field(default_factory=dict)
-    translator: str = ""
-    control: str = ""
-    summed: bool = False
-    threshold: float = 0.0
-    published: bool = False
-    document_key: str = ""
-
-    @property
-    def label(self) -> str:
-        """What it is shown as."""
-        return self.document_id
-
-    @property
-    def parametric(self) -> bool:
-        """Whether it injects adapters of a question's documents."""
-        return bool(self.adapters or self.translator)
-
-    @property
-    def inputs(self) -> list[str]:
-        """Keys of the artifacts that it draws on."""
-        return [*self.adapters.values(), *self.embeddings.values(), *filter(None, (self.translator, self.control))]
-
-
-@task(name="evaluate", task_run_name="evaluate {job.document_id}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="evaluate", task_run_name="evaluate {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def answer_batch(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a batch of questions with one method and store the predictions under the job's key."""
     store = Store(config.store)
     if record := store.find("prediction", job.key):
         return reused(record)
-    with one_document(job.document_id):
+    with one_document(job.label):
         corpus = stored_corpus(config.store, corpus_key)
         questions = [corpus.questions[place] for place in job.questions]
         with _peak_memory() as peak, progress.part(len(questions), len(questions)):
@@ -95,7 +54,7 @@ def answer_batch(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Re
 def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], config: PipelineConfig) -> "list[Answer]":
     """The answers to a job's questions, in their order."""
     from dyprag.adapters.generation import Sampling
-    from dyprag.methods import Asked
+    from dyprag.methods.protocol import Asked
 
     documents = ingested(config.store, corpus_key)
 
@@ -109,7 +68,7 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
     ]
     method = make_method(job, corpus_key, config)
     settings, base = config.evaluate, base_model(config)
-    sampling = Sampling(answer_length(questions[0], config))
+    sampling = Sampling(settings.answer_length(questions[0]))
     answers = compute(lambda: method.answer(base, asked, sampling, settings.batch_size))
     if not job.parametric:
         return answers
@@ -122,85 +81,82 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
     return [replace(a, passages=a.passages or injected(item)) for a, item in zip(answers, asked, strict=True)]
 
 
-def answer_length(question: Question, config: PipelineConfig) -> int:
-    """The longest answer to a question, in tokens."""
-    return config.evaluate.reasoning_tokens if question.chain_of_thought else config.evaluate.max_new_tokens
-
-
 def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Method":
     """The method of a job, drawing on stored artifacts."""
-    from dyprag import methods
-    from dyprag.translators.attentive import AttentiveTranslator
+    return spec_of(job.method).build(Stored(job, corpus_key, config))
 
-    store, settings, name = Store(config.store), config.evaluate, job.method
-    combine, strength, gate = "-combine" in name, settings.strength_of(name), settings.gate_of(name)
-    if name == "vanilla":
-        return methods.Vanilla()
-    if name == "rag":
-        return methods.RAG()
-    if name in LOOPING:
-        corpus = stored_corpus(config.store, corpus_key)
-        retriever = passages_of(config.store, corpus_key, corpus, job.dataset)
-        if name == "dragin":
-            return methods.DRAGIN(retriever, job.threshold, passages=settings.passages, relative=True)
-        if job.published:
-            return methods.FLARE(retriever, 1 - job.threshold, settings.passages, confidence=fmean)
-        return methods.FLARE(retriever, job.threshold, settings.passages)
-    if job.control:
-        shared = compute(lambda: _control(config.store, job.control))
-        return methods.OneForAll(name, shared, combine, job.summed, strength, gate)
-    if family(name).startswith("prag"):
-        return methods.PRAG(_adapter_loader(store, job.adapters), str(settings.prag_merge), combine, strength, gate)
-    translator = stored_translator(config.store, config.model, job.translator)
 
-    def translate(documents: Sequence[Document]) -> "Adapters":
+@dataclass(frozen=True)
+class Stored:
+    """What a method draws on (`dyprag.methods.spec.Resources`), from the store."""
+
+    job: AnswerJob
+    corpus_key: str
+    config: PipelineConfig
+
+    @property
+    def settings(self) -> EvaluateSettings:
+        return self.config.evaluate
+
+    @property
+    def threshold(self) -> float | None:
+        return self.job.threshold
+
+    @property
+    def per_document(self) -> bool:
+        return self.job.per_document
+
+    def shared(self) -> "Adapters":
+        return compute(lambda: self._kept_adapter("controls", self.job.control, CONTROLS))
+
+    def retriever(self) -> Retriever:
+        corpus = stored_corpus(self.config.store, self.corpus_key)
+        return passages_of(self.config.store, self.corpus_key, corpus, self.job.dataset)
+
+    def trained(self, document: Document) -> "Adapters | None":
+        key = self.job.adapters.get(document.key)
+        if key is None:
+            logger.warning("document %r has no adapter; it is left out of the merge.", document.id)
+            return None
+        return self._kept_adapter("adapters", key, ADAPTERS)
+
+    def translated(self, documents: Sequence[Document]) -> "Adapters":
         """From all of a document's tokens, or from its stored embedding, as the translator wants it."""
-        if isinstance(translator, AttentiveTranslator):
-            readings = [worker_of(config).reading(job.translator, d.passage) for d in documents]
-            return translator.translate(readings)
-        return translator.translate([_embedding(config.store, job.embeddings[d.key]) for d in documents])
+        from dyprag.translators.attentive import AttentiveTranslator
 
-    return methods.DyPRAG(translate, str(settings.dyprag_merge), combine, strength, gate)
+        worker, key = worker_of(self.config), self.job.translator
+        translator = worker.translator(key)
+        if isinstance(translator, AttentiveTranslator):
+            return translator.translate([worker.reading(key, document.passage) for document in documents])
+        return translator.translate([self._embedding(self.job.embeddings[document.key]) for document in documents])
+
+    def _kept_adapter(self, sort: str, key: str, most: int) -> "Adapters":
+        from dyprag.adapters.lora import load_peft
+
+        worker = worker_of(self.config)
+        return worker.keep(sort, key, lambda: load_peft(worker.store.open("adapter", key)), most)
+
+    def _embedding(self, key: str) -> Any:
+        import torch
+
+        worker = worker_of(self.config)
+
+        def read() -> Any:
+            return torch.tensor(read_embedding(worker.store.open("embedding", key)))
+
+        return worker.keep("embeddings", key, read, EMBEDDINGS)
 
 
 def passages_of(store_root: str, corpus_key: str, corpus: Corpus, dataset: str) -> Retriever:
     """The retriever over a data set's passages; over the corpus' own documents where there are no others."""
     if key := corpus.passages.get(dataset):
         return open_passages(store_root, key)
-    return _own_passages(store_root, corpus_key)
+    worker = worker_for(store_root)
 
+    def opened() -> Retriever:
+        return retriever_for(distinct(worker.corpus(corpus_key)), index_folder(worker.store, corpus_key))
 
-@lru_cache(maxsize=2)
-def _own_passages(store_root: str, corpus_key: str) -> Retriever:
-    corpus = stored_corpus(store_root, corpus_key)
-    return retriever_for(distinct(corpus), index_folder(Store(store_root), corpus_key))
-
-
-@lru_cache(maxsize=8)
-def _control(store_root: str, key: str) -> "Adapters":
-    from dyprag.adapters.lora import load_peft
-
-    return load_peft(Store(store_root).open("adapter", key))
-
-
-@lru_cache(maxsize=4096)
-def _embedding(store_root: str, key: str) -> Any:
-    import torch
-
-    return torch.tensor(read_embedding(Store(store_root).open("embedding", key)))
-
-
-def _adapter_loader(store: Store, adapters: dict[str, str]) -> "Callable[[Document], Adapters | None]":
-    from dyprag.adapters.lora import load_peft
-
-    def load(document: Document) -> "Adapters | None":
-        key = adapters.get(document.key)
-        if key is None:
-            logger.warning("document %r has no adapter; it is left out of the merge.", document.id)
-            return None
-        return load_peft(store.open("adapter", key))
-
-    return lru_cache(maxsize=256)(load)
+    return worker.keep("own passages", corpus_key, opened, CORPORA)
 
 
 def _row(job: AnswerJob, question: Question, given: "Answer") -> dict[str, Any]:

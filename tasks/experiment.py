@@ -7,7 +7,6 @@ from pathlib import Path
 from dyprag.config import DataSetSettings, PipelineConfig
 from dyprag.corpora.datasets import MULTI_HOP, DataSet, load_dataset
 from dyprag.corpora.datasets.conflict import contradict
-from dyprag.corpora.documents import content_key
 from dyprag.corpora.retrieval import (
     IndexedBM25,
     Retriever,
@@ -20,9 +19,11 @@ from dyprag.corpora.retrieval import read_passages as stream_passages
 from dyprag.errors import ConfigError, CorpusError
 from dyprag.evaluation.experiments import variants
 from dyprag.evaluation.splits import Part, assemble
-from dyprag.storage.artifacts import Record, Store, file_checksum
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.files import file_checksum
 from dyprag.storage.tables import read_passages, write_corpus, write_passages
-from dyprag.tasks.plan import Plan
+from dyprag.tasks.planning.keys import passages_key, streamed_passages_key
+from dyprag.tasks.planning.plan import Plan
 from dyprag.tasks.worker import worker_for
 
 logger = logging.getLogger("dyprag.tasks")
@@ -113,7 +114,7 @@ def _part(store: Store, config: PipelineConfig, settings: DataSetSettings) -> tu
         for question in dataset.questions
     )
     if streamed is not None:
-        key = content_key("passages", [file_checksum(streamed)])
+        key = streamed_passages_key(file_checksum(streamed))
         folder = index_folder(store, key)
         if not is_built(folder):
             logger.info("%s: indexing %s", settings.name, streamed)
@@ -122,7 +123,7 @@ def _part(store: Store, config: PipelineConfig, settings: DataSetSettings) -> tu
     documents = tuple(document for document in dataset.documents if document.text)
     if not documents:
         return dataset, Part(settings, questions, (), None)
-    key = content_key("passages", [part for document in documents for part in (document.id, document.key)])
+    key = passages_key(documents)
     if store.find("passages", key) is None:
         measures = {"documents": len(documents)}
         record = Record("passages", key, [], {"dataset": settings.name}, measures=measures)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyprag.config import PipelineConfig
-from dyprag.corpora.documents import Document, content_key
+from dyprag.corpora.documents import Document
 from dyprag.model.files import model_fingerprint
-from dyprag.storage.artifacts import Record, Store, file_checksum
+from dyprag.storage.artifacts import Record, Store
+from dyprag.storage.files import file_checksum
 from dyprag.storage.latest import all_notes, forget_latest, note_latest
+from dyprag.tasks.planning.keys import imported_adapter_key
 
 if TYPE_CHECKING:
     from dyprag.model.base import BaseModel
@@ -44,7 +46,7 @@ def import_adapter(
     adapter = fitted(given, lora.rank, lora.alpha / lora.rank, f"adapter {folder}")
     sums = {name: file_checksum(folder / name) for name in FILES}
     settings = {"imported": sums, **_for(config)}
-    key = content_key("adapter", ["imported", document.key, *sums.values()], _for(config))
+    key = imported_adapter_key(document, list(sums.values()), _for(config))
     record = store.find("adapter", key)
     if record is None:
         source = {"imported_from": str(folder.absolute()), "rank": given.rank, "alpha": given.scale * given.rank}

@@ -10,14 +10,13 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.config import PipelineConfig
-from dyprag.corpora.documents import content_key
 from dyprag.model.files import learned_folder
-from dyprag.model.prompts import ANSWERS_VERSION, PROMPTS_VERSION
 from dyprag.runtime import progress
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_rows, write_rows
-from dyprag.tasks.plan import learned_checksum
+from dyprag.tasks.planning.keys import learned_translator_key, lessons_key, recall_key
+from dyprag.tasks.planning.sources import learned_checksum
 from dyprag.tasks.work import (
     base_model,
     is_passing,
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
     from dyprag.evaluation.recall.benchmark import Condition, Measurer, Recalled
     from dyprag.translators.distil import Learned
 
-RECALL_VERSION = 2  # part of the keys of recall: raise it where it is measured otherwise
 MEASURERS = 2  # that a process keeps
-LEARNING_VERSION = 1  # of learned translators: raise it where the same settings would give other weights
 
 
 @dataclass(frozen=True)
@@ -48,11 +45,6 @@ class RecallJob:
     condition: "Condition"
     translator: str = ""
     document_key: str = ""
-
-
-def lessons_key(lessons: Sequence[Lesson]) -> str:
-    """A name for lessons, by their texts and pairs."""
-    return content_key("lessons", [lesson.key for lesson in lessons])
 
 
 def lessons_of(config: PipelineConfig) -> tuple[Lesson, ...]:
@@ -178,43 +170,22 @@ def recalled(store: Store, job: RecallJob) -> "list[Recalled]":
 
 def learned_key(config: PipelineConfig, model: dict[str, object]) -> str:
     """The key of the translator that these settings give."""
-    settings = {"learn": config.learn.material(), "version": LEARNING_VERSION, "prompts": PROMPTS_VERSION, **model}
-    if config.learn.start:
-        settings["start"] = learned_checksum("learn.start", config.learn.start, config.model.name)
-    return content_key("translator", [lessons_key(lessons_of(config))], settings)
+    start = config.learn.start
+    checksum = learned_checksum("learn.start", start, config.model.name) if start else ""
+    return learned_translator_key(config, lessons_key(lessons_of(config)), checksum, model)
 
 
 def recall_jobs(config: PipelineConfig, model: dict[str, object], translator: str) -> list[RecallJob]:
     """Each band under its conditions."""
     from dyprag.evaluation.recall.benchmark import SHOWING, conditions_of
 
-    evaluate = config.evaluate
-    trained = {"lora": config.lora.material(), "parametrize": config.parametrize.material()}
-    jobs = []
+    training, jobs = lessons_key(lessons_of(config)), []
     for band, lessons in bands_of(config).items():
         for condition in conditions_of(band):
             if condition == "parametrized" and not config.recall.parametrized:
                 continue
-            uses = translator if condition in ("own", "wrong", "mean", "beside", "beside-wrong") else ""
-            settings: dict[str, object] = {
-                "condition": condition, "questions": config.recall.questions, "version": RECALL_VERSION,
-                "prompts": PROMPTS_VERSION, "answers": ANSWERS_VERSION, "max_new_tokens": evaluate.max_new_tokens,
-                **model,
-            }  # fmt: skip
+            used = translator if condition in ("own", "wrong", "mean", "beside", "beside-wrong") else ""
             shows = condition in SHOWING
-            if shows:
-                settings["form"] = asdict(evaluate.form())
-            if uses or condition == "generic":
-                settings["strength"] = evaluate.combine_strength if shows else evaluate.strength
-                if shows and (gate := evaluate.gate_of("dyprag-combine")):
-                    settings["gate"] = asdict(gate)
-            inputs = [lessons_key(lessons), uses]
-            if condition in ("generic", "parametrized"):
-                settings |= trained
-            if condition == "parametrized":
-                settings["documents"] = config.recall.parametrized
-            if condition in ("generic", "mean"):
-                inputs.append(lessons_key(lessons_of(config)))
-            key = content_key("recall", inputs, settings)
-            jobs.append(RecallJob(f"{band} {condition}", key, band, condition, uses))
+            key = recall_key(config, condition, shows, used, lessons_key(lessons), training, model)
+            jobs.append(RecallJob(f"{band} {condition}", key, band, condition, used))
     return jobs

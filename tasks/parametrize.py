@@ -16,7 +16,7 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import read_augmentation, write_rows
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 from dyprag.tasks.shards import Tried, failed, work_on
 from dyprag.tasks.work import base_model, ingested, is_passing, one_document
 from dyprag.tasks.worker import worker_of
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 @task(name="parametrize", task_run_name="parametrize {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def parametrize_documents(
-    name: str, jobs: Sequence[Job], corpus_key: str, config: PipelineConfig
+    name: str, jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig
 ) -> "list[Ended] | State[list[Ended]]":
     """Train documents' adapters and store each in PEFT's format, with its learning curve, under its key."""
     return work_on(jobs, corpus_key, config, _parametrize)
 
 
-def _parametrize(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def _parametrize(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
     """Train the adapters that are missing of some documents, all at the same time."""
     store = Store(config.store)
     outcomes: dict[str, Tried] = {}
-    running: dict[Future[Any], Job] = {}
+    running: dict[Future[Any], DocumentJob] = {}
     for job in jobs:
         if record := store.find("adapter", job.key):
             outcomes[job.key] = job, parametrized(job, record), [record], None
@@ -62,7 +62,7 @@ def _parametrize(jobs: Sequence[Job], corpus_key: str, config: PipelineConfig, n
     return [outcomes[job.key] for job in jobs]
 
 
-def parametrized(job: Job, record: Record, attempts: int = 0) -> Work:
+def parametrized(job: DocumentJob, record: Record, attempts: int = 0) -> Work:
     """The outcome of a document that has its adapter: partial where its training did not go well.
 
     Args:
@@ -76,7 +76,7 @@ def parametrized(job: Job, record: Record, attempts: int = 0) -> Work:
     return Work(job.document_id, job.key, state, job.document_key, attempts, seconds, kind, reason)
 
 
-def _samples(store: Store, job: Job, corpus_key: str, config: PipelineConfig) -> "list[Sample]":
+def _samples(store: Store, job: DocumentJob, corpus_key: str, config: PipelineConfig) -> "list[Sample]":
     from dyprag.adapters.samples import document_samples
 
     document = ingested(config.store, corpus_key)[job.document_id]
@@ -85,7 +85,7 @@ def _samples(store: Store, job: Job, corpus_key: str, config: PipelineConfig) ->
     return document_samples(base_model(config), document, augmentation, settings.answer, settings.samples)
 
 
-def _store(store: Store, job: Job, trained: "Parametrized", config: PipelineConfig, number: int) -> Record:
+def _store(store: Store, job: DocumentJob, trained: "Parametrized", config: PipelineConfig, number: int) -> Record:
     from dyprag.adapters.lora import save_peft
 
     if trained.diverged:

@@ -11,17 +11,17 @@ from typing import Any
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Found
 from dyprag.corpora.retrieval import recall
-from dyprag.evaluation.gains import CONTROLS
 from dyprag.evaluation.grounding import unsupported
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.report import Report, ReportData
 from dyprag.evaluation.report import write_report as render
 from dyprag.evaluation.results import Judged, Shown, result_rows
+from dyprag.methods.spec import spec_of
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue
 from dyprag.storage.tables import read_rows
-from dyprag.tasks.evaluate import AnswerJob
-from dyprag.tasks.plan import LOOPING, Plan, family
+from dyprag.tasks.planning.answers import AnswerJob
+from dyprag.tasks.planning.plan import Plan
 
 LATEST = "latest"
 CURVES = 12  # adapters whose learning curves are shown
@@ -139,7 +139,7 @@ def judged_answers(store: Store, catalogue: Catalogue, run_id: str, variant: str
     rows = [(row, stored[row["key"]][row["question_id"]]) for row in scores if row["key"] in stored]
     evidence: dict[str, dict[str, None]] = {}  # of each question what any method was given to answer it from
     for _, answer in rows:
-        if not answer["method"].endswith("-wrong"):
+        if spec_of(answer["method"]).kind != "wrong":
             evidence.setdefault(answer["question_id"], {}).update({p["text"]: None for p in answer["passages"]})
     return [
         _judged({**answer, "dataset": row["dataset"]}, variant, row["split"], retrieved,
@@ -179,11 +179,11 @@ def _judged(
 
 def _recall(answer: dict[str, Any], retrieved: Mapping[str, Sequence[str]]) -> float | None:
     """The share of the gold documents among those that a method had; None for one that has nothing to do with them."""
-    method = answer["method"]
-    if method in LOOPING:  # they look for their own, under their data set's names
+    spec = spec_of(answer["method"])
+    if spec.retrieves:  # they look for their own, under their data set's names
         own = [name for p in answer["passages"] for name in (p["id"], f"{answer['dataset']}/{p['id']}")]
         return recall(own, answer["documents"]) if own else None
-    if method == "vanilla" or method in CONTROLS:
+    if spec.is_control or not (spec.shows_passages or spec.injects_documents):
         return None
     return recall(retrieved.get(answer["question_id"], ()), answer["documents"])
 
@@ -216,9 +216,9 @@ def _bytes_per_document(store: Store, plan: Plan, jobs: Sequence[AnswerJob]) -> 
     share = _file_bytes(store, "translator", translator, "translator.safetensors") / count if translator else 0.0
     found = {}
     for method in dict.fromkeys(job.method for job in jobs):
-        base = family(method).removesuffix("-combine")
-        own = {"prag": size["adapters"], "dyprag": size["embeddings"] + share}.get(base, 0.0)
-        reads = method in ("rag", *LOOPING) or "-combine" in method or (base == "dyprag" and not plan.embedded)
+        spec = spec_of(method)
+        own = {"prag": size["adapters"], "dyprag": size["embeddings"] + share}.get(spec.merging or "", 0.0)
+        reads = spec.shows_passages or spec.retrieves or (spec.merging == "dyprag" and not plan.embedded)
         found[method] = own + (text if reads else 0.0)
     return found
 

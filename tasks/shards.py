@@ -12,7 +12,7 @@ from dyprag.runtime.interruption import pause
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
-from dyprag.tasks.jobs import AnyJob, Job
+from dyprag.tasks.planning.jobs import AnyJob, Job
 from dyprag.tasks.processes import processes
 from dyprag.tasks.work import attempt, passes
 

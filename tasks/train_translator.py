@@ -12,7 +12,7 @@ from dyprag.model.files import learned_folder
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding, write_rows
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import DocumentJob, PairJobs
 from dyprag.tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LOOKED_AT = 32  # documents of each kind that say how a translator does
 
 @task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def train_translator_on(
-    key: str, pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig, start: str = ""
+    key: str, pairs: list[PairJobs], corpus_key: str, config: PipelineConfig, start: str = ""
 ) -> Record:
     """Train the translator on (adapter, embedding) pairs and store it with its learning curve.
 
@@ -75,7 +75,11 @@ def train_translator_on(
 
 @task(name="look at new documents", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
 def rise_of_loss(
-    translator: str, new: list[tuple[Job, Job]], seen: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig
+    translator: str,
+    new: list[PairJobs],
+    seen: list[PairJobs],
+    corpus_key: str,
+    config: PipelineConfig,
 ) -> float:
     """By which share a translator's loss on documents that are new to it is above that on documents it was trained on:
     the mean of each document's L_pred, over some of either."""
@@ -85,14 +89,14 @@ def rise_of_loss(
     base = base_model(config)
     made: Any = load_translator(Store(config.store).open("translator", translator), base)
 
-    def loss(pairs: list[tuple[Job, Job]]) -> float:
+    def loss(pairs: list[PairJobs]) -> float:
         some = pairs[:: max(1, len(pairs) // LOOKED_AT)][:LOOKED_AT]
         return compute(lambda: prediction_loss(base, made, _read_pairs(some, corpus_key, config), config.translator))
 
     return loss(new) / loss(seen) - 1
 
 
-def _read_pairs(pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineConfig) -> "list[Pair]":
+def _read_pairs(pairs: list[PairJobs], corpus_key: str, config: PipelineConfig) -> "list[Pair]":
     """The doc-param pairs of (adapter, embedding) jobs, with their documents' samples."""
     import torch
 
@@ -103,7 +107,7 @@ def _read_pairs(pairs: list[tuple[Job, Job]], corpus_key: str, config: PipelineC
     store, base = Store(config.store), base_model(config)
     settings, documents = config.parametrize, ingested(config.store, corpus_key)
 
-    def read(adapter: Job, embedding: Job) -> Pair:
+    def read(adapter: DocumentJob, embedding: DocumentJob) -> Pair:
         augmentation = read_augmentation(store, adapter.upstream)
         document = documents[adapter.document_id]
         return Pair(

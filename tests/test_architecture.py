@@ -81,7 +81,7 @@ def test_nothing_that_could_run_foreign_code_is_used(package: str):
     ("module", "heavy"),
     [
         ("dyprag.config", ["torch", "transformers", "prefect"]),
-        ("dyprag.tasks.plan", ["torch", "transformers"]),
+        ("dyprag.tasks.planning.plan", ["torch", "transformers"]),
         ("dyprag.model.base", ["prefect", "torch", "transformers"]),
         ("dyprag.flows.pipeline", ["torch", "transformers", "peft", "openai", "matplotlib"]),
         ("dyprag.cli.main, dyprag.storage.catalogue", ["prefect", "torch", "transformers", "pyarrow", "numpy"]),

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from dyprag.stages import FLOWS, FORMS, KINDS, STAGES, spec_of
+from dyprag.config.stages import FLOWS, FORMS, KINDS, STAGES, spec_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {spec.name for spec in STAGES}

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dyprag.adapters.generation import pad
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters
 from dyprag.adapters.samples import Sample
 from dyprag.model.base import BaseModel
+from dyprag.model.batches import pad
 
 PLAIN_ATTENTION = 256  # tokens of a row up to which a CPU is quicker without the fused kernel's slow backward pass
 # [tokens, vocabulary] at a time. Above 32 MB in float32, a CPU's allocator asks the system for each table anew.

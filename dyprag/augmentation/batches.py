@@ -27,7 +27,7 @@ from dyprag.errors import Stopped, Waiting
 
 logger = logging.getLogger("dyprag.augmentation")
 MOST_REQUESTS, MOST_BYTES = 20_000, 90_000_000  # of one file; providers take 50,000 and 100 or 200 MB
-ENDED = ("completed", "failed", "expired", "cancelled")
+ENDED = ("completed", "failed", "expired", "cancelled", "canceled")
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,19 @@ class Batches:
     def wanted(self, request: Request) -> Waiting:
         """Put a request on the list of the next batch, if it is in none yet; gives what its document is to raise."""
         subject = f"document {request.document_id!r}"
+        told = self._journal.unanswered(request.key)
+        before = f"; one that it was in is over without an answer ({told})" if told else ""
         for batch in self._journal.open_batches():
             if request.key in self._keys.setdefault(batch.id, {wanted.key for wanted in batch.requests}):
                 hours = (time.time() - batch.created) / 3600
-                reason = f"its {request.label!r} is in batch {batch.id}, handed in {hours:.1f} hours ago"
+                reason = f"its {request.label!r} is in batch {batch.id}, handed in {hours:.1f} hours ago{before}"
                 return Waiting(subject, reason, "Run again later to fetch the answers.")
         self._wanted[request.key] = request
         if stop := self._failed:
             reason = f"its {request.label!r} is not handed in again now: {stop.subject}: {stop.reason}"
             return Waiting(subject, reason, stop.remedy)
-        return Waiting(subject, f"its {request.label!r} goes into the next batch", "Run again later to fetch it.")
+        reason = f"its {request.label!r} goes into the next batch{before}"
+        return Waiting(subject, reason, "Run again later to fetch it.")
 
     async def hand_in(self) -> list[OpenBatch]:
         """Make batches of the wanted requests.
@@ -115,7 +118,7 @@ class Batches:
                 handle = await self._endpoint.client.batches.retrieve(batch.id)
             except openai.NotFoundError:
                 handle = None
-            if handle is not None and handle.status not in ENDED:
+            if handle is not None and _status(handle) not in ENDED:
                 still_open += 1
                 continue
             got, reasons = await self._answers(handle, batch) if handle is not None else ([], Counter[str]())
@@ -123,18 +126,21 @@ class Batches:
                 if self._journal.find(response.product_key, response.request) is None:
                     self._journal.add(response)
                     self._endpoint.budget.count(response)
-            self._journal.end_batch(batch.id)
-            self._tell(batch, handle, len(got), reasons)
+            why = self._tell(batch, handle, len(got), reasons)
+            self._journal.end_batch(batch.id, why)
             answers, unanswered = answers + len(got), unanswered + len(batch.requests) - len(got)
         return Fetched(answers, unanswered, still_open)
 
-    def _tell(self, batch: OpenBatch, handle: Handle | None, answers: int, reasons: Counter[str]) -> None:
-        """Say why a batch did not answer all. Where it failed as a whole, or answered nothing for one and the same
-        reason, another of the same requests would likely end alike: none is handed in until the next run."""
+    def _tell(self, batch: OpenBatch, handle: Handle | None, answers: int, reasons: Counter[str]) -> str:
+        """Say why a batch did not answer all, and give it in short.
+
+        Where it failed as a whole, or answered nothing for one and the same reason, another of the same requests would
+        likely end alike: none is handed in until the next run.
+        """
         missing = len(batch.requests) - answers
         if not missing:
-            return
-        status = handle.status if handle is not None else "not known there any more"
+            return ""
+        status = _status(handle) if handle is not None else "not known there any more"
         told = [one.message for one in (handle.errors.data or []) if one.message] if handle and handle.errors else []
         told += [reason for reason, _ in reasons.most_common(1)]
         why = "; ".join(dict.fromkeys(" ".join(text.split())[:300].rstrip(".") for text in told))
@@ -149,6 +155,7 @@ class Batches:
                 "Remove the reason, then run again: its requests are handed in anew. Where too many tokens were "
                 "handed in at once, set corpus.max_documents to fewer, or wait until other batches have ended.",
             )
+        return f"{batch.id} is {status}{f': {why}' if why else ''}"
 
     def _refused(self, reason: str, error: openai.APIError) -> Stopped:
         status = f"{error.status_code}" if isinstance(error, openai.APIStatusError) else type(error).__name__
@@ -237,6 +244,11 @@ class Batches:
                 "text": refusal, "finish": "refused", "tokens_in": 0, "tokens_out": 0, "cost": 0.0,
             })  # fmt: skip
         return _reason(line, reply)
+
+
+def _status(handle: Handle) -> str:
+    """What an endpoint says of a batch; some say it in capitals."""
+    return str(handle.status).lower()
 
 
 def _reason(line: Mapping[str, Any], reply: Mapping[str, Any]) -> str:

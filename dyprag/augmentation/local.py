@@ -13,7 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from dyprag.adapters.generation import Sampling, generate, likelihoods
+from dyprag.adapters.generation import Sampling, generate
+from dyprag.adapters.likelihood import likelihoods
 from dyprag.augmentation.cells import cells
 from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
@@ -159,13 +160,48 @@ class LocalAugmenter:
 
     def _written(self, documents: Sequence[Document], spans: Sequence[Sequence[Candidate]]) -> list[list[ScoredPair]]:
         """The sound questions that the model has written for each document's candidates, with their marks."""
+        drafts = self._drafts(documents, spans)
+        progress.phase(0.1, len(drafts))
+        fluent = likelihoods(self._base, [d.prompt for d in drafts], [d.ids for d in drafts], BATCH)
+        results: list[list[ScoredPair]] = []
+        progress.phase(0.2, len(drafts))
+        for number, document in enumerate(documents):
+            own = [
+                (draft, mark)
+                for draft, mark in zip(drafts, fluent, strict=True)
+                if draft.asked.document == number and (mark >= LEAST_FLUENCY or draft.by_rule)
+            ]
+            likely = self._found_again(document, [(draft.text, draft.asked.candidate.answer) for draft, _ in own])
+            results.append(
+                [
+                    draft.scored(document.title, likelihood, mark)
+                    for (draft, mark), likelihood in zip(own, likely, strict=True)
+                ]
+            )
+        return results
+
+    def _drafts(self, documents: Sequence[Document], spans: Sequence[Sequence[Candidate]]) -> "list[_Draft]":
+        """The sound questions that begin as the candidates say, once each, however often the model wrote them."""
         most = 2 * self._settings.qa_pairs  # more would cost time and seldom make a better pair
         asked = [
             _Asked(number, candidate, start.removesuffix("?"), start.endswith("?"))
-            for number, found in enumerate(spans)
-            for candidate, start in [(candidate, start) for candidate in found for start in candidate.starts][:most]
+            for number, candidates in enumerate(spans)
+            for candidate, start in [(candidate, start) for candidate in candidates for start in candidate.starts][
+                :most
+            ]
         ]
         prompts = [self._ask_ids(_title(documents[a.document]), a) for a in asked]
+        drafts: dict[tuple[int, str], _Draft] = {}
+        for a, prompt, endings in zip(asked, prompts, self._endings(asked, prompts), strict=True):
+            for end, origin in endings.items():
+                text = tidy(a.start + end)
+                if is_sound(text, documents[a.document].title, a.candidate):
+                    ids = self._base.tokenizer(text.removeprefix(a.start), add_special_tokens=False)["input_ids"]
+                    drafts.setdefault((a.document, text), _Draft(a, text, origin, prompt, ids))
+        return list(drafts.values())
+
+    def _endings(self, asked: "Sequence[_Asked]", prompts: Sequence[list[int]]) -> list[dict[str, str]]:
+        """How the model ends each question, greedily and once by chance, and whether it or a rule ended it."""
         endings: list[dict[str, str]] = [{} for _ in asked]
         for sampling in (Sampling(QUESTION_TOKENS), Sampling(QUESTION_TOKENS, 0.7, 20, self._settings.seed)):
             progress.phase(0.35, len(prompts))
@@ -174,35 +210,7 @@ class LocalAugmenter:
         for a, ending in zip(asked, endings, strict=True):
             if a.whole:
                 ending.setdefault("?", "rule")
-        questions: dict[tuple[int, str], tuple[_Asked, str, list[int], list[int]]] = {}
-        for a, prompt, ending in zip(asked, prompts, endings, strict=True):
-            for end, origin in ending.items():
-                text = tidy(a.start + end)
-                if is_sound(text, documents[a.document].title, a.candidate):
-                    ids = self._base.tokenizer(text.removeprefix(a.start), add_special_tokens=False)["input_ids"]
-                    questions.setdefault((a.document, text), (a, origin, prompt, ids))
-        kept = list(questions.items())
-        progress.phase(0.1, len(kept))
-        fluent = likelihoods(self._base, [q[2] for _, q in kept], [q[3] for _, q in kept], BATCH)
-        results: list[list[ScoredPair]] = [[] for _ in documents]
-        progress.phase(0.2, len(kept))
-        for number, document in enumerate(documents):
-            mine = [
-                (text, q[0].candidate, q[1], mark)
-                for ((n, text), q), mark in zip(kept, fluent, strict=True)
-                if n == number and (mark >= LEAST_FLUENCY or (q[0].whole and text == f"{q[0].start}?"))
-            ]
-            found = self._found_again(document, [(text, candidate.answer) for text, candidate, *_ in mine])
-            for (text, candidate, origin, mark), likelihood in zip(mine, found, strict=True):
-                about = "" if names_title(text, document.title) else f"{document.title}: "
-                pair = QAPair(f"{about}{text}", candidate.answer, candidate.sentence)
-                marks: dict[str, float | str] = {
-                    "how": origin,
-                    "likelihood": likelihood,
-                    "question": mark,
-                }
-                results[number].append(ScoredPair(pair, marks))
-        return results
+        return endings
 
     def _ask_ids(self, title: str, asked: "_Asked") -> list[int]:
         tokenizer = self._base.tokenizer
@@ -289,6 +297,29 @@ class _Asked:
     candidate: Candidate
     start: str
     whole: bool
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A sound question: what asked for it, its text, who ended it ("written" by the model, or by "rule"), the prompt
+    that it was written behind, and the ids that the model wrote."""
+
+    asked: _Asked
+    text: str
+    origin: str
+    prompt: list[int]
+    ids: list[int]
+
+    @property
+    def by_rule(self) -> bool:
+        """Whether its first words are the whole question, which needs no fluency of the model's."""
+        return self.asked.whole and self.text == f"{self.asked.start}?"
+
+    def scored(self, title: str, likelihood: float, fluency: float) -> ScoredPair:
+        """The pair, with the title before a question that does not name it, and its marks."""
+        about = "" if names_title(self.text, title) else f"{title}: "
+        pair = QAPair(f"{about}{self.text}", self.asked.candidate.answer, self.asked.candidate.sentence)
+        return ScoredPair(pair, {"how": self.origin, "likelihood": likelihood, "question": fluency})
 
 
 def _rank(scored: ScoredPair) -> tuple[bool, float]:

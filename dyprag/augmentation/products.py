@@ -149,8 +149,11 @@ class Journal(Protocol):
     def open_batch(self, batch: OpenBatch) -> None:
         """A batch was handed in."""
 
-    def end_batch(self, batch_id: str) -> None:
-        """Its answers have been fetched, or there will be none."""
+    def end_batch(self, batch_id: str, why: str = "") -> None:
+        """Its answers have been fetched, or there will be none; why some requests have none."""
+
+    def unanswered(self, request_key: str) -> str:
+        """Why the last batch that the request was in did not answer it; empty where none has ended without."""
 
     def open_batches(self) -> Sequence[OpenBatch]:
         """Those that have not ended, by whatever process they were handed in."""

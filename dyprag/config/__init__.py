@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from dyprag.methods.spec import ControlKind, Method, spec_of
+
 if TYPE_CHECKING:
+    from dyprag.corpora.documents import Question
     from dyprag.methods.gate import Gate
     from dyprag.model.prompts import PromptForm
 
-Method = Literal["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine", "flare", "dragin",
-                 "zero", "generic", "prag-mean", "prag-wrong", "dyprag-mean", "dyprag-wrong",
-                 "zero-combine", "generic-combine", "prag-combine-mean", "prag-combine-wrong", "dyprag-combine-mean",
-                 "dyprag-combine-wrong"]  # fmt: skip
-Control = Literal["wrong", "mean", "generic", "zero"]
 DataSetName = Literal["2wikimultihopqa", "hotpotqa", "popqa", "complexwebquestions", "strategyqa", "iirc", "ragtruth",
                       "jsonl"]  # fmt: skip
 ExperimentName = Literal["main", "out-of-distribution", "width", "alignment-size", "losses", "conflict",
@@ -500,7 +498,7 @@ class EvaluateSettings(Section):
     batch_size: int = Field(
         default=16, ge=1, description="Questions answered together, and kept together: a stopped run repeats no more."
     )
-    controls: tuple[Control, ...] = Field(
+    controls: tuple[ControlKind, ...] = Field(
         default=("wrong", "zero"),
         description="Controls of each method with adapters: those of wrong documents, the documents' mean, a generic "
         "one trained on other documents' pairs, zero. An experiment uses all of them where this is left as it is.",
@@ -525,7 +523,7 @@ class EvaluateSettings(Section):
 
     def gate_of(self, method: str) -> "Gate | None":
         """When a method's adapter is held back: beside passages that do not bear out its own answer."""
-        gated = "-combine" in method and self.combine_when == "borne-out"
+        gated = self._beside_passages(method) and self.combine_when == "borne-out"
         if not (gated and self.combine_strength and self.strength):
             return None
         from dyprag.methods.gate import Gate
@@ -540,7 +538,16 @@ class EvaluateSettings(Section):
 
     def strength_of(self, method: str) -> float:
         """What a method's adapter is multiplied by: another number beside passages than without them."""
-        return self.combine_strength if "-combine" in method else self.strength
+        return self.combine_strength if self._beside_passages(method) else self.strength
+
+    def answer_length(self, question: "Question") -> int:
+        """The longest answer to a question, in tokens."""
+        return self.reasoning_tokens if question.chain_of_thought else self.max_new_tokens
+
+    @staticmethod
+    def _beside_passages(method: str) -> bool:
+        spec = spec_of(method)
+        return spec.shows_passages and spec.injects != "nothing"
 
 
 class DataSetSettings(Section):

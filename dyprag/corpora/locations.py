@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -42,10 +43,10 @@ def documents_at(location: str) -> Iterator[Found]:
 
     Args:
         location: a folder, whose text files (.txt, .md, .html, .pdf) are documents named by their path, without its
-            ending where that is unambiguous; one such file; a file of rows (.jsonl, .parquet, .csv, .tsv; .json and
-            names with no ending are taken for the first) with `id`, `text` and an optional `title`, also in a folder;
-            a glob of either; or a URL of these that fsspec knows, such as s3://bucket/folder. A file may be compressed
-            (.gz).
+            ending where that is unambiguous; one such file; a file of rows (.jsonl, .parquet, .csv, .tsv; .json is
+            taken for the first) with `id`, `text` and an optional `title`, also in a folder; a glob of either; or a URL
+            of these that fsspec knows, such as s3://bucket/folder. A file may be compressed (.gz). One whose name has
+            no ending is read as what it begins like.
 
     Raises:
         CorpusError: the location does not exist or cannot be reached.
@@ -215,14 +216,18 @@ def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> I
     place, kind = f"corpus {encodable(shown)}", _kind(file)
     try:
         with fs.open(file, "rb", compression="infer" if kind != "parquet" else None) as stream:
+            begun: list[bytes] = []
+            if "/" in kind:  # the name has no ending
+                kind, begun = _by_content(stream)
             if kind in TEXTS:
-                read = TEXTS[kind](stream.read())
+                read = TEXTS[kind](b"".join((*begun, stream.read())))
                 text = whole(read.text)
                 title = whole(read.title) or readable(name)
                 yield Document(identity, text, title, name) if text else Skipped(name, "there is no text in it")
-            elif kind in ROWS or kind == "json" or "/" in kind:  # or the name has no ending
+            elif kind in ROWS or kind == "json":
                 form = kind if kind in ROWS else "jsonl"
                 given = require_documents(stream, place) if in_folder and form == "jsonl" else stream
+                given = chain(begun, given) if begun else given
                 for one in ROWS[form](given, place):
                     yield Noted(name, one.how) if isinstance(one, Noted) else one
             else:
@@ -266,6 +271,17 @@ def _kind(file: str) -> str:
     """A file's kind by its name: a key of TEXTS or ROWS, or whatever it ends with."""
     name = (urlsplit(file).path if "://" in file else file).lower().removesuffix(".gz")
     return KINDS.get(ending := name.rsplit(".", 1)[-1], ending)
+
+
+def _by_content(stream: Iterable[bytes]) -> tuple[str, list[bytes]]:
+    """A file's kind by its first line that is not blank, and the lines that were read for it."""
+    begun: list[bytes] = []
+    for line in stream:
+        begun.append(line)
+        if head := line.strip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").lower():
+            kinds = ((b"{", "jsonl"), (b"%pdf-", "pdf"), (b"<!doctype html", "html"), (b"<html", "html"))
+            return next((kind for sign, kind in kinds if head.startswith(sign)), "text"), begun
+    return "text", begun
 
 
 def _ending(name: str) -> str:

@@ -148,21 +148,26 @@ def read_given(locations: Sequence[str]) -> Corpus:
     others. An id that two locations have is told apart by the location.
 
     Raises:
-        CorpusError: at one of them is no document that can be read.
+        CorpusError: one of them does not exist, or at none of them is a document that can be read.
     """
     documents: dict[str, Document] = {}
     found: list[Found] = []
+    nothing: CorpusError | None = None
     for location in dict.fromkeys(locations):
         corpus = read_anything(location)
         faults = [Unread(one.id, one.fault, one.source, named=True) for one in corpus.documents if one.fault]
         corpus = replace(corpus, unread=(*corpus.unread, *faults))
         sound = [one for one in corpus.documents if not one.fault]
         if not sound:
-            raise _nothing_read(location, corpus)
+            nothing = nothing or _nothing_read(location, corpus)
+            if not (corpus.unread or corpus.skipped):
+                found.append(Skipped(location, "it holds no document"))
         for one in sound:
             name = one.id if one.id not in documents else f"{location}: {one.id}"
             documents[name] = replace(one, id=name)
         found += [*corpus.unread, *corpus.skipped, *corpus.noted]
+    if nothing and not documents:
+        raise nothing
     return replace(_corpus(found), documents=tuple(documents.values()))
 
 

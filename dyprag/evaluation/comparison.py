@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from dyprag.evaluation.gains import CONTROLS, LEVEL, Scores, datasets_of, scores_of
+from dyprag.evaluation.gains import LEVEL, Scores, datasets_of, scores_of
 from dyprag.evaluation.results import ALL, Judged, Measure, grouped, points
 from dyprag.evaluation.statistics import Paired, holm, paired
 from dyprag.evaluation.strata import paired_over
+from dyprag.methods.spec import is_control
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def comparisons(judged: Sequence[Judged], measure: Measure = "f1") -> list[Compa
     scores = scores_of(judged, measure)
     found = []
     for variant in dict.fromkeys(variant for _, variant, _ in scores):
-        methods = dict.fromkeys(m for _, v, m in scores if v == variant and m not in CONTROLS)
+        methods = dict.fromkeys(m for _, v, m in scores if v == variant and not is_control(m))
         pairs = list(combinations(methods, 2))
         for pair in pairs:
             each = [made for d in datasets_of(scores) if (made := _compared(scores, [d], variant, *pair))]

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from dyprag.config import (
-    Control,
     DataSetSettings,
     EvaluateSettings,
-    Method,
     PipelineConfig,
 )
+from dyprag.methods.spec import KINDS, Method
 
 SIX: tuple[Method, ...] = ("vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine")
 TRANSLATED: tuple[Method, ...] = ("vanilla", "rag", "dyprag", "dyprag-combine")
-EVERY_CONTROL: tuple[Control, ...] = ("wrong", "mean", "generic", "zero")
 # §4.1: the first 300 questions of each sub-data-set test, the next 200 align.
 PAPER = (
     DataSetSettings(name="2wikimultihopqa", by_type=True),
@@ -50,7 +48,7 @@ def variants(config: PipelineConfig) -> list[Variant]:
     experiment = EXPERIMENTS[name]
     sets = config.experiment.sets or experiment.sets
     chosen = config.evaluate.methods if config.evaluate.methods != DEFAULT.methods else experiment.methods
-    controls = config.evaluate.controls if config.evaluate.controls != DEFAULT.controls else EVERY_CONTROL
+    controls = config.evaluate.controls if config.evaluate.controls != DEFAULT.controls else KINDS
     base = _with(
         config,
         experiment={"sets": sets},

@@ -8,11 +8,8 @@ from dataclasses import dataclass, replace
 from dyprag.evaluation.results import ALL, Cell, Judged, Measure, grouped, points
 from dyprag.evaluation.statistics import Paired, holm
 from dyprag.evaluation.strata import mean_over, paired_over
+from dyprag.methods.spec import parametric, spec_of
 
-PARAMETRIC = ("prag", "prag-combine", "dyprag", "dyprag-combine")
-NAMES = {"prag": "PRAG", "prag-combine": "PRAG-Combine", "dyprag": "DyPRAG", "dyprag-combine": "DyPRAG-Combine"}
-_CONTROL_WORDS = {"wrong": "wrong documents", "mean": "mean adapter", "generic": "generic adapter",
-                  "zero": "zero adapter", "rag": "RAG"}  # fmt: skip
 _UNITS: dict[Measure, str] = {"f1": "F1 points", "present": "points of answer presence"}
 LEVEL = 0.05  # of an adjusted p-value, below which a difference is more than noise
 
@@ -58,19 +55,6 @@ class Gain:
         return None if self.over_control is None or self.gain <= 0 else self.over_control.difference / self.gain
 
 
-def controls_of(method: str) -> tuple[str, ...]:
-    """The controls of a parametric method: another document's adapter, the mean one, a generic one and the zero one;
-    and plain RAG, where passages stand in the prompt. None of any other method."""
-    if method not in PARAMETRIC:
-        return ()
-    if method.endswith("-combine"):
-        return f"{method}-wrong", f"{method}-mean", "generic-combine", "zero-combine", "rag"
-    return f"{method}-wrong", f"{method}-mean", "generic", "zero"
-
-
-CONTROLS = frozenset(control for method in PARAMETRIC for control in controls_of(method)) - {"rag"}
-
-
 def gains(judged: Sequence[Judged], measure: Measure = "f1") -> list[Gain]:
     """Each parametric method that was run beside vanilla, by variant: over all data sets first, where it was run on
     several, then on each.
@@ -81,7 +65,7 @@ def gains(judged: Sequence[Judged], measure: Measure = "f1") -> list[Gain]:
     scores = scores_of(judged, measure)
     found = []
     for variant in dict.fromkeys(variant for _, variant, _ in scores):
-        for method in PARAMETRIC:
+        for method in (spec.name for spec in parametric()):
             datasets = [d for d in datasets_of(scores) if _shared(scores, [d], variant, (method, "vanilla"))]
             groups = [datasets, *([d] for d in datasets)] if len(datasets) > 1 else [datasets] if datasets else []
             found += [_gain(scores, group, variant, method, measure) for group in groups]
@@ -100,7 +84,8 @@ def first_line(gains: Sequence[Gain]) -> str:
         clause = _clause(mine[0], first=not clauses) if len(mine) == 1 else _range(mine, not clauses)
         clauses.append(clause if len(places) == 1 else f"{_place(mine[0])} {clause}")
     text = (f"{places.pop()}: " if len(places) == 1 else "") + "; ".join(clauses) + "."
-    unknown = [NAMES[m] for m in dict.fromkeys(g.method for g in heads if g.control is None and round(g.gain, 1) > 0)]
+    alone = dict.fromkeys(g.method for g in heads if g.control is None and round(g.gain, 1) > 0)
+    unknown = [spec_of(method).title for method in alone]
     if unknown:
         text += f" No control was run for {' or '.join(unknown)}, so how much of that is knowledge is not known."
     return text[0].upper() + text[1:]
@@ -108,9 +93,8 @@ def first_line(gains: Sequence[Gain]) -> str:
 
 def control_name(control: str) -> str:
     """A control in words: mean adapter, and mean adapter with passages."""
-    plain = control.removesuffix("-combine").replace("-combine-", "-")
-    words = _CONTROL_WORDS[plain.rsplit("-", 1)[-1]]
-    return f"{words} with passages" if "-combine" in control else words
+    spec = spec_of(control)
+    return f"{spec.title} with passages" if spec.is_control and spec.shows_passages else spec.title
 
 
 def scores_of(judged: Sequence[Judged], measure: Measure) -> Scores:
@@ -138,7 +122,7 @@ def _shared(scores: Scores, datasets: Sequence[str], variant: str, methods: Sequ
 
 def _gain(scores: Scores, datasets: Sequence[str], variant: str, method: str, measure: Measure) -> Gain:
     compared = [method, "vanilla"]
-    for control in controls_of(method):
+    for control in spec_of(method).compared_with:
         if _shared(scores, datasets, variant, [*compared, control]):
             compared.append(control)
     questions = _shared(scores, datasets, variant, compared) or []
@@ -177,7 +161,7 @@ def _place(gain: Gain) -> str:
 
 def _clause(gain: Gain, first: bool) -> str:
     """What is to say of one method; the first one in full."""
-    name, unit = NAMES[gain.method], _UNITS[gain.measure]
+    name, unit = spec_of(gain.method).title, _UNITS[gain.measure]
     amount = f"{gain.gain:.1f} {unit}" if first else f"{gain.gain:.1f}"
     if round(gain.gain, 1) <= 0:
         less = f" ({-gain.gain:.1f} {unit} less{_noise(gain.gain_p)})" if round(gain.gain, 1) < 0 else ""
@@ -203,7 +187,7 @@ def _noise(p: float) -> str:
 
 def _range(gains: Sequence[Gain], first: bool) -> str:
     """What is to say of a method that was run in several variants: its least and its most, none chosen as the best."""
-    name, unit = NAMES[gains[0].method], _UNITS[gains[0].measure]
+    name, unit = spec_of(gains[0].method).title, _UNITS[gains[0].measure]
     least, most = min(gain.gain for gain in gains), max(gain.gain for gain in gains)
     if first:
         text = f"over {len(gains)} variants {name} gains from {least:.1f} to {most:.1f} {unit} over vanilla"

@@ -15,6 +15,7 @@ from dyprag.adapters.lora import Adapters
 from dyprag.corpora.documents import Retrieved
 from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Answer, Asked, answer_questions
+from dyprag.methods.spec import MethodSpec, Resources
 from dyprag.model.base import BaseModel
 
 
@@ -77,3 +78,12 @@ def zero_adapter(like: Adapters) -> Adapters:
     """An adapter that adds nothing: the way of injection alone."""
     a, b = ({p: torch.zeros_like(t[:1]) for p, t in half.items()} for half in (like.a, like.b))
     return Adapters(a, b, like.scale)
+
+
+def build(spec: MethodSpec, resources: Resources) -> OneForAll:
+    """A control with one adapter for every question."""
+    settings = resources.settings
+    return OneForAll(
+        spec.name, resources.shared(), spec.shows_passages, resources.per_document, settings.strength_of(spec.name),
+        settings.gate_of(spec.name),
+    )  # fmt: skip

@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from dyprag.adapters.generation import Sampling, common_prefix, pad
+from dyprag.adapters.decoding import common_prefix
+from dyprag.adapters.generation import Sampling
 from dyprag.augmentation.english import LIGHT
 from dyprag.augmentation.spans import WORD
 from dyprag.corpora.retrieval import Retriever
 from dyprag.methods.protocol import Answer, Asked
 from dyprag.methods.rounds import Doubt, Draft, answer_in_rounds, sentence_ranges, spell
+from dyprag.methods.spec import MethodSpec, Resources
 from dyprag.model.base import BaseModel, neutralise
+from dyprag.model.batches import pad
 
 # Function words; the authors keep nouns, verbs, adjectives and numbers by a tagger.
 STOP_WORDS = LIGHT | frozenset(
@@ -235,3 +238,10 @@ def _last_attention(base: BaseModel) -> Iterator[list[Tensor]]:
     finally:
         base.model.set_attn_implementation(usual)
         handle.remove()
+
+
+def build(spec: MethodSpec, resources: Resources) -> DRAGIN:
+    """By a threshold of its own, or by its authors'."""
+    threshold = spec.threshold if resources.threshold is None else resources.threshold
+    assert threshold is not None
+    return DRAGIN(resources.retriever(), threshold, passages=resources.settings.passages, relative=True)

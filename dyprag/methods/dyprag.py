@@ -10,6 +10,7 @@ from dyprag.adapters.lora import Adapters, merge
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Answer, Asked, answer_questions
+from dyprag.methods.spec import MethodSpec, Resources
 from dyprag.model.base import BaseModel
 
 
@@ -42,3 +43,12 @@ class DyPRAG:
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
         """Answers in one go each."""
         return answer_questions(base, self, asked, sampling, batch_size)
+
+
+def build(spec: MethodSpec, resources: Resources) -> DyPRAG:
+    """It draws on the documents' translated adapters."""
+    settings = resources.settings
+    return DyPRAG(
+        resources.translated, str(settings.dyprag_merge), spec.shows_passages, settings.strength_of(spec.name),
+        settings.gate_of(spec.name),
+    )  # fmt: skip

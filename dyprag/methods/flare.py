@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import fmean
 
 from dyprag.adapters.generation import Sampling
 from dyprag.corpora.retrieval import Retriever
 from dyprag.methods.protocol import Answer, Asked
 from dyprag.methods.rounds import Doubt, Draft, answer_in_rounds, sentence_ranges
+from dyprag.methods.spec import MethodSpec, Resources
 from dyprag.model.base import BaseModel
 
 
@@ -70,3 +72,12 @@ class FLARE:
         pieces = [base.tokenizer.decode(run, skip_special_tokens=True).strip() for run in runs]
         query = " ".join(piece for piece in pieces if piece)
         return query if re.search(r"\w", query) else draft.question
+
+
+def build(spec: MethodSpec, resources: Resources) -> FLARE:
+    """By a threshold of its own, or by its authors' rule and threshold."""
+    retriever, passages = resources.retriever(), resources.settings.passages
+    if resources.threshold is None:
+        assert spec.threshold is not None
+        return FLARE(retriever, 1 - spec.threshold, passages, confidence=fmean)
+    return FLARE(retriever, resources.threshold, passages)

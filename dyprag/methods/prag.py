@@ -8,6 +8,7 @@ from dyprag.adapters.lora import Adapters, merge, stack
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Answer, Asked, answer_questions
+from dyprag.methods.spec import MethodSpec, Resources
 from dyprag.model.base import BaseModel
 
 
@@ -45,3 +46,12 @@ class PRAG:
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
         """Answers in one go each."""
         return answer_questions(base, self, asked, sampling, batch_size)
+
+
+def build(spec: MethodSpec, resources: Resources) -> PRAG:
+    """It draws on the documents' trained adapters."""
+    settings = resources.settings
+    return PRAG(
+        resources.trained, str(settings.prag_merge), spec.shows_passages, settings.strength_of(spec.name),
+        settings.gate_of(spec.name),
+    )  # fmt: skip

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
-from dyprag.adapters.generation import Sampling, generate, repeats
+from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.lora import Adapters, stack_rows
+from dyprag.adapters.stopping import repeats
 from dyprag.augmentation.spans import sentences
 from dyprag.corpora.documents import Retrieved
 from dyprag.methods.gate import Gate, borne_out

@@ -13,7 +13,8 @@ from math import inf, nextafter
 from time import perf_counter
 from typing import Protocol
 
-from dyprag.adapters.generation import Generation, Sampling, generate, repeats
+from dyprag.adapters.generation import Generation, Sampling, generate
+from dyprag.adapters.stopping import repeats
 from dyprag.augmentation.spans import sentences
 from dyprag.corpora.documents import Retrieved
 from dyprag.corpora.retrieval import Retriever

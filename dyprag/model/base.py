@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyprag.errors import ModelError, is_out_of_memory
@@ -138,15 +139,28 @@ def model_shape(name: str) -> BaseModel:
         ModelError: unknown name, unreadable configuration, or no gated FFN in the model.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     folder = model_folder(name)
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+            model = AutoModelForCausalLM.from_config(_configuration(folder))
     except (OSError, ValueError, KeyError) as error:
         raise _unloadable(name, error) from error
     return BaseModel(model, None, model_fingerprint(name), _context_length(model), find_ffn(model, name))
+
+
+def _configuration(folder: Path) -> Any:
+    """A checkpoint's configuration. A padding id beyond the embedding matrix, as of a token that was added to the
+    tokenizer alone, is taken out: no embedding can be built with it, and padding is masked."""
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(folder)
+    for part in (config, config.get_text_config()):
+        index, rows = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
+        if index is not None and rows and not 0 <= index < rows:
+            part.pad_token_id = None
+    return config
 
 
 _load_lock = threading.Lock()
@@ -167,7 +181,9 @@ def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
     try:
         weight_files(folder)
         with loadable(folder) as place:
-            model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=torch_dtype, use_safetensors=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                place, config=_configuration(place), dtype=torch_dtype, use_safetensors=True
+            )
         tokenizer = load_tokenizer(folder, model.get_input_embeddings().num_embeddings)
     except ModelError:
         raise

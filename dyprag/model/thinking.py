@@ -1,28 +1,45 @@
 """Thoughts that a model writes before its answer, such as `<think>…</think>`: they are no part of the answer."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-# (begins, ends) as models write them: Qwen, DeepSeek, GLM and others; Exaone; Magistral; Command A; Seed; Kimi.
+# (begins, ends) as models write them: Qwen, DeepSeek, GLM and others; Exaone; Magistral; Command A; Seed; Kimi;
+# gpt-oss; Apertus; Gemma 4; MedGemma.
 MARKS = (
     ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"), ("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<thoughts>", "</thoughts>"), ("<reasoning>", "</reasoning>"), ("<reflection>", "</reflection>"),
+    ("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<seed:think>", "</seed:think>"), ("◁think▷", "◁/think▷"), ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"), ("<|channel>", "<channel|>"), ("<unused94>", "<unused95>"),
 )  # fmt: skip
 AT_ONCE = ("{", "[", "```")  # what begins so is an answer, whatever it says about thoughts
+# How some models mark what is not a thought: DeepSeek R1-Zero, Hunyuan; Sky-T1.
+_ANSWER = re.compile(r"\s*(?:<answer>(.*)</answer>|<\|begin_of_solution\|>(.*)<\|end_of_solution\|>)\s*", re.DOTALL)
 
 
 def without_thoughts(text: str) -> str:
-    """An answer without the thoughts before it; empty where they never end.
+    """An answer without the thoughts before it and the marks around it; empty where the thoughts never end.
 
     A text that has only the end of a thought was begun by its prompt, as some templates do it.
     """
     text = answer(text)
     if not text.lstrip().startswith(AT_ONCE):
-        while ends := [text.find(end) + len(end) for _, end in MARKS if end in text]:
-            text = answer(text[min(ends) :].lstrip())
-    return text
+        while end := min(_ends(text), default=0):
+            text = answer(text[end:].lstrip())
+    found = _ANSWER.fullmatch(text)
+    return (found[1] or found[2] or "").strip() if found else text
+
+
+def _ends(text: str) -> Iterator[int]:
+    """The places behind thoughts that a prompt, or a line of the text, has begun. What begins and ends within a line
+    is spoken of."""
+    for begins, ends in MARKS:
+        place = text.find(ends)
+        begun = text.rfind(begins, 0, max(place, 0))
+        if place >= 0 and (begun < 0 or not text[:begun].rpartition("\n")[2].strip()):
+            yield place + len(ends)
 
 
 def answer(text: str, ended: bool = True) -> str:

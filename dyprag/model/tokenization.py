@@ -65,6 +65,8 @@ def _drop_tokens_without_embedding(tokenizer: Any, folder: Path, rows: int) -> N
     outside = {index for index in backend.get_added_tokens_decoder() if index >= rows}
     if not outside:
         return
+    if backend.token_to_id(str(tokenizer.unk_token)) in outside:
+        tokenizer.unk_token = None  # transformers would look it up without end
     parts = json.loads(backend.to_str())
     parts["added_tokens"] = [token for token in parts["added_tokens"] if token["id"] not in outside]
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(parts))

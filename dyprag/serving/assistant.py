@@ -18,19 +18,25 @@ from dyprag.adapters.generation import Sampling
 from dyprag.adapters.lora import Adapters, merge, save_peft, stack
 from dyprag.config import EvaluateSettings, PipelineConfig
 from dyprag.corpora.documents import Document, Retrieved
-from dyprag.corpora.retrieval import among_given
+from dyprag.corpora.retrieval import Retriever, among_given
 from dyprag.corpora.splitting import split_document, splitter
 from dyprag.corpora.text.forms import written
 from dyprag.errors import ConfigError, DocumentError
-from dyprag.methods import RAG, Asked, DyPRAG, Gate, Method, Vanilla
+from dyprag.methods.gate import Gate
+from dyprag.methods.protocol import Asked, Method
+from dyprag.methods.spec import methods, spec_of
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.files import learned_folder
 from dyprag.translators.protocol import load_translator
 
-METHODS = ("vanilla", "rag", "dyprag", "dyprag-combine")
 PASSAGE_TOKENS = 160  # of a passage at most: what the packaged translator was trained on
 MOST_SHARED = 8  # passages that one adapter is made of without a question: each has its part of the strength of one
 KEPT_BYTES = 512 * 2**20  # of adapters kept in memory
+
+
+def served_methods() -> list[str]:
+    """The methods that need no store: they answer from any documents."""
+    return [spec.name for spec in methods() if spec.needs_no_store]
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Assistant:
         self.name, self.base, self.translator = name, base, translator
         self.merging, self.chosen = str(settings.dyprag_merge), settings.passages
         self.sampling, self.form = Sampling(settings.max_new_tokens), settings.form()
-        self._settings = settings
+        self.settings = settings
         self._made: OrderedDict[str, Adapters] = OrderedDict()
 
     def passages(self, documents: Sequence[Document | str]) -> list[Document]:
@@ -143,9 +149,9 @@ class Assistant:
             ConfigError: there is no such method.
             DocumentError: a document has no text.
         """
-        if method not in METHODS:
-            raise ConfigError(f"method {method!r}", "there is no such method", f"Choose one of {', '.join(METHODS)}.")
-        if method == "vanilla":
+        if method not in (known := served_methods()):
+            raise ConfigError(f"method {method!r}", "there is no such method", f"Choose one of {', '.join(known)}.")
+        if not spec_of(method).needs_passages:
             return self._reply(question, method)
         began = perf_counter()
         found = self.retrieve(question, documents)
@@ -161,8 +167,10 @@ class Assistant:
         found = self.retrieve(question, documents)
         spent = perf_counter() - began
         return [
-            self._reply(question, method) if method == "vanilla" else self._reply(question, method, found, spent)
-            for method in METHODS
+            self._reply(question, method, found, spent)
+            if spec_of(method).needs_passages
+            else self._reply(question, method)
+            for method in served_methods()
         ]
 
     def _reply(self, question: str, method: str, found: tuple[Retrieved, ...] = (), spent: float = 0.0) -> Reply:
@@ -180,11 +188,11 @@ class Assistant:
 
     def strength(self, method: str) -> float:
         """What a method's adapter is multiplied by."""
-        return self._settings.strength_of(method)
+        return self.settings.strength_of(method)
 
     def gate(self, method: str) -> Gate | None:
         """When a method's adapter is held back."""
-        return self._settings.gate_of(method)
+        return self.settings.gate_of(method)
 
     def save(self, adapter: Adapters, folder: Path | str) -> None:
         """Write an adapter in PEFT's format, which PEFT and vLLM load."""
@@ -193,15 +201,40 @@ class Assistant:
         save_peft(self.base, adapter, folder, self.name)
 
     def _method(self, name: str) -> Method:
-        if name == "vanilla":
-            return Vanilla()
-        if name == "rag":
-            return RAG()
-        return DyPRAG(self.adapters, self.merging, name == "dyprag-combine", self.strength(name), self.gate(name))
+        return spec_of(name).build(_Translating(self))
 
     @cached_property
     def _split(self) -> Any:
         return splitter(self.name, PASSAGE_TOKENS, 0)
+
+
+@dataclass(frozen=True)
+class _Translating:
+    """What a method draws on (`dyprag.methods.spec.Resources`) where nothing is stored: translated adapters alone."""
+
+    assistant: Assistant
+    threshold: None = None
+    per_document: bool = False
+
+    @property
+    def settings(self) -> EvaluateSettings:
+        return self.assistant.settings
+
+    def translated(self, documents: Sequence[Document]) -> Adapters:
+        return self.assistant.adapters(documents)
+
+    def trained(self, document: Document) -> Adapters | None:
+        raise _nothing_stored()
+
+    def shared(self) -> Adapters:
+        raise _nothing_stored()
+
+    def retriever(self) -> Retriever:
+        raise _nothing_stored()
+
+
+def _nothing_stored() -> ConfigError:
+    return ConfigError("the method", "it needs a store", "Use dyprag ask, or a method that translates documents.")
 
 
 def load(

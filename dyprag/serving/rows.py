@@ -12,10 +12,11 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from dyprag.adapters.generation import next_logits, pad
+from dyprag.adapters.decoding import next_logits
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters
 from dyprag.model.base import PROJECTIONS, BaseModel
+from dyprag.model.batches import pad
 
 ROOM = 64  # tokens that a table grows by at least
 

@@ -13,13 +13,14 @@ TEXT_ONLY = "this server writes text without a form that could be relied on"
 NO_TOOLS = "tools are not supported here: no function can be called"
 NO_LOGPROBS = "this server does not tell probabilities"
 FORMS = (
-    "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar", "json_schema",
+    "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "structural_tag", "grammar",
+    "json_schema", "regex", "ebnf", "format",
 )  # fmt: skip
 
 # field: (values that ask for nothing, why others are refused)
 FIELDS: dict[str, tuple[tuple[Any, ...], str]] = {
     "response_format": (("text", {}), TEXT_ONLY),
-    **{name: (({}, "", []), TEXT_ONLY) for name in FORMS},
+    **{name: (({}, "", [], "text"), TEXT_ONLY) for name in FORMS},
     "tool_choice": (("auto", "none"), NO_TOOLS),
     "function_call": (("auto", "none"), NO_TOOLS),
     "logprobs": ((False, 0), NO_LOGPROBS),
@@ -32,6 +33,9 @@ FIELDS: dict[str, tuple[tuple[Any, ...], str]] = {
     "echo": ((False,), "the prompt is not repeated"),
     "suffix": (("",), "text cannot be filled in"),
     "min_tokens": ((0,), "an answer ends where the model ends it"),
+    "stop_token_ids": (([],), "an answer ends at texts (stop), not at tokens' ids"),
+    "bad_words": (([],), "no word is ruled out"),
+    "allowed_token_ids": (([],), "no token is ruled out but by logit_bias"),
     "ignore_eos": ((False,), "an answer ends where the model ends it"),
     "continue_final_message": ((False,), "an answer begins anew"),
 }

@@ -4,11 +4,9 @@ L_align = λ_pred · L_pred + λ_mse · L_mse + λ_kl · L_kl
 """
 
 import hashlib
-import logging
 import math
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,12 +18,11 @@ from dyprag.adapters.lora import Adapters, stack
 from dyprag.adapters.samples import Sample
 from dyprag.config import TranslatorSettings
 from dyprag.corpora.documents import content_key
-from dyprag.errors import DypragError, Interrupted
 from dyprag.model.base import BaseModel
-from dyprag.translators.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
+from dyprag.translators.checkpoint import State
 from dyprag.translators.hypernetwork import Translator
+from dyprag.translators.training import train
 
-logger = logging.getLogger("dyprag.alignment")
 Step = list[tuple[int, int]]  # (pair, sample) of each row
 
 
@@ -63,109 +60,87 @@ def train_translator(
     Args:
         pairs: one for each training document; a share of them, if so set, is not trained on but says when to stop.
         on_step: called with (step, steps, losses) after every optimizer step.
-        checkpoint: a file that takes the state of the training once a minute, and when it is interrupted. If it is
-            there at the start and belongs to this training, the training goes on from it and ends with the same weights
-            as one never stopped.
+        checkpoint: as `dyprag.translators.training.train` takes it.
 
     Returns:
         The losses of every step. With validation, the translator ends with the weights that did best there.
 
     Raises:
-        DypragError: the loss is no number any more.
+        DypragError: the loss became NaN or infinite.
     """
-    kept, validation = split_pairs(len(pairs), settings)
-    steps = alignment_steps(pairs, settings, kept)
-    training = _Training(base, translator, settings, _name(base, translator, pairs, settings, steps))
-    if checkpoint:
-        training.resume(checkpoint)
-    saved = time.monotonic()
-    translator.train()
-    while len(training.curve) < len(steps) and not training.stopped:
-        step = steps[len(training.curve)]
-        try:
-            losses = training.step([pairs[p] for p, _ in step], [pairs[p].samples[s] for p, s in step])
-        except Interrupted:  # before the step changed anything
-            if checkpoint:
-                training.save(checkpoint)
-            raise
-        number = len(training.curve) + 1
-        last = number == len(steps)
-        if not math.isfinite(losses.total) or (last and not all(p.isfinite().all() for p in translator.parameters())):
-            if checkpoint:
-                checkpoint.unlink(missing_ok=True)  # to go on from it would end alike
-            raise DypragError(
-                "translator", f"its training diverged: at step {number} the loss is {losses.total}",
-                "Lower translator.learning_rate.",
-            )  # fmt: skip
-        if validation and (number % settings.validate_every == 0 or last):
-            losses = training.validate(losses, [pairs[p] for p in validation])
-        training.curve.append(losses)
-        if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            training.save(checkpoint)
-            saved = time.monotonic()
-        if on_step:
-            on_step(number, len(steps), losses)
-    if training.best:
-        translator.load_state_dict(training.best)
-    translator.eval()
-    return training.curve
+    recipe = Alignment(base, translator, pairs, settings)
+    tell = (lambda number, losses: on_step(number, recipe.steps, losses)) if on_step else None
+    return train(recipe, tell, checkpoint)
 
 
-class _Training:
-    """The state of a training: the optimizer's, the losses so far, and the best weights seen."""
+class Alignment:
+    """The paper's recipe: towards the trained adapters, and the best weights on the documents kept for validation."""
 
-    def __init__(self, base: BaseModel, translator: Translator, settings: TranslatorSettings, name: str) -> None:
-        self.base, self.translator, self.settings, self.name = base, translator, settings, name
-        self.optimizer = torch.optim.AdamW(translator.parameters(), lr=settings.learning_rate, fused=True)
-        self.curve: list[Losses] = []
+    rate_setting, clip, losses_class = "translator.learning_rate", None, Losses
+
+    def __init__(
+        self, base: BaseModel, translator: Translator, pairs: Sequence[Pair], settings: TranslatorSettings
+    ) -> None:
+        self.base, self.translator, self.pairs, self.settings = base, translator, pairs, settings
+        kept, validation = split_pairs(len(pairs), settings)
+        self.validation = [pairs[index] for index in validation]
+        self.plan = alignment_steps(pairs, settings, kept)
+        self.steps = len(self.plan)
         self.best: dict[str, Tensor] = {}
         self.best_loss, self.worse = math.inf, 0
 
     @property
-    def stopped(self) -> bool:
+    def ended(self) -> bool:
         return self.settings.patience is not None and self.worse >= self.settings.patience
 
-    def step(self, pairs: Sequence[Pair], samples: Sequence[Sample]) -> Losses:
-        with self.base.lock:
-            losses, total = alignment_loss(self.base, self.translator, pairs, samples, self.settings)
-            self.optimizer.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-        return losses
+    def name(self) -> str:
+        return _name(self.base, self.translator, self.pairs, self.settings, self.plan)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.translator.parameters(), lr=self.settings.learning_rate, fused=True)
+
+    def rate(self, number: int) -> float:
+        return self.settings.learning_rate
+
+    def batches(self, done: int) -> Iterator[Step]:
+        return iter(self.plan[done:])
+
+    def compute(self, batch: Step) -> tuple[Losses, Tensor]:
+        rows, samples = [self.pairs[p] for p, _ in batch], [self.pairs[p].samples[s] for p, s in batch]
+        return alignment_loss(self.base, self.translator, rows, samples, self.settings)
+
+    def after_step(self, number: int, losses: Losses, seconds: float) -> Losses:
+        due = number % self.settings.validate_every == 0 or number == self.steps
+        return replace(losses, validation=self._validate()) if self.validation and due else losses
 
     @torch.no_grad()
-    def validate(self, losses: Losses, pairs: Sequence[Pair]) -> Losses:
-        """The losses with L_align on the pairs, whose best is kept."""
-        rows = [(pair, sample) for pair in pairs for sample in _used(pair, self.settings)]
+    def _validate(self) -> float:
+        """L_align on the documents kept for it; the best weights are kept."""
+        rows = [(pair, sample) for pair in self.validation for sample in _used(pair, self.settings)]
         rows.sort(key=lambda row: len(row[1].ids))
         size, total = self.settings.batch_size, 0.0
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
+            pairs, samples = [pair for pair, _ in batch], [sample for _, sample in batch]
             with self.base.lock:
-                found, _ = alignment_loss(
-                    self.base, self.translator, [p for p, _ in batch], [s for _, s in batch], self.settings
-                )
-            total += found.total * len(batch) / len(rows)
+                losses, _ = alignment_loss(self.base, self.translator, pairs, samples, self.settings)
+            total += losses.total * len(batch) / len(rows)
         self.worse += 1
         if total < self.best_loss:
             self.best_loss, self.worse = total, 0
             self.best = {name: tensor.detach().clone() for name, tensor in self.translator.state_dict().items()}
-        return replace(losses, validation=total)
+        return total
 
-    def save(self, path: Path) -> None:
-        """Write everything that the next step depends on, at once or not at all."""
-        curve = [asdict(losses) for losses in self.curve]
-        state = {"curve": curve, "best_loss": self.best_loss, "worse": self.worse}
-        save_checkpoint(path, self.name, self.translator, self.optimizer, state, self.best)
+    def state(self) -> tuple[State, dict[str, Tensor]]:
+        return {"best_loss": self.best_loss, "worse": self.worse}, self.best
 
-    def resume(self, path: Path) -> None:
-        """Take up the state in a checkpoint; one of another training, or a damaged one, is passed over."""
-        if found := load_checkpoint(path, self.name, self.translator, self.optimizer):
-            state, best = found
-            self.curve = [Losses(**losses) for losses in state["curve"]]
-            self.best = {name: tensor.to(self.base.device) for name, tensor in best.items()}
-            self.best_loss, self.worse = state["best_loss"], state["worse"]
-            logger.info("The training goes on from step %d.", len(self.curve))
+    def restore(self, state: State, tensors: dict[str, Tensor]) -> None:
+        self.best = {name: tensor.to(self.base.device) for name, tensor in tensors.items()}
+        self.best_loss, self.worse = state["best_loss"], state["worse"]
+
+    def finish(self) -> None:
+        if self.best:
+            self.translator.load_state_dict(self.best)
 
 
 def _name(

@@ -9,17 +9,17 @@ residual stream's basis, which all layers share; the frozen FFN itself carries t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 
-from dyprag.adapters.generation import alike, pad
 from dyprag.adapters.lora import Adapters
 from dyprag.config import MOST_TOGETHER
 from dyprag.errors import DocumentError
 from dyprag.model.base import PROJECTIONS, BaseModel, neutralise
+from dyprag.model.batches import alike, pad
 
 CPU_TOGETHER = 16  # passages read at once on a CPU
 
@@ -66,6 +66,8 @@ class AttentiveShape:
     `copy_tokens` whether a slot also mixes in the states and unembeddings of the tokens that it points at; `spread`
     whether a source's slots begin spread over the document, each with a stretch of its own."""
 
+    kind: ClassVar[str] = "attentive"
+
     hidden: int
     layers: int
     first: int
@@ -82,6 +84,10 @@ class AttentiveShape:
     @property
     def slots(self) -> int:
         return (self.layers - self.first) * self.rank
+
+    def untrained(self, base: BaseModel) -> "AttentiveTranslator":
+        """A translator of this shape that waits for its weights."""
+        return AttentiveTranslator(base, self)
 
 
 class Attention(nn.Module):
@@ -124,6 +130,8 @@ class Block(nn.Module):
 
 class AttentiveTranslator(nn.Module):
     """See the module. Frozen parts of the base model are used, not owned: they are not in the state."""
+
+    reads_tokens = True
 
     def __init__(self, base: BaseModel, shape: AttentiveShape, seed: int = 0) -> None:
         super().__init__()

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 logger = logging.getLogger("dyprag.checkpoint")
-CHECKPOINT_SECONDS = 60.0
 State = dict[str, Any]  # what JSON holds
 
 

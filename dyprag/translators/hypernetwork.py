@@ -4,12 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from dyprag.adapters.generation import embed
+from dyprag.adapters.embedding import embed
 from dyprag.adapters.lora import Adapters, initial_adapters
 from dyprag.config import TranslatorSettings
 from dyprag.errors import ArtifactError
@@ -21,6 +22,8 @@ class TranslatorShape:
     """All sizes that fix a translator's parameters; stored beside its weights. `scale` is that of the adapters it
     makes: alpha / rank, or 1 where the delta is added unscaled, as in the official code."""
 
+    kind: ClassVar[str] = "hypernetwork"
+
     hidden: int
     layers: int
     rank: int
@@ -31,6 +34,10 @@ class TranslatorShape:
     features: dict[str, tuple[int, int]]  # projection -> (in_features, out_features)
     normalize: bool = False  # layer norm on the embedding: its entries are of very unlike size
 
+    def untrained(self, base: BaseModel) -> "Translator":
+        """A translator of this shape that waits for its weights."""
+        return Translator(self)
+
 
 class Translator(nn.Module):
     """For each FFN projection and each of A and B: W_up · ReLU(W_down · [s_i ; l]), reshaped to the LoRA matrix.
@@ -40,6 +47,8 @@ class Translator(nn.Module):
     where the layers share their weights. `start` holds the initial adapter when only the difference is predicted.
     Both are drawn from N(0, std); `down_std` is 1 / √(hidden + 1) unless given.
     """
+
+    reads_tokens = False
 
     def __init__(
         self, shape: TranslatorShape, init_std: float = 1e-7, seed: int = 0, down_std: float | None = None

@@ -4,10 +4,10 @@ The paper's (`hypernetwork`) sees a document's last hidden state, the attentive 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,8 +21,34 @@ from dyprag.translators.attentive import AttentiveShape, AttentiveTranslator
 from dyprag.translators.hypernetwork import Translator, TranslatorShape
 
 
+class Shape(Protocol):
+    """All sizes that fix a translator's parameters: a data class that stands in its translator.json."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    kind: ClassVar[str]  # in translator.json and in the settings
+
+    @property
+    def hidden(self) -> int: ...
+
+    @property
+    def layers(self) -> int: ...
+
+    @property
+    def features(self) -> dict[str, tuple[int, int]]: ...
+
+    def untrained(self, base: BaseModel) -> "Translator | AttentiveTranslator":
+        """A translator of this shape that waits for its weights."""
+        ...
+
+
 class Translating(Protocol):
     """A translator: it reads passages once, with the base model, and makes adapters of what it read."""
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it reads every token of a passage, so that only `read` gives what it needs. Otherwise it reads the
+        passage's embedding, which may come from the store, and its adapters can be averaged matrix by matrix."""
+        ...
 
     @property
     def first_layer(self) -> int:
@@ -36,6 +62,9 @@ class Translating(Protocol):
     def translate(self, readings: Sequence[Any]) -> Adapters:
         """Adapters, [docs, layers, …] float32, of documents that were read."""
         ...
+
+
+SHAPES: dict[str, Callable[..., Shape]] = {shape.kind: shape for shape in (AttentiveShape, TranslatorShape)}
 
 
 def first_translator(
@@ -72,22 +101,27 @@ def fresh_translator(base: BaseModel, settings: LearnSettings, prompts: Sequence
     Raises:
         ConfigError: sizes that do not fit the base model.
     """
-    shape = _shape(base, settings)
-    if isinstance(shape, AttentiveShape):
-        return AttentiveTranslator.for_model(base, shape, settings.seed, prompts)
-    made = Translator(shape, settings.init_std, settings.seed)
+    if settings.kind == "attentive":
+        return AttentiveTranslator.for_model(base, _attentive_shape(base, settings), settings.seed, prompts)
+    made = Translator(_hypernetwork_shape(base, settings), settings.init_std, settings.seed)
     if settings.residual:
         for projection, a in initial_adapters(base, settings.rank, settings.alpha, settings.seed).a.items():
             getattr(made, f"start_{projection}").copy_(a[0])
     return made.to(base.device)
 
 
-def _shape(base: BaseModel, settings: LearnSettings) -> TranslatorShape | AttentiveShape:
+def _shape(base: BaseModel, settings: LearnSettings) -> Shape:
+    return _attentive_shape(base, settings) if settings.kind == "attentive" else _hypernetwork_shape(base, settings)
+
+
+def _hypernetwork_shape(base: BaseModel, settings: LearnSettings) -> TranslatorShape:
     features = {projection: base.features(projection) for projection in PROJECTIONS}
-    scale = settings.alpha / settings.rank
-    if settings.kind == "hypernetwork":
-        return TranslatorShape(base.hidden, base.layers, settings.rank, scale, settings.width, False,
-                               settings.residual, features, settings.normalize)  # fmt: skip
+    return TranslatorShape(base.hidden, base.layers, settings.rank, settings.alpha / settings.rank, settings.width,
+                           False, settings.residual, features, settings.normalize)  # fmt: skip
+
+
+def _attentive_shape(base: BaseModel, settings: LearnSettings) -> AttentiveShape:
+    features = {projection: base.features(projection) for projection in PROJECTIONS}
     adapted = base.layers - settings.first_layer
     if adapted < settings.sources or adapted % settings.sources:
         raise ConfigError(
@@ -99,17 +133,17 @@ def _shape(base: BaseModel, settings: LearnSettings) -> TranslatorShape | Attent
         raise ConfigError("setting 'learn.width'", "it is no multiple of learn.heads", "Choose one that is.")
     step = adapted // settings.sources
     sources = tuple(settings.first_layer + step * place + step // 2 for place in range(settings.sources))
-    return AttentiveShape(base.hidden, base.layers, settings.first_layer, settings.rank, scale, sources, settings.width,
-                          settings.heads, settings.blocks, settings.copy_tokens, features, settings.spread)  # fmt: skip
+    return AttentiveShape(base.hidden, base.layers, settings.first_layer, settings.rank, settings.alpha / settings.rank,
+                          sources, settings.width, settings.heads, settings.blocks, settings.copy_tokens, features,
+                          settings.spread)  # fmt: skip
 
 
 def save_translator(translator: nn.Module, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """translator.safetensors (weights, in the dtype given) and translator.json (kind and shape)."""
     weights = {name: tensor.to(dtype).contiguous().cpu() for name, tensor in translator.state_dict().items()}
     save_file(weights, folder / "translator.safetensors")
-    kind = "attentive" if isinstance(translator, AttentiveTranslator) else "hypernetwork"
-    shape = asdict(cast(Any, translator).shape)
-    (folder / "translator.json").write_text(json.dumps({"kind": kind, **shape}, indent=1))
+    shape: Shape = cast(Any, translator).shape
+    (folder / "translator.json").write_text(json.dumps({"kind": shape.kind, **asdict(shape)}, indent=1))
 
 
 def load_translator(folder: Path, base: BaseModel) -> "Translator | AttentiveTranslator":
@@ -122,16 +156,12 @@ def load_translator(folder: Path, base: BaseModel) -> "Translator | AttentiveTra
         raw = json.loads((folder / "translator.json").read_text())
         raw["features"] = {projection: tuple(sizes) for projection, sizes in raw["features"].items()}
         weights = load_file(folder / "translator.safetensors")
-        kind = raw.pop("kind", "hypernetwork")  # the only one there was before it was written down
-        shape: AttentiveShape | TranslatorShape
-        if kind == "attentive":
-            shape = AttentiveShape(**{**raw, "sources": tuple(raw["sources"])})
-        else:
-            shape = TranslatorShape(**raw)
+        of_kind = SHAPES[raw.pop("kind", TranslatorShape.kind)]  # the only one there was before it was written down
+        shape = of_kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
     except Exception as error:  # safetensors raises its own kind for a truncated file
         raise ArtifactError(f"translator {folder}", f"it cannot be read ({error})", "Train it again.") from error
     require_model(shape, base, str(folder))
-    made = AttentiveTranslator(base, shape) if isinstance(shape, AttentiveShape) else Translator(shape)
+    made = shape.untrained(base)
     try:
         made.load_state_dict(weights)
     except RuntimeError as error:
@@ -139,7 +169,7 @@ def load_translator(folder: Path, base: BaseModel) -> "Translator | AttentiveTra
     return made.to(base.device).eval()
 
 
-def require_model(shape: TranslatorShape | AttentiveShape, base: BaseModel, name: str) -> None:
+def require_model(shape: Shape, base: BaseModel, name: str) -> None:
     """Make sure that a translator's adapters fit a base model.
 
     Raises:

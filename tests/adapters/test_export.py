@@ -26,7 +26,8 @@ from dyprag.model.base import PROJECTIONS, BaseModel, model_shape
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.latest import note_latest
 from dyprag.storage.tables import write_corpus
-from dyprag.tasks.plan import Plan, corpus_settings
+from dyprag.tasks.planning.plan import Plan
+from dyprag.tasks.planning.sources import corpus_settings
 from dyprag.translators.protocol import fresh_translator, save_translator
 
 QUESTION = "Who built the Ostrel lamp at Brevik Harbour?"

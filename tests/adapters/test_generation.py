@@ -10,10 +10,14 @@ from conftest import TEXTS, random_adapters
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyprag.adapters import generation
-from dyprag.adapters.generation import Sampling, alike, common_prefix, embed, generate, likelihoods
+from dyprag.adapters import embedding
+from dyprag.adapters.decoding import common_prefix
+from dyprag.adapters.embedding import embed
+from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.injection import inject
+from dyprag.adapters.likelihood import likelihoods
 from dyprag.model.base import BaseModel, load_model
+from dyprag.model.batches import alike
 from dyprag.model.prompts import question_prompt
 
 GREEDY = Sampling(8)
@@ -56,7 +60,7 @@ def plain_likelihood(base: BaseModel, prompt: list[int], answer: list[int]) -> f
 def test_a_batch_answers_as_one_by_one(
     base: BaseModel, prompts: list[list[int]], least: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.adapters.generation.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
     answers = generate(base, prompts, GREEDY, batch_size=batch_size)
     assert [answer.text for answer in answers] == [greedy(base, prompt) for prompt in prompts]
 
@@ -65,7 +69,7 @@ def test_a_batch_answers_as_one_by_one(
 def test_a_shared_adapter_works_with_a_shared_prefix(
     base: BaseModel, prompts: list[list[int]], least: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.adapters.generation.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
     adapter = random_adapters(base, 1)
     answers = generate(base, prompts, GREEDY, lambda batch: adapter)
     with inject(base, adapter):
@@ -78,7 +82,7 @@ def test_a_shared_adapter_works_with_a_shared_prefix(
 def test_an_adapter_for_each_row_answers_as_one_at_a_time(
     base: BaseModel, prompts: list[list[int]], least: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.adapters.generation.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
     adapters = random_adapters(base, len(prompts))
     answers = generate(base, prompts, GREEDY, adapters.select, batch_size=3)
     wanted = []
@@ -135,7 +139,7 @@ def test_sampling_is_repeatable_by_its_seed_and_leaves_the_global_seed_alone(bas
 def test_likelihoods_are_those_of_a_plain_computation(
     base: BaseModel, prompts: list[list[int]], least: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.adapters.generation.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
     answers = [
         base.tokenizer(text)["input_ids"] for text in (" Greta Olmsted.", " Osk.", " 1911.", " x", " 24 metres.")
     ]
@@ -147,14 +151,14 @@ def test_likelihoods_are_those_of_a_plain_computation(
 
 @pytest.mark.parametrize("least", [NEVER, ALWAYS])
 def test_likelihoods_of_one_prompt_with_several_answers(base: BaseModel, least: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dyprag.adapters.generation.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
     prompt, answers = [5, 6, 7, 8], [[9], [10, 11, 12], [13, 14]]
     wanted = [plain_likelihood(base, prompt, answer) for answer in answers]
     assert likelihoods(base, [prompt] * 3, answers) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_common_prefix_leaves_each_prompt_a_token(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dyprag.adapters.generation.MIN_SHARED_PREFIX", 2)
+    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", 2)
     assert common_prefix([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 4, 6]]) == 3
     assert common_prefix([[1, 2, 3], [1, 2, 3, 4]]) == 2
     assert common_prefix([[1, 2, 3], [1, 2, 3]]) == 2
@@ -164,7 +168,7 @@ def test_a_common_prefix_leaves_each_prompt_a_token(monkeypatch: pytest.MonkeyPa
 
 def test_when_memory_runs_out_fewer_are_embedded_at_once(base: BaseModel, monkeypatch: pytest.MonkeyPatch):
     """The allocator's own error, at the size at which a machine of so much memory would raise it."""
-    texts, sizes, real = [*TEXTS.values()] * 3, [], generation._last_states
+    texts, sizes, real = [*TEXTS.values()] * 3, [], embedding._last_states
     wanted = embed(base, texts)
 
     def limited(model: BaseModel, rows: list[list[int]]) -> torch.Tensor:
@@ -173,7 +177,7 @@ def test_when_memory_runs_out_fewer_are_embedded_at_once(base: BaseModel, monkey
             torch.empty(2**60)
         return real(model, rows)
 
-    monkeypatch.setattr("dyprag.adapters.generation._last_states", limited)
+    monkeypatch.setattr("dyprag.adapters.embedding._last_states", limited)
     most = 2
     torch.testing.assert_close(embed(base, texts), wanted, atol=1e-5, rtol=0)
     assert sizes[0] == len(texts)

@@ -267,7 +267,7 @@ def uploads(odd: Odd) -> int:
 def test_a_batch_that_fails_says_why_and_is_handed_in_once_a_run(
     made: Callable[..., ApiAugmenter], errors: Any, words: str, messages: list[str]
 ):
-    with endpoint(batches("failed", errors)) as odd:
+    with endpoint(batches("FAILED" if errors is None else "failed", errors)) as odd:
         augmenter = made(odd.url, batch=True)
         for turn in range(3):
             waiting = augmenter.begin(LAMP, "qa_pairs", "k").exception(timeout=60)
@@ -282,9 +282,13 @@ def test_a_batch_that_fails_says_why_and_is_handed_in_once_a_run(
                     augmenter.fetch()
         assert uploads(odd) == 1
         assert any("Batch batch-1 is failed; 1 of its 1 requests were not answered" in line for line in messages)
-        later = made(odd.url, batch=True)
-        later.begin(LAMP, "qa_pairs", "k").exception(timeout=60)
-        later.hand_in()
+        for handed_in in ("goes into the next batch", "is in batch batch-1"):
+            later = made(odd.url, batch=True)
+            waiting = str(later.begin(LAMP, "qa_pairs", "k").exception(timeout=60))
+            assert handed_in in waiting
+            assert "batch-1 is failed" in waiting
+            assert (words in waiting) == (errors is ERRORED)
+            later.hand_in()
         assert uploads(odd) == 2
 
 
@@ -302,15 +306,18 @@ def test_a_batch_of_nothing_but_errors_says_why(made: Callable[..., ApiAugmenter
                 later.fetch()
 
 
-def test_a_batch_that_expired_says_so_and_goes_into_the_next(made: Callable[..., ApiAugmenter], messages: list[str]):
-    with endpoint(batches("expired")) as odd:
+@pytest.mark.parametrize("status", ["expired", "EXPIRED", "cancelled", "canceled"])
+def test_a_batch_that_expired_says_so_and_goes_into_the_next(
+    made: Callable[..., ApiAugmenter], messages: list[str], status: str
+):
+    with endpoint(batches(status)) as odd:
         augmenter = made(odd.url, batch=True)
         for _ in range(2):
             augmenter.begin(LAMP, "qa_pairs", "k").exception(timeout=60)
             assert len(augmenter.hand_in()) == 1
             assert augmenter.fetch().unanswered == 1
             time.sleep(0.01)
-    assert any("Batch batch-1 is expired; 1 of its 1 requests were not answered" in line for line in messages)
+    assert any(f"Batch batch-1 is {status.lower()}; 1 of its 1 requests were not answered" in line for line in messages)
 
 
 def test_a_batch_s_answer_that_was_all_thoughts_is_asked_for_with_more_room(made: Callable[..., ApiAugmenter]):

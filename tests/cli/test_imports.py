@@ -30,7 +30,8 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Work
 from dyprag.storage.latest import note_latest
 from dyprag.storage.tables import write_corpus
-from dyprag.tasks.plan import Plan, corpus_settings
+from dyprag.tasks.planning.plan import Plan
+from dyprag.tasks.planning.sources import corpus_settings
 
 LAMP = Document("lamp", TEXTS["lamp"])
 

@@ -232,7 +232,7 @@ def test_documents_on_a_shelf_have_unique_ids_and_are_there_once(put: list[tuple
 
 
 def test_what_is_handed_over_is_used_as_far_as_it_can_be_read(tmp_path: Path):
-    for name in ("one", "two", "bad", "none"):
+    for name in ("one", "two", "bad", "none", "void"):
         (tmp_path / name).mkdir()
     (tmp_path / "one" / "lamp.txt").write_text("It is old.")
     (tmp_path / "one" / "latin.txt").write_bytes(b"caf\xe9")
@@ -244,7 +244,7 @@ def test_what_is_handed_over_is_used_as_far_as_it_can_be_read(tmp_path: Path):
     (tmp_path / "two" / "lamp.txt").write_text("It is another.")
     (tmp_path / "bad" / "latin.txt").write_bytes(b"caf\xe9")
     (tmp_path / "none" / "note.docx").write_text("x")
-    one, two, bad, none = (str(tmp_path / name) for name in ("one", "two", "bad", "none"))
+    one, two, bad, none, void = (str(tmp_path / name) for name in ("one", "two", "bad", "none", "void"))
     given = read_given([one, two, one])
     assert [(document.id, document.text) for document in given.documents] == [
         ("lamp", "It is old."), ("b", "It is new."), (f"{two}: lamp", "It is another."),
@@ -253,7 +253,13 @@ def test_what_is_handed_over_is_used_as_far_as_it_can_be_read(tmp_path: Path):
     assert {skipped.id for skipped in given.skipped} == {"empty.md", "note.docx"}
     for location, reason in ((bad, "it is not UTF-8"), (none, r"a file was passed over: note\.docx")):
         with pytest.raises(CorpusError, match=reason):
-            read_given([one, location])
+            read_given([location, void])
+    given = read_given([bad, one, none, void])
+    assert [document.id for document in given.documents] == ["lamp", "b"]
+    assert "latin.txt" in {unread.id for unread in given.unread}
+    assert (void, "it holds no document") in {(skipped.id, skipped.reason) for skipped in given.skipped}
+    with pytest.raises(CorpusError, match="no such file or folder"):
+        read_given([one, str(tmp_path / "lost")])
 
 
 def test_an_empty_location_and_what_is_no_file_are_refused(tmp_path: Path):

@@ -163,6 +163,29 @@ def test_what_a_folder_holds_besides_documents_is_named_with_the_reason(tmp_path
         read_documents(str(tmp_path / "empty.txt"))
 
 
+def test_a_named_file_without_an_ending_is_read_as_what_it_begins_like(tmp_path: Path):
+    write_pdf(tmp_path / "scan.pdf", "The lamp is old.")
+    rows = b'\n{"id": "a", "text": "The lamp is old."}\n{"id": "b", "text": "So is the mill."}\n'
+    page = b"\n<!DOCTYPE html><html><head><title>Lamps</title></head><body><p>The lamp is old.</p></body></html>"
+    for content, documents in (
+        (b"The lamp is old.\n", [("LICENSE", "LICENSE", "The lamp is old.")]),
+        (b"\n\n# {The} lamp is old.\n", [("LICENSE", "LICENSE", "# {The} lamp is old.")]),
+        ("Grüße.".encode("utf-16"), [("LICENSE", "LICENSE", "Grüße.")]),
+        (gzip.compress(b"The lamp is old."), [("LICENSE.gz", "LICENSE.gz", "The lamp is old.")]),
+        ((tmp_path / "scan.pdf").read_bytes(), [("LICENSE", "LICENSE", "The lamp is old.")]),
+        (page, [("LICENSE", "Lamps", "The lamp is old.")]),
+        (rows, [("a", "", "The lamp is old."), ("b", "", "So is the mill.")]),
+        (rows.decode().encode("utf-16"), [("a", "", "The lamp is old."), ("b", "", "So is the mill.")]),
+    ):
+        path = tmp_path / documents[0][0] if documents[0][0].endswith(".gz") else tmp_path / "LICENSE"
+        path.write_bytes(content)
+        assert [(one.id, one.title, one.text) for one in read_documents(str(path))] == documents
+    for content, reason in ((b"", "no text in it"), (b"\0\1\2", "binary"), (b"caf\xe9", "not UTF-8")):
+        (tmp_path / "LICENSE").write_bytes(content)
+        with pytest.raises(CorpusError, match=reason):
+            read_documents(str(tmp_path / "LICENSE"))
+
+
 def test_a_pattern_passes_over_what_is_hidden_unless_it_names_it(tmp_path: Path):
     for name in ("a.txt", ".b.txt", "deep/c.txt", ".git/d.txt", "$RECYCLE.BIN/e.txt", "deep/@eaDir/f.txt", "~$g.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyprag.evaluation.comparison import changes_in_words, compare_runs, comparisons
-from dyprag.evaluation.gains import CONTROLS, PARAMETRIC, controls_of, first_line, gains
+from dyprag.evaluation.gains import first_line, gains
 from dyprag.evaluation.metrics import Score
 from dyprag.evaluation.published import FILE, published
 from dyprag.evaluation.results import Judged, result_rows
@@ -112,15 +112,6 @@ def test_one_data_set_is_compared_as_the_statistics_do() -> None:
     # Two data sets, of which the second weighs as much as the first: the four sign patterns of (2, 1) and (-2, -1)
     # give 1.5, 0.5, -0.5 and -1.5; two of the four are as large as 1.5.
     assert paired_over([[2.0], [1.0]], [[0.0], [0.0]]).p == 0.5
-
-
-def test_controls_keep_the_passages_of_their_method() -> None:
-    assert controls_of("prag") == ("prag-wrong", "prag-mean", "generic", "zero")
-    assert controls_of("dyprag-combine") == (
-        "dyprag-combine-wrong", "dyprag-combine-mean", "generic-combine", "zero-combine", "rag",
-    )  # fmt: skip
-    assert controls_of("rag") == controls_of("vanilla") == ()
-    assert not CONTROLS & {*PARAMETRIC, "rag", "vanilla"}
 
 
 def test_a_gain_is_held_against_the_best_control_that_was_run() -> None:

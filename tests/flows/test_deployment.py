@@ -17,7 +17,7 @@ from dyprag.config import PipelineConfig
 from dyprag.flows.automations import FLOWS
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue
-from dyprag.tasks.plan import Plan
+from dyprag.tasks.planning.plan import Plan
 
 pytestmark = pytest.mark.prefect
 

@@ -51,7 +51,8 @@ def test_a_process_that_goes_on_may_work_again_and_one_that_ends_may_not():
 
 
 def test_a_model_computes_nothing_more(base: Any):
-    from dyprag.adapters.generation import Sampling, embed, generate
+    from dyprag.adapters.embedding import embed
+    from dyprag.adapters.generation import Sampling, generate
 
     interruption.interrupt()
     with pytest.raises(Interrupted):

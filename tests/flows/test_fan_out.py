@@ -9,8 +9,7 @@ from dyprag.flows.fan_out import Ledger, failed_work, named
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.outcomes import Outcome
-from dyprag.tasks.jobs import Job, NamedJob
-from dyprag.tasks.plan import Job as DocumentJob
+from dyprag.tasks.planning.jobs import DocumentJob, Job, NamedJob
 
 JOBS: list[Job] = [NamedJob("rag, questions 1 to 8", "1"), DocumentJob("lamp", "dk", "2"), NamedJob("zero", "3")]
 

@@ -117,7 +117,7 @@ class TestFlow:
 
 
 def test_a_learned_translator_that_is_not_there_is_a_settings_error(settings: dict[str, Any]):
-    from dyprag.tasks.plan import given_checksum
+    from dyprag.tasks.planning.sources import given_checksum
 
     config = PipelineConfig.model_validate({**settings, "translator": {"learned": "nowhere"}})
     with pytest.raises(ConfigError, match="nowhere"):

@@ -25,7 +25,7 @@ from dyprag.config import PipelineConfig
 from dyprag.errors import ShardLost
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue, Work
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 from dyprag.tasks.processes import Processes
 from dyprag.tasks.shards import Tried, failed, work_on
 
@@ -157,7 +157,7 @@ def test_a_document_that_cannot_be_embedded_in_a_worker_process_fails_by_itself(
     assert failure == {"document_id": "tower", "error": "no such token"}
 
 
-def trips_then_dies(jobs: list[Job], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def trips_then_dies(jobs: list[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
     if number > 1:
         os.kill(os.getpid(), signal.SIGKILL)
     tripped = failed(jobs[0], [OSError("a passing fault")], [], number)
@@ -167,7 +167,7 @@ def trips_then_dies(jobs: list[Job], corpus_key: str, config: PipelineConfig, nu
 def test_a_document_that_kills_its_process_at_its_second_try_takes_no_other_with_it():
     config = PipelineConfig.model_validate({"run": {"runner": "processes", "workers": 2, "retry_delay": 0}})
     with pytest.raises(ShardLost):  # tried in halves: a WorkerLost would be the failure of every job of the task
-        work_on([Job("poison", "", "1"), Job("book", "", "2")], "", config, trips_then_dies)
+        work_on([DocumentJob("poison", "", "1"), DocumentJob("book", "", "2")], "", config, trips_then_dies)
 
 
 def test_a_process_that_died_with_nothing_to_do_is_no_document_s_fault():

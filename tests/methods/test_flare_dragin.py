@@ -17,10 +17,12 @@ from dyprag.adapters.generation import Sampling, generate
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.errors import ConfigError, ModelError
-from dyprag.methods import RAG, Answer, Asked, Method, Vanilla
 from dyprag.methods.dragin import DRAGIN, Look, _look, content_words, question_place
 from dyprag.methods.flare import FLARE
+from dyprag.methods.protocol import Answer, Asked, Method
+from dyprag.methods.rag import RAG
 from dyprag.methods.rounds import Doubt, Draft, choose_threshold, sentence_starts, spell
+from dyprag.methods.vanilla import Vanilla
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.prompts import question_prompt
 
@@ -175,7 +177,7 @@ def test_entropy_and_attention_are_those_of_a_plain_pass(
         for row, (question, before) in enumerate(zip(QUESTIONS, kept, strict=False))
     ]
     usual = base.model.config._attn_implementation
-    monkeypatch.setattr("dyprag.adapters.generation.MIN_SHARED_PREFIX", shared)
+    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", shared)
     looks = _look(base, [*drafts, replace(drafts[0], ids=())], 2)
     assert base.model.config._attn_implementation == usual
     assert looks[-1].entropies.numel() == looks[-1].later.numel() == 0

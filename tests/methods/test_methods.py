@@ -14,9 +14,13 @@ from dyprag.adapters.lora import Adapters, initial_adapters, merge, stack
 from dyprag.config import TranslatorSettings
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.evaluation.metrics import extract_answer
-from dyprag.methods import PRAG, RAG, Asked, DyPRAG, Method, OneForAll, Vanilla, answer_questions
+from dyprag.methods.controls import OneForAll
+from dyprag.methods.dyprag import DyPRAG
 from dyprag.methods.gate import PROBED, Gate, borne_out, stands_in
-from dyprag.methods.protocol import fit, fitting_prompt
+from dyprag.methods.prag import PRAG
+from dyprag.methods.protocol import Asked, Method, answer_questions, fit, fitting_prompt
+from dyprag.methods.rag import RAG
+from dyprag.methods.vanilla import Vanilla
 from dyprag.model.base import PROJECTIONS, BaseModel
 from dyprag.model.prompts import ANSWER_PREFIX, EXAMPLES, INSTRUCTION, PromptForm, question_prompt
 from dyprag.translators.hypernetwork import Translator

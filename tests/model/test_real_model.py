@@ -7,7 +7,10 @@ from dyprag.config import PipelineConfig
 from dyprag.corpora.reader import load_corpus
 from dyprag.errors import ModelError
 from dyprag.evaluation.metrics import score
-from dyprag.methods import PRAG, RAG, Asked, Vanilla, answer_questions
+from dyprag.methods.prag import PRAG
+from dyprag.methods.protocol import Asked, answer_questions
+from dyprag.methods.rag import RAG
+from dyprag.methods.vanilla import Vanilla
 from dyprag.model.base import BaseModel, load_model
 
 pytestmark = pytest.mark.real_model

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_models import TEMPLATES, add_token, odd_model
 
-from dyprag.adapters.generation import Sampling, embed, generate, pad
+from dyprag.adapters.embedding import embed
+from dyprag.adapters.generation import Sampling, generate
 from dyprag.corpora.splitting import splitter
 from dyprag.errors import ModelError
-from dyprag.model.base import load_model
+from dyprag.model.base import load_model, model_shape
+from dyprag.model.batches import pad
 from dyprag.model.prompts import encode, question_prompt, training_sample
 from dyprag.model.tokenization import load_tokenizer, neutralise
 
@@ -54,6 +56,26 @@ def test_a_padding_token_that_the_model_has_no_embedding_of_is_not_used(tiny_mod
     answers, known = (generate(model, PROMPTS, Sampling(6), stop_at_newline=False) for model in (base, usual))
     assert [one.ids for one in answers] == [one.ids for one in known]
     assert torch.equal(embed(base, [*TEXTS.values()]), embed(usual, [*TEXTS.values()]))
+
+
+@pytest.mark.parametrize("index", [418, 10**6, -1])
+def test_a_padding_id_of_the_configuration_that_the_model_has_no_embedding_of_is_not_used(
+    tiny_model: str, tmp_path: Path, index: int
+):
+    folder = odd_model(tiny_model, tmp_path / "odd", config={"pad_token_id": index})
+    base, usual = load_model(str(folder), "float32", "cpu"), load_model(tiny_model, "float32", "cpu")
+    assert index >= base.model.get_input_embeddings().num_embeddings or index < 0
+    answers, known = (generate(model, PROMPTS, Sampling(6), stop_at_newline=False) for model in (base, usual))
+    assert [one.ids for one in answers] == [one.ids for one in known]
+    assert model_shape(str(folder)).layers == base.layers
+
+
+def test_an_unknown_token_that_the_model_has_no_embedding_of_is_none(tiny_model: str, tmp_path: Path):
+    folder = odd_model(tiny_model, tmp_path / "odd", tokenizer_config={"unk_token": "<u>", "pad_token": "<u>"})
+    add_token(folder, "<u>", special=True)
+    tokenizer = load_tokenizer(folder)
+    assert (tokenizer.unk_token, tokenizer.pad_token_id) == (None, END)
+    assert tokenizer("The lamp.")["input_ids"] == load_tokenizer(Path(tiny_model))("The lamp.")["input_ids"]
 
 
 @pytest.mark.parametrize("token", ["Quarn", " Quarn", "<extra>", "₹"])

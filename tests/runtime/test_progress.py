@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dyprag.adapters.generation import Sampling, embed, generate
+from dyprag.adapters.embedding import embed
+from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.samples import Sample
 from dyprag.config import AugmentSettings, LoraSettings, ParametrizeSettings
 from dyprag.corpora.documents import Document

@@ -34,7 +34,7 @@ QUESTION = "Who built the Ostrel lamp?"
 
 def test_every_method_answers_from_the_passages_that_fit(assistant: Assistant):
     replies = assistant.compare(QUESTION, list(TEXTS.values()))
-    assert [reply.method for reply in replies] == list(module.METHODS)
+    assert [reply.method for reply in replies] == list(module.served_methods())
     assert replies[0].passages == ()
     for reply in replies[1:]:
         assert reply.passages[0].document.text == TEXTS["lamp"]
@@ -159,7 +159,7 @@ def test_the_command_asks_a_file(tiny_model: str, folder: Path, tmp_path: Path):
     assert one["method"] == "dyprag-combine"
     assert one["passages"] == ["notes\n" + TEXTS["lamp"]]
     every = json.loads(CliRunner().invoke(app, [*command, "--compare"]).stdout)
-    assert [row["method"] for row in every] == list(module.METHODS)
+    assert [row["method"] for row in every] == list(module.served_methods())
     assert every[-1]["answer"] == one["answer"]
     refused = CliRunner().invoke(app, ["ask", QUESTION, "--compare", "-c", str(config)])
     assert refused.exit_code == 1

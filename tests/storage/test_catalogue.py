@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dyprag.config.stages import COUNTED
 from dyprag.corpora.documents import Corpus, Document
 from dyprag.errors import StoreError
-from dyprag.stages import COUNTED
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Work
 from dyprag.storage.tables import write_corpus

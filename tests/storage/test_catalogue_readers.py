@@ -23,7 +23,7 @@ from dyprag.flows.fan_out import Ledger
 from dyprag.flows.stage import Stage
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Work
-from dyprag.tasks.plan import Job
+from dyprag.tasks.planning.jobs import DocumentJob
 
 HOLD = """
 import duckdb, sys, time
@@ -183,7 +183,7 @@ def test_a_run_that_can_never_write_keeps_its_artifacts_for_the_next(
     assert catalogue.store.find("rewrites", made.key) is not None
     later = Stage(PipelineConfig(store=str(catalogue.store.root)), "augment")
     with Ledger(later.catalogue, later.run_id, later.name).recording() as record:
-        record([later.stored("rewrites")(Job("a", "dk", made.key))])  # type: ignore[list-item]
+        record([later.stored("rewrites")(DocumentJob("a", "dk", made.key))])  # type: ignore[list-item]
     assert catalogue.query("SELECT state FROM work") == [{"state": "cached"}]
     assert catalogue.query("SELECT key FROM artifacts") == [{"key": made.key}]
 

@@ -85,6 +85,19 @@ def test_batches_stay_open_until_they_have_ended(store: Store):
     assert list(Journal(store).open_batches()) == []
 
 
+def test_why_a_batch_left_a_request_unanswered_is_known_to_the_next_process(store: Store):
+    journal = Journal(store)
+    requests = tuple(Wanted(name, "p", "doc", "ask 1", 40) for name in ("r1", "r2"))
+    for number, why in enumerate(("it failed", "it expired", "")):
+        journal.open_batch(OpenBatch(f"batch_{number}", 12.5, requests))
+        if number == 1:
+            journal.add(answer("r2"))
+        journal.end_batch(f"batch_{number}", why)
+        told = [journal.unanswered(name) for name in ("r1", "r2", "r3")]
+        assert told == [Journal(store).unanswered(name) for name in ("r1", "r2", "r3")]
+        assert told == [why or "it expired", "it failed", ""]
+
+
 def test_the_catalogue_has_every_request_once_and_is_rebuilt_from_the_journal(store: Store):
     journal, catalogue = Journal(store), Catalogue(store)
     catalogue.prepare()

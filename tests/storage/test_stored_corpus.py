@@ -17,7 +17,9 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.latest import all_latest, note_latest, resolved_location
 from dyprag.storage.tables import write_corpus
 from dyprag.tasks.ingest import read_location
-from dyprag.tasks.plan import CORPUS_LAYOUT, Plan, corpus_settings, find_latest, note_found
+from dyprag.tasks.planning.keys import CORPUS_LAYOUT
+from dyprag.tasks.planning.plan import Plan
+from dyprag.tasks.planning.sources import corpus_settings, find_latest, note_found
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Corpus, Document, Question
-from dyprag.tasks.plan import Plan
+from dyprag.tasks.planning.plan import Plan
 
 
 def plan(documents: list[Document], held_out: float = 0.25) -> Plan:

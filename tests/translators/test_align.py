@@ -240,7 +240,7 @@ def stop_at(number: int) -> Callable[[int, int, Losses], None]:
 def test_a_stopped_training_ends_with_the_same_weights(
     base: BaseModel, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.translators.align.CHECKPOINT_SECONDS", 0.0)  # after every step
+    monkeypatch.setattr("dyprag.translators.training.CHECKPOINT_SECONDS", 0.0)  # after every step
     given = settings(epochs=3, validation=0.3, validate_every=2, patience=50)
     whole, broken = translator_for(base), translator_for(base)
     curve = train_translator(base, whole, pairs, given)
@@ -277,9 +277,9 @@ def test_an_interrupted_training_loses_no_step(base: BaseModel, pairs: list[Pair
 
 
 def _train_until_killed(model: str, pairs: list[Pair], path: Path) -> None:
-    import dyprag.translators.align
+    import dyprag.translators.training
 
-    dyprag.translators.align.CHECKPOINT_SECONDS = 0.0
+    dyprag.translators.training.CHECKPOINT_SECONDS = 0.0
     base = load_model(model, "float32", "cpu")
 
     def on_step(step: int, steps: int, losses: Losses) -> None:
@@ -311,7 +311,7 @@ def test_a_killed_training_ends_with_the_same_weights(base: BaseModel, pairs: li
 def test_a_checkpoint_of_no_use_is_passed_over(
     base: BaseModel, pairs: list[Pair], tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch, messages: list[str]
 ):
-    monkeypatch.setattr("dyprag.translators.align.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("dyprag.translators.training.CHECKPOINT_SECONDS", 0.0)
     path, given = tmp_path / "state", settings()
     with pytest.raises(Stop):
         train_translator(base, translator_for(base), pairs, given, stop_at(3), path)
@@ -334,7 +334,7 @@ def test_a_training_that_leaves_the_numbers_is_an_error_with_the_remedy_and_leav
     base: BaseModel, pairs: list[Pair], tmp_path: Path, rate: float, monkeypatch: pytest.MonkeyPatch
 ):
     """In the middle, and at its only step, whose loss is still a number."""
-    monkeypatch.setattr("dyprag.translators.align.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("dyprag.translators.training.CHECKPOINT_SECONDS", 0.0)
     given = settings(learning_rate=rate, epochs=20) if rate < 1e38 else settings(learning_rate=rate, batch_size=9)
     with pytest.raises(DypragError, match=r"Lower translator\.learning_rate"):
         train_translator(base, translator_for(base), pairs, given, checkpoint=tmp_path / "state")

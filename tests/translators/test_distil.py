@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, kl_div
 
-import dyprag.translators.distil
+import dyprag.translators.training
 from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters
@@ -24,20 +24,11 @@ from dyprag.errors import DypragError, Interrupted
 from dyprag.model.base import BaseModel
 from dyprag.model.prompts import training_sample
 from dyprag.runtime import interruption
-from dyprag.translators.distil import (
-    Library,
-    Steps,
-    Tree,
-    answer_states,
-    draws,
-    grow,
-    learn,
-    lesson_loss,
-    rate,
-    recited,
-)
+from dyprag.translators.distil import Library, learn, lesson_loss, rate
+from dyprag.translators.lesson_steps import Steps, draws
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.protocol import fresh_translator
+from dyprag.translators.trees import Tree, answer_states, grow, recited
 
 ASKED = {
     "lamp": (("Who built the Ostrel lamp?", "Greta Olmsted"), ("When was it built?", "1911")),
@@ -315,7 +306,7 @@ def stop_at(wanted: int) -> Any:
 def test_a_training_that_was_stopped_ends_with_the_same_weights(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, stopped: int
 ):
-    monkeypatch.setattr(dyprag.translators.distil, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
     settings, checkpoint = given_settings(kind=kind, documents=2), tmp_path / "state"
     whole = make(base, settings)
     curve = learn(base, whole, LESSONS, settings)
@@ -354,7 +345,7 @@ def test_what_a_lesson_is_read_with_does_not_reach_the_weights(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     """Lessons of very unlike lengths: a training that goes on reads them in other company than the first one did."""
-    monkeypatch.setattr(dyprag.translators.distil, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
     lessons = [
         Lesson(Document(str(n), " ".join(text.split()[n:] * (1 + n))), LESSONS[n % 3].pairs)
         for n, text in enumerate(itertools.chain.from_iterable([TEXTS.values()] * 4))
@@ -372,7 +363,7 @@ def test_what_a_lesson_is_read_with_does_not_reach_the_weights(
 def test_a_checkpoint_of_no_use_is_passed_over(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str], changed: str
 ):
-    monkeypatch.setattr(dyprag.translators.distil, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
     settings, checkpoint = given_settings(steps=4), tmp_path / "state"
     other = {"seed": {"seed": 1}, "learning_rate": {"learning_rate": 0.01}}.get(changed, {})
     theirs, lessons = given_settings(steps=4, **other), LESSONS[: 2 if changed == "lessons" else 3]
@@ -399,7 +390,7 @@ def test_a_checkpoint_is_written_no_more_often_than_said(base: BaseModel, tmp_pa
 def test_a_training_that_leaves_the_numbers_is_an_error_with_the_remedy_and_leaves_no_checkpoint(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
-    monkeypatch.setattr(dyprag.translators.distil, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
     settings = given_settings(kind=kind)
     translator = make(base, settings)
 

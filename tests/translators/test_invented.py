@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyprag.translators.lessons.invented import invented_lessons
-from dyprag.translators.lessons.names import KINDS
+from dyprag.translators.lessons.names import subject_kinds
 from dyprag.translators.lessons.wordings import Band, facts
-from dyprag.translators.lessons.words import CLOSED
+from dyprag.translators.lessons.words import closed
 
 BANDS: tuple[Band, ...] = ("closed", "open")
 DATE_OR_NUMBER = re.compile(r"\d")
@@ -49,7 +49,7 @@ def test_seeds_bands_and_splits_give_other_documents() -> None:
 
 
 def test_closed_answers_come_from_the_lists_and_open_ones_do_not() -> None:
-    listed = {word for words in CLOSED.values() for word in words}
+    listed = {word for words in closed().values() for word in words}
     assert {pair.answer for lesson in invented_lessons("closed", 300, 3) for pair in lesson.pairs} <= listed
     assert not {pair.answer for lesson in invented_lessons("open", 300, 3) for pair in lesson.pairs} & listed
 
@@ -97,7 +97,7 @@ def test_facts_of_two_subjects_are_kept_apart(band: Band) -> None:
         assert len({pair.answer for pair in lesson.pairs}) == len(lesson.pairs)
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS)))
+@pytest.mark.parametrize("kind", sorted(set(subject_kinds())))
 @pytest.mark.parametrize("band", BANDS)
 def test_each_fact_is_told_and_asked_in_several_ways(kind: str, band: Band) -> None:
     known = facts(kind, band)

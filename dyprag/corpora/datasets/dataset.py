@@ -64,17 +64,23 @@ def assembled(
     ]
     if passages is None:
         return DataSet(name, tuple(questions), shelf.documents, tuple(notes))
-    own = {document.id: document.title for document in shelf.documents}
-    same = {document.id for document in passages if own.get(document.id) == document.title}
-    kept = tuple(question if same.issuperset(question.documents) else _without_gold(question) for question in questions)
-    if own:
-        found = sum(bool(question.documents) for question in kept)
-        notes = (
-            *notes,
-            f"{len(passages):,} given passages stand for its own {len(own):,} documents; "
-            f"gold documents among them: {share(found, kept)}",
+    return _over_given(DataSet(name, tuple(questions), shelf.documents, tuple(notes)), passages)
+
+
+def _over_given(own: DataSet, passages: Passages) -> DataSet:
+    """The set over passages that stand for its own documents."""
+    titles = {document.id: document.title for document in own.documents}
+    same = {document.id for document in passages if titles.get(document.id) == document.title}
+    kept = tuple(q if same.issuperset(q.documents) else _without_gold(q) for q in own.questions)
+    notes = own.notes
+    if titles:
+        with_gold = sum(bool(question.documents) for question in kept)
+        note = (
+            f"{len(passages):,} given passages stand for its own {len(titles):,} documents; "
+            f"gold documents among them: {share(with_gold, kept)}"
         )
-    return DataSet(name, kept, passages, tuple(notes))
+        notes = (*notes, note)
+    return DataSet(own.name, kept, passages, notes)
 
 
 def _without_gold(question: Question) -> Question:

@@ -16,17 +16,18 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from dyprag import methods
-from dyprag.adapters.generation import Sampling, generate, repeats
+from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.lora import Adapters, merge, stack, stack_rows
 from dyprag.adapters.parametrize import parametrize
 from dyprag.adapters.samples import Sample, document_samples
+from dyprag.adapters.stopping import repeats
 from dyprag.config import EvaluateSettings, LearnSettings, LoraSettings, ParametrizeSettings, RecallSettings
 from dyprag.corpora.documents import Augmentation, Retrieved
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.recall.everyday import common_lessons, everyday_lessons, unanswered_lessons
 from dyprag.evaluation.statistics import Paired, paired
-from dyprag.methods.gate import borne_out
+from dyprag.methods.gate import Gate, borne_out
+from dyprag.methods.protocol import Asked as Question
 from dyprag.methods.protocol import fitting_prompt
 from dyprag.model.base import BaseModel
 from dyprag.model.prompts import PromptForm
@@ -66,7 +67,7 @@ class Asking:
     strength: float
     combine_strength: float
     batch_size: int
-    gate: methods.Gate | None = None  # beside passages
+    gate: Gate | None = None  # beside passages
 
     @classmethod
     def of(cls, settings: EvaluateSettings) -> "Asking":
@@ -161,7 +162,7 @@ def answer_all(
     prompts = [
         fitting_prompt(
             base,
-            methods.Asked(one.question, (Retrieved(lessons[one.lesson].document, 1.0),), form=asking.form),
+            Question(one.question, (Retrieved(lessons[one.lesson].document, 1.0),), form=asking.form),
             shown,
             asking.max_new_tokens,
             not shown and condition != "zero",

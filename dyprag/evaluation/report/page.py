@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from dyprag.evaluation.comparison import Comparison, comparisons
-from dyprag.evaluation.gains import CONTROLS, Gain, first_line, gains
+from dyprag.evaluation.gains import Gain, first_line, gains
 from dyprag.evaluation.report import augmentation, blocks, plots, tables
 from dyprag.evaluation.report.blocks import Block, Code, Details, Heading, Picture, Table
 from dyprag.evaluation.report.browser import SCRIPT, browser
 from dyprag.evaluation.report.findings import findings, outputs_cut
 from dyprag.evaluation.results import ALL, Judged, Row
+from dyprag.methods.spec import is_control
 
 MOST_EXAMPLES = 8
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -265,7 +266,7 @@ def _examples(judged: Sequence[Judged]) -> list[Block]:
     made: list[Block] = [Heading("Answers side by side")] if questions else []
     for items in plots.spread(list(questions.values()), MOST_EXAMPLES):
         first = items[0]
-        items = [item for item in items if item.variant == first.variant and item.method not in CONTROLS]
+        items = [item for item in items if item.variant == first.variant and not is_control(item.method)]
         made += [Heading(first.question, level=3)]
         answers = " / ".join(first.answers) or "(none known)"
         made += [f"True answer: {answers} ({first.dataset}; type: {first.type}; documents: {first.split})"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from dyprag.evaluation.gains import CONTROLS
+from dyprag.methods.spec import specs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,9 +205,9 @@ def _save(figure: Figure, path: Path | IO[bytes]) -> None:
 
 
 def _colours(rows: Sequence[dict[str, Any]]) -> list[str]:
-    kinds = {"prag": BLUE, "dyprag": VERMILION}
-    methods = [row["method"] for row in rows]
-    return [PALE if method in CONTROLS else kinds.get(method.split("-")[0], GREY) for method in methods]
+    sources = {"trained": BLUE, "translated": VERMILION}
+    colours = {one.name: PALE if one.is_control else sources.get(one.injects, GREY) for one in specs()}
+    return [colours.get(row["method"], GREY) for row in rows]
 
 
 def _name_bars(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:

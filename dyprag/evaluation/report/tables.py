@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dyprag.evaluation.comparison import Comparison
-from dyprag.evaluation.gains import CONTROLS, LEVEL, Gain, control_name
+from dyprag.evaluation.gains import LEVEL, Gain, control_name
 from dyprag.evaluation.published import published
 from dyprag.evaluation.report import blocks
 from dyprag.evaluation.report.blocks import Table
 from dyprag.evaluation.report.plots import human_bytes
 from dyprag.evaluation.results import ALL, MOST_CUT, Row
 from dyprag.evaluation.statistics import Paired
+from dyprag.methods import spec
 
 Column = tuple[str, Callable[[Row], str]]
 CONTROLS_TITLE = "Controls: adapters that know nothing of the question's documents"
@@ -46,7 +47,7 @@ def short(rows: Sequence[Row], dataset: str) -> Table:
     """The table of one data set with the columns of `terminal_table`; `rows` are those of all data sets."""
     several = len(datasets(rows)) > 1 or len(names(rows, "variant")) > 1
     lines = shown(of(rows, dataset=dataset))
-    kept = [row for row in lines if not (is_control(row) if several else row["method"].endswith("-wrong"))]
+    kept = [row for row in lines if not (is_control(row) if several else _kind(row) == "wrong")]
     return _table(kept, _TERMINAL)
 
 
@@ -177,15 +178,23 @@ def shown(rows: Sequence[Row]) -> list[Row]:
         parted = [
             part
             for part in of(rows, variant=row["variant"], method=row["method"])
-            if part["split"] != ALL and row["method"].startswith("dyprag")
+            if part["split"] != ALL and _uses_translator(row)
         ]
         found += parted or [row]
     return sorted(found, key=is_control)
 
 
+def _kind(row: Row) -> str | None:
+    return spec.spec_of(row["method"]).kind if spec.is_control(row["method"]) else None
+
+
+def _uses_translator(row: Row) -> bool:
+    return any(one.name == row["method"] and one.uses_translator for one in spec.specs())
+
+
 def is_control(row: Row) -> bool:
     """Whether a row is that of a control."""
-    return row["method"] in CONTROLS
+    return spec.is_control(row["method"])
 
 
 def difference(found: Paired) -> str:
@@ -223,7 +232,7 @@ def _spread(rows: Sequence[Row], column: str, values: Sequence[str], corner: str
 
 def _apart(methods: Sequence[str]) -> dict[int, str]:
     """Where the controls begin, which stand last."""
-    first = next((place for place, method in enumerate(methods) if method in CONTROLS), None)
+    first = next((place for place, method in enumerate(methods) if spec.is_control(method)), None)
     return {} if first is None else {first: CONTROLS_TITLE}
 
 

@@ -11,8 +11,8 @@ from random import Random
 
 from dyprag.corpora.documents import Document, QAPair
 from dyprag.translators.lessons.lesson import Lesson
-from dyprag.translators.lessons.names import KINDS, Forms, Split, Subject, invent_subject, invent_value
-from dyprag.translators.lessons.wordings import FILLERS, PERSONAL_FILLERS, STYLES, Band, Fact, Style, facts
+from dyprag.translators.lessons.names import Forms, Split, Subject, invent_subject, invent_value, subject_kinds
+from dyprag.translators.lessons.wordings import Band, Fact, Style, facts, manners
 
 TWO_SUBJECTS = 0.3  # share of documents about two of a kind, where it matters whose fact it is
 UNASKED = 0.3  # share of documents with a fact of the other band, which nobody asks about
@@ -32,7 +32,7 @@ def invented_lessons(
     count: int,
     seed: int,
     split: Split = "train",
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = (),
     only: frozenset[str] | None = None,
 ) -> list[Lesson]:
     """Documents with 3 to 6 asked facts each, about one subject or two of the same kind.
@@ -43,9 +43,10 @@ def invented_lessons(
         band: "closed" where the answers come from closed vocabularies (professions, cities, ...), "open" where they
             are new (names, dates, numbers, titles).
         split: the two share no subject's name and no invented name.
-        kinds: of subjects; the more often one stands there, the likelier it is.
+        kinds: of subjects; the more often one stands there, the likelier it is. None: all that there are.
         only: ask about facts with these keys alone; each kind has to have some of the band.
     """
+    kinds = kinds or subject_kinds()
     return [_lesson(band, seed, split, index, kinds, only) for index in range(count)]
 
 
@@ -109,7 +110,7 @@ def _named(text: str, subject: Subject) -> str:
 
 def _write(rng: Random, subjects: Sequence[Subject], told: Sequence[Told]) -> str:
     """The document: subject by subject, or with the two subjects' sentences mixed, and then always by their names."""
-    style = rng.choice(STYLES)
+    style = rng.choice(manners().styles)
     mixed = len(subjects) == 2 and not style.labelled and rng.random() < 0.4
     passages: list[list[str]] = []
     for subject in subjects:
@@ -137,7 +138,7 @@ def _sentences(rng: Random, style: Style, subject: Subject, told: list[Told], al
         reference = subject.references[0] if always_named or not sentences else rng.choice(subject.references)
         sentences.append(_sentence(rng, style, subject, reference, told[:number], introduced=bool(sentences)))
         told = told[number:]
-    fillers = PERSONAL_FILLERS if subject.kind == "person" else FILLERS
+    fillers = manners().fillers_about_people if subject.kind == "person" else manners().fillers
     for filler in rng.sample(fillers, rng.choice((0, 0, 0, 1, 1, 2))):
         reference = subject.references[0] if always_named else rng.choice(subject.references)
         sentences.insert(rng.randint(1, len(sentences)), _referred(filler, reference) + ".")

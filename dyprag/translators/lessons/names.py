@@ -5,28 +5,29 @@ A hash of each invented name says whether it belongs to the training or to the t
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
+from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Annotated, Literal
 
-from dyprag.translators.lessons.words import (
-    ADJECTIVES,
-    CLOSED,
-    CODAS,
-    FORMS,
-    HERS,
-    HIS,
-    NOUNS,
-    ONSETS,
-    PLACE_ENDS,
-    STREETS,
-    SURNAME_ENDS,
-    TRADES,
-    VOWELS,
-)
+from pydantic import Field, TypeAdapter
+
+from dyprag.translators.lessons.fact_files import FOLDER, STRICT, read_facts_file, slots
+from dyprag.translators.lessons.words import Words, closed, name_parts
 
 Split = Literal["train", "test"]
 Forms = tuple[str, str, str]  # subject, object, possessive
+NameShape = Annotated[str, slots(one_of="word place company phrase", allowed="number")]
+
+
+@dataclass(frozen=True)
+class SubjectKind:
+    """A kind of subject: what a sentence may call it, and shapes of its name."""
+
+    __pydantic_config__ = STRICT
+    nouns: Words
+    names: Annotated[tuple[NameShape, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,20 @@ def belongs(name: str, split: Split) -> bool:
 
 def word(rng: Random, split: Split, ends: tuple[str, ...] = ("",)) -> str:
     """A new capitalised word of two to four syllables that belongs to the split."""
+    parts = name_parts()
     while True:
-        syllables = [rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(1 if rng.random() < 0.6 else 2)]
-        last = rng.choice(ONSETS) + rng.choice(VOWELS) if ends == ("",) else ""
-        made = ("".join(syllables) + last + rng.choice(CODAS) + rng.choice(ends)).capitalize()
+        syllables = [rng.choice(parts.onsets) + rng.choice(parts.vowels) for _ in range(1 if rng.random() < 0.6 else 2)]
+        last = rng.choice(parts.onsets) + rng.choice(parts.vowels) if ends == ("",) else ""
+        made = ("".join(syllables) + last + rng.choice(parts.codas) + rng.choice(ends)).capitalize()
         if belongs(made, split):
             return made
 
 
 def phrase(rng: Random, split: Split) -> str:
     """A title of ordinary or invented words that belongs, as a whole, to the split."""
+    parts = name_parts()
     while True:
-        (a, b), (n, m), w = rng.sample(ADJECTIVES, 2), rng.sample(NOUNS, 2), word(rng, split)
+        (a, b), (n, m), w = rng.sample(parts.adjectives, 2), rng.sample(parts.nouns, 2), word(rng, split)
         shapes = (f"The {a} {n}", f"{a} {n}", f"The {n} of {w}", f"{a} {n} and {b} {m}", f"{w}'s {n}", w,
                   f"The {n} and the {m}", f"One {n} for {w}", f"The {a} {n} of {w}", f"{n} without {m}")  # fmt: skip
         if belongs(made := rng.choice(shapes), split):
@@ -65,11 +68,11 @@ def phrase(rng: Random, split: Split) -> str:
 
 
 def person(rng: Random, split: Split) -> str:
-    return _person(rng, split, rng.choice((HIS, HERS)))
+    return _person(rng, split, rng.choice((name_parts().his_names, name_parts().her_names)))
 
 
 def _person(rng: Random, split: Split, firsts: tuple[str, ...]) -> str:
-    surname = word(rng, split, SURNAME_ENDS if rng.random() < 0.7 else ("",))
+    surname = word(rng, split, name_parts().surname_ends if rng.random() < 0.7 else ("",))
     middle = f" {rng.choice('ABCDEFGHIJKLMNOPRSTVW')}." if rng.random() < 0.1 else ""
     first = rng.choice(firsts) if rng.random() < 0.8 else word(rng, split)
     return f"{first}{middle} {surname}"
@@ -77,18 +80,20 @@ def _person(rng: Random, split: Split, firsts: tuple[str, ...]) -> str:
 
 def place(rng: Random, split: Split) -> str:
     before = rng.choice(("", "", "", "", "", "", "Upper ", "New ", "Port ", "Saint ", "Mount ", "Lower "))
-    return before + word(rng, split, PLACE_ENDS)
+    return before + word(rng, split, name_parts().place_ends)
 
 
 def company(rng: Random, split: Split) -> str:
+    parts = name_parts()
     core = word(rng, split)
-    shapes = (f"{core} {rng.choice(TRADES)}", f"{core} {rng.choice(FORMS)}", f"{core} & {word(rng, split)}",
-              f"{core} {rng.choice(TRADES)} {rng.choice(FORMS)}", core)  # fmt: skip
+    shapes = (f"{core} {rng.choice(parts.trades)}", f"{core} {rng.choice(parts.company_forms)}",
+              f"{core} & {word(rng, split)}",
+              f"{core} {rng.choice(parts.trades)} {rng.choice(parts.company_forms)}", core)  # fmt: skip
     return rng.choice(shapes)
 
 
 def _date(rng: Random, split: Split) -> str:
-    return f"{rng.randint(1, 28)} {rng.choice(CLOSED['month'])} {rng.randint(1702, 2023)}"
+    return f"{rng.randint(1, 28)} {rng.choice(closed()['month'])} {rng.randint(1702, 2023)}"
 
 
 def _count(rng: Random, split: Split) -> str:
@@ -113,7 +118,7 @@ def _code(rng: Random, split: Split) -> str:
 
 
 def _address(rng: Random, split: Split) -> str:
-    return f"{rng.randint(1, 289)} {word(rng, split)} {rng.choice(STREETS)}"
+    return f"{rng.randint(1, 289)} {word(rng, split)} {rng.choice(name_parts().streets)}"
 
 
 OPEN: dict[str, Callable[[Random, Split], str]] = {
@@ -134,31 +139,27 @@ OPEN: dict[str, Callable[[Random, Split], str]] = {
 
 def invent_value(rng: Random, vocabulary: str, split: Split) -> str:
     """A member of a closed vocabulary, or something new of an open one."""
-    return rng.choice(CLOSED[vocabulary]) if vocabulary in CLOSED else OPEN[vocabulary](rng, split)
+    return rng.choice(closed()[vocabulary]) if vocabulary in closed() else OPEN[vocabulary](rng, split)
 
 
-_NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # kind: its nouns, shapes of its names
-    "company": (("company", "firm", "business"), ("{company}",)),
-    "town": (("town", "place", "settlement"), ("{place}",)),
-    "ship": (("ship", "vessel", "steamer"), ("the {word}", "the {word} Star", "the Queen {word}", "{phrase}")),
-    "book": (("book", "novel", "volume"), ("{phrase}", "{phrase}", "Tales of {word}")),
-    "film": (("film", "picture"), ("{phrase}", "Return to {word}")),
-    "band": (("band", "group", "ensemble"), ("The {word} Quartet", "{word}", "The {word} Brothers", "{phrase}")),
-    "festival": (("festival", "event"), ("the {word} Festival", "the {word} Days", "the Feast of {word}")),
-    "school": (("school", "college", "academy"), ("{word} College", "{place} School", "the {word} Academy")),
-    "museum": (("museum", "collection", "gallery"), ("the {word} Museum", "the {place} Gallery", "{word} House")),
-    "plant": (("plant", "species", "herb"), ("{word} grass", "the {word} lily", "{word}'s thistle", "the {word} fern")),
-    "machine": (("machine", "device", "apparatus"), ("the {word} engine", "the {word} {number}", "the {word}matic")),
-    "river": (("river", "stream"), ("the {word}", "the River {word}", "the {word} River")),
-    "island": (("island", "isle"), ("{word} Island", "the Isle of {word}", "{place} Island")),
-    "horse": (("horse", "racehorse"), ("{phrase}", "{word}", "Lady {word}", "Old {word}")),
-    "restaurant": (("restaurant", "inn", "tavern"), ("Chez {word}", "the {word} Arms", "{word}'s Table", "{phrase}")),
-    "club": (
-        ("club", "association"),
-        ("{place} United", "{word} Rovers", "the {word} Athletic Club", "{place} Wanderers"),
-    ),
-}
-KINDS = ("person", "person", "person", *_NAMES)
+def read_subject_kinds(folder: Path) -> dict[str, SubjectKind]:
+    """The kinds of subject besides people that a folder of facts describes.
+
+    Raises:
+        ConfigError: the file cannot be read, or an entry is wrong.
+    """
+    return read_facts_file(folder / "subjects.yaml", TypeAdapter(dict[str, SubjectKind]))
+
+
+@cache
+def subject_kinds() -> tuple[str, ...]:
+    """The kinds of subject to draw from; people stand there three times, so that they are drawn more often."""
+    return ("person", "person", "person", *_subject_kinds())
+
+
+@cache
+def _subject_kinds() -> dict[str, SubjectKind]:
+    return read_subject_kinds(FOLDER)
 
 
 def invent_subject(rng: Random, kind: str, split: Split, taken: set[str]) -> Subject:
@@ -172,7 +173,7 @@ def invent_subject(rng: Random, kind: str, split: Split, taken: set[str]) -> Sub
 
 def _human(rng: Random, split: Split) -> Subject:
     hers = rng.random() < 0.5
-    name = _person(rng, split, HERS if hers else HIS)
+    name = _person(rng, split, name_parts().her_names if hers else name_parts().his_names)
     surname = name.split()[-1]
     pronouns = ("she", "her", "her") if hers else ("he", "him", "his")
     forms = (name, name, _possessive(name)), (surname, surname, _possessive(surname))
@@ -180,14 +181,14 @@ def _human(rng: Random, split: Split) -> Subject:
 
 
 def _thing(rng: Random, kind: str, split: Split) -> Subject:
-    nouns, shapes = _NAMES[kind]
+    described = _subject_kinds()[kind]
     while True:
         parts = {"word": word(rng, split), "place": place(rng, split), "company": company(rng, split),
                  "phrase": phrase(rng, split), "number": str(rng.randint(2, 990))}  # fmt: skip
-        name = rng.choice(shapes).format(**parts)
-        if not any(name == value for values in CLOSED.values() for value in values):
+        name = rng.choice(described.names).format(**parts)
+        if not any(name == value for values in closed().values() for value in values):
             break
-    noun = rng.choice(nouns)
+    noun = rng.choice(described.nouns)
     article = "an" if noun[0] in "aeiou" else "a"
     forms = (name, name, _possessive(name)), (f"the {noun}", f"the {noun}", f"the {noun}'s"), ("it", "it", "its")
     return Subject(kind, name, f"{article} {noun}", forms)

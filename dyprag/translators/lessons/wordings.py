@@ -1,20 +1,54 @@
-"""How the invented documents say and ask their facts: reads the blocks of the modules beside it, one block a fact.
+"""How the invented documents tell and ask their facts, and in which manner they are written.
 
-A block's first line is: key; kinds of subject; vocabularies of its answer. Then: `+` predicates of the subject, `=`
-whole statements, `:` labels in notes, `?` questions, `!` the full answer; indented lines go on. {S} {O} {P} are the
-subject as subject, object and possessive; {v} the answer, {a} its article.
+The wordings stand in facts/: people.yaml, organisations.yaml and things.yaml have one entry for each kind of fact,
+styles.yaml has the manners of writing. The first lines of people.yaml say how to add a kind of fact.
 """
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from dyprag.translators.lessons.wordings_organisations import ORGANISATIONS
-from dyprag.translators.lessons.wordings_people import PEOPLE
-from dyprag.translators.lessons.wordings_things import THINGS
-from dyprag.translators.lessons.words import CLOSED
+from pydantic import AfterValidator, Field, TypeAdapter
+
+from dyprag.translators.lessons.fact_files import (
+    FOLDER,
+    STRICT,
+    read_facts_file,
+    slots,
+    without_repetition,
+    wrong_entry,
+)
+from dyprag.translators.lessons.names import OPEN, read_subject_kinds
+from dyprag.translators.lessons.words import Words, read_words
 
 Band = Literal["closed", "open"]
+FACT_FILES = ("people.yaml", "organisations.yaml", "things.yaml")  # their order decides what a seed draws
+FEWEST_FACTS = 4  # of either band that a kind of subject needs, so that documents about it differ
+
+Predicate = Annotated[str, slots(needed="v", allowed="a")]
+Statement = Annotated[str, slots(needed="v", allowed="a", one_of="S O P")]
+Label = Annotated[str, Field(min_length=1), slots()]
+Question = Annotated[str, slots(needed="name")]
+FullAnswer = Annotated[str, slots(needed="name v", allowed="a")]
+Opening = Annotated[str, slots(needed="name")]
+Filler = Annotated[str, slots(one_of="S O P")]
+Names = Annotated[Words, AfterValidator(without_repetition)]
+
+
+@dataclass(frozen=True)
+class FactEntry:
+    """An entry of a facts file: which kinds of subject can have the fact, from which vocabularies its answer comes, and
+    how it is told and asked."""
+
+    __pydantic_config__ = STRICT
+    about: Names
+    answers: Names
+    predicates: Annotated[tuple[Predicate, ...], Field(min_length=1)]
+    statements: Annotated[tuple[Statement, ...], Field(min_length=1)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=1)]
+    questions: Annotated[tuple[Question, ...], Field(min_length=2)]
+    full_answer: FullAnswer
 
 
 @dataclass(frozen=True)
@@ -30,68 +64,79 @@ class Fact:
     full_answer: str
 
 
-@cache
-def facts(kind: str, band: Band) -> tuple[Fact, ...]:
-    """Facts about a kind of subject, each with those of its vocabularies that belong to the band."""
-    found = []
-    for block in "\n".join((PEOPLE, ORGANISATIONS, THINGS)).strip().split("\n\n"):
-        head, *lines = block.strip().replace("\n    ", " ").split("\n")
-        key, kinds, vocabularies = (part.strip() for part in head.split(";"))
-        said = {line[0]: tuple(part.strip() for part in line[1:].split(" | ")) for line in lines}
-        fitting = tuple(name for name in vocabularies.split() if (name in CLOSED) == (band == "closed"))
-        if kind in kinds.split() and fitting:
-            found.append(Fact(key, fitting, said["+"], said["="], said[":"], said["?"], said["!"][0]))
-    return tuple(found)
-
-
-# Fillers hold no fact that is asked about. The first are for people, the others for all else.
-PERSONAL_FILLERS = tuple(
-    (
-        "{S} is known as a quiet neighbour | {S} rarely gives interviews | little else is known about {O} | "
-        "{P} letters have not survived | {S} has a good sense of humour | friends describe {O} as patient | "
-        "{S} never speaks about the past | {P} handwriting is hard to read | {S} sleeps badly before long journeys | "
-        "{P} portrait hangs in the hall | {S} is seldom late | few people have heard of {O} | {S} dislikes crowds | "
-        "{P} memory for faces is remarkable | the neighbours speak well of {O} | {S} answers every letter by hand"
-    ).split(" | ")
-)
-FILLERS = tuple(
-    (
-        "opinions about {O} are divided | little else is known about {O} | {P} future is uncertain | "
-        "a photograph of {O} has been lost | {S} has seen better days | not everyone is fond of {O} | "
-        "{P} story has been told many times | {S} deserves more attention | experts disagree about {O} | "
-        "{P} name is often misspelt | visitors remember {O} well | nobody expected {O} to last so long | "
-        "{S} has changed little over time | much of what is said about {O} is rumour | "
-        "older people still talk about {O} | a longer account of {O} is in preparation | "
-        "{P} reputation has grown | critics have been kind to {O}"
-    ).split(" | ")
-)
-
-
 @dataclass(frozen=True)
 class Style:
     """A manner of writing: how it opens, how it introduces a statement, how often it uses labels for sentences."""
 
-    openings: tuple[str, ...]
-    leads: tuple[str, ...]
-    labelled: float = 0.0
+    __pydantic_config__ = STRICT
+    openings: Annotated[tuple[Opening, ...], Field(min_length=1)]
+    leads: Annotated[tuple[str, ...], Field(min_length=1)]
+    labelled: Annotated[float, Field(ge=0, le=1)]
 
 
-STYLES = (
-    Style(("This entry is about {name}.", "The following is recorded of {name}.", "About {name}:"), ("",)),
-    Style(("A portrait of {name}.", "Not many have heard of {name}.", "What is known about {name}?"),
-          ("", "", "it is often forgotten that ", "in fact, ", "as is well known, ")),
-    Style(("{name} made the news again this week.", "Our reporter went to find out about {name}.",
-           "There is renewed interest in {name}."),
-          ("", "", "according to the local paper, ", "a spokesman confirmed that ", "records show that ",
-           "it was reported that ", "witnesses recall that ")),
-    Style(("Dear friend, you asked me about {name}.", "Today I learned a good deal about {name}.",
-           "I must tell you about {name}.", "I have been thinking of {name} all day."),
-          ("", "", "I am told that ", "imagine, ", "as far as I know, ", "I had no idea that ",
-           "you may remember that ")),
-    Style(("Notes on {name}.", "For the file: {name}.", "Summary for {name}."), ("", "note that "), 0.6),
-    Style(("Catalogue entry: {name}.", "Entry: {name}.", "From the register: {name}."), ("",), 0.9),
-    Style(("On the tour we heard about {name}.", "Our guide talked at length about {name}."),
-          ("", "", "the guide said that ", "we were told that ", "apparently, ", "it turns out that ")),
-    Style(("Everyone here has a story about {name}.", "Ask anyone about {name}."),
-          ("", "", "they say that ", "people around here know that ", "as everyone says, ", "it is no secret that ")),
-)  # fmt: skip
+@dataclass(frozen=True)
+class Manners:
+    """The content of styles.yaml. Fillers hold no fact that is asked about."""
+
+    __pydantic_config__ = STRICT
+    styles: Annotated[tuple[Style, ...], Field(min_length=1)]
+    fillers_about_people: Annotated[tuple[Filler, ...], Field(min_length=2)]
+    fillers: Annotated[tuple[Filler, ...], Field(min_length=2)]
+
+
+@cache
+def facts(kind: str, band: Band) -> tuple[Fact, ...]:
+    """Facts about a kind of subject, each with those of its vocabularies that belong to the band."""
+    return read_facts(FOLDER)[kind, band]
+
+
+@cache
+def manners() -> Manners:
+    """The styles and the fillers."""
+    return read_manners(FOLDER)
+
+
+def read_manners(folder: Path) -> Manners:
+    """The styles and the fillers of a folder of facts.
+
+    Raises:
+        ConfigError: the file cannot be read, or an entry breaks a rule.
+    """
+    return read_facts_file(folder / "styles.yaml", TypeAdapter(Manners))
+
+
+@cache
+def read_facts(folder: Path) -> dict[tuple[str, Band], tuple[Fact, ...]]:
+    """The facts of a folder, by kind of subject and band, in the order of the files.
+
+    Raises:
+        ConfigError: a file cannot be read, an entry breaks a rule, or a kind of subject has too few facts.
+    """
+    closed = read_words(folder).answers
+    by_kind: dict[tuple[str, Band], list[Fact]] = {}
+    for kind in ("person", *read_subject_kinds(folder)):
+        by_kind[kind, "closed"], by_kind[kind, "open"] = [], []
+    for key, entry in _read_entries(folder, {kind for kind, _ in by_kind}, {*closed, *OPEN}).items():
+        told = (entry.predicates, entry.statements, entry.labels, entry.questions, entry.full_answer)
+        for kind, band in by_kind:
+            vocabularies = tuple(name for name in entry.answers if (name in closed) == (band == "closed"))
+            if kind in entry.about and vocabularies:
+                by_kind[kind, band].append(Fact(key, vocabularies, *told))
+    for (kind, band), known in by_kind.items():
+        if len(known) < FEWEST_FACTS:
+            reason = f"it has {len(known)} facts with {band} answers and needs {FEWEST_FACTS}"
+            raise wrong_entry(folder / "subjects.yaml", kind, reason)
+    return {place: tuple(known) for place, known in by_kind.items()}
+
+
+def _read_entries(folder: Path, kinds: set[str], vocabularies: set[str]) -> dict[str, FactEntry]:
+    entries: dict[str, FactEntry] = {}
+    for path in (folder / name for name in FACT_FILES):
+        for key, entry in read_facts_file(path, TypeAdapter(dict[str, FactEntry])).items():
+            if key in entries:
+                raise wrong_entry(path, key, "another file has an entry of this name")
+            for field, names, known in (("about", entry.about, kinds), ("answers", entry.answers, vocabularies)):
+                if unknown := sorted({*names} - known):
+                    raise wrong_entry(path, key, f"{field}: {unknown[0]!r} is none of {', '.join(sorted(known))}")
+            entries[key] = entry
+    return entries

@@ -1,0 +1,20 @@
+"""The versions of the libraries that a run's results depend on."""
+
+from importlib import metadata
+
+
+def versions() -> dict[str, str]:
+    """By library."""
+    names = (
+        "dyprag",
+        "torch",
+        "transformers",
+        "peft",
+        "prefect",
+        "duckdb",
+        "pyarrow",
+        "rank-bm25",
+        "tantivy",
+        "openai",
+    )
+    return {name: metadata.version(name) for name in names}
