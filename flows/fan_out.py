@@ -123,9 +123,9 @@ def fan_out(
     groups: deque[Sequence[AnyJob]] = deque(sound[at : at + together] for at in range(0, len(sound), together))
     groups.extend([job] for job in missing if job.key in apart)
     total = sum(weights[job.label] for job in missing)
-    found_made = sum(weights.values()) - total
+    cached = sum(weights.values()) - total
     reason = ""
-    with stage_progress(ledger.stage, total, found_made) as advance, ledger.recording() as record:
+    with stage_progress(ledger.stage, total, cached) as advance, ledger.recording() as record:
         for ended in _as_they_end(groups, submit, ahead):
             record(ended)
             over = [work for work, _ in ended if work.error_type != Interrupted.__name__]

@@ -22,8 +22,8 @@ from dyprag.runtime.threads import usable_cores
 # what the work imports in the end, so that a process in place of one that died need not: seconds, each time
 LOADED = (
     "dyprag.tasks.parametrize", "dyprag.tasks.augment", "dyprag.tasks.embed", "dyprag.adapters.parametrize",
-    "dyprag.adapters.generation", "dyprag.adapters.samples", "peft", "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
+    "dyprag.adapters.embedding", "dyprag.adapters.generation", "dyprag.adapters.samples", "peft",
+    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
 )  # fmt: skip
 P = ParamSpec("P")

@@ -7,14 +7,14 @@ import pytest
 import torch
 from conftest import TEXTS, outcome
 
-from dyprag.adapters import generation
+from dyprag.adapters import embedding
 from dyprag.config import PipelineConfig
 from dyprag.errors import StoreError
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue
 from dyprag.tasks.embed import _embeddings
 
-embed = generation.embed
+embed = embedding.embed
 
 
 def failing(error: Exception, *words: str) -> Callable[..., torch.Tensor]:
@@ -51,7 +51,7 @@ def test_a_document_that_cannot_be_embedded_fails_by_itself_and_only_it_is_embed
 ):
     from dyprag.flows.train_translator import train_translator
 
-    monkeypatch.setattr(generation, "embed", failing(error, TEXTS["lamp"]))
+    monkeypatch.setattr(embedding, "embed", failing(error, TEXTS["lamp"]))
     state = train_translator(prepared, return_state=True)
     embedded, trained = outcome(state)
     assert state.name == "CompletedWithFailures"
@@ -64,7 +64,7 @@ def test_a_document_that_cannot_be_embedded_fails_by_itself_and_only_it_is_embed
     assert translator.measures["documents"] == 2
 
     asked: list[str] = []
-    monkeypatch.setattr(generation, "embed", lambda base, passages: asked.extend(passages) or embed(base, passages))
+    monkeypatch.setattr(embedding, "embed", lambda base, passages: asked.extend(passages) or embed(base, passages))
     embedded, trained = outcome(train_translator(prepared, return_state=True))
     assert (embedded["cached"], embedded["done"], embedded["failed"]) == (2, 3, 0)
     assert [TEXTS["lamp"] in passage for passage in asked] == [True]
@@ -77,7 +77,7 @@ def test_without_one_embedded_document_no_translator_is_trained(
 ):
     from dyprag.flows.train_translator import train_translator
 
-    monkeypatch.setattr(generation, "embed", failing(ValueError("no such token"), ""))
+    monkeypatch.setattr(embedding, "embed", failing(ValueError("no such token"), ""))
     with pytest.raises(StoreError, match="no document that is not held out and has an adapter could be embedded"):
         train_translator(prepared)
     assert len(Catalogue(Store(prepared.store)).query("FROM failures WHERE stage = 'embed'")) == 3
@@ -85,7 +85,7 @@ def test_without_one_embedded_document_no_translator_is_trained(
 
 def test_passages_that_fail_together_are_told_apart(base: Any, monkeypatch: pytest.MonkeyPatch):
     error = ValueError("no such token")
-    monkeypatch.setattr(generation, "embed", failing(error, "2", "5"))
+    monkeypatch.setattr(embedding, "embed", failing(error, "2", "5"))
     embeddings = _embeddings(base, [f"Lamp {number}." for number in range(7)])
-    assert [number for number, embedding in enumerate(embeddings) if embedding is error] == [2, 5]
+    assert [number for number, given in enumerate(embeddings) if given is error] == [2, 5]
     assert torch.tensor(embeddings[6]).equal(embed(base, ["Lamp 6."])[0])

@@ -41,13 +41,13 @@ if any("forkserver" in word for word in sys.orig_argv):
             os.kill(os.getpid(), signal.SIGKILL)
         return made(base, document, *others)
     dyprag.adapters.samples.document_samples = document_samples
-    import dyprag.adapters.generation
-    embedded = dyprag.adapters.generation.embed
+    import dyprag.adapters.embedding
+    embedded = dyprag.adapters.embedding.embed
     def embed(base, passages):
         if any("tower" in passage for passage in passages):
             raise ValueError("no such token")
         return embedded(base, passages)
-    dyprag.adapters.generation.embed = embed
+    dyprag.adapters.embedding.embed = embed
 """
 
 
