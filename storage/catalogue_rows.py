@@ -12,6 +12,7 @@ from dyprag.corpora.text.words import word_count
 from dyprag.storage.artifacts import Record
 
 if TYPE_CHECKING:
+    from dyprag.augmentation.products import Response
     from dyprag.storage.catalogue import Work
 
 Connection = duckdb.DuckDBPyConnection
@@ -69,7 +70,7 @@ def put_artifacts(connection: Connection, records: Iterable[Record]) -> None:
     connection.execute("INSERT OR REPLACE INTO artifacts SELECT * REPLACE (to_timestamp(created) AS created) FROM made")
 
 
-def put_requests(connection: Connection, answers: Sequence[Response]) -> None:
+def put_requests(connection: Connection, answers: Sequence["Response"]) -> None:
     """Rows for the answers of endpoints; known ones are left as they are."""
     import pyarrow as pa
 

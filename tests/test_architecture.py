@@ -54,6 +54,14 @@ def test_a_package_imports_nothing_from_above(package: str, forbidden: set[str])
     assert wrong == []
 
 
+@pytest.mark.parametrize("package", ["adapters", "augmentation", "corpora", "methods", "model", "translators"])
+def test_what_makes_adapters_and_answers_does_not_know_how_they_are_measured(package: str):
+    modules = list(trees(f"dyprag/{package}"))
+    assert modules
+    above = {(path, name) for path, tree in modules for name in imported(tree) if name.startswith("dyprag.evaluation")}
+    assert above == set()
+
+
 def test_nothing_is_imported_by_the_name_of_a_folder_that_an_installed_dyprag_does_not_have():
     folders = {"cli", "flows", "storage", "tasks"}
     modules = [module for package in (*PACKAGES, "tests", "benchmarks", "docs") for module in trees(package)]

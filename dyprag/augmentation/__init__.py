@@ -11,14 +11,13 @@ def local_version(text: str) -> str:
     """The version of the rules that a text is written about by. Those for texts of more than one block, or with rows of
     tables, are newer, and so are those that part sentences; what was made of other texts stays what it is."""
     from dyprag.augmentation.cells import cells
-    from dyprag.augmentation.spans import BLOCK_END, sentences
-    from dyprag.corpora.text.sentences import sentences as parted
+    from dyprag.corpora.text.sentences import BLOCK_END, block_sentences, sentences
 
-    newer = BLOCK_END.search(text) or (":" in text and any(map(cells, sentences(text))))
+    newer = BLOCK_END.search(text) or (":" in text and any(map(cells, block_sentences(text))))
     blocks = BLOCK_END.split(text) if "\n" in text else [text]
     otherwise = any(
         [part.strip() for part in _PARTED_BEFORE.split(block) if part.strip()]
-        != [part.strip() for part in parted(block)]
+        != [part.strip() for part in sentences(block)]
         for block in blocks
         if block.strip()
     )

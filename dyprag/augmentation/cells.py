@@ -3,7 +3,7 @@ by, never an answer."""
 
 import re
 
-from dyprag.augmentation.english import is_past
+from dyprag.corpora.text.english import is_past
 
 # The name of what stands behind it, as rows of tables have them.
 _LABEL = re.compile(r"(?:^|(?<=;\s))[^\W\d_][^:;.!?]{1,40}?:(?=\s\S)")

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Sequence
 
 from rapidfuzz import fuzz
 
-from dyprag.augmentation.english import LIGHT, same_root
 from dyprag.augmentation.products import Accepted, Dropped, Item
-from dyprag.augmentation.spans import WORD, key_terms, sentences
+from dyprag.augmentation.spans import key_terms
 from dyprag.augmentation.support import denies, holds, likeness, numbers, script, told_numbers, within
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
-from dyprag.corpora.text.words import is_unspaced
-from dyprag.evaluation.metrics import normalise
+from dyprag.corpora.text.answers import normalise
+from dyprag.corpora.text.english import LIGHT, same_root
+from dyprag.corpora.text.sentences import block_sentences
+from dyprag.corpora.text.words import WORD, is_unspaced
 
 # Part of every product's key. Raise it where a change of the rules makes all products worth making, and paying for,
 # anew; rules that only drop more of what is unsound, or less of what is sound, do not.
@@ -116,7 +117,7 @@ def doubt(document: Document, pair: QAPair) -> str:
     answer is, where its sentences deny something that the question does not, or the full answer does so alone, and
     where it is of another kind than what is asked for.
     """
-    where = [sentence for sentence in sentences(document.passage) if holds(sentence, pair.answer)]
+    where = [sentence for sentence in block_sentences(document.passage) if holds(sentence, pair.answer)]
     asked = _words(pair.question)
     told = [word for sentence in where for word in _words(sentence)]
     if (
@@ -180,7 +181,10 @@ def facts(text: str) -> set[str]:
         names = {re.sub(r"['’]s$", "", term) for term in key_terms(text) if not term[0].isdigit()}
         return names | numbers(text)
     names = {
-        word for s in sentences(text) for run in _NAME_RUN.findall(s.partition(" ")[2]) for word in _WORD.findall(run)
+        word
+        for s in block_sentences(text)
+        for run in _NAME_RUN.findall(s.partition(" ")[2])
+        for word in _WORD.findall(run)
     }
     return names | numbers(text)
 

@@ -20,10 +20,11 @@ from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
 from dyprag.augmentation.questions import ask_prompt, gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
-from dyprag.augmentation.spans import Candidate, candidates, sentences
+from dyprag.augmentation.spans import Candidate, candidates
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
 from dyprag.corpora.text.languages import is_english, is_latin
+from dyprag.corpora.text.sentences import block_sentences
 from dyprag.errors import DocumentError, DocumentTooLong
 from dyprag.model.base import BaseModel, neutralise
 from dyprag.model.prompts import question_prompt
@@ -248,7 +249,7 @@ class LocalAugmenter:
     def rewrites_many(self, documents: Sequence[Document]) -> list[list[str] | Exception]:
         """n rewrites of each document, or the error of one that cannot be rewritten."""
         results: list[list[str] | Exception] = [self.refusal(document) or [] for document in documents]
-        parts = [[] if result else sentences(d.text) for result, d in zip(results, documents, strict=True)]
+        parts = [[] if result else block_sentences(d.text) for result, d in zip(results, documents, strict=True)]
         for number in range(self._settings.rewrites):
             written = iter(self._rewritten([sentence for part in parts for sentence in part], number))
             turn = (number + 1) / (self._settings.rewrites + 1)
@@ -286,7 +287,7 @@ class LocalAugmenter:
 
 
 def _title(document: Document) -> str:
-    return document.title or sentences(document.text)[0][:80]
+    return document.title or block_sentences(document.text)[0][:80]
 
 
 @dataclass(frozen=True)

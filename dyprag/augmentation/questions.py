@@ -1,8 +1,9 @@
 """Questions that a small model finishes: the prompt that it continues, and which of its questions are sound by rule."""
 
-from dyprag.augmentation.english import LIGHT, NUMBERS, same_root
-from dyprag.augmentation.spans import WORD, Candidate
+from dyprag.augmentation.spans import Candidate
 from dyprag.corpora.documents import QAPair
+from dyprag.corpora.text.english import LIGHT, NUMBERS, same_root
+from dyprag.corpora.text.words import WORD
 
 _HEAD = "About {title}\n{sentence}\n"
 _ASK = "Answer: {answer}\nQuestion: {question}"

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-from dyprag.augmentation.english import LIGHT, NUMBERS, same_root
-from dyprag.augmentation.spans import WORD, key_terms
+from dyprag.augmentation.spans import key_terms
+from dyprag.corpora.text.english import LIGHT, NUMBERS, same_root
+from dyprag.corpora.text.words import WORD
 
 SHARED = 0.75  # of the words of weight, both ways, that a rewrite and its sentence have in common
 _NEGATIONS = frozenset("no not never none nobody nothing without nor neither cannot".split())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dyprag.augmentation.cells import cell_spans, cells
-from dyprag.augmentation.english import (
+from dyprag.corpora.text.english import (
     BREAKS,
     MONTHS,
     NUMBERS,
@@ -20,12 +20,9 @@ from dyprag.augmentation.english import (
     is_past,
     past_of,
 )
-from dyprag.corpora.text.sentences import sentences as parted
+from dyprag.corpora.text.sentences import block_sentences
+from dyprag.corpora.text.words import WORD
 
-WORD = re.compile(r"\d[\d.,:]*\d|[^\W_](?:[\w'’.-]*[^\W_])?")
-# Empty lines, the lines of a list, and lines that end like a sentence: what stands behind them is another one.
-BLOCK_END = re.compile(r"\n[^\S\n]*\n\s*|\n(?=[^\S\n]*(?:[-*•–]|\d{1,3}[.)])[^\S\n])|(?<=[.!?])[^\S\n]*\n")
-_ITEM_MARK = re.compile(r"\s*(?:[-*•–]|\d{1,3}[.)])\s+(?=\S)")
 LEAST_WORDS = 3  # a sentence of so many tells nothing without those before it
 _YEAR = re.compile(r"1[0-9]\d\d|20\d\d")
 _OPENERS = frozenset("a an the of in with from by on at for its his her their into like over under as".split())
@@ -83,22 +80,11 @@ class Candidate:
         return f"{self.sentence[: self.place]}___{self.sentence[self.place + len(self.answer) :]}"
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences of a text with blocks: a paragraph, a heading and a list item end one too; the marks of list items
-    are no part of them."""
-    if "\n" not in text:
-        return [part.strip() for part in parted(text) if part.strip()]
-    blocks = [
-        _ITEM_MARK.sub("", block, count=1) if _ITEM_MARK.match(block) else block for block in BLOCK_END.split(text)
-    ]
-    return [part.strip() for block in blocks for part in parted(block) if part.strip()]
-
-
 def candidates(title: str, text: str) -> list[Candidate]:
     """Every answer worth asking for in a passage, without repetition: numbers and names before other spans, spans of
     several words before single ones, each in the order of the text."""
     found: dict[str, tuple[int, Candidate]] = {}
-    for sentence in sentences(text):
+    for sentence in block_sentences(text):
         row = cell_spans(inside(title), sentence)
         spans = [(*span, None) for span in _spans(sentence)] if not cells(sentence) else []
         for start, end, kind, asked in row or spans:
@@ -115,7 +101,7 @@ def candidates(title: str, text: str) -> list[Candidate]:
 def key_terms(text: str) -> set[str]:
     """Numbers and names of a text (words with a digit or a capital inside a sentence): what a rewrite must keep."""
     terms = set()
-    for sentence in sentences(text):
+    for sentence in block_sentences(text):
         for position, match in enumerate(WORD.finditer(sentence)):
             word = match.group()
             if any(c.isdigit() for c in word) or (position > 0 and word[0].isupper() and word.lower() not in BREAKS):

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from rapidfuzz import fuzz
 from rapidfuzz.distance import OSA
 
-from dyprag.augmentation.english import LIGHT
-from dyprag.evaluation.metrics import normalise
+from dyprag.corpora.text.answers import normalise
+from dyprag.corpora.text.english import LIGHT
 
 _NUMBER = re.compile(r"\d+(?:[.,\u00a0\u202f]\d+)*")
 _MINUS = re.compile(r"(?:(?<![\w.,)\]%])[-\u2212]\s?|\bminus )(?=\d)")  # a minus, and not the dash of a range

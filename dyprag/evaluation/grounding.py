@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dyprag.augmentation.english import BREAKS, LIGHT, is_past, same_root
-from dyprag.augmentation.spans import WORD, sentences
+from dyprag.corpora.text.english import BREAKS, LIGHT, is_past, same_root
+from dyprag.corpora.text.sentences import block_sentences
+from dyprag.corpora.text.words import WORD
 
 # Beside the light words: what joins, points and asks.
 _STOP = LIGHT | frozenset(
@@ -109,7 +110,7 @@ class _Sources:
 def _words(text: str) -> Iterator[_Word]:
     """The words of a text, those joined by a hyphen apart."""
     for line in unicodedata.normalize("NFKC", text).replace("’", "'").replace("-", " ").splitlines():
-        for sentence in sentences(line):
+        for sentence in block_sentences(line):
             end = None
             for match in WORD.finditer(sentence):
                 beside = end is not None and sentence[end : match.start()].isspace()

@@ -15,9 +15,9 @@ from transformers import DynamicCache
 
 from dyprag.adapters.decoding import common_prefix
 from dyprag.adapters.generation import Sampling
-from dyprag.augmentation.english import LIGHT
-from dyprag.augmentation.spans import WORD
 from dyprag.corpora.retrieval import Retriever
+from dyprag.corpora.text.english import LIGHT
+from dyprag.corpora.text.words import WORD
 from dyprag.methods.protocol import Answer, Asked
 from dyprag.methods.rounds import Doubt, Draft, answer_in_rounds, sentence_ranges, spell
 from dyprag.methods.spec import MethodSpec, Resources

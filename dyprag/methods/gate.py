@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.lora import Adapters, stack_rows
-from dyprag.evaluation.metrics import answer_presence, extract_answer
+from dyprag.corpora.text.answers import answer_presence, extract_answer
 from dyprag.model.base import BaseModel
 from dyprag.model.prompts import question_prompt
 from dyprag.runtime import progress

@@ -9,8 +9,8 @@ from typing import Protocol
 from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.lora import Adapters, stack_rows
 from dyprag.adapters.stopping import repeats
-from dyprag.augmentation.spans import sentences
 from dyprag.corpora.documents import Retrieved
+from dyprag.corpora.text.sentences import block_sentences
 from dyprag.methods.gate import Gate, borne_out
 from dyprag.model.base import BaseModel
 from dyprag.model.prompts import PLAIN, AskFor, PromptForm, question_prompt
@@ -181,7 +181,7 @@ def _beginning(text: str, length: int) -> str:
     if len(text) <= length:
         return text
     end = 0
-    for sentence in sentences(text):
+    for sentence in block_sentences(text):
         after = text.index(sentence, end) + len(sentence)
         if after > length:
             break

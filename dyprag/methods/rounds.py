@@ -15,9 +15,9 @@ from typing import Protocol
 
 from dyprag.adapters.generation import Generation, Sampling, generate
 from dyprag.adapters.stopping import repeats
-from dyprag.augmentation.spans import sentences
 from dyprag.corpora.documents import Retrieved
 from dyprag.corpora.retrieval import Retriever
+from dyprag.corpora.text.sentences import block_sentences
 from dyprag.errors import ConfigError
 from dyprag.methods.protocol import Answer, Asked, Prompt, fitting_prompt
 from dyprag.model.base import BaseModel
@@ -232,7 +232,7 @@ def sentence_starts(base: BaseModel, ids: Sequence[int]) -> list[int]:
     """The places of the ids with which sentences begin; the first is 0. None for no ids."""
     spelled = spell(base, ids)
     starts, place = {0} if ids else set(), 0
-    for number, sentence in enumerate(sentences(spelled.text)):
+    for number, sentence in enumerate(block_sentences(spelled.text)):
         place = spelled.text.index(sentence, place)
         if number:
             starts.add(spelled.tokens(place, place + 1).start)

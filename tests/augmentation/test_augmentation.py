@@ -7,14 +7,14 @@ from conftest import TEXTS
 
 from dyprag.augmentation import LOCAL_VERSION, local_version
 from dyprag.augmentation.cells import cells
-from dyprag.augmentation.english import is_past, past_of, same_root
 from dyprag.augmentation.local import LocalAugmenter, ScoredPair
 from dyprag.augmentation.products import PRODUCTS, Product
 from dyprag.augmentation.questions import gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
-from dyprag.augmentation.spans import Candidate, candidates, key_terms, sentences
+from dyprag.augmentation.spans import Candidate, candidates, key_terms
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.text.sentences import block_sentences
 from dyprag.errors import DocumentError, DocumentTooLong
 from dyprag.model.base import BaseModel
 
@@ -37,27 +37,6 @@ def found(title: str, text: str) -> dict[str, set[str]]:
         assert candidate.gap.replace("___", candidate.answer) == candidate.sentence
         assert candidate.answer not in candidate.gap
     return {candidate.answer: set(candidate.starts) for candidate in spans}
-
-
-def test_sentences_end_at_a_full_stop_before_a_capital():
-    text = "It was built by Olmsted & co. in 1.5 years. Who knew? Nobody!  \n They left. (Élan stayed.)"
-    assert sentences(text) == [
-        "It was built by Olmsted & co. in 1.5 years.", "Who knew?", "Nobody!", "They left.", "(Élan stayed.)"
-    ]  # fmt: skip
-    assert sentences("  ") == []
-
-
-def test_headings_paragraphs_and_list_items_end_sentences_too():
-    text = "A night in 1991\n\nThe boat struck.\nall were saved\n- a clock\n- 2 oars\n\n1. wrapped\nline"
-    assert sentences(text) == [
-        "A night in 1991",
-        "The boat struck.",
-        "all were saved",
-        "a clock",
-        "2 oars",
-        "wrapped\nline",
-    ]
-    assert sentences("A first\nline. And another.") == ["A first\nline.", "And another."]
 
 
 def test_the_columns_of_a_table_are_asked_by_and_never_asked_for():
@@ -225,18 +204,6 @@ def test_a_question_names_its_title_by_all_its_words_of_weight():
     assert tidy("Who built the mill 's wheel ?") == "Who built the mill's wheel?"
 
 
-def test_verb_forms():
-    assert is_past("drew")
-    assert is_past("drawn")
-    assert is_past("opened")
-    assert not is_past("need")
-    assert not is_past("mill")
-    assert (past_of("drawn"), past_of("opened"), past_of("mill")) == ("drew", "opened", None)
-    assert same_root("sell", "sold")
-    assert same_root("opening", "opened")
-    assert not same_root("mill", "milk")
-
-
 @pytest.mark.parametrize(
     ("sentence", "other"),
     [
@@ -309,7 +276,7 @@ def test_accepted_items_have_their_marks_and_what_is_nearly_the_document_is_drop
     ],
 )
 def test_sentences_change_places_and_what_points_back_goes_along(text: str, turn: float, other: str):
-    assert reordered(sentences(text), sentences(text), turn) == other
+    assert reordered(block_sentences(text), block_sentences(text), turn) == other
 
 
 def test_pairs_come_with_marks_and_those_with_a_gap_last(augmenter: LocalAugmenter):

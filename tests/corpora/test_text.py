@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dyprag.corpora.text.english import is_past, past_of, same_root
 from dyprag.corpora.text.forms import folded, written
 from dyprag.corpora.text.languages import is_english
-from dyprag.corpora.text.sentences import sentences
+from dyprag.corpora.text.sentences import block_sentences, sentences
 from dyprag.corpora.text.words import is_unspaced, search_words, units, unwrapped, word_count
 
 # Letters with marks, ligatures, digits, invisible characters and marks of many scripts.
@@ -183,3 +184,36 @@ def test_another_language_is_told_from_english(text: str):
 )  # fmt: skip
 def test_english_with_foreign_names_rows_and_code_is_english(text: str):
     assert is_english(text)
+
+
+def test_sentences_end_at_a_full_stop_before_a_capital():
+    text = "It was built by Olmsted & co. in 1.5 years. Who knew? Nobody!  \n They left. (Élan stayed.)"
+    assert block_sentences(text) == [
+        "It was built by Olmsted & co. in 1.5 years.", "Who knew?", "Nobody!", "They left.", "(Élan stayed.)"
+    ]  # fmt: skip
+    assert block_sentences("  ") == []
+
+
+def test_headings_paragraphs_and_list_items_end_sentences_too():
+    text = "A night in 1991\n\nThe boat struck.\nall were saved\n- a clock\n- 2 oars\n\n1. wrapped\nline"
+    assert block_sentences(text) == [
+        "A night in 1991",
+        "The boat struck.",
+        "all were saved",
+        "a clock",
+        "2 oars",
+        "wrapped\nline",
+    ]
+    assert block_sentences("A first\nline. And another.") == ["A first\nline.", "And another."]
+
+
+def test_verb_forms():
+    assert is_past("drew")
+    assert is_past("drawn")
+    assert is_past("opened")
+    assert not is_past("need")
+    assert not is_past("mill")
+    assert (past_of("drawn"), past_of("opened"), past_of("mill")) == ("drew", "opened", None)
+    assert same_root("sell", "sold")
+    assert same_root("opening", "opened")
+    assert not same_root("mill", "milk")

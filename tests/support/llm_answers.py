@@ -9,7 +9,7 @@ from hashlib import blake2b
 from itertools import count as numbers
 from typing import Any
 
-from dyprag.augmentation.spans import sentences
+from dyprag.corpora.text.sentences import block_sentences
 
 Json = dict[str, Any]
 _SPAN = re.compile(r"\d+(?:[.,]\d+)*(?: [a-z]{3,})?|[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)*")
@@ -90,7 +90,7 @@ def _title_and_text(document: str) -> tuple[str, str]:
 def _parts(text: str) -> list[str]:
     """Sentences that can change places: initials and abbreviations stay with what follows them."""
     parts: list[str] = []
-    for sentence in sentences(text):
+    for sentence in block_sentences(text):
         if parts and len(parts[-1].split()) < 4:
             parts[-1] += f" {sentence}"
         else:
@@ -131,7 +131,7 @@ def _version(parts: list[str], k: int) -> str:
 def good_pairs(document: str) -> tuple[Json, ...]:
     """Every pair that the server would ever give for a document, one for each distinct answer."""
     title, text = _title_and_text(document)
-    subjects = [title, *sentences(text)]
+    subjects = [title, *block_sentences(text)]
     pairs: dict[str, Json] = {}
     questions: set[str] = set()
     for sentence, answer in _spans(text) or _words(text):
@@ -152,13 +152,13 @@ def _whole(sentence: str, answer: str) -> bool:
 
 def _spans(text: str) -> list[tuple[str, str]]:
     """(sentence, answer) of names and of numbers with their unit inside the sentences."""
-    found = [(s, match) for s in sentences(text) for match in _SPAN.finditer(s) if match.start()]
+    found = [(s, match) for s in block_sentences(text) for match in _SPAN.finditer(s) if match.start()]
     return [(sentence, match.group()) for sentence, match in found]
 
 
 def _words(text: str) -> list[tuple[str, str]]:
     """The same of single words, where there are no such spans."""
-    inner = [(s, word) for s in sentences(text) for word in re.findall(r"\w+", s)[1:] if len(word) > 3]
+    inner = [(s, word) for s in block_sentences(text) for word in re.findall(r"\w+", s)[1:] if len(word) > 3]
     return sorted(inner, key=lambda found: found[1].islower())
 
 

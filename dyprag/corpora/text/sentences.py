@@ -1,14 +1,19 @@
-"""Where sentences end, by script: the one splitter for all who part a text into sentences.
+"""Where sentences end, by script: the one splitter for all who part a text into sentences, in a text without blocks
+(`sentences`) and in one with paragraphs and lists (`block_sentences`).
 
 Every script has marks that end a sentence by themselves (。 । ۔ ። ។), as nothing else uses them. The full stop of
 Latin, Greek, Cyrillic and Arabic also shortens words, so that it needs a space and a capital behind it, or a letter of
 a script that has none.
 """
 
+import re
 from collections import Counter
 
 import regex
 
+# Empty lines, the lines of a list, and lines that end like a sentence: what stands behind them is another one.
+BLOCK_END = re.compile(r"\n[^\S\n]*\n\s*|\n(?=[^\S\n]*(?:[-*•–]|\d{1,3}[.)])[^\S\n])|(?<=[.!?])[^\S\n]*\n")
+_ITEM_MARK = re.compile(r"\s*(?:[-*•–]|\d{1,3}[.)])\s+(?=\S)")
 _SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
 # What closes a quotation belongs to the sentence before it.
 _CLOSERS = r"[\"'”’»」』】》〉›]"
@@ -51,6 +56,17 @@ def sentences(text: str) -> list[str]:
         begin = looked = behind.start() if behind else len(text)
         depth.clear()
     return [*parts, text[begin:]] if text[begin:].strip() or not parts else parts
+
+
+def block_sentences(text: str) -> list[str]:
+    """The sentences of a text with blocks: a paragraph, a heading and a list item end one too. The marks of list items
+    are no part of them."""
+    if "\n" not in text:
+        return [part.strip() for part in sentences(text) if part.strip()]
+    blocks = [
+        _ITEM_MARK.sub("", block, count=1) if _ITEM_MARK.match(block) else block for block in BLOCK_END.split(text)
+    ]
+    return [part.strip() for block in blocks for part in sentences(block) if part.strip()]
 
 
 def _ends(text: str) -> list[int]:

@@ -12,6 +12,9 @@ import regex
 
 from dyprag.corpora.text.forms import folded
 
+# A number, or a word with what may stand inside it, of a script with spaces.
+WORD = re.compile(r"\d[\d.,:]*\d|[^\W_](?:[\w'’.-]*[^\W_])?")
+
 _SIGNS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}\p{Yi}ー"
 _CLUSTERS = r"\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Javanese}\p{Balinese}\p{Tai_Tham}"
 # A run of signs; a run of letters with what stands above and below them; a word of any other script.
