@@ -90,6 +90,8 @@ class Answered:
 
     def how(self) -> str:
         """What the answer was made from, in words."""
+        from dyprag.methods.spec import spec_of
+
         shown, injected = self.in_prompt, self.injected
         parts = []
         if both := [name for name in injected if name in shown]:
@@ -98,7 +100,7 @@ class Answered:
             parts.append(f"{', '.join(alone)} as adapters" if len(alone) > 1 else f"{alone[0]} as an adapter")
         if alone := [name for name in shown if name not in injected]:
             parts.append(f"{', '.join(alone)} in the prompt")
-        if not parts and self.method == "vanilla":
+        if not parts and not spec_of(self.method).needs_passages:
             return f"{self.method}, from the model alone; {self.seconds:.1f} s"
         nothing = "the model alone: no document was found that has a word of the question"
         return f"{self.method}, from {'; '.join(parts) or nothing}; {self.seconds:.1f} s"

@@ -39,9 +39,9 @@ def run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json:
         end_like(STOPPING)
         _prepare_logging(verbose)
         with quick_imports():
-            from dyprag.tasks.checks import check_before_work
+            from dyprag.tasks.checks import check_ahead
 
-            check_before_work(name, config)
+            check_ahead(name, config)
             flow = _flow(name)
         # what failed shows in the exit code here, whatever a deployment's run makes of it
         run_settings = config.run.model_copy(update={"on_failures": "complete"})

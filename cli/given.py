@@ -13,7 +13,7 @@ def given_documents(locations: Sequence[str]) -> list[Document]:
     nothing.
 
     Raises:
-        CorpusError: a location does not exist, or no document there can be read.
+        CorpusError: a location does not exist, or no document at any of them can be read.
     """
     from dyprag.corpora.reader import read_given
 

@@ -1,16 +1,8 @@
-"""What would stop a run, found before it does any work. Imports no torch: the command line asks here before it starts
-a server."""
+"""The checks with which a flow or a stage begins; see dyprag/tasks/checks.py."""
 
-from dyprag.augmentation.prompt_files import VARIABLES, prompt_file
 from dyprag.config import PipelineConfig
-from dyprag.corpora.reader import check_corpus
 from dyprag.flows.page import current_page
-from dyprag.model.base import check_model
-from dyprag.storage.artifacts import Store
-from dyprag.tasks.augment import endpoint_key
-from dyprag.tasks.planning.sources import given_checksum
-
-WITHOUT_MODEL = ("ingest", "report")
+from dyprag.tasks.checks import check_settings
 
 
 def check_before_work(name: str, config: PipelineConfig) -> None:
@@ -21,43 +13,3 @@ def check_before_work(name: str, config: PipelineConfig) -> None:
     """
     if current_page() is None:
         check_settings(name, config)
-
-
-def check_ahead(name: str, config: PipelineConfig) -> None:
-    """Check all that can be without a server: what the flow reads first, the store, and the flow's settings.
-
-    Raises:
-        CorpusError: there is no document to read, or a data set's file is missing or malformed.
-        StoreError: the store cannot be written.
-        DypragError: see `check_settings`.
-    """
-    if name == "experiment":
-        from dyprag.tasks.experiment import check_experiment
-
-        check_experiment(config.resolved())
-    elif name in ("ingest", "pipeline"):
-        check_corpus(config.corpus.documents, config.corpus.questions)
-    Store(config.store)
-    check_settings(name, config)
-
-
-def check_settings(name: str, config: PipelineConfig) -> None:
-    """Check the settings that a flow or stage draws on.
-
-    Raises:
-        ModelError: there is no such base model, or it cannot be used.
-        ConfigError: an endpoint has no key, a prompt file is faulty, or the given translator cannot be read.
-    """
-    remote = config.augment.backend == "api"
-    if name not in WITHOUT_MODEL and not (name == "augment" and remote):
-        check_model(config.model.name)
-    judge = config.judge.api
-    if name in ("evaluate", "experiment") and judge.model and not judge.key_block:
-        endpoint_key(judge)
-    if name in ("pipeline", "augment", "experiment") and remote:
-        if not config.augment.api.key_block:  # which only a server knows
-            endpoint_key(config.augment.api)
-        for prompt in VARIABLES:
-            prompt_file(prompt, config.augment.prompts)
-    if name != "report":
-        given_checksum(config)

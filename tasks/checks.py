@@ -1,4 +1,5 @@
-"""What would stop a run, found before a server is started for it. Nothing here imports Prefect before it has to."""
+"""What would stop a run, found before it does any work. Imports no torch, and Prefect only where it must: the command
+line asks here before it starts a server, and flows when they begin."""
 
 from dyprag.augmentation.prompt_files import VARIABLES, prompt_file
 from dyprag.config import ApiSettings, PipelineConfig
@@ -7,35 +8,50 @@ from dyprag.model.base import check_model
 from dyprag.storage.artifacts import Store
 from dyprag.tasks.planning.sources import given_checksum
 
+WITHOUT_MODEL = ("ingest", "report")
 
-def check_before_work(flow: str, config: PipelineConfig) -> None:
-    """Check what a flow would read first: its documents, its store, its model, keys of endpoints, prompt files and a
-    translator from elsewhere.
+
+def check_ahead(name: str, config: PipelineConfig) -> None:
+    """Check all that can be without a server: what the flow reads first, the store, and the flow's settings.
 
     Raises:
-        DypragError: one of them cannot be used.
+        CorpusError: there is no document to read, or a data set's file is missing or malformed.
+        StoreError: the store cannot be written.
+        DypragError: see `check_settings`.
     """
-    if flow == "experiment":
+    if name == "experiment":
         from dyprag.tasks.experiment import check_experiment
 
         check_experiment(config.resolved())
-    elif flow in ("ingest", "pipeline"):
+    elif name in ("ingest", "pipeline"):
         check_corpus(config.corpus.documents, config.corpus.questions)
     Store(config.store)
-    if flow not in ("ingest", "augment") or (flow == "augment" and config.augment.backend == "local"):
+    check_settings(name, config)
+
+
+def check_settings(name: str, config: PipelineConfig) -> None:
+    """Check the settings that a flow or stage draws on.
+
+    Raises:
+        ModelError: there is no such base model, or it cannot be used.
+        ConfigError: an endpoint has no key, a prompt file is faulty, or the given translator cannot be read.
+    """
+    remote = config.augment.backend == "api"
+    if name not in WITHOUT_MODEL and not (name == "augment" and remote):
         check_model(config.model.name)
-    if flow in ("evaluate", "experiment") and config.judge.api.model:
-        _check_key(config.judge.api)
-    if flow in ("pipeline", "augment", "experiment") and config.augment.backend == "api":
+    judge = config.judge.api
+    if name in ("evaluate", "experiment") and judge.model:
+        _check_key(judge)
+    if name in ("pipeline", "augment", "experiment") and remote:
         _check_key(config.augment.api)
         for prompt in VARIABLES:
             prompt_file(prompt, config.augment.prompts)
-    given_checksum(config)
+    if name != "report":
+        given_checksum(config)
 
 
 def _check_key(api: ApiSettings) -> None:
-    """Only a key in the environment can be looked for here; a Prefect block needs the server."""
-    if not api.key_block:
+    if not api.key_block:  # which only a server knows
         from dyprag.tasks.augment import endpoint_key
 
         endpoint_key(api)

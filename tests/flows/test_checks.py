@@ -7,8 +7,8 @@ import pytest
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError, CorpusError, ModelError
-from dyprag.flows.checks import check_ahead, check_settings
 from dyprag.storage.artifacts import Store
+from dyprag.tasks.checks import check_ahead, check_settings
 
 KEY = "DYPRAG_TESTS_NO_KEY"  # that no environment has
 
