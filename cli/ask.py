@@ -239,5 +239,5 @@ def _check_method(method: str) -> None:
 
     known = [spec.name for spec in methods()]
     if method not in known:
-        reason = "it is a control, which only an evaluation has" if is_control(method) else "there is no such method"
+        reason = "it is a control, which only evaluations use" if is_control(method) else "there is no such method"
         raise ConfigError(f"method {method!r}", reason, f"Choose one of {', '.join(known)}.")

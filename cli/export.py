@@ -90,10 +90,12 @@ class Choice:
             remedy = "Name one of them, --file with a --question, or none for the whole corpus."
             raise ConfigError("what to export", reason, remedy)
         if self.method not in (None, *METHODS):
-            raise ConfigError(f"method {self.method!r}", "it has no adapters of its own", "Choose prag or dyprag.")
+            raise ConfigError(
+                f"method {self.method!r}", "this method has no adapters to export", "Choose prag or dyprag."
+            )
         if self.file is not None and self.method == "prag":
             raise ConfigError(
-                "--method prag", "no adapter is trained for a file", "Leave it out: the translator makes its adapter."
+                "--method prag", "a file has no trained adapter", "Omit --method: the translator makes the adapter."
             )
 
     @property
@@ -124,7 +126,9 @@ def export_adapters(
     if peft is None and merged is None:
         raise ConfigError("dyprag export", "no folder to write to was given", "Give --peft DIR, or --merged DIR.")
     if merged is not None and not choice.one:
-        raise ConfigError("--merged", "one adapter is merged in", "Name a --document, a --question or a --file.")
+        raise ConfigError(
+            "--merged", "a merged model takes exactly one adapter", "Pass --document, --question or --file."
+        )
     config = config.resolved()
     source = Source(choice, config)
     items = list(source.items())
@@ -184,7 +188,9 @@ class Source:
     def _of_question(self, question: str) -> Item:
         found = self._workspace("prag").passages.search(question, self.config.evaluate.passages)
         if not found:
-            raise ExportError(f"question {question!r}", "no document was found for it", "Ask in the documents' words.")
+            raise ExportError(
+                f"question {question!r}", "no document matches it", "Use words that occur in the documents."
+            )
         trained = [hit for hit in found if self._trained(hit.document)]
         method = self.choice.method or ("prag" if trained else "dyprag")
         if method == "prag" and not trained:

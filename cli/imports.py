@@ -36,7 +36,7 @@ def import_(
         settings = of_store(read_config(config, set_))
         if forget:
             if document is None or folder is not None:
-                raise ConfigError("--forget", "it takes a document and no folder", "Name it with --document ID.")
+                raise ConfigError("--forget", "it needs a document, not a folder", "Name it with --document ID.")
             forgotten = forget_import(document, settings)
             if json_:
                 print_json({"forgotten": forgotten})

@@ -50,7 +50,7 @@ def serve(
     """
     with errors():
         if corpus and document:
-            raise ConfigError("--corpus", "it does not go with --document", "Name one of the two.")
+            raise ConfigError("--corpus", "it cannot be combined with --document", "Use one of the two.")
         settings = read_config(config, set_)
         settings = of_store(settings) if corpus else settings
         serve_forever(host, port, document or [], corpus, rows, open_, settings, allow_origin or [])
@@ -109,8 +109,8 @@ def _token(host: str, is_open: bool) -> str:
     token = os.environ.get(TOKEN, "")
     if host not in LOOPBACK and not token and not is_open:
         raise ConfigError(
-            f"--host {host}", "others could reach it, and it has no token",
-            f"Set the environment's {TOKEN}, or say --open if anybody may use it.",
+            f"--host {host}", "it would be reachable from other machines without a token",
+            f"Set the environment's {TOKEN}, or pass --open to allow anyone.",
         )  # fmt: skip
     return token
 

@@ -90,10 +90,10 @@ def create_automations(notify: str | None = None) -> list[str]:
         DypragError: the server does not answer, or is one that ends with this process; or that is no webhook's URL.
     """
     if notify and not notify.startswith(("http://", "https://")):
-        raise DypragError("NOTIFY", "it is no http:// or https:// URL", "Set it to the webhook's URL, or to nothing.")
+        raise DypragError("NOTIFY", "it is not an http:// or https:// URL", "Set it to the webhook's URL, or unset it.")
     if not PREFECT_API_URL.value():
         raise DypragError(
-            "PREFECT_API_URL", "it is not set, and only a lasting server can watch over runs",
+            "PREFECT_API_URL", "it is not set, and automations need a permanent server",
             "Start one (make server) and set it, such as http://127.0.0.1:4200/api.",
         )  # fmt: skip
     try:
@@ -109,7 +109,7 @@ def create_automations(notify: str | None = None) -> list[str]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DypragError(
-            f"Prefect server {PREFECT_API_URL.value()}", f"it took no automation ({reason[:200]})",
+            f"Prefect server {PREFECT_API_URL.value()}", f"it rejected an automation ({reason[:200]})",
             "Start it (make server), or set PREFECT_API_URL.",
         ) from None  # fmt: skip
     return [automation.name for automation in made]

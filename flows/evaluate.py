@@ -51,8 +51,8 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
         corpus_key = run.require_corpus()
         if not run.plan.corpus.questions:
             raise CorpusError(
-                f"corpus {run.config.corpus.documents}", "there are no questions to evaluate it with",
-                "Give a file of questions: --set corpus.questions=FILE.",
+                f"corpus {run.config.corpus.documents}", "it has no questions to evaluate",
+                "Pass a questions file: --set corpus.questions=FILE.",
             )  # fmt: skip
         sources = sources_of(run)
         lost = _make_controls(run, sources, corpus_key)

@@ -72,7 +72,7 @@ def _training_pairs(run: Stage) -> tuple[list[PairJobs], str]:
     if not adapted:
         raise StoreError(
             f"store {run.store.root}",
-            "no document that is not held out has an adapter",
+            "no training document has an adapter",
             "Run: dyprag parametrize, or --set corpus.held_out=0.",
         )
     pairs = embedded_pairs(run, adapted)

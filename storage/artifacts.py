@@ -81,7 +81,7 @@ class Store:
             raise StoreError(
                 f"store {self.root}",
                 f"it cannot be written ({error.strerror})",
-                "Choose another folder (--set store=PATH) or give yourself the right to write there.",
+                "Choose another folder (--set store=PATH) or get write permission there.",
             ) from error
 
     def is_writable(self) -> bool:
@@ -167,7 +167,7 @@ class Store:
             raise StoreError(
                 f"store {self.root}",
                 f"the {record.kind} {record.key} cannot be written ({error.strerror})",
-                "Free disk space or mend the folder's rights, then run again: finished work is kept.",
+                "Free disk space or fix the folder's permissions, then run again: finished work is kept.",
             ) from error
 
     def find(self, kind: str, key: str) -> Record | None:
@@ -210,7 +210,7 @@ class Store:
             self._fetched(kind, key)  # whoever asks knows of it: it may be newer than the list
         if self.find(kind, key) is None:
             raise ArtifactError(
-                f"{kind} {key}", "it is missing or damaged", "Run the stage that makes it again: dyprag run."
+                f"{kind} {key}", "it is missing or damaged", "Run the pipeline again to recreate it: dyprag run."
             )
         return self.folder(kind, key)
 

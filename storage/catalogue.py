@@ -301,7 +301,7 @@ class Catalogue:
         except duckdb.CatalogException as error:
             raise StoreError(
                 f"catalogue {self.path}",
-                f"it lacks what was asked for ({str(error).splitlines()[0]})",
+                f"it does not have what was requested ({str(error).splitlines()[0]})",
                 "Run the pipeline: dyprag run.",
             ) from error
         return [dict(zip(names, row, strict=True)) for row in rows]
@@ -341,5 +341,5 @@ class Catalogue:
         except (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
             raise StoreError(
                 f"catalogue {self.path}", f"it cannot be written ({str(error).splitlines()[0]})",
-                "Free disk space or mend the folder's rights, then run again: finished work is kept.",
+                "Free disk space or fix the folder's permissions, then run again: finished work is kept.",
             ) from error  # fmt: skip

@@ -269,7 +269,7 @@ def _writable(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"catalogue {path}", f"it cannot be written ({error.strerror})",
-            "Free disk space or mend the folder's rights, then run again: finished work is kept.",
+            "Free disk space or fix the folder's permissions, then run again: finished work is kept.",
         ) from error  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def remove(store: Store, pieces: list[Piece]) -> None:
             continue
         except OSError as error:
             reason = f"the {piece.kind} {piece.key} cannot be deleted ({error.strerror})"
-            raise StoreError(f"store {store.root}", reason, "Mend the folder's rights, then run again.") from error
+            raise StoreError(f"store {store.root}", reason, "Fix the folder's permissions, then run again.") from error
         shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -75,8 +75,8 @@ def _documents(store: Store, corpora: set[str]) -> set[str]:
     for key in corpora:
         if store.find("corpus", key) is None:
             raise StoreError(
-                f"store {store.root}", f"a corpus that was ingested last, {key}, is damaged or gone",
-                "Run: dyprag ingest. Until then nothing says which documents there are.",
+                f"store {store.root}", f"the last ingested corpus, {key}, is damaged or missing",
+                "Run: dyprag ingest. Until then it is not known which documents exist.",
             )  # fmt: skip
         documents.update(read_keys(store.folder("corpus", key)).values())
         for note in notes_of(store, "sources", key):

@@ -35,13 +35,13 @@ def _lock(store: Store, how: int) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             place, f"its file 'lock' cannot be written ({error.strerror})",
-            "Free disk space or mend the file's rights, then run again.",
+            "Free disk space or fix the file's permissions, then run again.",
         ) from error  # fmt: skip
     try:
         try:
             fcntl.flock(descriptor, how)
         except BlockingIOError as error:
-            raise StoreError(place, "a run is at work on it", "Wait for that run to end, or stop it.") from error
+            raise StoreError(place, "another run is using it", "Wait for that run to finish, or stop it.") from error
         yield
     finally:
         os.close(descriptor)

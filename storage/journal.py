@@ -116,8 +116,8 @@ class Journal:
                     None,
                 )  # a line that was cut short stays the last of its file
                 raise StoreError(
-                    f"journal {failed}", f"an answer cannot be kept in it ({error.strerror})",
-                    "Free disk space or mend the folder's rights, then run again.",
+                    f"journal {failed}", f"a response cannot be written to it ({error.strerror})",
+                    "Free disk space or fix the folder's permissions, then run again.",
                 ) from error  # fmt: skip
             self._note(self._own, offset, _entry(line))
 

@@ -46,7 +46,7 @@ def note_latest(
     except OSError as error:
         raise StoreError(
             f"store {store.root}", f"{path.name} cannot be written ({error.strerror})",
-            "Free disk space or mend the folder's rights, then run again.",
+            "Free disk space or fix the folder's permissions, then run again.",
         ) from error  # fmt: skip
 
 
@@ -86,8 +86,8 @@ def all_notes(store: Store, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         note = _read(path)
         if note is None:
             raise StoreError(
-                f"store {store.root}", f"latest/{path.name} cannot be read, which says what is in use",
-                "Run the pipeline again with its settings, which writes it anew, or delete it if those are no more.",
+                f"store {store.root}", f"latest/{path.name} cannot be read; it records which artifacts are in use",
+                "Run the pipeline again with its settings to rewrite it, or delete it if they are obsolete.",
             )  # fmt: skip
         yield note["key"], note["settings"]
 
@@ -127,7 +127,7 @@ def forget_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> bool:
         return False
     except OSError as error:
         reason = f"{path.name} cannot be deleted ({error.strerror})"
-        raise StoreError(f"store {store.root}", reason, "Mend the folder's rights, then run again.") from error
+        raise StoreError(f"store {store.root}", reason, "Fix the folder's permissions, then run again.") from error
     return True
 
 

@@ -63,8 +63,8 @@ def _augment(jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig
             with one_document(job.document_id):
                 records.append(_store(store, job, product, future.result(), perf_counter() - began, config))
             writer.stored(job.products[product])
-        except CancelledError:  # its stage has ended
-            errors.append(Stopped(f"document {job.document_id!r}", "its stage has ended", "Run again."))
+        except CancelledError:  # its stage has already ended
+            errors.append(Stopped(f"document {job.document_id!r}", "its stage has already ended", "Run again."))
         except Exception as error:
             errors.append(error)
     return [_tried(job, *made[job.document_id], number) for job in jobs]
@@ -194,13 +194,17 @@ def endpoint_key(api: ApiSettings) -> str:
         except ValueError as error:
             raise ConfigError(
                 "setting 'augment.api.key_block'", f"there is no Secret block {api.key_block!r}",
-                "Make it in the UI (Blocks) or choose another.",
+                "Create it in the UI (Blocks), or name another block.",
             ) from error  # fmt: skip
     key = os.environ.get(api.key_env, "").strip()
     if not key.isascii() or not key.isprintable():
-        raise ConfigError(f"environment variable {api.key_env}", "it holds signs that no key has", "Set it anew.")
+        raise ConfigError(
+            f"environment variable {api.key_env}", "it contains non-ASCII or control characters", "Set it again."
+        )
     if not key and not api.base_url and not os.environ.get("OPENAI_BASE_URL"):
         raise ConfigError(
-            f"environment variable {api.key_env}", "it holds no key", "Set it, or augment.api.key_block, or base_url."
+            f"environment variable {api.key_env}",
+            "it is empty",
+            "Set it, or set augment.api.key_block or augment.api.base_url.",
         )
     return key

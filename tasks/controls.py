@@ -50,14 +50,13 @@ def _mean(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters
 
     from dyprag.adapters.lora import load_peft, merge
     from dyprag.methods.controls import mean_adapter
-    from dyprag.translators.attentive import AttentiveTranslator
 
     store, base = Store(config.store), base_model(config)
     if not job.translator:
         return mean_adapter(load_peft(store.open("adapter", adapter.key)) for adapter, _ in job.pairs)
     translator = stored_translator(config.store, config.model, job.translator)
     with torch.inference_mode():
-        if isinstance(translator, AttentiveTranslator):  # its A's have nothing in common: the mean of the deltas
+        if translator.reads_tokens:  # its A's have nothing in common: the mean of the deltas
             documents = ingested(config.store, corpus_key)
             passages = [documents[adapter.document_id].passage for adapter, _ in job.pairs[:MOST_AVERAGED]]
             return merge(translator.translate(translator.read(base, passages)), "mean")
@@ -86,7 +85,7 @@ def _generic(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapt
         raise trained
     if trained.diverged:
         raise DocumentError(
-            "control 'generic'", "its training diverged: the loss is no number any more",
+            "control 'generic'", "its training diverged: the loss became NaN or infinite",
             "Lower parametrize.learning_rate.",
         )  # fmt: skip
     return trained.adapter

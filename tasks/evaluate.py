@@ -72,8 +72,8 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
         return answers
 
     def injected(item: Asked) -> tuple[Retrieved, ...]:
-        every = item.adapted if job.translator else [r for r in item.adapted if r.document.key in job.adapters]
-        return tuple(every)
+        has_adapter = job.can_translate if job.translator else job.adapters.__contains__
+        return tuple(retrieved for retrieved in item.adapted if has_adapter(retrieved.document.key))
 
     # what was injected is what an answer without passages in its prompt was made from
     return [replace(a, passages=a.passages or injected(item)) for a, item in zip(answers, asked, strict=True)]
@@ -118,13 +118,18 @@ class Stored:
             return None
         return self._kept_adapter("adapters", key, ADAPTERS)
 
+    def can_translate(self, document: Document) -> bool:
+        """Without its embedding it cannot be, unless the translator reads its tokens."""
+        if self.job.can_translate(document.key):
+            return True
+        logger.warning("document %r has no embedding; it is left out of the merge.", document.id)
+        return False
+
     def translated(self, documents: Sequence[Document]) -> "Adapters":
         """From all of a document's tokens, or from its stored embedding, as the translator wants it."""
-        from dyprag.translators.attentive import AttentiveTranslator
-
         worker, key = worker_of(self.config), self.job.translator
         translator = worker.translator(key)
-        if isinstance(translator, AttentiveTranslator):
+        if translator.reads_tokens:
             return translator.translate([worker.reading(key, document.passage) for document in documents])
         return translator.translate([self._embedding(self.job.embeddings[document.key]) for document in documents])
 

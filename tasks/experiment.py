@@ -46,8 +46,8 @@ def store_experiment(store: Store, config: PipelineConfig) -> Record:
     corpus = assemble(parts, config.evaluate.passages, settings.alignment)
     if not corpus.questions:
         raise ConfigError(
-            "setting 'experiment.sets'", "no set has a test question that can be asked",
-            "Raise its 'questions', or mend its 'gold' or 'passages'.",
+            "setting 'experiment.sets'", "no data set has a usable test question",
+            "Raise its 'questions', or correct its 'gold' or 'passages'.",
         )  # fmt: skip
     wanted, there = settings.alignment, len(corpus.alignment or ())
     if wanted is not None and there < wanted:
@@ -88,10 +88,14 @@ def _read(config: PipelineConfig, settings: DataSetSettings) -> tuple[DataSet, P
     passages = root / settings.passages if settings.passages else None
     streamed = passages is not None and passages.suffix in (".tsv", ".gz")
     if streamed and not passages.is_file():  # type: ignore[union-attr]
-        raise CorpusError(f"passages {passages}", "there is no such file", f"Mend the passages of {settings.name}.")
+        raise CorpusError(
+            f"passages {passages}", "there is no such file", f"Correct 'passages' of data set {settings.name}."
+        )
     if streamed and settings.gold:
         raise ConfigError(
-            f"data set {settings.name}", "gold passages cannot be told among streamed ones", "Leave one of the two out."
+            f"data set {settings.name}",
+            "gold passages cannot be identified in a streamed file",
+            "Set only one of the two.",
         )
     dataset = load_dataset(settings.format or settings.name, location, None if streamed else passages)
     if streamed:  # its gold documents are its own paragraphs, which are not among these

@@ -86,7 +86,7 @@ def _folders(
             raise ArtifactError(f"index {folder / INDEX}", f"it has no {document!r}", "Choose another document.")
         return {i: folder / name for i, name in named.items() if document in (None, i)}
     if document is None:
-        raise ConfigError(f"adapter {folder}", "it is not said whose it is", "Name its document: --document ID.")
+        raise ConfigError(f"adapter {folder}", "no document is named for it", "Name its document: --document ID.")
     return {document: folder}
 
 

@@ -79,9 +79,9 @@ def _try(
 def lost(document_id: str) -> WorkerLost:
     """The error of a document over which its worker process died."""
     return WorkerLost(
-        f"document {document_id!r}", "the process that worked on it died (killed, out of memory, or a library crashed)",
-        "It is set apart: later runs try it alone, after all others. Split it, leave it out, or use a machine with "
-        "more memory; the system's log (dmesg) may tell why.",
+        f"document {document_id!r}", "its worker process died (killed, out of memory, or a crash in a library)",
+        "Later runs try it alone, after all others. Split it, remove it, or use a machine with "
+        "more memory; the system log (dmesg) may say why.",
     )  # fmt: skip
 
 

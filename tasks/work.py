@@ -49,7 +49,7 @@ def translator_memory(steps: str, remedy: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            "translator", f"the memory did not suffice for steps of {steps}",
+            "translator", f"out of memory with steps of {steps}",
             f"{remedy}, or use a machine with more memory.",
         ) from None  # fmt: skip
 
@@ -75,8 +75,8 @@ def one_document(document_id: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             error = OutOfMemory(
-                f"document {document_id!r}", "the memory did not suffice for it",
-                "Split the document, make the batches smaller, or use a machine with more memory.",
+                f"document {document_id!r}", "it does not fit in memory",
+                "Split the document, reduce the batch size, or use a machine with more memory.",
             ).with_traceback(error.__traceback__)  # fmt: skip
         error.attempts = attempt()  # type: ignore[attr-defined]
         raise error from None

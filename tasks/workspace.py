@@ -134,11 +134,11 @@ def unknown_document(identity: str, known: list[str]) -> CorpusError:
     passages = [other for other in known if other.startswith(f"{identity}#")]
     if passages:
         return CorpusError(
-            f"document {identity!r}", f"it was split into {len(passages)} passages, an adapter each",
+            f"document {identity!r}", f"it was split into {len(passages)} passages, each with its own adapter",
             f"Name one of them: {', '.join(passages[:5])}{', …' if len(passages) > 5 else ''}.",
         )  # fmt: skip
     like = such_as(identity, known)
     like = f"{like[0].upper()}{like[1:]}{'' if like.endswith('?') else '.'}"
     return CorpusError(
-        f"document {identity!r}", "it is not in the corpus as last ingested", f"{like} List them: dyprag documents."
+        f"document {identity!r}", "it is not in the ingested corpus", f"{like} List them: dyprag documents."
     )

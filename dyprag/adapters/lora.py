@@ -193,9 +193,7 @@ def load_peft(folder: Path) -> Adapters:
         config = json.loads((folder / "adapter_config.json").read_text())
         tensors = load_file(folder / "adapter_model.safetensors")
     except Exception as error:  # safetensors raises its own kind for a truncated file
-        raise ArtifactError(
-            f"adapter {folder}", f"it cannot be read ({error})", "Make it again: dyprag run."
-        ) from error
+        raise ArtifactError(f"adapter {folder}", f"it cannot be read ({error})", "Recreate it: dyprag run.") from error
     found: dict[tuple[str, str], dict[int, Tensor]] = {}
     for name, tensor in tensors.items():
         match = _PEFT_NAME.fullmatch(name)
@@ -206,7 +204,9 @@ def load_peft(folder: Path) -> Adapters:
     layers = {tuple(sorted(found.get((p, side), {}))) for p in PROJECTIONS for side in "AB"}
     if layers != {tuple(range(len(next(iter(layers)))))} or layers == {()}:
         raise ArtifactError(
-            f"adapter {folder}", "it does not adapt all three FFN projections of every layer", "Use one that does."
+            f"adapter {folder}",
+            "it does not adapt gate_proj, up_proj and down_proj of every layer",
+            "Train it on all three.",
         )
     halves = {
         side: {p: torch.stack([t.float() for _, t in sorted(found[p, side].items())])[None] for p in PROJECTIONS}

@@ -36,7 +36,7 @@ def document_samples(
     pairs = augmentation.qa_pairs
     if not pairs:
         raise DocumentError(
-            f"document {document.id!r}", "its augmentation has no question-answer pair", "Augment it again."
+            f"document {document.id!r}", "its augmentation has no question-answer pairs", "Augment it again."
         )
     texts = [document.passage, *augmentation.rewrites]
     samples = []

@@ -67,7 +67,7 @@ class ApiAugmenter:
         """Begin to write a product; see `Augmenter.begin`."""
         if self._closed:
             ended: Future[Product] = Future()
-            ended.set_exception(Stopped("augmentation", "its stage has ended", "Run again."))
+            ended.set_exception(Stopped("augmentation", "its stage has already ended", "Run again."))
             return ended
         made = until_interrupted(self._make(document, product, key))
         return asyncio.run_coroutine_threadsafe(made, self._loop)
@@ -183,7 +183,7 @@ class ApiAugmenter:
             self._journal.close(request.product_key, failed=True)
             raise DocumentError(
                 f"document {request.document_id!r}", f"the endpoint refuses it ({response.text})",
-                "Where it refuses others too, mend what augment.api says; else leave the document out.",
+                "If it refuses other documents too, correct augment.api; otherwise remove the document.",
             )  # fmt: skip
         return response
 

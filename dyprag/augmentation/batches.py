@@ -89,8 +89,8 @@ class Batches:
         self._wanted = {}
         if left:
             raise Stopped(
-                "the budget", f"{left} requests were not handed in, since they might exceed it",
-                "Raise it (augment.api.max_tokens, augment.api.max_cost) and run again to go on.",
+                "the budget", f"{left} requests were not submitted, because they might exceed the budget",
+                "Raise the budget (augment.api.max_tokens, augment.api.max_cost) and run again to continue.",
             )  # fmt: skip
         return made
 
@@ -153,7 +153,7 @@ class Batches:
                 f"batch {batch.id} of the endpoint {self._endpoint.client.base_url}",
                 f"it failed ({why or 'the endpoint gives no reason'})",
                 "Remove the reason, then run again: its requests are handed in anew. Where too many tokens were "
-                "handed in at once, set corpus.max_documents to fewer, or wait until other batches have ended.",
+                "handed in at once, lower corpus.max_documents, or wait until other batches have finished.",
             )
         return f"{batch.id} is {status}{f': {why}' if why else ''}"
 

@@ -27,16 +27,16 @@ async def hopeless(client: openai.AsyncOpenAI, api: ApiSettings, error: Exceptio
     where, status, told = f"the endpoint {client.base_url}", error.status_code, one_line(error)
     if status in (401, 403):
         names = f"{api.key_env} or augment.api.key_block"
-        return Stopped(where, f"it refuses the key ({status}: {told})" if status == 403 else "it refuses the key (401)",
-                       f"Set {names}.")  # fmt: skip
+        why = f"{status}: {told}" if status == 403 else "401"
+        return Stopped(where, f"it rejects the API key ({why})", f"Set {names}.")
     if status == 402:
-        return Stopped(where, f"the account's balance is spent ({told})", "Raise it there and run again.")
+        return Stopped(where, f"the account's balance is exhausted ({told})", "Top up the account, then run again.")
     if status == 407:
         return _proxy_refuses(client, told)
     if status in (404, 405, 501):
         return await unknown_model(client, api, told, status)
     if status == 429 and getattr(error, "code", None) == "insufficient_quota":
-        return Stopped(where, "the account's quota is spent", "Raise it there and run again.")
+        return Stopped(where, "the account's quota is exhausted", "Top up the account, then run again.")
     return None
 
 
@@ -50,14 +50,14 @@ async def unknown_model(client: openai.AsyncOpenAI, api: ApiSettings, told: str,
                        "Set augment.api.model to one of them.")  # fmt: skip
     base = str(client.base_url).rstrip("/")
     if served is None and await served_models(client.with_options(base_url=f"{base}/v1")) is not None:
-        return Stopped(where, f"there are no chat completions ({status}), but there are under {base}/v1",
+        return Stopped(where, f"it has no chat completions API ({status}), but there is one under {base}/v1",
                        f"Set augment.api.base_url={base}/v1.")  # fmt: skip
     above = base.removesuffix("/v1")
     if served is None and above != base and await served_models(client.with_options(base_url=above)) is not None:
-        return Stopped(where, f"there are no chat completions ({status}), but there are under {above}",
+        return Stopped(where, f"it has no chat completions API ({status}), but there is one under {above}",
                        f"Set augment.api.base_url={above}.")  # fmt: skip
     return Stopped(
-        where, f"it knows no model {api.model!r}, or no chat completions ({status}: {told})",
+        where, f"it does not know model {api.model!r}, or no chat completions ({status}: {told})",
         "Set augment.api.model to a model that it serves, and augment.api.base_url to the address before "
         "/chat/completions, mostly one that ends with /v1.",
     )  # fmt: skip
@@ -78,16 +78,16 @@ def unreachable(client: openai.AsyncOpenAI, error: Exception) -> Stopped | None:
     causes = list(_causes(error))
     text = " ".join(str(cause) for cause in causes).lower()
     if any(type(cause).__name__ in ("UnsupportedProtocol", "InvalidURL") for cause in causes):
-        return Stopped(where, "this is no address", "Set augment.api.base_url, such as http://localhost:8000/v1.")
+        return Stopped(where, "this is not a valid URL", "Set augment.api.base_url, such as http://localhost:8000/v1.")
     if proxy_of(str(client.base_url)) and any(type(cause).__name__ == "ProxyError" for cause in causes):
         return _proxy_refuses(client, one_line(error.__cause__ or error))
     if any(words in text for words in NO_SUCH_HOST):
         if proxy := proxy_of(str(client.base_url)):
             return Stopped(where, f"no host of its proxy's name is known ({proxy})", "Correct or unset that variable.")
-        return Stopped(where, "no host of this name is known", "Mend augment.api.base_url, or the network.")
+        return Stopped(where, "the host name cannot be resolved", "Check augment.api.base_url and the network.")
     if "certificate_verify_failed" in text or "certificate verify failed" in text:
         return Stopped(where, "its certificate cannot be verified",
-                       "Set SSL_CERT_FILE to the authority's certificates, or mend augment.api.base_url.")  # fmt: skip
+                       "Set SSL_CERT_FILE to the CA's certificates, or correct augment.api.base_url.")  # fmt: skip
     if "wrong_version_number" in text or "record_layer_failure" in text:
         return Stopped(where, "it does not speak TLS", "Set augment.api.base_url to http:// instead of https://.")
     return None

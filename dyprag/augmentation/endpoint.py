@@ -85,7 +85,7 @@ class Endpoint:
         Raises:
             PromptTooLong: its messages do not fit the endpoint's context.
             DocumentError: the endpoint refuses this request, or fails at it again and again.
-            Stopped: the budget is spent, the endpoint is down, or it refuses the key or the model.
+            Stopped: the budget is spent, the endpoint is down, or it rejects the API key or the model.
         """
         retries, failures, began, longest = 0, 0, time.monotonic(), self.room.tokens(request)
         async with self.budget.set_aside(request.bytes + SIGNS, longest) as took:
@@ -217,7 +217,7 @@ class Endpoint:
             )
         if stop is None and told is not None and told > self.api.give_up_after:
             where = f"the endpoint {self.client.base_url}"
-            stop = Stopped(where, f"it asks to come again in {told:.0f} seconds", "Run again then.")
+            stop = Stopped(where, f"it asks to retry in {told:.0f} seconds", "Run again after that.")
         if stop:
             self._stopped = stop
             raise stop from None
@@ -225,7 +225,7 @@ class Endpoint:
             raise self._refusal(request, error) from None
         if failures >= self.api.retries and not self._breaker.open and status != 429:
             reason = f"the endpoint failed {failures + 1} times at its {request.label!r} ({one_line(error)})"
-            raise DocumentError(f"document {request.document_id!r}", reason, "Run again: what was answered is kept.")
+            raise DocumentError(f"document {request.document_id!r}", reason, "Run again: answers received so far are kept.")
         backoff = random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, 0.5 * 2**failures)
         return backoff if told is None else told + random.uniform(0, 0.1)
 
@@ -303,7 +303,7 @@ class Endpoint:
     def _refusal(self, request: Request, error: Exception) -> DocumentError:
         return DocumentError(
             f"document {request.document_id!r}", f"the endpoint refuses it ({one_line(error)})",
-            "Where it refuses others too, mend what augment.api says; else leave the document out.",
+            "If it refuses other documents too, correct augment.api; otherwise remove the document.",
         )  # fmt: skip
 
 

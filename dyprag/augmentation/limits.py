@@ -149,7 +149,7 @@ class Budget:
             f"budget {' and '.join(limits)}",
             f"{tokens:,} tokens" + (f" for {money:.4g}" if self._price else "") + " are spent on this store, and the "
             "next request might exceed it",
-            "Raise it (augment.api.max_tokens, augment.api.max_cost) and run again to go on.",
+            "Raise the budget (augment.api.max_tokens, augment.api.max_cost) and run again to continue.",
         )
 
 
@@ -189,7 +189,7 @@ class Breaker:
                     last = self._last and f" ({self._last})"
                     raise Stopped(
                         self._name, f"it has not answered for {self._give_up_after:.0f} seconds{last}",
-                        "Run again when it is up; what was answered is kept.",
+                        "Run again when it is up; answers received so far are kept.",
                     )  # fmt: skip
                 await asyncio.sleep(min(self._pause, left))
                 self._pause = min(2 * self._pause, self._longest)

@@ -108,8 +108,8 @@ class LocalAugmenter:
                 dropped.append(verdict)
         if any(isinstance(one, ScoredPair) for one in written) and not accepted:
             return DocumentError(
-                f"document {document.id!r}", "none of the pairs that the model wrote about it passed the checks",
-                "Give it more text, or leave it out.",
+                f"document {document.id!r}", "none of the question-answer pairs that the model wrote passed the checks",
+                "Add text to it, or remove it.",
             )  # fmt: skip
         return Product(tuple(accepted), tuple(dropped))
 
@@ -153,8 +153,8 @@ class LocalAugmenter:
             pairs = self._best(document.title, found, asked)
             nothing = DocumentError(
                 f"document {document.id!r}",
-                "the model found nothing in it to ask for",
-                "Give it more text, or leave it out.",
+                "the model found nothing to ask about",
+                "Add text to it, or remove it.",
             )
             results.append(refusal or pairs or nothing)
         return results

@@ -72,7 +72,7 @@ def prompt_file(name: str, folder: str | None = None) -> PromptFile:
         raise ConfigError(f"prompt {path}", "it lacks 'version' (a number) or 'user' (a text)", f"See {BUILT_IN}.")
     system, user = str(values.get("system") or ""), str(values["user"])
     if not Template(system).is_valid() or not Template(user).is_valid():
-        raise ConfigError(f"prompt {path}", "a $ in it begins no variable", "Write $$ for the sign itself.")
+        raise ConfigError(f"prompt {path}", "a $ does not start a variable", "Write $$ for a literal dollar sign.")
     found = {*Template(system).get_identifiers(), *Template(user).get_identifiers()}
     if wrong := VARIABLES[name] ^ found:
         names = ", ".join(f"${variable}" for variable in sorted(wrong))

@@ -69,11 +69,11 @@ class ApiSettings(Section):
     @model_validator(mode="after")
     def _sound(self) -> "ApiSettings":
         if self.max_cost is not None and self.model not in self.prices:
-            raise ValueError(f"max_cost needs the price of {self.model!r} (set prices, too)")
+            raise ValueError(f"max_cost requires the price of {self.model!r} (set prices, too)")
         if self.base_url and "@" in self.base_url.split("://", 1)[-1].split("/", 1)[0]:
             raise ValueError("base_url holds a user name or password (put the key into key_env or key_block)")
         if ours := sorted(
             {"max_tokens", "max_completion_tokens", "n", "stream", "model", "messages"} & {*self.extra_body}
         ):
-            raise ValueError(f"extra_body holds {', '.join(ours)} (which other settings decide; leave it out)")
+            raise ValueError(f"extra_body holds {', '.join(ours)} (these are set by other settings; remove them)")
         return self

@@ -61,5 +61,5 @@ class AugmentSettings(Section):
     @model_validator(mode="after")
     def _endpoint_named(self) -> "AugmentSettings":
         if self.backend == "api" and not self.api.model:
-            raise ValueError("backend 'api' needs the model's name at the endpoint (set augment.api.model)")
+            raise ValueError("backend 'api' requires the endpoint's model name (set augment.api.model)")
         return self

@@ -69,5 +69,5 @@ class ExperimentSettings(Section):
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two data sets are named {twice.pop()!r} (give each a name of its own, and its format)")
         if "all" in names:
-            raise ValueError("a data set is named 'all' (which stands for all of them; give it another name)")
+            raise ValueError("a data set is named 'all', which is reserved (give it another name)")
         return sets

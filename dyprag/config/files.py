@@ -35,7 +35,7 @@ def read_file(path: Path) -> dict[str, Any]:
         ) from error
     if values is not None and not isinstance(values, dict):
         raise ConfigError(
-            f"configuration {path}", "it holds no settings", "Write settings as `section:` and `key: value`."
+            f"configuration {path}", "it contains no settings", "Write settings as `section:` and `key: value`."
         )
     return values or {}
 
@@ -67,7 +67,7 @@ def set_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}", "it has no '='", "Write --set section.key=value.")
     value = from_override(key, text)
     if value == "" and _default(key):  # a shell's variable that is not set, most often
-        raise ConfigError(f"--set {override}", "there is nothing behind the '='", "Give a value, or leave it out.")
+        raise ConfigError(f"--set {override}", "there is no value after '='", "Add a value, or remove it.")
     set_one(values, key, value)
 
 

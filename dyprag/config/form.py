@@ -85,13 +85,19 @@ def read_form(given: Any) -> PipelineConfig:
     if isinstance(given, PipelineConfig):
         return given
     if not isinstance(given, Mapping):
-        raise ConfigError("parameter 'config'", f"it holds no settings (given: {given!r})", "Give them by section.")
+        raise ConfigError(
+            "parameter 'config'",
+            f"it is not a mapping of settings (given: {given!r})",
+            "Group the settings by section.",
+        )
     sent = dict(given)
     file, more = sent.pop(FILE, None), sent.pop(MORE, None) or {}
     if not isinstance(file, str | None):
-        raise ConfigError(f"setting {FILE!r}", f"it is no path (given: {file!r})", "Give the path of a file.")
+        raise ConfigError(f"setting {FILE!r}", f"it is not a path (given: {file!r})", "Give the path of a file.")
     if not isinstance(more, Mapping):
-        raise ConfigError(f"setting {MORE!r}", f"it holds no settings (given: {more!r})", "Give names and values.")
+        raise ConfigError(
+            f"setting {MORE!r}", f"it is not a mapping of settings (given: {more!r})", "Give names and values."
+        )
     values = merged(read_file(Path(file)), sent) if file else sent
     further: dict[str, Any] = {}
     for key, value in more.items():

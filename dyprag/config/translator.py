@@ -84,11 +84,11 @@ class TranslatorSettings(Section):
     @model_validator(mode="after")
     def _one_source(self) -> "TranslatorSettings":
         if self.official is not None and self.learned is not None:
-            raise ValueError("there can be one translator only (set official or learned, not both)")
+            raise ValueError("only one translator can be used (set official or learned, not both)")
         return self
 
     @model_validator(mode="after")
     def _documents_to_look_at(self) -> "TranslatorSettings":
         if self.patience is not None and not self.validation:
-            raise ValueError("patience needs documents kept aside (set validation, too, to 0.1 for example)")
+            raise ValueError("patience requires validation documents (set validation, for example to 0.1)")
         return self

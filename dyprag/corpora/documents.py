@@ -53,7 +53,7 @@ class Document:
         """Why it can be of no use: it has no text; None where it has."""
         if self.text.strip():
             return None
-        return DocumentError(f"document {self.id!r}", "it has no text", "Give it text, or leave it out.")
+        return DocumentError(f"document {self.id!r}", "it has no text", "Add text to it, or remove it.")
 
     @property
     def passage(self) -> str:

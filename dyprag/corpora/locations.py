@@ -24,7 +24,7 @@ from dyprag.errors import CorpusError, DocumentError, DypragError
 
 Found = Document | Unread | Skipped | Noted
 READ = ".txt, .md, .html, .pdf, .jsonl, .parquet, .csv and .tsv"
-MEND = "Mend the file, or take it out."
+MEND = "Repair the file, or remove it."
 NO_FILE = "it is no regular file"
 # What a file's content raises, whichever library reads it.
 BROKEN = (ValueError, EOFError, zlib.error, csv.Error, LookupError, RecursionError)
@@ -108,7 +108,7 @@ def _each(location: str) -> Iterator[Found]:
     ids = _ids(names.values())
     for file, name in names.items():
         if many and _kind(file) not in {*TEXTS, *ROWS, "json"}:
-            yield Skipped(name, f"nothing here reads {_ending(name)}")
+            yield Skipped(name, _unsupported(name))
         else:
             found = _of_file(fs, file, name, ids[name], folder)
             yield from (_sourced(one, name) for one in found) if many else found
@@ -133,7 +133,7 @@ def _below(base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
     def closed(error: OSError) -> None:
         shown = encodable(str(error.filename))
         reason = f"this folder cannot be listed ({in_a_line(error)})"
-        fault = DocumentError(f"corpus {shown}", reason, "Check its rights.")
+        fault = DocumentError(f"corpus {shown}", reason, "Check its permissions.")
         name = f"{shown[len(base) :].lstrip('/')}/"
         passed.append(Unread(name, fault, name))
 
@@ -231,7 +231,7 @@ def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> I
                 for one in ROWS[form](given, place):
                     yield Noted(name, one.how) if isinstance(one, Noted) else one
             else:
-                raise DocumentError("", f"nothing here reads {_ending(name)}", f"Convert it to one of {READ}.")
+                raise DocumentError("", _unsupported(name), f"Convert it to one of {READ}.")
     except NoDocuments as error:
         yield (
             Skipped(name, error.reason) if in_folder else Unread(name, DocumentError(place, error.reason, error.remedy))
@@ -251,7 +251,7 @@ def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> I
         # Of a file of rows the rest would seem to have been removed, and of a far one, it may be there the next minute,
         # or all others are denied from now on as well: a token's time is up.
         if ((denied or kind in TEXTS) and local) or isinstance(error, FileNotFoundError):
-            yield Unread(name, DocumentError(place, reason, "Check its rights." if denied else MEND))
+            yield Unread(name, DocumentError(place, reason, "Check its permissions." if denied else MEND))
             return
         remedy = "Check the credentials and its rights, and run again" if denied else "Run again"
         raise CorpusError(place, reason, f"{remedy}; the last ingest stays what it was.") from error
@@ -284,10 +284,10 @@ def _by_content(stream: Iterable[bytes]) -> tuple[str, list[bytes]]:
     return "text", begun
 
 
-def _ending(name: str) -> str:
-    """What a name says of a file's kind, for a person."""
+def _unsupported(name: str) -> str:
+    """Why a file of this name is not read."""
     suffix = PurePosixPath(name).suffix
-    return f"{suffix} files" if suffix else "files whose name has no ending"
+    return f"{suffix} files are not supported" if suffix else "files without an extension are not supported"
 
 
 def _plain(data: bytes) -> Reading:

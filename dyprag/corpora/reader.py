@@ -161,7 +161,7 @@ def read_given(locations: Sequence[str]) -> Corpus:
         if not sound:
             nothing = nothing or _nothing_read(location, corpus)
             if not (corpus.unread or corpus.skipped):
-                found.append(Skipped(location, "it holds no document"))
+                found.append(Skipped(location, "it contains no documents"))
         for one in sound:
             name = one.id if one.id not in documents else f"{location}: {one.id}"
             documents[name] = replace(one, id=name)
@@ -185,11 +185,11 @@ def _nothing_read(location: str, corpus: Corpus) -> CorpusError:
     if corpus.unread:
         return CorpusError(*corpus.unread[0].error.args)
     if not passed:
-        return CorpusError(place, "it holds no document", "Put documents in it, or name another corpus.")
+        return CorpusError(place, "it contains no documents", "Add documents to it, or name another corpus.")
     first = ", ".join(f"{one.id} ({one.reason})" for one in passed[:SHOWN])
     count = f"{len(passed):,} files were" if len(passed) > 1 else "a file was"
     more = ", …" if len(passed) > SHOWN else ""
-    reason = f"it holds no document, and {count} passed over: {first}{more}"
+    reason = f"it contains no documents, and {count} passed over: {first}{more}"
     return CorpusError(place, reason, f"Convert them to one of {READ}, with text in them, or name another corpus.")
 
 
@@ -215,11 +215,13 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
         answers = _strings(answer)
         if not isinstance(row.get("question"), str) or not answers:
             raise CorpusError(
-                place, "it needs a 'question' string and an 'answer' (a string or a list of strings)", "Mend the line."
+                place,
+                "it needs 'question' (a string) and 'answer' (a string or a list of strings)",
+                "Correct the line.",
             )
         about = _strings(row.get("documents") or [])
         if about is None:
-            raise CorpusError(place, "its 'documents' are not a list of document ids", "Mend the line.")
+            raise CorpusError(place, "its 'documents' are not a list of document ids", "Correct the line.")
         identity = written(str(row["id"])) if row.get("id") is not None else f"question-{number}"
         if identity in questions:
             raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each question a unique id.")
@@ -256,7 +258,7 @@ def require_documents(location: str, questions: Iterable[Question], shelf: Shelf
                 raise CorpusError(
                     f"questions {location}",
                     f"question {question.id!r} names a document {identity!r} that is not in the corpus",
-                    f"Mend its 'documents'; {such_as(identity, known)}.",
+                    f"Correct its 'documents'; {such_as(identity, known)}.",
                 )
 
 
@@ -283,7 +285,7 @@ def _passages(value: object, place: str) -> Iterable[tuple[str, str]]:
         if not isinstance(title, str) or not isinstance(text, str) or not text.strip():
             raise CorpusError(
                 place, "its 'passages' are not a list of strings, or of objects with 'text' and perhaps 'title'",
-                "Mend the line.",
+                "Correct the line.",
             )  # fmt: skip
         yield title, text
 
@@ -315,7 +317,9 @@ def read_text(path: Path, what: str) -> str:
     except DocumentError as error:
         raise CorpusError(f"{what} {path}", error.reason, error.remedy) from error
     except OSError as error:
-        raise CorpusError(f"{what} {path}", f"it cannot be read ({error.strerror})", "Check its rights.") from error
+        raise CorpusError(
+            f"{what} {path}", f"it cannot be read ({error.strerror})", "Check its permissions."
+        ) from error
 
 
 def read_rows(path: Path, what: str) -> Iterable[tuple[int, dict[str, Any]]]:

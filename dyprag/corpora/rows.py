@@ -124,7 +124,7 @@ def _require_columns(names: Sequence[str]) -> None:
         reason = f"it has no column {' and none '.join(repr(name) for name in sorted(lacking))}"
         raise NoDocuments("", reason, remedy)
     if twice := [name for name in COLUMNS if names.count(name) > 1]:
-        raise DocumentError("", f"it has several columns {twice[0]!r}", "Give each a name of its own.")
+        raise DocumentError("", f"it has several columns {twice[0]!r}", "Give each column its own name.")
 
 
 def _of_row(row: Mapping[str, Any], place: str) -> Document | Unread:

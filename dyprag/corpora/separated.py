@@ -102,7 +102,7 @@ class SeparatedValues:
             if isinstance(cells, DocumentError) and cells.reason == _NEVER:
                 most = max(_LEAST_TRIED, min(most, used) // 2)  # or a file of such rows would be read for each of them
             if isinstance(cells, list) and used > 1 and self._are_rows(used):
-                cells = DocumentError("", "its quotation mark is closed in another row only", QUOTE)
+                cells = DocumentError("", "its quotation mark is not closed in this row", QUOTE)
             if isinstance(cells, DocumentError):
                 used = 1
                 plain = _cut(line, self.delimiter)
@@ -131,7 +131,7 @@ class SeparatedValues:
         except csv.Error as error:
             ended = "end of data" in str(error)
             return DocumentError(
-                "", _NEVER if ended else "there are words behind a cell's closing quotation mark", QUOTE
+                "", _NEVER if ended else "there is text after a cell's closing quotation mark", QUOTE
             ), used
 
     def _are_rows(self, count: int) -> bool:
@@ -146,7 +146,7 @@ class SeparatedValues:
         cells, width = _without_empty(cells, len(self.names)), len(self.names)
         if bad := next((cell for cell in cells if not _is_text(cell)), None):
             if "\0" in bad:
-                return DocumentError("", "there is a NUL in it, which no text has", "Take it out.")
+                return DocumentError("", "it contains a NUL character", "Remove it.")
             data = bad.encode("utf-8", "surrogateescape")
             try:
                 data.decode("utf-8")

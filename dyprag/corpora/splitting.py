@@ -70,7 +70,7 @@ def split_corpus(corpus: Corpus, split: Callable[[str], list[str]]) -> Corpus:
     if len({document.id for document in documents}) < len(documents):
         taken_ids = {part.id for some in passages.values() for part in some}
         taken = next(document.id for document in corpus.documents if document.id in taken_ids)
-        raise CorpusError(f"document {taken!r}", "its id is that of a passage of another document", "Rename it.")
+        raise CorpusError(f"document {taken!r}", "its id is also the id of another document's passage", "Rename it.")
     questions = tuple(
         replace(
             question, documents=tuple(about for one in question.documents for about in _about(question, one, passages))

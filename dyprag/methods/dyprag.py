@@ -23,6 +23,7 @@ class DyPRAG:
     passages_in_prompt: bool = False
     strength: float = 1.0  # what the merged adapter's delta is multiplied by
     gate: Gate | None = None
+    can_translate: Callable[[Document], bool] = lambda document: True
 
     @property
     def name(self) -> str:
@@ -34,11 +35,12 @@ class DyPRAG:
 
     @torch.inference_mode()
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
-        """The merged adapter of all the documents."""
-        if not documents:
+        """The merged adapter of those documents that can be translated."""
+        translatable = [item for item in documents if self.can_translate(item.document)]
+        if not translatable:
             return None
-        adapters = self.translate([item.document for item in documents])
-        return merge(adapters, self.merge, [item.score for item in documents]).times(self.strength)
+        adapters = self.translate([item.document for item in translatable])
+        return merge(adapters, self.merge, [item.score for item in translatable]).times(self.strength)
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
         """Answers in one go each."""
@@ -50,5 +52,5 @@ def build(spec: MethodSpec, resources: Resources) -> DyPRAG:
     settings = resources.settings
     return DyPRAG(
         resources.translated, str(settings.dyprag_merge), spec.shows_passages, settings.strength_of(spec.name),
-        settings.gate_of(spec.name),
+        settings.gate_of(spec.name), resources.can_translate,
     )  # fmt: skip

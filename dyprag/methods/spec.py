@@ -41,6 +41,10 @@ class Resources(Protocol):
         """The documents' translated adapters ([docs, layers, …])."""
         ...
 
+    def can_translate(self, document: "Document") -> bool:
+        """Whether `translated` gives a document's adapter: its embedding may be missing."""
+        ...
+
     def shared(self) -> "Adapters":
         """The one adapter ([1, layers, …]) that a control injects for every question."""
         ...

@@ -224,7 +224,7 @@ def _check_formulas(base: BaseModel, name: str) -> None:
 
     def refuse(what: str) -> ModelError:
         return ModelError(
-            f"model {name!r}", f"it computes its {what} in an unknown way (type {base.model.config.model_type!r})",
+            f"model {name!r}", f"it computes its {what} in an unsupported way (type {base.model.config.model_type!r})",
             "Choose a LLaMA-, Qwen2/3- or Gemma-like model.",
         )  # fmt: skip
 
@@ -267,7 +267,7 @@ def find_ffn(model: Any, name: str) -> tuple["nn.Module", ...]:
             "Choose a LLaMA-, Qwen2/3- or Gemma-like model.",
         )
     if len({block.gate_proj.weight.shape for block in blocks}) > 1:
-        raise ModelError(f"model {name!r}", "its layers differ in the width of their FFN", "Choose another model.")
+        raise ModelError(f"model {name!r}", "its layers have FFNs of different widths", "Choose another model.")
     return blocks
 
 

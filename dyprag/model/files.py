@@ -125,7 +125,7 @@ def model_folder(name: str) -> Path:
     except Exception as error:  # the hub client raises many kinds: no such id, no network, no rights
         raise ModelError(
             f"model {name!r}",
-            f"no such short name or folder, and the hub did not give it ({first_line(error)})",
+            f"no such short name or folder, and the hub did not return it ({first_line(error)})",
             f"Use one of {', '.join(EMBEDDED)}, a local folder, or a Hugging Face id that this machine can reach.",
         ) from error
 

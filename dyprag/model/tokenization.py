@@ -60,7 +60,7 @@ def _drop_tokens_without_embedding(tokenizer: Any, folder: Path, rows: int) -> N
             f"model {str(folder)!r}",
             f"its tokenizer has {backend.get_vocab_size(with_added_tokens=False):,} tokens and its embedding matrix "
             f"{rows:,} rows",
-            "Take the tokenizer that was saved with the model.",
+            "Use the tokenizer that was saved with the model.",
         )
     outside = {index for index in backend.get_added_tokens_decoder() if index >= rows}
     if not outside:
@@ -96,7 +96,7 @@ def _configured_end(tokenizer: Any, folder: Path, rows: int | None) -> str:
             if token:
                 return str(token)
     raise ModelError(
-        f"model {str(folder)!r}", "neither its tokenizer nor its configuration names an end token",
+        f"model {str(folder)!r}", "neither its tokenizer nor its configuration defines an end-of-sequence token",
         "Set eos_token in tokenizer_config.json, or eos_token_id in generation_config.json.",
     )  # fmt: skip
 

@@ -69,7 +69,7 @@ def _sound(name: str, value: str) -> str:
             return address
     known = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
     raise ConfigError(
-        f"environment variable {name}", f"{_without_password(value)!r} is no proxy that can be used here",
+        f"environment variable {name}", f"{_without_password(value)!r} is not a usable proxy URL",
         f"Set it to SCHEME://HOST:PORT with one of {known}, or unset it.",
     )  # fmt: skip
 

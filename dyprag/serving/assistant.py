@@ -127,10 +127,12 @@ class Assistant:
         if question is not None:
             if found := self.retrieve(question, documents):
                 return found
-            raise DocumentError("the documents", "no passage has a word of the question", "Ask in their words.")
+            raise DocumentError(
+                "the documents", "no passage shares a word with the question", "Use words that occur in them."
+            )
         passages = self.passages(documents)
         if not passages:
-            raise DocumentError("the documents", "there is none", "Give one at least.")
+            raise DocumentError("the documents", "none was given", "Give at least one.")
         if len(passages) > MOST_SHARED:
             raise DocumentError(
                 "the documents", f"they have {len(passages)} passages, and one adapter of more than {MOST_SHARED} "
@@ -222,6 +224,9 @@ class _Translating:
 
     def translated(self, documents: Sequence[Document]) -> Adapters:
         return self.assistant.adapters(documents)
+
+    def can_translate(self, document: Document) -> bool:
+        return True
 
     def trained(self, document: Document) -> Adapters | None:
         raise _nothing_stored()

@@ -45,7 +45,7 @@ def read_passages(base: BaseModel, passages: Sequence[str], sources: Sequence[in
     """
     tokens = [base.tokenizer(neutralise(text, base.tokenizer))["input_ids"][: base.max_tokens] for text in passages]
     if not all(tokens):
-        raise DocumentError("a passage", "it has no text", "Give it text, or leave it out.")
+        raise DocumentError("a passage", "it has no text", "Add text to it, or remove it.")
     readings: dict[int, Reading] = {}
     most = CPU_TOGETHER if base.device.type == "cpu" else MOST_TOGETHER
     for batch in alike([len(row) for row in tokens], most):

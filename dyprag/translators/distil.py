@@ -81,7 +81,7 @@ def learn(
     """
     lessons = [lesson for lesson in lessons if lesson.pairs]
     if not lessons:
-        raise DypragError("learning", "there is no document with questions", "Raise learn.closed, or set learn.data.")
+        raise DypragError("learning", "there are no documents with questions", "Raise learn.closed, or set learn.data.")
     return train(Distillation(base, translator, lessons, settings), on_step, checkpoint)
 
 

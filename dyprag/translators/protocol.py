@@ -126,11 +126,11 @@ def _attentive_shape(base: BaseModel, settings: LearnSettings) -> AttentiveShape
     if adapted < settings.sources or adapted % settings.sources:
         raise ConfigError(
             "setting 'learn.sources'",
-            f"the {adapted} layers from {settings.first_layer} on cannot be shared out evenly among {settings.sources}",
-            "Choose learn.first_layer and learn.sources so that they can.",
+            f"the {adapted} layers from {settings.first_layer} on cannot be divided evenly among {settings.sources}",
+            "Change learn.first_layer or learn.sources.",
         )
     if settings.width % settings.heads:
-        raise ConfigError("setting 'learn.width'", "it is no multiple of learn.heads", "Choose one that is.")
+        raise ConfigError("setting 'learn.width'", "it is not a multiple of learn.heads", "Choose a multiple.")
     step = adapted // settings.sources
     sources = tuple(settings.first_layer + step * place + step // 2 for place in range(settings.sources))
     return AttentiveShape(base.hidden, base.layers, settings.first_layer, settings.rank, settings.alpha / settings.rank,

@@ -40,6 +40,7 @@ class AnswerJob:
     injected: tuple[Found, ...] | None = None
     adapters: dict[str, str] = field(default_factory=dict)
     embeddings: dict[str, str] = field(default_factory=dict)
+    by_embedding: bool = False  # the translator draws on embeddings
     translator: str = ""
     control: str = ""
     per_document: bool = False
@@ -50,6 +51,10 @@ class AnswerJob:
     def parametric(self) -> bool:
         """Whether it injects adapters of a question's documents."""
         return bool(self.adapters or self.translator)
+
+    def can_translate(self, document_key: str) -> bool:
+        """Whether the translator can make a document's adapter: it reads all tokens, or there is an embedding."""
+        return not self.by_embedding or document_key in self.embeddings
 
     @property
     def inputs(self) -> list[str]:
@@ -87,14 +92,14 @@ class Sources:
         if any(spec.uses_translator for spec in specs):
             if store.find("translator", translator) is None:
                 raise StoreError(
-                    f"store {store.root}", "the translator is not trained yet", "Run: dyprag train-translator."
+                    f"store {store.root}", "no translator has been trained yet", "Run: dyprag train-translator."
                 )
-            if len(self.embeddings) < len(embedded):
+            if embedded and not self.embeddings:
                 raise StoreError(
-                    f"store {store.root}", "not every document is embedded yet", "Run: dyprag train-translator."
+                    f"store {store.root}", "no document has been embedded yet", "Run: dyprag train-translator."
                 )
         wanted = {spec.shared for spec in specs}
-        self.controls = {job.label: job for job in control_jobs(plan, pairs, translator) if job.label in wanted}
+        self.controls = {job.label: job for job in control_jobs(plan, pairs, translator, self.embeddings) if job.label in wanted}
 
 
 def sources_of(planned: Planned) -> Sources:
@@ -110,19 +115,24 @@ def sources_of(planned: Planned) -> Sources:
     return Sources(plan, planned.store, pairs, translator)
 
 
-def control_jobs(plan: Plan, pairs: Pairs, translator: str) -> list[ControlJob]:
-    """Every adapter that a control could inject; without training documents the zero adapter alone."""
+def control_jobs(plan: Plan, pairs: Pairs, translator: str, embeddings: Mapping[str, str]) -> list[ControlJob]:
+    """Every adapter that a control could inject; without training documents the zero adapter alone.
+
+    Args:
+        embeddings: keys of the embeddings that there are, by document key.
+    """
     config = plan.config
     jobs = [ControlJob("zero", keys.zero_adapter_key(config.lora, plan.model))]
     if pairs:
         products = [key for adapter, _ in pairs for key in adapter.upstream]
         generic = keys.generic_adapter_key(products, config.lora, config.parametrize, plan.model)
         trained = keys.mean_adapter_key([adapter.key for adapter, _ in pairs])
-        translated = keys.mean_adapter_key([translator, *(embedding.key for _, embedding in pairs)])
+        embedded = tuple(p for p in pairs if not plan.embedded or p[1].document_key in embeddings)
+        translated = keys.mean_adapter_key([translator, *(embedding.key for _, embedding in embedded)])
         jobs += [
             ControlJob("generic", generic, pairs),
             ControlJob("prag-mean", trained, pairs),
-            ControlJob("dyprag-mean", translated, pairs, translator),
+            ControlJob("dyprag-mean", translated, embedded, translator),
         ]
     return jobs
 
@@ -208,6 +218,6 @@ def linked(plan: Plan, sources: Sources, job: AnswerJob) -> AnswerJob:
     if spec.injects == "trained":
         return replace(job, adapters={key: sources.adapters[key] for key in used if key in sources.adapters})
     if spec.injects == "translated":
-        embeddings = {key: sources.embeddings[key] for key in used} if plan.embedded else {}
-        return replace(job, embeddings=embeddings, translator=sources.translator)
+        embeddings = {key: sources.embeddings[key] for key in used if key in sources.embeddings}
+        return replace(job, embeddings=embeddings, by_embedding=plan.embedded, translator=sources.translator)
     return job

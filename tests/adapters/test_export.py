@@ -252,10 +252,13 @@ def test_a_file_of_several_passages_is_told_refused_or_chosen_from(
 
 REFUSED = {
     "nowhere": ([], "no folder to write to was given. Give --peft DIR"),
-    "merged corpus": (["--merged", "out"], "one adapter is merged in. Name a --document, a --question or a --file"),
+    "merged corpus": (
+        ["--merged", "out"],
+        "a merged model takes exactly one adapter. Name a --document, a --question or a --file",
+    ),
     "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "more than one of"),
-    "method": (["--peft", "out", "-m", "rag"], "it has no adapters of its own"),
-    "file by prag": (["--peft", "out", "-f", "x.txt", "-m", "prag"], "no adapter is trained for a file"),
+    "method": (["--peft", "out", "-m", "rag"], "this method has no adapters to export"),
+    "file by prag": (["--peft", "out", "-f", "x.txt", "-m", "prag"], "a file has no trained adapter"),
     "unknown document": (["--peft", "out", "-d", "lamq"], "Did you mean 'lamp'?"),
     "untrained": (["--peft", "out", "-d", "book", "-m", "prag"], "document 'book' has no adapter yet. Run: dyprag p"),
     "no such file": (["--peft", "out", "-f", "none.txt"], "there is no such file"),

@@ -245,7 +245,7 @@ def test_a_request_that_is_refused_fails_its_document(made: Made):
 
 def test_a_refused_key_stops_everything_with_the_remedy_and_without_the_key(server: LLMServer, made: Made):
     augmenter = made(Behaviour(key="another"))
-    with pytest.raises(Stopped, match=r"it refuses the key \(401\). Set OPENAI_API_KEY") as caught:
+    with pytest.raises(Stopped, match=r"it rejects the API key \(401\). Set OPENAI_API_KEY") as caught:
         write(augmenter)
     assert KEY not in str(caught.value)
     with pytest.raises(Stopped):
@@ -320,7 +320,7 @@ def test_what_is_begun_ends_with_its_stage(made: Made):
     augmenter.close()
     with pytest.raises(CancelledError):
         begun.result(timeout=5)
-    with pytest.raises(Stopped, match="its stage has ended"):
+    with pytest.raises(Stopped, match="its stage has already ended"):
         augmenter.begin(LAMP, "qa_pairs", "k").result(timeout=5)
 
 

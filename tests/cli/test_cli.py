@@ -99,7 +99,7 @@ def test_completion_can_be_installed(tmp_path: Path):
 
 BAD_CORPORA = {
     "missing": (None, "there is no such file or folder", "Check the path"),
-    "empty": (b"", "it holds no document", "Put documents in it"),
+    "empty": (b"", "it contains no documents", "Put documents in it"),
     "not UTF-8": ('{"id": "a", "text": "caf\u00e9"}'.encode("latin1"), "it is not UTF-8", "Convert it"),
     "not JSON": (b"hello\n", "line 1: it is not JSON", "Write one JSON object a line"),
 }
@@ -157,7 +157,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(tmp_path: Path):
     assert "it cannot be read" in one_error(dyprag("run", "-c", tmp_path / "bad.yaml"))
     assert "it cannot be read" in one_error(dyprag("run", "-c", tmp_path / "none.yaml"))
     (tmp_path / "list.yaml").write_text("- a\n")
-    assert "it holds no settings" in one_error(dyprag("run", "-c", tmp_path / "list.yaml"))
+    assert "it contains no settings" in one_error(dyprag("run", "-c", tmp_path / "list.yaml"))
 
 
 def test_status_and_report_before_a_run_say_what_to_do(config_file: Path):

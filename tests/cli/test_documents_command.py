@@ -48,7 +48,7 @@ def test_a_file_and_a_document_are_printed_as_they_are_read(folder: Path):
     assert found["passages"] == [{"id": "note", "text": TEXT.partition("\n\n")[2].strip()}]
     listed = json.loads(run("--document", str(folder), "--json"))
     assert [(one["id"], one["passages"]) for one in listed["documents"]] == [("lamp", 1), ("note", 1)]
-    assert listed["skipped"] == {"picture.png": "nothing here reads .png files"}
+    assert listed["skipped"] == {"picture.png": ".png files are not supported"}
     assert "not UTF-8" in listed["unread"]["latin.txt"]
     assert "documents" not in json.loads(run("--document", str(folder), "--json", "--skipped"))
 

@@ -319,10 +319,10 @@ def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, tra
 def test_what_is_not_said_or_not_known_is_one_clear_line(run: Callable[..., Result], trained: Path):
     for arguments, reason in (
         ([], "no adapter folder was given. Name an adapter's folder"),
-        ([trained], "it is not said whose it is. Name its document: --document ID"),
+        ([trained], "no document is named for it. Name its document: --document ID"),
         ([trained, "-d", "lamq"], "Did you mean 'lamp'?"),
-        (["--forget"], "it takes a document and no folder"),
-        (["--forget", "-d", "lamq"], "it is not in the corpus as last ingested"),
+        (["--forget"], "it needs a document, not a folder"),
+        (["--forget", "-d", "lamq"], "it is not in the ingested corpus"),
     ):
         result = run("import", *arguments)
         assert result.exit_code == 1

@@ -157,7 +157,7 @@ def test_where_and_how_fast_an_endpoint_is_reached_does_not_matter_to_what_it_wr
     ("augment", "reason"),
     [
         ({"backend": "api"}, "needs the model's name"),
-        ({"api": {"model": "m", "max_cost": 1}}, "max_cost needs the price of 'm'"),
+        ({"api": {"model": "m", "max_cost": 1}}, "max_cost requires the price of 'm'"),
         ({"api": {"base_url": "http://me:secret@host/v1"}}, "holds a user name or password"),
     ],
 )

@@ -95,8 +95,8 @@ def test_what_is_no_text_is_read_by_its_type(key: str, typed: dict[str, Any]):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("corpus.documents=", "there is nothing behind the '='. Give a value, or leave it out."),
-        ("store=", "there is nothing behind the '='"),
+        ("corpus.documents=", "there is no value after '='. Add a value, or remove it."),
+        ("store=", "there is no value after '='"),
         ("lora.rank=1:30", "given: '1:30'"),
         ("lora.rank=true", "given: 'true'"),
         ("lora.rank=[4", r"given: '\[4'"),

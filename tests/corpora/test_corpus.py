@@ -257,7 +257,7 @@ def test_what_is_handed_over_is_used_as_far_as_it_can_be_read(tmp_path: Path):
     given = read_given([bad, one, none, void])
     assert [document.id for document in given.documents] == ["lamp", "b"]
     assert "latin.txt" in {unread.id for unread in given.unread}
-    assert (void, "it holds no document") in {(skipped.id, skipped.reason) for skipped in given.skipped}
+    assert (void, "it contains no documents") in {(skipped.id, skipped.reason) for skipped in given.skipped}
     with pytest.raises(CorpusError, match="no such file or folder"):
         read_given([one, str(tmp_path / "lost")])
 

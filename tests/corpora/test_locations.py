@@ -148,7 +148,7 @@ def test_what_a_folder_holds_besides_documents_is_named_with_the_reason(tmp_path
         "table.csv": "it has no column 'id' and none 'text'",
         "numbers.parquet": "it has no column 'id' and none 'text'",
         "settings.json": "its lines are not JSON objects with 'id' and 'text'",
-        "picture.png": "nothing here reads .png files", "Makefile": "nothing here reads files whose name has no ending",
+        "picture.png": ".png files are not supported", "Makefile": "files without an extension are not supported",
         "._a.txt": "it is a hidden file", "~$a.md": "it is a hidden file", ".git/": "it is a hidden folder",
         "elsewhere/": "it is a link to a folder, which is not followed", "dead.txt": "it is a link that leads nowhere",
         "pipe.txt": "it is no regular file",
@@ -290,7 +290,7 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_go_on():
             (folder / "closed").chmod(0o700)
     assert [document.id for document in corpus.documents] == ["a"]
     assert faults(corpus) == {
-        "closed/": f"corpus {folder}/closed: this folder cannot be listed (Permission denied). Check its rights."
+        "closed/": f"corpus {folder}/closed: this folder cannot be listed (Permission denied). Check its permissions."
     }
 
 
@@ -324,7 +324,7 @@ def test_a_broken_file_of_rows_is_named_and_the_others_go_on(tmp_path: Path, nam
 
 def test_what_cannot_be_reached_is_one_clear_error():
     for location, reason in {
-        "/no/such/*.txt": "it holds no document", __file__: "nothing here reads .py files. Convert it to one of .txt",
+        "/no/such/*.txt": "it contains no documents", __file__: ".py files are not supported. Convert it to one of .txt",
         "nowhere://x": "it cannot be reached", "/no/such": "no such file",
     }.items():  # fmt: skip
         with pytest.raises(CorpusError, match=reason) as caught:

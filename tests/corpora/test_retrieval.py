@@ -339,7 +339,7 @@ def test_an_index_is_there_as_a_whole_or_not_at_all(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
     assert build_index(tmp_path / "deep" / "index", DOCUMENTS) == 5
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["index"]
-    with pytest.raises(ArtifactError, match="there is something at that path"):
+    with pytest.raises(ArtifactError, match="the path already exists"):
         build_index(tmp_path / "deep" / "index", DOCUMENTS)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):

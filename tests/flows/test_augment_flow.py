@@ -175,11 +175,11 @@ def test_a_refused_key_ends_the_stage_at_once(server: LLMServer, api: dict[str, 
     api["corpus"] = {"documents": write_jsonl(Path(api["store"]).parent / "docs.jsonl", rows)}
     summary = augment(api, concurrency=1)
     assert (summary["done"], summary["failed"], summary["waiting"]) == (0, 0, 20)
-    assert "it refuses the key" in summary["reason"]
+    assert "it rejects the API key" in summary["reason"]
     path = Path(api["store"]).parent / "config.yaml"
     path.write_text(yaml.safe_dump(api))
     told = CliRunner().invoke(app, ["status", "-c", str(path)]).output
-    assert re.search(r"\b20 +augment +the endpoint .+: it refuses the key \(401\)", told)
+    assert re.search(r"\b20 +augment +the endpoint .+: it rejects the API key \(401\)", told)
     assert len(server.requests) == 1
     server.behaviour = Behaviour()
     assert augment(api, concurrency=1)["done"] == 20
@@ -215,7 +215,7 @@ def test_the_key_comes_from_a_secret_block_or_the_environment_and_goes_nowhere(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     assert endpoint_key(settings) == ""  # one's own endpoint may need none
-    with pytest.raises(ConfigError, match="environment variable OPENAI_API_KEY: it holds no key"):
+    with pytest.raises(ConfigError, match="environment variable OPENAI_API_KEY: it is empty"):
         endpoint_key(settings.model_copy(update={"base_url": None}))
 
 

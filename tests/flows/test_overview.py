@@ -62,7 +62,7 @@ def test_a_run_shows_its_progress_its_failures_its_losses_and_where_all_is(tmp_p
     assert page.flow_run_id == state.state_details.flow_run_id
     assert page.description.startswith("Ended after ")
     assert page.description.endswith("; 1 failed")
-    assert "- **hollow**, ingest: document 'hollow': it has no text. Give it text, or leave it out." in page.data
+    assert "- **hollow**, ingest: document 'hollow': it has no text. Add text to it, or remove it." in page.data
     assert f"`{retry_command(config.resolved(), 'run')}`" in page.data
     lines = [line.split(" | ") for line in page.data.splitlines() if line.endswith(") |")]
     states = {line[0].strip("| "): (line[1], int(line[2]), int(line[5])) for line in lines}

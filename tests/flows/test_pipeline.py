@@ -149,7 +149,7 @@ def test_a_document_without_text_fails_by_itself_and_the_others_go_on(tmp_path: 
     assert summaries["parametrize"]["done"] == 3
     failure = Catalogue(Store(settings["store"])).query("SELECT * FROM failures")[0]
     assert (failure["document_id"], failure["stage"]) == ("hollow", "ingest")
-    assert failure["error"] == "document 'hollow': it has no text. Give it text, or leave it out."
+    assert failure["error"] == "document 'hollow': it has no text. Add text to it, or remove it."
 
 
 def test_a_document_longer_than_the_context_fails_by_itself_and_only_it_is_tried_again(

@@ -120,7 +120,7 @@ def test_a_long_text_is_no_one_adapter_unless_a_question_chooses(assistant: Assi
     made = assistant.adapter(long, QUESTION)
     alike = merge(assistant.adapters([one.document for one in found]), "mean", [one.score for one in found])
     assert made.rank == alike.rank
-    with pytest.raises(DocumentError, match="no passage has a word of the question"):
+    with pytest.raises(DocumentError, match="no passage shares a word with the question"):
         assistant.adapter(long * 2, "Xyzzy?")
 
 

@@ -102,7 +102,7 @@ def test_nothing_goes_while_a_run_is_at_work(config: PipelineConfig):
         other.stdout.readline()
         with in_use(Store(config.store)):  # runs share it
             pass
-        with pytest.raises(StoreError, match=r"a run is at work on it. Wait for that run to end, or stop it"):
+        with pytest.raises(StoreError, match=r"another run is using it. Wait for that run to end, or stop it"):
             collect(config, dry_run=False)
         assert there(config) == KEYS.keys()
         other.kill()

@@ -187,7 +187,7 @@ def test_a_question_is_answered_by_all_methods_that_the_store_has_what_they_need
     assert lines[1].startswith("vanilla, from the model alone; ")
     assert lines[2].startswith("rag, from lamp, ")
     assert lines[3].startswith("Left out: prag (no document has an adapter yet); prag-combine (")
-    assert "dyprag (the translator is not trained yet)" in lines[3]
+    assert "dyprag (no translator has been trained yet)" in lines[3]
     nothing = CliRunner().invoke(app, ["ask", "--json", *arguments, "xyzzy"])
     assert [(one["method"], one["retrieved"]) for one in json.loads(nothing.stdout)] == [("vanilla", []), ("rag", [])]
     said = CliRunner().invoke(app, ["ask", "-m", "rag", *arguments[:-1], "xyzzy"])

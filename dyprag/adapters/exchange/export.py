@@ -224,7 +224,7 @@ def unwritable(folder: Path, error: OSError) -> ExportError:
     """The error for a folder that the system does not let be written."""
     return ExportError(
         f"folder {folder}", f"it cannot be written ({error.strerror or error})",
-        "Choose another folder, free disk space, or mend its rights.",
+        "Choose another folder, free disk space, or fix its permissions.",
     )  # fmt: skip
 
 

@@ -174,8 +174,8 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)]
         if pickles:
             raise ArtifactError(
-                f"adapter {folder}", f"its weights are a pickle ({pickles[0]}), which could run code when it is read",
-                "Save it again with PEFT's save_pretrained, as safetensors.",
+                f"adapter {folder}", f"its weights are a pickle ({pickles[0]}), which can run code when loaded",
+                "Save it again with PEFT's save_pretrained as safetensors.",
             )  # fmt: skip
         raise _refused(folder, "it has no adapter_model.safetensors")
     try:

@@ -60,7 +60,7 @@ def save_merged(name: str, adapter: Adapters, folder: Path, dtype: str = "auto")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if _note(folder) == note:
             return False
-        raise ExportError(f"folder {folder}", "something else is in it", "Name one that is not there.")
+        raise ExportError(f"folder {folder}", "the folder is not empty", "Name a folder that does not exist yet.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as outer:
@@ -120,7 +120,7 @@ def _sum(name: str, key: str, weight: Tensor, adapter: Adapters, layer: int, pro
         raise ModelError(
             f"model {name!r}",
             f"its weights are quantized ({key} is {weight.dtype})",
-            "Take the model as it was before.",
+            "Use the unquantized model.",
         )
     if weight.shape != (len(b), a.shape[1]):
         shapes = f"{tuple(weight.shape)} and not {(len(b), a.shape[1])}"

@@ -45,12 +45,16 @@ def load_dataset(name: str, location: str | Path, passages: str | Path | None = 
         CorpusError: the set is unknown; a file is missing or of another layout; a record is malformed.
     """
     if name not in _LOADERS:
-        raise CorpusError(f"data set {name}", "there is no loader of that name", f"Use one of {', '.join(DATA_SETS)}.")
+        raise CorpusError(
+            f"data set {name}", "there is no data set format of that name", f"Use one of {', '.join(DATA_SETS)}."
+        )
     layout, load = _LOADERS[name]
     path = find_file(layout, location)
     if passages is None:
         return load(path, None)
     corpus = read_documents(str(passages))
     if not corpus:
-        raise CorpusError(f"corpus {passages}", "it holds no document", "Put documents in it, or name another corpus.")
+        raise CorpusError(
+            f"corpus {passages}", "it contains no documents", "Add documents to it, or name another corpus."
+        )
     return load(path, corpus)

@@ -52,7 +52,7 @@ def assembled(
         CorpusError: there is no question, or an id occurs twice.
     """
     if not questions:
-        raise CorpusError(f"{name} {path}", "it holds no question that can be used", "Name a file that has some.")
+        raise CorpusError(f"{name} {path}", "it contains no usable questions", "Name another file.")
     seen: set[str] = set()
     for question in questions:
         if question.id in seen:

@@ -62,7 +62,7 @@ def binary(data: bytes) -> DocumentError:
         text = data[:_LOOKED_AT].decode(name, "ignore")
         if sum(letter.isascii() and (letter.isprintable() or letter.isspace()) for letter in text) > len(text) / 2:
             return DocumentError("", f"it seems to be {name} without a byte order mark", _iconv(name))
-    return DocumentError("", "it is binary, not text", "Take it out, or convert it.")
+    return DocumentError("", "it is a binary file, not text", "Remove it, or convert it to text.")
 
 
 def conversion(data: bytes) -> str:

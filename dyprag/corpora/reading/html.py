@@ -43,7 +43,7 @@ def parse(text: str) -> Any:
     except etree.ParserError:  # nothing but space
         root = None
     if any("depth" in str(error.message).lower() for error in parser.error_log):
-        raise DocumentError("", "its elements are nested too deep to be read", "Simplify it, or convert it to text.")
+        raise DocumentError("", "its elements are nested too deeply", "Simplify it, or convert it to text.")
     return root
 
 

@@ -73,11 +73,11 @@ def read_pdf(data: bytes) -> Reading:
     given, lines, pages = _opened(data)
     if not any(line.text.strip() for line in lines):
         reason = "it is a PDF without text, of scanned pages perhaps" if pages else "it is a PDF without pages"
-        remedy = "Run it through OCR first." if pages else "Mend the file, or take it out."
+        remedy = "Run it through OCR first." if pages else "Repair the file, or remove it."
         raise DocumentError("", reason, remedy)
     whole = "".join(line.text for line in lines)
     if len("".join(_UNKNOWN.findall(whole))) > _MOST_UNKNOWN * len(whole):
-        raise DocumentError("", "its fonts do not say which letters they show", "Run it through OCR first.")
+        raise DocumentError("", "its fonts do not map to characters", "Run it through OCR first.")
     lines = [line for line in _without_running(lines, pages) if line.text]
     blocks = _blocks(lines)
     title = "" if _JUNK_TITLE.fullmatch(given) else given
@@ -110,10 +110,10 @@ def _opened(data: bytes) -> tuple[str, list[_Line], int]:
         raise
     except Exception as error:  # the library has no one kind for what a broken file makes it stumble over
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DocumentError("", f"it is a broken PDF ({reason})", "Mend the file, or take it out.") from error
+        raise DocumentError("", f"it is a broken PDF ({reason})", "Repair the file, or remove it.") from error
     if isinstance(told, int) and page + 1 < told:
         reason = f"it is a broken PDF (of its {told:,} pages only {page + 1:,} are there)"
-        raise DocumentError("", reason, "Mend the file, or take it out.")
+        raise DocumentError("", reason, "Repair the file, or remove it.")
     return (titles[0] if titles else ""), lines, page + 1
 
 

@@ -72,7 +72,7 @@ def build_index(folder: Path, documents: Iterable[Document], memory_bytes: int =
         StoreError: the folder cannot be written.
     """
     if is_built(folder):
-        raise ArtifactError(f"index {folder}", "there is something at that path", "Delete it or name another folder.")
+        raise ArtifactError(f"index {folder}", "the path already exists", "Delete it or name another folder.")
     made = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with _writing(folder):
@@ -226,8 +226,8 @@ def _description(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"index {folder}", reason, REBUILD) from error
     if _is_earlier(folder):
         reason = "it was built by an earlier version of dyprag, which parted words otherwise"
-        raise ArtifactError(f"index {folder}", reason, "Run dyprag ingest again, which builds it anew.")
-    raise ArtifactError(f"index {folder}", "it is of another format", REBUILD)
+        raise ArtifactError(f"index {folder}", reason, "Run dyprag ingest again to rebuild it.")
+    raise ArtifactError(f"index {folder}", "it has another format version", REBUILD)
 
 
 def _is_earlier(folder: Path) -> bool:
@@ -257,7 +257,7 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         reason = f"it cannot be written ({error})"
-        raise StoreError(f"index {folder}", reason, "Choose another folder, or make room there.") from error
+        raise StoreError(f"index {folder}", reason, "Choose another folder, or free disk space.") from error
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def read_passages(path: Path) -> Iterator[Document]:
     """
     kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
     if kind not in (".tsv", ".jsonl"):
-        raise CorpusError(f"passages {path}", "it is neither .tsv nor .jsonl, nor one of them with .gz", "Convert it.")
+        raise CorpusError(f"passages {path}", "only .tsv, .jsonl and their .gz forms are supported", "Convert it.")
     return _tsv(path) if kind == ".tsv" else _jsonl(path)
 
 
@@ -96,4 +96,6 @@ def _lines(path: Path) -> Iterator[str]:
         raise CorpusError(_place(path, number), reason, CONVERT) from error
     except (OSError, EOFError, zlib.error) as error:
         reason = f"it cannot be read after line {number} ({error})"
-        raise CorpusError(f"passages {path}", reason, "Check the path and its rights, or fetch it again.") from error
+        raise CorpusError(
+            f"passages {path}", reason, "Check the path and its permissions, or download it again."
+        ) from error

@@ -31,7 +31,7 @@ async def _metrics(request: Request) -> Metrics:
 async def _allowed(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
     token: str = request.app.state.token
     if token and not (given and secrets.compare_digest(given.credentials.encode("latin-1"), token.encode())):
-        raise RefusedError(401, "This server wants its token: Authorization: Bearer …", "invalid_api_key")
+        raise RefusedError(401, "This server requires its token: Authorization: Bearer …", "invalid_api_key")
 
 
 Served = Annotated[Service, Depends(_service)]

@@ -37,9 +37,7 @@ def human_sets(folder: Path) -> dict[str, Path]:
     paths = [*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]
     found = {path.name.split(".jsonl")[0]: path for path in sorted(paths) if "text" in _first(path)}
     if not found:
-        raise CorpusError(
-            f"folder {folder}", "it has no file of passages with questions (NAME.jsonl.gz)", "Name another."
-        )
+        raise CorpusError(f"folder {folder}", "it has no passage files (NAME.jsonl.gz)", "Name another.")
     return found
 
 
@@ -108,7 +106,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             for line in file:
                 yield json.loads(line)
     except (OSError, ValueError, KeyError) as error:
-        raise CorpusError(f"file {path}", f"it cannot be read ({error})", "Get it again, or take it out.") from error
+        raise CorpusError(f"file {path}", f"it cannot be read ({error})", "Download it again, or remove it.") from error
 
 
 def _first(path: Path) -> dict[str, Any]:
