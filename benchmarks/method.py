@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
@@ -242,13 +243,13 @@ def _rates(base: BaseModel, methods: "Sequence[Method]", asked: "list[Asked]") -
     from dyprag.adapters.generation import Sampling
     from dyprag.methods import answer_questions
 
-    # every answer is to have all its tokens: nothing ends one but the vocabulary's last token, which never comes
-    base.tokenizer.eos_token = base.tokenizer.convert_ids_to_tokens(len(base.tokenizer) - 1)
-    base.__dict__["newline_ids"] = ()
+    # every answer is to have all its tokens: nothing ends one, not even that it repeats itself
+    base.__dict__.update(end_ids=frozenset(), newline_ids=frozenset())
     rates: dict[str, list[float]] = {method.name: [] for method in methods}
     for method in [*methods] * 3:
         answers: list[Any] = []
-        seconds = timed(lambda m=method, a=answers: a.extend(answer_questions(base, m, asked, Sampling(32), 16)))  # type: ignore[misc]
+        with patch("dyprag.methods.protocol.repeats", lambda ids: False):
+            seconds = timed(lambda m=method, a=answers: a.extend(answer_questions(base, m, asked, Sampling(32), 16)))  # type: ignore[misc]
         if sum(answer.tokens for answer in answers) < 16 * 30:
             raise RuntimeError("answers ended early")
         rates[method.name].append(len(asked) / seconds)
