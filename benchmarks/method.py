@@ -32,7 +32,8 @@ from dyprag.corpora.reader import load_corpus
 from dyprag.model.base import BaseModel, load_model
 
 if TYPE_CHECKING:
-    from dyprag.methods import Asked, DyPRAG, Method
+    from dyprag.methods.dyprag import DyPRAG
+    from dyprag.methods.protocol import Asked, Method
 
 MODEL = os.environ.get("DYPRAG_BENCH_MODEL", "smollm2-135m")
 GPU = torch.cuda.is_available()
@@ -167,7 +168,7 @@ def translator() -> Figures:
 def answering() -> Figures:
     """DyPRAG beside RAG: the first token, answers in batches, and the way from embeddings to an injected adapter."""
     from dyprag.adapters.lora import initial_adapters, save_peft
-    from dyprag.methods import RAG
+    from dyprag.methods.rag import RAG
     from dyprag.model.prompts import question_prompt
 
     base = load_model(MODEL)
@@ -193,7 +194,8 @@ def answering() -> Figures:
 def _translated_and_asked(base: BaseModel) -> "tuple[DyPRAG, list[Asked]]":
     """DyPRAG with a fresh translator over stored embeddings, and sixteen questions with three passages each."""
     from dyprag.adapters.embedding import embed
-    from dyprag.methods import Asked, DyPRAG
+    from dyprag.methods.dyprag import DyPRAG
+    from dyprag.methods.protocol import Asked
     from dyprag.translators.hypernetwork import Translator
 
     texts = [
@@ -215,7 +217,7 @@ def _translated_and_asked(base: BaseModel) -> "tuple[DyPRAG, list[Asked]]":
 def _first_tokens(base: BaseModel, methods: "Sequence[Method]", asked: "list[Asked]") -> dict[str, list[float]]:
     """Seconds until the first token of one answer, by method, taking turns."""
     from dyprag.adapters.generation import Sampling
-    from dyprag.methods import answer_questions
+    from dyprag.methods.protocol import answer_questions
 
     first: dict[str, list[float]] = {method.name: [] for method in methods}
     for method in [*methods] * 8:
@@ -241,7 +243,7 @@ def _until_injected(base: BaseModel, dyprag: "DyPRAG", item: "Asked") -> list[fl
 def _rates(base: BaseModel, methods: "Sequence[Method]", asked: "list[Asked]") -> dict[str, list[float]]:
     """Answers of 32 tokens a second in batches, by method, taking turns."""
     from dyprag.adapters.generation import Sampling
-    from dyprag.methods import answer_questions
+    from dyprag.methods.protocol import answer_questions
 
     # every answer is to have all its tokens: nothing ends one, not even that it repeats itself
     base.__dict__.update(end_ids=frozenset(), newline_ids=frozenset())
