@@ -26,7 +26,7 @@ from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.evaluation.metrics import answer_presence, score
-from dyprag.evaluation.recall.benchmark import ANSWER_TOKENS, Measurer, questions_of, training_lessons
+from dyprag.evaluation.recall.benchmark import Asking, Measurer, questions_of, training_lessons
 from dyprag.evaluation.statistics import paired
 from dyprag.methods.controls import OneForAll
 from dyprag.methods.dyprag import DyPRAG
@@ -39,6 +39,7 @@ from dyprag.translators.lessons.real import popqa_lessons
 from dyprag.translators.protocol import load_translator
 
 MODEL, PASSAGES, BATCH = "smollm2-135m", 3, 16
+ANSWER_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def generic_adapter(base: Any, translator: Any, data: Path) -> Adapters:
     learned = {"closed": 0, "open": 0, "real": 64, "data": str(data)}
     config = PipelineConfig.model_validate({"learn": learned}).resolved()
     lessons = training_lessons(config.learn)
-    measurer = Measurer(base, translator, lessons, config.lora, config.parametrize, config.recall, None)
+    asking = Asking.of(config.evaluate)
+    measurer = Measurer(base, translator, lessons, config.lora, config.parametrize, config.recall, None, asking)
     return measurer.generic
 
 

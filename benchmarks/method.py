@@ -13,15 +13,17 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import torch
+from method_figures import figures, picture, table
 
 from dyprag.adapters.samples import Sample, document_samples
 from dyprag.config import LoraSettings, ParametrizeSettings, PipelineConfig, TranslatorSettings
@@ -29,13 +31,16 @@ from dyprag.corpora.documents import Augmentation, Document, QAPair, Retrieved
 from dyprag.corpora.reader import load_corpus
 from dyprag.model.base import BaseModel, load_model
 
+if TYPE_CHECKING:
+    from dyprag.methods.dyprag import DyPRAG
+    from dyprag.methods.protocol import Asked, Method
+
 MODEL = os.environ.get("DYPRAG_BENCH_MODEL", "smollm2-135m")
 GPU = torch.cuda.is_available()
 DOCUMENTS = 64 if GPU else 8
 ROUNDS = 3
 LORA = LoraSettings()
 TRAINING = ParametrizeSettings(learning_rate=3e-3, epochs=1, batch_size=1, samples="official", shuffle=False)
-OFFICIAL_STEP = 66.0  # seconds of one translator step of the official code, measured once on another two CPU cores
 Figures = dict[str, float]
 
 
@@ -162,52 +167,15 @@ def translator() -> Figures:
 
 def answering() -> Figures:
     """DyPRAG beside RAG: the first token, answers in batches, and the way from embeddings to an injected adapter."""
-    from dyprag.adapters.embedding import embed
-    from dyprag.adapters.generation import Sampling
-    from dyprag.adapters.injection import inject
     from dyprag.adapters.lora import initial_adapters, save_peft
-    from dyprag.methods.dyprag import DyPRAG
-    from dyprag.methods.protocol import Asked, answer_questions
     from dyprag.methods.rag import RAG
     from dyprag.model.prompts import question_prompt
-    from dyprag.translators.hypernetwork import Translator
 
     base = load_model(MODEL)
-    texts = [
-        Document(d.id, " ".join((d.text + " " + e.text).split()[:100]), d.title)
-        for (d, _), (e, _) in zip(documents(), documents()[1:] + documents()[:1], strict=True)
-    ]
-    stored = dict(zip((d.key for d in texts), embed(base, [d.passage for d in texts]), strict=True))
-    settings = PipelineConfig().resolved()
-    made = Translator.for_model(base, settings.translator, LORA.rank, LORA.alpha, LORA.seed)
-    merging = settings.evaluate.dyprag_merge
-    dyprag = DyPRAG(lambda documents: made.translate([stored[d.key] for d in documents]), merging)
-    asked = [
-        Asked(f"Who was the first to write about {texts[n % len(texts)].title}?",
-              tuple(Retrieved(texts[(n + i) % len(texts)], 3.0 - i) for i in range(3)))
-        for n in range(16)
-    ]  # fmt: skip
-    first: dict[str, list[float]] = {"rag": [], "dyprag": []}
-    for method in (RAG(), dyprag) * 8:
-        seconds = timed(lambda m=method: answer_questions(base, m, asked[:1], Sampling(1), 1))  # type: ignore[misc]
-        first[method.name].append(seconds)
-    ready: list[float] = []
-    with torch.inference_mode():
-        for _ in range(10):
-            began = perf_counter()
-            with inject(base, dyprag.adapter(asked[0].retrieved)):
-                synchronize()
-                ready.append(perf_counter() - began)
-    # every answer is to have all its tokens: nothing ends one but the vocabulary's last token, which never comes
-    base.tokenizer.eos_token = base.tokenizer.convert_ids_to_tokens(len(base.tokenizer) - 1)
-    base.__dict__["newline_ids"] = ()
-    rates: dict[str, list[float]] = {"rag": [], "dyprag": []}
-    for method in (RAG(), dyprag) * 3:
-        answers: list[Any] = []
-        seconds = timed(lambda m=method, a=answers: a.extend(answer_questions(base, m, asked, Sampling(32), 16)))  # type: ignore[misc]
-        if sum(answer.tokens for answer in answers) < 16 * 30:
-            raise RuntimeError("answers ended early")
-        rates[method.name].append(len(asked) / seconds)
+    dyprag, asked = _translated_and_asked(base)
+    first = _first_tokens(base, (RAG(), dyprag), asked)
+    ready = _until_injected(base, dyprag, asked[0])
+    rates = _rates(base, (RAG(), dyprag), asked)
     with tempfile.TemporaryDirectory() as folder:
         stored_adapter = initial_adapters(base, LORA.rank, LORA.alpha, LORA.seed).to("cpu", getattr(torch, LORA.dtype))
         save_peft(base, stored_adapter, Path(folder), MODEL)
@@ -221,6 +189,73 @@ def answering() -> Figures:
         "first_flops": 2 * ((weights(base) - head) * prompt + head) / one,
         "rate_flops": 2 * ((weights(base) - head) * (prompt + 32) + head * 32) * many,
     }  # fmt: skip
+
+
+def _translated_and_asked(base: BaseModel) -> "tuple[DyPRAG, list[Asked]]":
+    """DyPRAG with a fresh translator over stored embeddings, and sixteen questions with three passages each."""
+    from dyprag.adapters.embedding import embed
+    from dyprag.methods.dyprag import DyPRAG
+    from dyprag.methods.protocol import Asked
+    from dyprag.translators.hypernetwork import Translator
+
+    texts = [
+        Document(d.id, " ".join((d.text + " " + e.text).split()[:100]), d.title)
+        for (d, _), (e, _) in zip(documents(), documents()[1:] + documents()[:1], strict=True)
+    ]
+    stored = dict(zip((d.key for d in texts), embed(base, [d.passage for d in texts]), strict=True))
+    settings = PipelineConfig().resolved()
+    made = Translator.for_model(base, settings.translator, LORA.rank, LORA.alpha, LORA.seed)
+    merging = settings.evaluate.dyprag_merge
+    asked = [
+        Asked(f"Who was the first to write about {texts[n % len(texts)].title}?",
+              tuple(Retrieved(texts[(n + i) % len(texts)], 3.0 - i) for i in range(3)))
+        for n in range(16)
+    ]  # fmt: skip
+    return DyPRAG(lambda documents: made.translate([stored[d.key] for d in documents]), merging), asked
+
+
+def _first_tokens(base: BaseModel, methods: "Sequence[Method]", asked: "list[Asked]") -> dict[str, list[float]]:
+    """Seconds until the first token of one answer, by method, taking turns."""
+    from dyprag.adapters.generation import Sampling
+    from dyprag.methods.protocol import answer_questions
+
+    first: dict[str, list[float]] = {method.name: [] for method in methods}
+    for method in [*methods] * 8:
+        seconds = timed(lambda m=method: answer_questions(base, m, asked[:1], Sampling(1), 1))  # type: ignore[misc]
+        first[method.name].append(seconds)
+    return first
+
+
+@torch.inference_mode()
+def _until_injected(base: BaseModel, dyprag: "DyPRAG", item: "Asked") -> list[float]:
+    """Seconds from a question's stored embeddings to the adapter in the model."""
+    from dyprag.adapters.injection import inject
+
+    ready: list[float] = []
+    for _ in range(10):
+        began = perf_counter()
+        with inject(base, dyprag.adapter(item.retrieved)):
+            synchronize()
+            ready.append(perf_counter() - began)
+    return ready
+
+
+def _rates(base: BaseModel, methods: "Sequence[Method]", asked: "list[Asked]") -> dict[str, list[float]]:
+    """Answers of 32 tokens a second in batches, by method, taking turns."""
+    from dyprag.adapters.generation import Sampling
+    from dyprag.methods.protocol import answer_questions
+
+    # every answer is to have all its tokens: nothing ends one, not even that it repeats itself
+    base.__dict__.update(end_ids=frozenset(), newline_ids=frozenset())
+    rates: dict[str, list[float]] = {method.name: [] for method in methods}
+    for method in [*methods] * 3:
+        answers: list[Any] = []
+        with patch("dyprag.methods.protocol.repeats", lambda ids: False):
+            seconds = timed(lambda m=method, a=answers: a.extend(answer_questions(base, m, asked, Sampling(32), 16)))  # type: ignore[misc]
+        if sum(answer.tokens for answer in answers) < 16 * 30:
+            raise RuntimeError("answers ended early")
+        rates[method.name].append(len(asked) / seconds)
+    return rates
 
 
 def limits() -> Figures:
@@ -261,88 +296,6 @@ def measure(side: str) -> Figures:
     if done.returncode:
         raise RuntimeError(f"{side} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def figures(found: dict[str, list[Figures]]) -> list[dict[str, Any]]:
-    """The table's rows, from every round's figures. `of_limit`: floating-point operations a second that the work needs,
-    as a share of what a plain matrix product reaches in the better number format."""
-
-    def middle(side: str, name: str) -> float:
-        return median(one[name] for one in found[side])
-
-    limit = max(middle("limits", "bfloat16"), middle("limits", "float32"))
-
-    def row(name: str, value: float, unit: str, baseline: float | None, goal: str, holds: bool,
-            flops: float | None = None, ratio: float | None = None) -> dict[str, Any]:  # fmt: skip
-        if baseline and ratio is None:
-            ratio = value / baseline
-        return {"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, "goal": goal,
-                "holds": holds, "of_limit": flops and flops / limit}  # fmt: skip
-
-    ours, loop = "parametrization", "peft_loop"
-    rate, loop_rate = middle(ours, "documents_per_second"), middle(loop, "documents_per_second")
-    loss, loop_loss = middle(ours, "final_loss"), middle(loop, "final_loss")
-    trained, loop_peak = middle(ours, "peak"), middle(loop, "peak")
-    times = 20 if GPU else 2.5
-    step, step_flops = middle("translator", "seconds"), middle("translator", "flops")
-    before, faster = (middle("translator", "single"), 8) if GPU else (OFFICIAL_STEP, 60)
-    aligned, ready, size = middle("translator", "peak"), middle("answering", "ready"), middle("answering", "bytes")
-    first, rag_first = middle("answering", "dyprag_first"), middle("answering", "rag_first")
-    answers, rag_answers = middle("answering", "dyprag_rate"), middle("answering", "rag_rate")
-    return [
-        row("documents parametrized per second", rate, "/s", loop_rate, f"{times} x a PEFT loop",
-            rate >= times * loop_rate, middle(ours, "flops")),
-        row("final loss", loss, "", loop_loss, "within 2 % of the loop's", abs(loss / loop_loss - 1) <= 0.02),
-        row("peak memory of parametrization", trained, "GiB", loop_peak, "2 GiB", trained <= 2),
-        row("translator step, three losses, per sample", step, "s", before,
-            f"{faster} x {'steps of one sample' if GPU else 'the official code'}", before >= faster * step, step_flops,
-            before / step),
-        row("peak memory of translator training, p = 32", aligned, "GiB", None, "3 GiB", aligned <= 3),
-        row("DyPRAG's first token", first, "s", rag_first, "0.25 x RAG's time", first <= 0.25 * rag_first,
-            middle("answering", "first_flops")),
-        row("DyPRAG's answers per second", answers, "/s", rag_answers, "2 x RAG's", answers >= 2 * rag_answers,
-            middle("answering", "rate_flops")),
-        row("embeddings to injected adapter", ready, "s", None, "0.03 s", ready <= 0.03),
-        row("stored adapter", size, "bytes", None, "800,000 bytes", size <= 800_000),
-    ]  # fmt: skip
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The figures as Markdown."""
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-    lines = [
-        "| what | ours | instead | ratio | goal | holds | of the machine's limit |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['name']} | {number(r['value'])} {r['unit']} | {number(r['baseline'])} | {number(r['ratio'])} | "
-        f"{r['goal']} | {'yes' if r['holds'] else 'no'} | "
-        f"{'' if r['of_limit'] is None else format(r['of_limit'], '.0%')} |"
-        for r in rows
-    ]
-    return "\n".join(lines)
-
-
-def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """How many times better than what one would use instead, as bars."""
-    from matplotlib.figure import Figure
-
-    lower_is_better = {"DyPRAG's first token"}
-    chosen = [r for r in rows if r["ratio"] and r["name"] != "final loss" and r["unit"] != "GiB"]
-    times = [1 / r["ratio"] if r["name"] in lower_is_better else r["ratio"] for r in chosen]
-    chart = Figure(figsize=(8, 0.6 * len(chosen) + 1), dpi=150, layout="constrained")
-    axes = chart.add_subplot()
-    bars = axes.barh([r["name"] for r in chosen], times, color="#0072b2")
-    labels = [f"{value:.3g} x  (goal: {r['goal']})" for value, r in zip(times, chosen, strict=True)]
-    axes.bar_label(bars, labels, padding=4, fontsize=8)
-    axes.set(xscale="log", xlim=(0.5, max(times) * 30), xlabel="times as fast as what one would use instead")
-    axes.axvline(1, color="#666666", linewidth=0.8)
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    chart.savefig(path)
 
 
 def main() -> None:

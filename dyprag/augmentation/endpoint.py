@@ -225,7 +225,9 @@ class Endpoint:
             raise self._refusal(request, error) from None
         if failures >= self.api.retries and not self._breaker.open and status != 429:
             reason = f"the endpoint failed {failures + 1} times at its {request.label!r} ({one_line(error)})"
-            raise DocumentError(f"document {request.document_id!r}", reason, "Run again: answers received so far are kept.")
+            raise DocumentError(
+                f"document {request.document_id!r}", reason, "Run again: answers received so far are kept."
+            )
         backoff = random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, 0.5 * 2**failures)
         return backoff if told is None else told + random.uniform(0, 0.1)
 

@@ -99,7 +99,9 @@ class Sources:
                     f"store {store.root}", "no document has been embedded yet", "Run: dyprag train-translator."
                 )
         wanted = {spec.shared for spec in specs}
-        self.controls = {job.label: job for job in control_jobs(plan, pairs, translator, self.embeddings) if job.label in wanted}
+        self.controls = {
+            job.label: job for job in control_jobs(plan, pairs, translator, self.embeddings) if job.label in wanted
+        }
 
 
 def sources_of(planned: Planned) -> Sources:
