@@ -324,7 +324,8 @@ def test_a_broken_file_of_rows_is_named_and_the_others_go_on(tmp_path: Path, nam
 
 def test_what_cannot_be_reached_is_one_clear_error():
     for location, reason in {
-        "/no/such/*.txt": "it contains no documents", __file__: ".py files are not supported. Convert it to one of .txt",
+        "/no/such/*.txt": "it contains no documents",
+        __file__: ".py files are not supported. Convert it to one of .txt",
         "nowhere://x": "it cannot be reached", "/no/such": "no such file",
     }.items():  # fmt: skip
         with pytest.raises(CorpusError, match=reason) as caught:
