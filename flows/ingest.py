@@ -34,7 +34,7 @@ from dyprag.tasks.ingest import (
 )
 from dyprag.tasks.planning.jobs import DocumentJob
 from dyprag.tasks.planning.plan import Plan
-from dyprag.tasks.planning.sources import PREPARED, corpus_settings, find_latest, note_found
+from dyprag.tasks.planning.sources import PREPARED, corpus_settings, find_latest, note_latest_of_location
 from dyprag.tasks.telling import told
 
 logger = logging.getLogger("dyprag.flows")
@@ -68,7 +68,7 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
             record = Record("corpus", key, [], {"location": run.config.corpus.documents}, measures=measures)
             run.catalogue.add_artifacts([run.store.write(record, lambda folder: write_corpus(folder, corpus))])
         run.catalogue.add_documents(key, corpus.documents)
-        note_found(run.store, "corpus", settings, key)
+        note_latest_of_location(run.store, "corpus", settings, key)
         note_latest(run.store, "sources", settings, key, read_from)
         _show(found)
         _show_skipped(corpus)

@@ -18,7 +18,7 @@ from dyprag.flows.summary import Summary, end_state
 from dyprag.flows.workers import Workers
 from dyprag.tasks.embed import embed_documents
 from dyprag.tasks.planning.jobs import DocumentJob, PairJobs
-from dyprag.tasks.planning.sources import draws_on_embeddings, note_found, translator_settings
+from dyprag.tasks.planning.sources import draws_on_embeddings, note_latest_of_location, translator_settings
 from dyprag.tasks.planning.training import choose_translator, embedded_pairs, translator_jobs
 from dyprag.tasks.train_translator import rise_of_loss, take_given_translator, train_translator_on
 
@@ -56,7 +56,7 @@ def train_on_corpus(config: PipelineConfig) -> list[Summary]:
             return with_retries(train_translator_on, run.config).submit(key, jobs, corpus_key, run.config, start)
 
         work, _ = run.make_one("translator", key, submit)
-        note_found(run.store, "translator", translator_settings(run.config), key)
+        note_latest_of_location(run.store, "translator", translator_settings(run.config), key)
         show_translator_curve(run.store, work)
         return [*summaries, run.summary([work], note="; ".join(filter(None, (note, left_out))))]
 

@@ -1,4 +1,4 @@
-"""Stage 2, first step: document embeddings, once per document (§3.2). Quick work, so one task takes many documents."""
+"""Stage 2, first step: embed documents (§3.2). Embedding is quick, so one task takes many documents."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -34,7 +34,7 @@ def embed_documents(
 
 
 def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
-    """Compute the embeddings that are missing of some documents, together."""
+    """Compute the missing embeddings of some documents together."""
     store, documents = Store(config.store), ingested(config.store, corpus_key)
     outcomes: dict[str, Tried] = {}
     for job in jobs:
@@ -55,8 +55,10 @@ def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig,
 
 
 def _embeddings(base: "BaseModel", passages: Sequence[str]) -> list[Embedding | Exception]:
-    """The embedding of each passage, or the error that it raises. Passages that fail together are computed again in
-    halves, until it is known which of them fail."""
+    """The embedding of each passage, or the error that it raises.
+
+    Passages that fail together are computed again in halves, to find out which of them fail.
+    """
     from dyprag.adapters.embedding import embed
 
     try:
@@ -64,12 +66,12 @@ def _embeddings(base: "BaseModel", passages: Sequence[str]) -> list[Embedding | 
     except Exception as error:
         if len(passages) == 1:
             return [error]
-    middle = len(passages) // 2  # outside of the handler: the error's frames may hold what filled the memory
+    middle = len(passages) // 2  # outside of the handler, since the error's frames may hold the memory that ran out
     return [*_embeddings(base, passages[:middle]), *_embeddings(base, passages[middle:])]
 
 
 def _stored(store: Store, job: DocumentJob, embedding: Embedding | Exception, seconds: float, number: int) -> Tried:
-    """What became of one document: its embedding is stored, or its error noted."""
+    """Store a document's embedding, or record its error."""
     try:
         with one_document(job.document_id):
             if isinstance(embedding, Exception):

@@ -1,4 +1,5 @@
-"""Calls to the Prefect server that are only for people: artifacts, progress, names. None of them may fail the work."""
+"""Optional calls to the Prefect server: artifacts and progress for the UI. A failure of these calls never fails the
+work."""
 
 import logging
 import time
@@ -15,70 +16,73 @@ from prefect.exceptions import PrefectException
 
 logger = logging.getLogger("dyprag.tasks")
 P = ParamSpec("P")
-Told = TypeVar("Told")
-AWAY = (httpx.HTTPError, PrefectException, OSError)  # a server that is not there, too busy, or in no state to answer
-QUIET = 60.0  # seconds for which a server that did not answer is left alone: each try holds the work up
+Result = TypeVar("Result")
+UNAVAILABLE = (httpx.HTTPError, PrefectException, OSError)  # the server is down, overloaded or failing
+QUIET = 60.0  # seconds without calls after a failure, since each attempt delays the work
 
-_asked_again_from = 0.0
+_retry_after = 0.0
 
 
-def told(call: Callable[P, Told], *arguments: P.args, **named: P.kwargs) -> Told | None:
-    """Make a call to the server that people alone have use for; None where the server is away.
+def told(call: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result | None:
+    """Call the server; return None if it is unavailable.
 
-    The first such failure is logged; for a minute no other call is made then.
+    The first failure is logged. No further calls are made for one minute after a failure.
     """
-    global _asked_again_from
-    if time.monotonic() < _asked_again_from:
+    global _retry_after
+    if time.monotonic() < _retry_after:
         return None
     try:
         with _one_retry():
             result = call(*arguments, **named)
-    except AWAY as error:
-        if not _asked_again_from:
+    except UNAVAILABLE as error:
+        if not _retry_after:
             logger.warning(
-                "The Prefect server does not answer (%s). The work goes on; what the UI shows of it will have gaps.",
+                "The Prefect server does not answer (%s). The run continues; the UI may not show all of its progress.",
                 type(error).__name__,
             )
-        _asked_again_from = time.monotonic() + QUIET
+        _retry_after = time.monotonic() + QUIET
         return None
-    _asked_again_from = 0.0
+    _retry_after = 0.0
     return result
 
 
 @contextmanager
 def _one_retry() -> Iterator[None]:
-    """Five of them, as Prefect has it, wait for a minute. Its own `temporary_settings` reads the environment and all
-    files of settings again: a tenth of a second, at each move of a progress artifact."""
-    now = get_settings_context()
-    client = now.settings.client.model_copy(update={"max_retries": 1})
-    with SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"client": client})):
+    """Retry calls once only: Prefect's default of five retries waits for a minute.
+
+    Prefect's own `temporary_settings` reads the environment and all settings files again, which takes a tenth of a
+    second per call.
+    """
+    context = get_settings_context()
+    client = context.settings.client.model_copy(update={"max_retries": 1})
+    with SettingsContext(profile=context.profile, settings=context.settings.model_copy(update={"client": client})):
         yield
 
 
 def progress(description: str, key: str | None = None) -> Callable[[float, str], None]:
-    """A progress artifact in the UI; gives what moves it, called with a percentage and what it is to say now."""
-    made: list[Any] = [told(create_progress_artifact, 0, key=key, description=description)]
+    """Create a progress artifact in the UI. Returns a function that updates it with a percentage and a text."""
+    artifact: list[Any] = [told(create_progress_artifact, 0, key=key, description=description)]
 
     def move(percent: float, text: str = description) -> None:
-        if made[0] is None:  # the server was away
-            made[0] = told(create_progress_artifact, percent, key=key, description=text)
+        if artifact[0] is None:  # the server was unavailable
+            artifact[0] = told(create_progress_artifact, percent, key=key, description=text)
         else:
-            told(update_progress_artifact, made[0], percent, description=text)
+            told(update_progress_artifact, artifact[0], percent, description=text)
 
     return move
 
 
 def markdown(key: str, text: str, description: str) -> Callable[[str, str], None]:
-    """A Markdown artifact in the UI; gives what writes it anew, called with the text and the description."""
-    made: list[Any] = [told(create_markdown_artifact, text, key=key, description=description)]
+    """Create a Markdown artifact in the UI. Returns a function that replaces its text and description."""
+    artifact: list[Any] = [told(create_markdown_artifact, text, key=key, description=description)]
 
     def update(text: str, description: str) -> None:
         with get_client(sync_client=True) as client:
-            client.update_artifact(made[0], ArtifactUpdate(data=text, description=description))
+            client.update_artifact(artifact[0], ArtifactUpdate(data=text, description=description))
 
     def write(text: str, description: str) -> None:
-        if made[0] is None:  # the server was away
-            made[0] = told(create_markdown_artifact, text, key=key, description=description)
+        if artifact[0] is None:  # the server was unavailable
+            artifact[0] = told(create_markdown_artifact, text, key=key, description=description)
         else:
             told(update, text, description)
 

@@ -19,7 +19,7 @@ from dyprag.tasks.corpora import corpus_of, stored_corpora, with_stored_corpus
 from dyprag.tasks.ingest import read_location
 from dyprag.tasks.planning.keys import CORPUS_LAYOUT
 from dyprag.tasks.planning.plan import Plan
-from dyprag.tasks.planning.sources import corpus_settings, find_latest, note_found
+from dyprag.tasks.planning.sources import corpus_settings, find_latest, note_latest_of_location
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def ingest(given: PipelineConfig, earlier: bool = False) -> str:
         noted = given.corpus.model_dump(mode="json", exclude={"held_out"}, exclude_none=True)
         note_latest(store, "corpus", {**noted, "layout": CORPUS_LAYOUT}, plan.corpus_key)
     else:
-        note_found(store, "corpus", corpus_settings(given), plan.corpus_key)
+        note_latest_of_location(store, "corpus", corpus_settings(given), plan.corpus_key)
     return plan.corpus_key
 
 

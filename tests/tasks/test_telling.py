@@ -11,7 +11,7 @@ from dyprag.tasks import telling
 @pytest.fixture
 def nobody(monkeypatch: pytest.MonkeyPatch):
     """An address of a server at which nothing listens."""
-    monkeypatch.setattr(telling, "_asked_again_from", 0.0)
+    monkeypatch.setattr(telling, "_retry_after", 0.0)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         yield
 
@@ -24,7 +24,7 @@ def test_a_server_that_is_away_is_told_of_once_and_holds_nothing_up(messages: li
         move(percent)
     assert time.monotonic() - began < 5
     assert len(messages) == 1
-    assert messages[0].startswith("The Prefect server does not answer (ConnectError). The work goes on")
+    assert messages[0].startswith("The Prefect server does not answer (ConnectError). The run continues")
 
 
 @pytest.mark.usefixtures("nobody")

@@ -79,7 +79,7 @@ def test_threads_that_want_the_same_at_once_have_it_made_once(worker: Worker):
 
 
 def test_what_is_there_is_given_while_another_thing_is_made(worker: Worker):
-    worker.keep("things", "a", lambda: 1, most=2)
+    worker.keep("things", "a", lambda: 1, limit=2)
     begun, over = threading.Event(), threading.Event()
 
     def make() -> int:
@@ -91,7 +91,7 @@ def test_what_is_there_is_given_while_another_thing_is_made(worker: Worker):
     thread.start()
     assert begun.wait(10)
     given: list[int] = []
-    asking = threading.Thread(target=lambda: given.append(worker.keep("things", "a", lambda: 3, most=2)), daemon=True)
+    asking = threading.Thread(target=lambda: given.append(worker.keep("things", "a", lambda: 3, limit=2)), daemon=True)
     asking.start()
     asking.join(10)
     over.set()
@@ -101,9 +101,9 @@ def test_what_is_there_is_given_while_another_thing_is_made(worker: Worker):
 
 def test_the_things_used_last_are_kept_and_one_that_could_not_be_made_is_not(worker: Worker):
     for key in ("a", "b", "a", "c"):
-        worker.keep("things", key, lambda key=key: key, most=2)
-    assert worker.keep("things", "a", lambda: "new", most=2) == "a"
-    assert worker.keep("things", "b", lambda: "new", most=2) == "new"
+        worker.keep("things", key, lambda key=key: key, limit=2)
+    assert worker.keep("things", "a", lambda: "new", limit=2) == "a"
+    assert worker.keep("things", "b", lambda: "new", limit=2) == "new"
     with pytest.raises(ZeroDivisionError):
         worker.keep("others", "a", lambda: 1 // 0)
     assert worker.keep("others", "a", lambda: 1) == 1

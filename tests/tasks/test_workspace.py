@@ -12,7 +12,7 @@ from dyprag.storage.catalogue import Catalogue
 from dyprag.storage.tables import write_corpus
 from dyprag.tasks.ingest import read_location
 from dyprag.tasks.planning.plan import Plan
-from dyprag.tasks.planning.sources import corpus_settings, note_found
+from dyprag.tasks.planning.sources import corpus_settings, note_latest_of_location
 from dyprag.tasks.workspace import Workspace
 
 
@@ -31,7 +31,7 @@ def ingest(config: PipelineConfig) -> str:
     key = Plan(workspace.config, corpus).corpus_key
     record = Record("corpus", key, [], {"location": "docs"})
     workspace.store.write(record, lambda folder: write_corpus(folder, corpus))
-    note_found(workspace.store, "corpus", corpus_settings(workspace.config), key)
+    note_latest_of_location(workspace.store, "corpus", corpus_settings(workspace.config), key)
     return key
 
 
