@@ -1,5 +1,5 @@
-"""An experiment (§4): its data sets become one corpus, each configuration of its grid runs the pipeline on it as a
-sub-flow, and one report holds them all. Whatever two configurations share is made once."""
+"""An experiment (§4): store its data sets as one corpus, run the pipeline for each configuration of its grid, and
+report on all of them. Artifacts that configurations share are made once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,9 +30,11 @@ from dyprag.tasks.telling import told
 @flow(name="experiment", flow_run_name=run_name)
 @interruptible
 def experiment(config: ExperimentForm = UNTOUCHED) -> State[Any]:
-    """Run a named experiment: augmentation, adapters and translator for what its methods need, answers, report."""
+    """Run a named experiment: augmentation, adapters and translator as its methods need them, answers, and a report."""
     if config.experiment.name is None:
-        raise ConfigError("setting 'experiment.name'", "it is empty", "Name an experiment, such as main.")
+        raise ConfigError(
+            "setting 'experiment.name'", "it is empty", "Set it to the name of an experiment, such as main."
+        )
     check_before_work("experiment", config.resolved())
     grid = variants(config.resolved())
     names = [variant.label or str(config.experiment.name) for variant in grid]

@@ -191,8 +191,8 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
     rows, _ = table_of(states[0].state_details.flow_run_id)
     assert {(row["before"], row["document"]) for row in rows} == {(f"{name}.txt", name) for name in TEXTS}
     skipped, description = table_of(states[0].state_details.flow_run_id, "corpus-skipped")
-    assert skipped == [{"file": "table.csv", "why it is skipped": "it has no column 'id' and none 'text'"}]
-    assert description == "1 file holds no document."
+    assert skipped == [{"file": "table.csv", "reason": "it has no column 'id' and none 'text'"}]
+    assert description == "1 file contains no document."
     assert "ingest: table.csv is skipped: it has no column 'id' and none 'text'" in messages
 
     found = documents_in_store(config)
@@ -284,7 +284,7 @@ def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: d
     write_jsonl(tmp_path / "questions.jsonl", asked)
     summary, translators = trained([*rows[:4], *rows[5:7]], evaluate)  # 1 of 6 is new; what is gone is no reason
     assert (translators, summary["cached"]) == (1, 1)
-    assert summary["note"] == "the last one is kept: 1 of 6 documents are new to it"
+    assert summary["note"] == "the previous translator is kept: 1 of 6 documents are new to it"
     catalogue = Catalogue(store)
     (run_id,) = {row["run_id"] for row in catalogue.results()}
     assert [row["split"] for row in catalogue.scores(run_id)] == ["seen", "unseen"]
@@ -295,18 +295,19 @@ def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: d
     summary, translators = trained(rows[:9])  # few are new, and their loss is not ten times that of the others
     assert (translators, summary["cached"]) == (2, 1)
     told = re.fullmatch(
-        r"the last one is kept: 1 of 9 documents are new to it; its loss on what is new is ([\d.]+) % (above|below) .+",
+        r"the previous translator is kept: 1 of 9 documents are new to it; "
+        r"its loss on new documents is ([\d.]+) % (above|below) .+",
         summary["note"],
     )
     assert told
     settings["translator"] |= {"retrain_loss": 0.0}
     summary, again = trained(rows[:9])
     assert again == (3 if told[2] == "above" else 2)
-    assert summary["note"].endswith(f"its loss on what is new is {told[1]} % {told[2]} that on the rest")
+    assert summary["note"].endswith(f"its loss on new documents is {told[1]} % {told[2]} that on the others")
 
     settings["translator"] |= {"retrain": 0, "retrain_loss": None, "tune": True}
     summary, translators = trained(rows[:10])  # one more: the others were seen by the one that it begins with
-    assert (translators, summary["note"]) == (again + 1, "from the last one's weights")
+    assert (translators, summary["note"]) == (again + 1, "starts from the previous weights")
     (tuned,) = [r for r in store.records() if r.kind == "translator" and r.measures["documents"] == 10]
     before = store.find("translator", tuned.inputs[-1])
     assert before

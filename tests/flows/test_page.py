@@ -49,7 +49,7 @@ def test_a_page_tells_where_a_run_is_and_what_became_of_each_stage(config: Pipel
         page.expect(["augment", "parametrize"])
         page.begun("augment", "run-2")
         text, description = written["pipeline"][-1]
-        assert description.startswith("Under way for 0 s: augment; 1 failed")
+        assert description.startswith("Running for 0 s: augment; 1 failed")
         assert row(text, "ingest") == [
             "some failed",
             "3",
@@ -58,10 +58,10 @@ def test_a_page_tells_where_a_run_is_and_what_became_of_each_stage(config: Pipel
             "1",
             "0",
             "3",
-            "[its page](../../runs/flow-run/run-1)",
+            "[flow run](../../runs/flow-run/run-1)",
         ]
         assert row(text, "augment")[0] == "running"
-        assert row(text, "parametrize")[0] == "to come"
+        assert row(text, "parametrize")[0] == "pending"
         waits = Work("b", "", "waiting", error="the budget is spent.")
         summary = Summary("augment", done=3, partial=1, waiting=2, reason="the budget is spent.")
         page.ended(
@@ -70,7 +70,7 @@ def test_a_page_tells_where_a_run_is_and_what_became_of_each_stage(config: Pipel
         )
     text, description = written["pipeline"][-1]
     assert description == "Ended after 0 s; 1 failed"
-    assert row(text, "augment") == ["stopped", "3", "0", "1", "0", "2", "0", "[its page](../../runs/flow-run/run-2)"]
+    assert row(text, "augment") == ["stopped", "3", "0", "1", "0", "2", "0", "[flow run](../../runs/flow-run/run-2)"]
     assert row(text, "parametrize") == ["not run", "", "", "", "", "", "", ""]
     assert r"- **hol\|low\_\***, ingest: it is no use. Mend it. (3 tries)" in text
     assert f"`dyprag run --set store={config.store} --set corpus.documents=demo`" in text
@@ -88,7 +88,7 @@ def test_an_error_that_ends_the_run_stands_on_the_page(config: PipelineConfig, w
     with pytest.raises(ZeroDivisionError):
         broken()
     text, description = written["pipeline"][-1]
-    assert description == "Broken off after 0 s"
+    assert description == "Ended early after 0 s"
     assert text.startswith(r"> by \<zero\>")
     assert row(text, "ingest")[0] == "failed"
     assert row(text, "augment")[0] == "not run"
@@ -103,7 +103,7 @@ def test_a_run_that_is_stopped_has_not_failed(config: PipelineConfig, written: d
     with pytest.raises(KeyboardInterrupt):
         stopped()
     text, _ = written["pipeline"][-1]
-    assert text.startswith("> It was stopped before its end.")
+    assert text.startswith("> The run was stopped.")
     assert row(text, "ingest")[0] == "stopped"
 
 
@@ -118,7 +118,7 @@ def test_a_page_stays_of_a_size_that_can_be_read(config: PipelineConfig, written
     assert description == "Ended after 0 s; 900 failed"
     assert len(text) < 45_000
     assert "dyprag report 01234567" in text
-    assert "too long to be shown" in text
+    assert "too long to show" in text
 
 
 def test_how_far_a_stage_is_reaches_the_page_now_and_then(
@@ -131,7 +131,7 @@ def test_how_far_a_stage_is_reaches_the_page_now_and_then(
         assert len(written["pipeline"]) == count  # it was written a moment ago
         monkeypatch.setattr(pages, "NOTED_EVERY", -1.0)
         page.note("augment: 2 of 9 documents, 22 %")
-        assert written["pipeline"][-1][1] == "Under way for 0 s: augment: 2 of 9 documents, 22 %"
+        assert written["pipeline"][-1][1] == "Running for 0 s: augment: 2 of 9 documents, 22 %"
 
 
 def test_an_experiments_page_has_its_variants_and_what_failed_in_them(
@@ -149,7 +149,7 @@ def test_an_experiments_page_has_its_variants_and_what_failed_in_them(
         page.note("augment: 1 of 2")
         text, description = written["experiment"][-1]
         assert row(text, "width 2")[:4] == ["done", "2", "0", "0"]
-        assert row(text, "width 8")[0] == "to come"
+        assert row(text, "width 8")[0] == "pending"
         page.begun("width 8", "")
         with pytest.raises(ZeroDivisionError), run_page(config, "pipeline", ["augment"]):
             raise ZeroDivisionError

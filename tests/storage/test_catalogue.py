@@ -134,7 +134,7 @@ def _write(folder: Path) -> None:
 
 
 def test_no_catalogue_yet_is_one_clear_error(store: Store):
-    with pytest.raises(StoreError, match=r"there is none yet. Run the pipeline first"):
+    with pytest.raises(StoreError, match=r"it does not exist yet. Run the pipeline first"):
         Catalogue(store).query("SELECT 1")
 
 

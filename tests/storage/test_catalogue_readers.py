@@ -242,7 +242,7 @@ def test_a_store_that_can_only_be_read_is_told_of(catalogue: Catalogue, monkeypa
 
 def test_looking_at_a_store_that_is_not_there_makes_none(tmp_path: Path):
     said = CliRunner().invoke(app, ["status", "--set", f"store={tmp_path / 'none'}"])
-    assert "there is none yet" in said.stderr
+    assert "it does not exist yet" in said.stderr
     assert not (tmp_path / "none").exists()
 
 

@@ -119,7 +119,7 @@ def test_the_catalogue_has_every_request_once_and_is_rebuilt_from_the_journal(st
 
 def test_a_journal_that_cannot_be_written_is_one_clear_error(store: Store):
     (store.root / "responses").write_text("a file where the journal wants a folder")
-    with pytest.raises(StoreError, match=r"an answer cannot be kept in it .*Free disk space"):
+    with pytest.raises(StoreError, match=r"a response cannot be written to it .*Free disk space"):
         Journal(store).add(answer("r1"))
 
 

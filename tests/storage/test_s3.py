@@ -215,7 +215,7 @@ def test_what_is_collected_is_gone_there_as_well(bucket: str, elsewhere: Any):
     [
         ("s3://nowhere-at-all/store", "NoSuchBucket|bucket does not exist"),
         ("s3://name:not-to-be-shown@bucket/store", "a password or a signature"),
-        ("nosuch://bucket/store", "no such kind of address"),
+        ("nosuch://bucket/store", "the kind of address is unknown"),
     ],
 )
 def test_a_store_that_cannot_be_reached_is_one_clear_error(
