@@ -24,7 +24,7 @@ from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
 from dyprag.tasks.planning.jobs import AugmentJob
-from dyprag.tasks.telling import told
+from dyprag.tasks.ui import publish
 
 MOST_AHEAD = 512  # maximum number of submitted tasks that have not ended
 POLL = 30.0  # seconds between two checks of open batches
@@ -67,7 +67,7 @@ def _show_augmentation(run: Stage, augment_jobs: Sequence[AugmentJob]) -> None:
     if rows := run.catalogue.augmentations([key for job in augment_jobs for key in job.products.values()]):
         table = augmentation_table(rows)
         description = "Results and cost of the augmentation"
-        told(create_markdown_artifact, table, key="augmentation", description=description)
+        publish(create_markdown_artifact, table, key="augmentation", description=description)
 
 
 def jobs(run: Stage) -> list[AugmentJob]:

@@ -29,8 +29,8 @@ from dyprag.tasks.judge import judge_methods
 from dyprag.tasks.planning.answers import AnswerJob, Sources, answer_jobs, sources_of
 from dyprag.tasks.planning.keys import judgement_key
 from dyprag.tasks.report import score_run, write_report
-from dyprag.tasks.telling import told
 from dyprag.tasks.thresholds import Threshold, choose_threshold
+from dyprag.tasks.ui import publish
 
 logger = logging.getLogger("dyprag.flows")
 
@@ -71,8 +71,8 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
         summary = run.summary([*work, *failed_controls])
         show_report(report.report.folder, run.run_id, brief_table(report.rows))
         description = "Results of the evaluation"
-        told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
-        told(create_table_artifact, report.rows, key="results", description="Scores by method and split")
+        publish(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
+        publish(create_table_artifact, report.rows, key="results", description="Scores by method and split")
         return summary
 
 

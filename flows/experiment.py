@@ -24,7 +24,7 @@ from dyprag.storage.guard import in_use
 from dyprag.tasks.experiment import store_experiment
 from dyprag.tasks.planning.sources import PREPARED
 from dyprag.tasks.report import write_report
-from dyprag.tasks.telling import told
+from dyprag.tasks.ui import publish
 
 
 @flow(name="experiment", flow_run_name=run_name)
@@ -59,6 +59,6 @@ def _run_variants(config: PipelineConfig, grid: Sequence[tuple[str, Variant]], p
             report = write_report(run.store, run.catalogue, run.run_id, prepared, runs)
         show_report(report.report.folder, run.run_id, brief_table(report.rows))
         description = "Results of the experiment"
-        told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
-        told(create_table_artifact, report.rows, key="results", description="Scores by data set, method and type")
+        publish(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
+        publish(create_table_artifact, report.rows, key="results", description="Scores by data set, method and type")
     return end_state(config, summaries)

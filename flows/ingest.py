@@ -35,7 +35,7 @@ from dyprag.tasks.ingest import (
 from dyprag.tasks.planning.jobs import DocumentJob
 from dyprag.tasks.planning.plan import Plan
 from dyprag.tasks.planning.sources import PREPARED, corpus_settings, find_latest, note_latest_of_location
-from dyprag.tasks.telling import told
+from dyprag.tasks.ui import publish
 
 logger = logging.getLogger("dyprag.flows")
 UNCHANGED = "(unchanged)"  # stands for all unchanged documents in the column of document ids
@@ -100,7 +100,7 @@ def _show(changes: Difference) -> None:
     count = sum(map(len, (changes.new, changes.changed, changes.renamed, changes.removed)))
     first = f" The first {SHOWN} of {count:,}." if count > SHOWN else ""
     description = f"{changes}; {changes.unchanged:,} unchanged since the last ingest.{first}"
-    told(create_table_artifact, rows, key="corpus-difference", description=description)
+    publish(create_table_artifact, rows, key="corpus-difference", description=description)
 
 
 def _show_skipped(corpus: Corpus) -> None:
@@ -118,7 +118,7 @@ def _show_skipped(corpus: Corpus) -> None:
         first = f" The first {SHOWN} are shown; `dyprag documents --skipped` lists all." if len(skipped) > SHOWN else ""
         count = f"{len(skipped):,} files contain" if len(skipped) > 1 else "1 file contains"
         description = f"{count} no document.{first}"
-        told(create_table_artifact, rows, key="corpus-skipped", description=description)
+        publish(create_table_artifact, rows, key="corpus-skipped", description=description)
 
 
 def _outcomes(run: Stage, new_ids: set[str]) -> list[Work]:

@@ -24,7 +24,7 @@ from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Work
 from dyprag.storage.tables import read_rows
 from dyprag.tasks.corpora import with_stored_corpus
-from dyprag.tasks.telling import told
+from dyprag.tasks.ui import publish
 
 logger = logging.getLogger("dyprag.flows")
 MOST_ROWS = 200  # rows per table in the UI; the catalogue has all of them
@@ -83,7 +83,7 @@ def show_failures(config: PipelineConfig, stage: str, failed: Sequence[Work]) ->
         for w in failed[:MOST_ROWS]
     ]
     shown = "" if len(failed) <= MOST_ROWS else f" The first {MOST_ROWS} are shown; `dyprag status` lists all."
-    told(
+    publish(
         create_table_artifact, table, key=f"{stage}-failures",
         description=f"**{len(failed)} failed in {stage}.**{shown} To retry these and the waiting documents only: "
         f"Retry, a new run of the deployment, or this command:\n\n`{retry_command(config, stage)}`",
@@ -109,7 +109,7 @@ def show_made(config: PipelineConfig, store: Store, stage: str, run_id: str, wor
     more = f"And {len(made) - MOST_ROWS} more. " if len(made) > MOST_ROWS else ""
     place = shlex.quote(f"store={config.store}")
     lines += ["", f"{more}All of them: `dyprag sql --set {place} \"FROM work WHERE run_id = '{run_id}'\"`"]
-    told(
+    publish(
         create_markdown_artifact, "\n".join(lines), key=f"{stage}-made", description=f"Where to find what {stage} made"
     )
 
@@ -141,7 +141,7 @@ def _show_picture(picture: io.BytesIO, key: str, description: str) -> None:
     """Show a picture as Markdown. Below an image artifact, the UI prints its address, which here would be the whole
     picture."""
     data = base64.b64encode(picture.getvalue()).decode()
-    told(create_markdown_artifact, f"![{key}](data:image/png;base64,{data})", key=key, description=description)
+    publish(create_markdown_artifact, f"![{key}](data:image/png;base64,{data})", key=key, description=description)
 
 
 def _curve(store: Store, kind: str, key: str) -> list[dict[str, Any]]:

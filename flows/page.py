@@ -20,7 +20,7 @@ from dyprag.flows.overview import cell, retry_command
 from dyprag.flows.progress import span, watcher
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Work
-from dyprag.tasks.telling import markdown
+from dyprag.tasks.ui import markdown
 
 if TYPE_CHECKING:
     from dyprag.flows.summary import Summary

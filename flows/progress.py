@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from dyprag.config.stages import spec_of
 from dyprag.runtime.progress import latest_note, under_way
-from dyprag.tasks.telling import progress
+from dyprag.tasks.ui import progress
 
 logger = logging.getLogger("dyprag.flows")
 LINE_EVERY = 30.0  # seconds between two log lines

@@ -25,8 +25,8 @@ from dyprag.storage.journal import Journal
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_product
 from dyprag.tasks.planning.jobs import AugmentJob
-from dyprag.tasks.shards import Tried, failed, work_on
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document
+from dyprag.tasks.shards import Attempt, failed, work_on
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document
 
 if TYPE_CHECKING:
     from dyprag.augmentation.api import ApiAugmenter
@@ -35,7 +35,7 @@ _augmenters: dict[tuple[str, str, str, str], Augmenter] = {}
 _making = threading.Lock()  # threads that miss the same augmenter would otherwise each make one
 
 
-@task(name="augment", task_run_name="augment {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="augment", task_run_name="augment {name}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def augment_documents(
     name: str, jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig
 ) -> "list[Ended] | State[list[Ended]]":
@@ -46,7 +46,7 @@ def augment_documents(
     return work_on(jobs, corpus_key, config, _augment, here=config.augment.backend == "api")
 
 
-def _augment(jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def _augment(jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Attempt]:
     """Make the missing products of some documents, all at the same time."""
     store, document_augmenter = Store(config.store), augmenter(config)
     results: dict[str, tuple[list[Record], list[Exception]]] = {job.document_id: ([], []) for job in jobs}
@@ -73,7 +73,7 @@ def _augment(jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig
     return [_tried(job, *results[job.document_id], number) for job in jobs]
 
 
-def _tried(job: AugmentJob, records: list[Record], errors: Sequence[Exception], number: int) -> Tried:
+def _tried(job: AugmentJob, records: list[Record], errors: Sequence[Exception], number: int) -> Attempt:
     """The outcome of a document; one of its products may have failed and the other not."""
     seconds = sum(record.seconds for record in records)
     if not errors:

@@ -12,7 +12,7 @@ from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding
 from dyprag.tasks.planning.answers import ControlJob
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document, stored_translator
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document, stored_translator
 
 if TYPE_CHECKING:
     from dyprag.adapters.lora import Adapters
@@ -22,7 +22,7 @@ MOST_SAMPLES = 64  # training samples of the generic adapter, one per document
 MOST_AVERAGED = 16  # documents in the mean of an attentive translator's adapters, since each adds its rank
 
 
-@task(name="control", task_run_name="control {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="control", task_run_name="control {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def make_control(job: ControlJob, corpus_key: str, config: PipelineConfig) -> Record:
     """Make a control's adapter and store it."""
     from dyprag.adapters.lora import initial_adapters, save_peft

@@ -16,8 +16,8 @@ from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_embedding
 from dyprag.tasks.planning.jobs import DocumentJob
-from dyprag.tasks.shards import Tried, failed, work_on
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document
+from dyprag.tasks.shards import Attempt, failed, work_on
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document
 
 if TYPE_CHECKING:
     from dyprag.model.base import BaseModel
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Embedding = list[float]
 
 
-@task(name="embed", task_run_name="embed {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="embed", task_run_name="embed {name}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def embed_documents(
     name: str, jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig
 ) -> "list[Ended] | State[list[Ended]]":
@@ -33,10 +33,10 @@ def embed_documents(
     return work_on(jobs, corpus_key, config, _embed)
 
 
-def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Attempt]:
     """Compute the missing embeddings of some documents together."""
     store, documents = Store(config.store), ingested(config.store, corpus_key)
-    outcomes: dict[str, Tried] = {}
+    outcomes: dict[str, Attempt] = {}
     for job in jobs:
         if record := store.find("embedding", job.key):
             outcomes[job.key] = job, Work(job.document_id, job.key, Outcome.CACHED, job.document_key), [record], None
@@ -70,7 +70,7 @@ def _embeddings(base: "BaseModel", passages: Sequence[str]) -> list[Embedding | 
     return [*_embeddings(base, passages[:middle]), *_embeddings(base, passages[middle:])]
 
 
-def _stored(store: Store, job: DocumentJob, embedding: Embedding | Exception, seconds: float, number: int) -> Tried:
+def _stored(store: Store, job: DocumentJob, embedding: Embedding | Exception, seconds: float, number: int) -> Attempt:
     """Store a document's embedding, or record its error."""
     try:
         with one_document(job.document_id):

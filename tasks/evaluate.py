@@ -24,7 +24,7 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_embedding, write_rows
 from dyprag.tasks.corpora import passages_of, stored_corpus
 from dyprag.tasks.planning.answers import AnswerJob
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document, reused
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document, reused
 from dyprag.tasks.worker import worker_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ logger = logging.getLogger("dyprag.tasks")
 CONTROLS, ADAPTERS, EMBEDDINGS = 8, 256, 4096  # how many a process caches
 
 
-@task(name="evaluate", task_run_name="evaluate {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="evaluate", task_run_name="evaluate {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def answer_batch(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a batch of questions with one method and store the predictions under the job's key."""
     store = Store(config.store)
@@ -45,14 +45,16 @@ def answer_batch(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Re
         corpus = stored_corpus(config.store, corpus_key)
         questions = [corpus.questions[position] for position in job.questions]
         with _peak_memory() as peak, progress.part(len(questions), len(questions)):
-            answers = respond(job, corpus_key, questions, config)
+            answers = answer_questions(job, corpus_key, questions, config)
         rows = [_row(job, question, answer) for question, answer in zip(questions, answers, strict=True)]
         measures = {"method": job.method, "dataset": job.dataset, "questions": len(rows), "peak_bytes": peak()}
         record = Record("prediction", job.key, job.inputs, config.evaluate.material(), measures=measures)
         return store.write(record, lambda folder: write_rows(folder / "predictions.parquet", rows))
 
 
-def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], config: PipelineConfig) -> "list[Answer]":
+def answer_questions(
+    job: AnswerJob, corpus_key: str, questions: Sequence[Question], config: PipelineConfig
+) -> "list[Answer]":
     """The answers to a job's questions, in order."""
     from dyprag.adapters.generation import Sampling
     from dyprag.methods.protocol import Asked

@@ -16,13 +16,13 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.journal import Journal
 from dyprag.storage.tables import read_rows, write_rows
 from dyprag.tasks.augment import endpoint_key
-from dyprag.tasks.work import is_passing
+from dyprag.tasks.work import is_retryable
 
 if TYPE_CHECKING:
     from dyprag.augmentation.endpoint import Endpoint
 
 
-@task(name="judge", task_run_name="judge {one} against {other}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="judge", task_run_name="judge {one} against {other}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def judge_methods(one: str, other: str, key: str, predictions: tuple[list[str], list[str]],
                   config: PipelineConfig) -> Record:  # fmt: skip
     """Compare two methods' answers and store the judgements.

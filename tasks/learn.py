@@ -19,7 +19,7 @@ from dyprag.tasks.planning.keys import learned_translator_key, lessons_key, reca
 from dyprag.tasks.planning.sources import learned_checksum
 from dyprag.tasks.work import (
     base_model,
-    is_passing,
+    is_retryable,
     one_document,
     reused,
     training_progress,
@@ -69,7 +69,7 @@ def bands_of(config: PipelineConfig) -> dict[str, list[Lesson]]:
     )
 
 
-@task(name="learn translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="learn translator", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def learn_translator(key: str, config: PipelineConfig) -> Record:
     """Train a translator on lessons and store it with its learning curve. An interrupted training resumes from its
     last checkpoint."""
@@ -112,7 +112,7 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     return record
 
 
-@task(name="recall", task_run_name="recall {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="recall", task_run_name="recall {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a band's questions under a condition and store the answers."""
     store = Store(config.store)

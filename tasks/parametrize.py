@@ -20,8 +20,8 @@ from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import read_augmentation, write_rows
 from dyprag.tasks.planning.jobs import DocumentJob
-from dyprag.tasks.shards import Tried, failed, work_on
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document
+from dyprag.tasks.shards import Attempt, failed, work_on
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document
 from dyprag.tasks.worker import worker_of
 
 logger = logging.getLogger("dyprag.tasks")
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dyprag.adapters.samples import Sample
 
 
-@task(name="parametrize", task_run_name="parametrize {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="parametrize", task_run_name="parametrize {name}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def parametrize_documents(
     name: str, jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig
 ) -> "list[Ended] | State[list[Ended]]":
@@ -39,10 +39,10 @@ def parametrize_documents(
     return work_on(jobs, corpus_key, config, _parametrize)
 
 
-def _parametrize(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def _parametrize(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Attempt]:
     """Train the missing adapters of some documents together."""
     store = Store(config.store)
-    outcomes: dict[str, Tried] = {}
+    outcomes: dict[str, Attempt] = {}
     futures: dict[Future[Any], DocumentJob] = {}
     for job in jobs:
         if record := store.find("adapter", job.key):

@@ -16,11 +16,11 @@ from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.planning.jobs import AnyJob, Job
 from dyprag.tasks.processes import processes
-from dyprag.tasks.work import attempt, passes
+from dyprag.tasks.work import attempt, is_transient
 
 # A job, its outcome, its artifacts, and the error that decides whether it is tried again.
-Tried = tuple[Job, Work, list[Record], Exception | None]
-Try = Callable[[Sequence[AnyJob], str, PipelineConfig, int], list[Tried]]
+Attempt = tuple[Job, Work, list[Record], Exception | None]
+Try = Callable[[Sequence[AnyJob], str, PipelineConfig, int], list[Attempt]]
 
 
 def work_on(
@@ -52,7 +52,7 @@ def work_on(
             error = lost(jobs[0].label)
             error.attempts = attempt()  # type: ignore[attr-defined]
             raise error from None
-        transient = [job.key for job, _, _, error in tried if error and passes(error)] if len(jobs) > 1 else []
+        transient = [job.key for job, _, _, error in tried if error and is_transient(error)] if len(jobs) > 1 else []
         retried = [job for job in remaining if job.key in transient]
         last = number == config.run.retries
         outcomes += [(outcome, records) for job, outcome, records, _ in tried if last or job.key not in transient]
@@ -72,7 +72,7 @@ def work_on(
 
 def _try(
     jobs: Sequence[AnyJob], corpus_key: str, config: PipelineConfig, work: Try[AnyJob], number: int, here: bool
-) -> list[Tried]:
+) -> list[Attempt]:
     if here or config.run.runner != "processes":
         return work(jobs, corpus_key, config, number)
     return processes(config).run(_in_process, work, jobs, corpus_key, config, number)
@@ -89,7 +89,7 @@ def lost(document_id: str) -> WorkerLost:
 
 def _in_process(
     work: Try[AnyJob], jobs: Sequence[AnyJob], corpus_key: str, config: PipelineConfig, number: int
-) -> list[Tried]:
+) -> list[Attempt]:
     """Run jobs in a worker process; errors are made picklable for the way back."""
     return [(*tried[:3], _portable(tried[3])) for tried in work(jobs, corpus_key, config, number)]
 
@@ -103,7 +103,7 @@ def _portable(error: Exception | None) -> Exception | None:
     return plain
 
 
-def failed(job: Job, errors: Sequence[Exception], records: list[Record], number: int, seconds: float = 0.0) -> Tried:
+def failed(job: Job, errors: Sequence[Exception], records: list[Record], number: int, seconds: float = 0.0) -> Attempt:
     """The outcome of a job that failed or has to wait, for one reason or several."""
     worst = max(errors, key=lambda error: (not isinstance(error, Waiting), type(error).__name__ == "Stopped"))
     worst.attempts = number  # type: ignore[attr-defined]

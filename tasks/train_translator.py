@@ -13,7 +13,7 @@ from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding, write_rows
 from dyprag.tasks.planning.jobs import DocumentJob, PairJobs
-from dyprag.tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
+from dyprag.tasks.work import base_model, ingested, is_retryable, training_progress, translator_memory
 
 if TYPE_CHECKING:
     from dyprag.translators.align import Pair
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SAMPLED = 32  # documents, new and seen, on which a translator's losses are compared
 
 
-@task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def train_translator_on(
     key: str, pairs: list[PairJobs], corpus_key: str, config: PipelineConfig, start: str = ""
 ) -> Record:
@@ -73,7 +73,7 @@ def train_translator_on(
     return record
 
 
-@task(name="look at new documents", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="look at new documents", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def rise_of_loss(
     translator: str,
     new: list[PairJobs],

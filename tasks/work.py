@@ -88,15 +88,15 @@ def attempt() -> int:
     return task_run.run_count or 1
 
 
-def is_passing(task: Any, run: Any, state: State[Any]) -> bool:
+def is_retryable(task: Any, run: Any, state: State[Any]) -> bool:
     """Whether Prefect should retry a failed task: no if the input itself is at fault."""
     error = state.data if isinstance(state.data, BaseException) else None
     if error is None:
         error = state.result(raise_on_failure=False) if state.data is not None else None
-    return passes(error)
+    return is_transient(error)
 
 
-def passes(error: BaseException | None) -> bool:
+def is_transient(error: BaseException | None) -> bool:
     """Whether an error may disappear on another attempt."""
     return isinstance(error, OutOfMemory | StoreError | ArtifactError | WorkerLost) or not isinstance(
         error, DypragError

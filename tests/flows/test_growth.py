@@ -1,4 +1,4 @@
-"""A corpus that grows, changes and shrinks: only what is new is made, and what is gone is found no more."""
+"""A growing and shrinking corpus: only new documents are processed, and removed ones are no longer retrieved."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from dyprag.tasks.ingest import Difference, difference, maybe_unread
 NEW = "The Vashti mill was raised in 1871 by Otto Brandl. It grinds rye beside the Elm brook."
 
 
-def test_documents_are_told_apart_by_content():
+def test_documents_are_compared_by_content():
     before = {"a": "1", "b": "2", "c": "3", "d": "4", "twin": "4"}
     now = {"a": "1", "b": "2'", "moved": "3", "d": "4", "e": "5", "copy": "1"}
     found = difference(before, now)
@@ -36,7 +36,7 @@ def test_documents_are_told_apart_by_content():
     assert found == Difference(["c"], ["b"], {"a": "a.md"}, ["gone.md"], 0)
 
 
-def test_what_may_be_among_what_cannot_be_read_is_not_removed():
+def test_a_document_that_may_be_in_an_unreadable_file_is_not_removed():
     def gone(*unread: Unread, skipped: tuple[Skipped, ...] = ()) -> set[str]:
         corpus = Corpus((Document("here", "x"),), unread=unread, skipped=skipped)
         return maybe_unread(files, files, corpus) | maybe_unread({"row": "1"}, {}, corpus)
@@ -61,7 +61,7 @@ def test_what_may_be_among_what_cannot_be_read_is_not_removed():
 
 
 def table_of(flow_run_id: Any, key: str = "corpus-difference") -> Any:
-    """A table artifact, that of the difference, that a flow run left on the server, and its description."""
+    """A flow run's table of changes on the server, with its description."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 
@@ -74,7 +74,7 @@ def table_of(flow_run_id: Any, key: str = "corpus-difference") -> Any:
 
 @pytest.fixture
 def docs(settings: dict[str, Any], tmp_path: Path) -> Path:
-    """A folder of three text files, which the settings name."""
+    """A folder of three text files that the settings refer to."""
     folder = tmp_path / "docs"
     folder.mkdir()
     for name, text in TEXTS.items():
@@ -86,7 +86,7 @@ def docs(settings: dict[str, Any], tmp_path: Path) -> Path:
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[str, Any], docs: Path):
+def test_only_new_documents_are_processed_and_removed_ones_are_not_retrieved(settings: dict[str, Any], docs: Path):
     from dyprag.cli.ask import StoredCorpus
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
@@ -149,7 +149,7 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tmp_path: Path):
+def test_a_renamed_document_is_recognised_by_its_content(settings: dict[str, Any], tmp_path: Path):
     from dyprag.flows.ingest import ingest
 
     rows = [{"id": name, "text": text} for name, text in TEXTS.items()]
@@ -166,7 +166,7 @@ def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tm
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_what_was_made_is_kept_where_ids_lose_their_ending(
+def test_artifacts_are_kept_when_ids_lose_their_file_extension(
     settings: dict[str, Any], docs: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     import dyprag.corpora.locations
@@ -205,7 +205,7 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_what_cannot_be_read_for_a_while_keeps_what_was_made_of_it(settings: dict[str, Any], tmp_path: Path):
+def test_a_temporarily_unreadable_document_keeps_its_artifacts(settings: dict[str, Any], tmp_path: Path):
     from dyprag.flows.ingest import ingest
     from dyprag.storage.garbage import garbage
 

@@ -23,7 +23,7 @@ QUIET = 60.0  # seconds without calls after a failure, since each attempt delays
 _retry_after = 0.0
 
 
-def told(call: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result | None:
+def publish(call: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result | None:
     """Call the server; return None if it is unavailable.
 
     The first failure is logged. No further calls are made for one minute after a failure.
@@ -61,20 +61,20 @@ def _one_retry() -> Iterator[None]:
 
 def progress(description: str, key: str | None = None) -> Callable[[float, str], None]:
     """Create a progress artifact in the UI. Returns a function that updates it with a percentage and a text."""
-    artifact: list[Any] = [told(create_progress_artifact, 0, key=key, description=description)]
+    artifact: list[Any] = [publish(create_progress_artifact, 0, key=key, description=description)]
 
     def move(percent: float, text: str = description) -> None:
         if artifact[0] is None:  # the server was unavailable
-            artifact[0] = told(create_progress_artifact, percent, key=key, description=text)
+            artifact[0] = publish(create_progress_artifact, percent, key=key, description=text)
         else:
-            told(update_progress_artifact, artifact[0], percent, description=text)
+            publish(update_progress_artifact, artifact[0], percent, description=text)
 
     return move
 
 
 def markdown(key: str, text: str, description: str) -> Callable[[str, str], None]:
     """Create a Markdown artifact in the UI. Returns a function that replaces its text and description."""
-    artifact: list[Any] = [told(create_markdown_artifact, text, key=key, description=description)]
+    artifact: list[Any] = [publish(create_markdown_artifact, text, key=key, description=description)]
 
     def update(text: str, description: str) -> None:
         with get_client(sync_client=True) as client:
@@ -82,8 +82,8 @@ def markdown(key: str, text: str, description: str) -> Callable[[str, str], None
 
     def write(text: str, description: str) -> None:
         if artifact[0] is None:  # the server was unavailable
-            artifact[0] = told(create_markdown_artifact, text, key=key, description=description)
+            artifact[0] = publish(create_markdown_artifact, text, key=key, description=description)
         else:
-            told(update, text, description)
+            publish(update, text, description)
 
     return write
