@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.errors import Stopped
 from dyprag.flows.endings import interruptible
-from dyprag.flows.fan_out import named
+from dyprag.flows.fan_out import task_name
 from dyprag.flows.forms import UNTOUCHED, AugmentForm
 from dyprag.flows.overview import run_name
 from dyprag.flows.stage import Stage, stage
@@ -91,7 +91,7 @@ def _augment(run: Stage, augment_jobs: Sequence[AugmentJob], corpus_key: str) ->
 
         def submit(group: Sequence[AugmentJob]) -> PrefectFuture[Any]:
             return workers.submit(
-                augment_documents, name=named(group), jobs=group, corpus_key=corpus_key, config=run.config
+                augment_documents, name=task_name(group), jobs=group, corpus_key=corpus_key, config=run.config
             )
 
         ahead = min(MOST_AHEAD, workers.ahead(busy, together))

@@ -23,7 +23,7 @@ from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.planning.jobs import AnyJob, Job
-from dyprag.tasks.shards import lost
+from dyprag.tasks.shards import worker_lost
 
 WRITTEN_EVERY = 4.0  # seconds between two writes of outcomes to the catalogue
 MEANWHILE = 2.0  # seconds for which such a write waits for a process that holds the catalogue
@@ -141,7 +141,7 @@ def fan_out(
     return str(INTERRUPTED) if interrupted() else reason
 
 
-def named(jobs: Sequence[Job]) -> str:
+def task_name(jobs: Sequence[Job]) -> str:
     """The name of a task with these jobs."""
     return jobs[0].label + (f" and {len(jobs) - 1} more" if len(jobs) > 1 else "")
 
@@ -190,7 +190,7 @@ def _run_groups(
             if result is None and len(jobs) > 1:
                 groups.extendleft((jobs[len(jobs) // 2 :], jobs[: len(jobs) // 2]))
             else:
-                outcomes += result or [(failed_work(jobs[0], lost(jobs[0].label)), [])]
+                outcomes += result or [(failed_work(jobs[0], worker_lost(jobs[0].label)), [])]
         yield outcomes
 
 

@@ -18,7 +18,7 @@ from dyprag.flows.summary import Summary, end_state
 from dyprag.runtime import progress
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Work
-from dyprag.storage.latest import note_latest, noted
+from dyprag.storage.latest import newest_note, note_latest
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_corpus
 from dyprag.tasks.corpora import corpus_of
@@ -80,7 +80,7 @@ def ingest_corpus(config: PipelineConfig) -> Summary:
 def _before(run: Stage, last: str | None) -> tuple[dict[str, str], dict[str, str]]:
     """Document keys of the last ingest, including documents that it kept because it could not read them; and the
     files of documents that may be unreadable now."""
-    note = {} if last is None else noted(run.store, "sources", last)
+    note = {} if last is None else newest_note(run.store, "sources", last)
     before = {**note.get("kept", {}), **known_keys(run.store, last)}
     files = note.get("files", {})
     unread = maybe_unread(before, files, run.plan.corpus)

@@ -109,9 +109,7 @@ def show_made(config: PipelineConfig, store: Store, stage: str, run_id: str, wor
     more = f"And {len(made) - MOST_ROWS} more. " if len(made) > MOST_ROWS else ""
     place = shlex.quote(f"store={config.store}")
     lines += ["", f"{more}All of them: `dyprag sql --set {place} \"FROM work WHERE run_id = '{run_id}'\"`"]
-    publish(
-        create_markdown_artifact, "\n".join(lines), key=f"{stage}-made", description=f"Where to find what {stage} made"
-    )
+    publish(create_markdown_artifact, "\n".join(lines), key=f"{stage}-made", description=f"Artifacts made by {stage}")
 
 
 def show_translator_curve(store: Store, work: Work) -> None:

@@ -9,7 +9,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.flows.endings import interruptible
-from dyprag.flows.fan_out import named
+from dyprag.flows.fan_out import task_name
 from dyprag.flows.forms import UNTOUCHED, ParametrizeForm
 from dyprag.flows.overview import run_name, show_adapter_curves
 from dyprag.flows.stage import stage
@@ -40,7 +40,7 @@ def parametrize_corpus(config: PipelineConfig) -> Summary:
 
             def submit(group: Sequence[DocumentJob]) -> PrefectFuture[Any]:
                 return workers.submit(
-                    parametrize_documents, name=named(group), jobs=group, corpus_key=corpus_key, config=run.config
+                    parametrize_documents, name=task_name(group), jobs=group, corpus_key=corpus_key, config=run.config
                 )
 
             ahead = workers.ahead(2 * MOST_TOGETHER, together)

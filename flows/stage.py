@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from dyprag.config import PipelineConfig
 from dyprag.flows.checks import check_before_work
 from dyprag.flows.endings import on_forced_exit, stops_threads
-from dyprag.flows.fan_out import WINDOW, Ledger, Submit, failed_work, fan_out, named
+from dyprag.flows.fan_out import WINDOW, Ledger, Submit, failed_work, fan_out, task_name
 from dyprag.flows.overview import show_failures, show_made
 from dyprag.flows.page import current_page
 from dyprag.flows.progress import stage_progress
@@ -31,8 +31,17 @@ from dyprag.tasks.planning.jobs import AnyJob, NamedJob
 from dyprag.tasks.planning.plan import Plan
 
 __all__ = [
-    "Incomplete", "Stage", "Summary", "completing", "end_state", "failed_work", "named", "retry_options",
-    "stage", "summaries_of", "with_retries",
+    "Incomplete",
+    "Stage",
+    "Summary",
+    "completing",
+    "end_state",
+    "failed_work",
+    "retry_options",
+    "stage",
+    "summaries_of",
+    "task_name",
+    "with_retries",
 ]  # fmt: skip
 
 logger = logging.getLogger("dyprag.flows")

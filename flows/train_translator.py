@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.errors import StoreError
 from dyprag.flows.endings import interruptible
-from dyprag.flows.fan_out import named
+from dyprag.flows.fan_out import task_name
 from dyprag.flows.forms import UNTOUCHED, TranslatorForm
 from dyprag.flows.overview import run_name, show_translator_curve
 from dyprag.flows.stage import Stage, stage, with_retries
@@ -96,7 +96,7 @@ def embed_corpus(config: PipelineConfig) -> Summary:
 
             def submit(group: Sequence[DocumentJob]) -> PrefectFuture[Any]:
                 return workers.submit(
-                    embed_documents, name=named(group), jobs=group, corpus_key=corpus_key, config=run.config
+                    embed_documents, name=task_name(group), jobs=group, corpus_key=corpus_key, config=run.config
                 )
 
             ahead = workers.ahead(SHARD, together)

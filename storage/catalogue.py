@@ -104,7 +104,7 @@ class Catalogue:
     def rebuild(self) -> Rebuilt:
         """Rebuild `artifacts`, `documents` and `requests` from disk; the other tables are kept.
 
-        A file that cannot be opened is moved to STORE/damaged, and the other tables are taken from the readers' copy.
+        If the file cannot be opened, it is moved to STORE/damaged, and the other tables come from the readers' copy.
 
         Raises:
             CatalogueHeld: Another process holds the file for too long.
@@ -207,9 +207,7 @@ class Catalogue:
             connection.execute("DELETE FROM documents WHERE corpus_key IN (SELECT key FROM deleted)")
 
     def verify(self) -> tuple[dict[str, int], list[Fault]]:
-        """Compare the catalogue with the store: count sound artifacts by kind, and list damaged and missing ones.
-
-        Nothing is changed. A run that needs a missing artifact makes it again.
+        """Count sound artifacts by kind, and list those that are damaged or missing on disk. Nothing is changed.
 
         Raises:
             StoreError: There is no catalogue.
@@ -286,7 +284,7 @@ class Catalogue:
         zero = {"done": 0, "partial": 0, "failed": 0, "waiting": 0, "cached": 0}
         return [rows.get(stage, {"stage": stage, **zero}) for stage in COUNTED]
 
-    def held(self) -> list[dict[str, Any]]:
+    def waiting_reasons(self) -> list[dict[str, Any]]:
         """Documents that wait for a recorded reason, counted by stage and reason: stage, error, documents."""
         return self.query(
             "SELECT stage, error, CAST(sum(units) AS BIGINT) AS documents FROM latest_work "
@@ -326,13 +324,9 @@ class Catalogue:
         with self._existing_file().reading() as connection:
             return read(connection, sql, parameters)
 
-    def look(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Run a query that may take long. It reads the copy, so that runs do not wait for it.
-
-        Raises:
-            StoreError, duckdb.Error: As in `table`.
-        """
-        with self._existing_file().looking() as connection:
+    def query_copy(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Run a query that may take long, as `table` does. It reads the copy, so that runs do not wait for it."""
+        with self._existing_file().reading_copy() as connection:
             return read(connection, sql, ())
 
     def _existing_file(self) -> CatalogueFile:

@@ -94,7 +94,7 @@ class CatalogueFile:
                 yield connection
 
     @contextmanager
-    def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def reading_copy(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that reads the copy, for statements of any length.
 
         Raises:

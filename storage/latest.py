@@ -54,7 +54,7 @@ def latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
     return _key(_path(store, kind, settings))
 
 
-def noted(store: Store, kind: str, key: str) -> dict[str, Any]:
+def newest_note(store: Store, kind: str, key: str) -> dict[str, Any]:
     """The newest note about an artifact, under whatever settings; {} if there is none."""
     return max(notes_of(store, kind, key), key=lambda note: note["noted"], default={})
 

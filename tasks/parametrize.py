@@ -109,7 +109,7 @@ def _store(store: Store, job: DocumentJob, trained: "Parametrized", config: Pipe
                   "dtype": str(base.dtype)},
     )  # fmt: skip
     if trained.trainings > 1:
-        how = "did not go well either" if trained.fault else f"went well at {trained.learning_rate:.2g}"
+        how = "failed again" if trained.fault else f"succeeded at learning rate {trained.learning_rate:.2g}"
         logger.warning("document %r: the training of its adapter was repeated, and %s", job.document_id, how)
 
     def fill(folder: Path) -> None:

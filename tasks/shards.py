@@ -49,7 +49,7 @@ def work_on(
         except ShardLost:
             if len(jobs) > 1:  # even if only one job was being retried: the task stands for all of them
                 raise
-            error = lost(jobs[0].label)
+            error = worker_lost(jobs[0].label)
             error.attempts = attempt()  # type: ignore[attr-defined]
             raise error from None
         transient = [job.key for job, _, _, error in tried if error and is_transient(error)] if len(jobs) > 1 else []
@@ -78,7 +78,7 @@ def _try(
     return processes(config).run(_in_process, work, jobs, corpus_key, config, number)
 
 
-def lost(document_id: str) -> WorkerLost:
+def worker_lost(document_id: str) -> WorkerLost:
     """The error of a document during which its worker process died."""
     return WorkerLost(
         f"document {document_id!r}", "its worker process died (killed, out of memory, or a crash in a library)",

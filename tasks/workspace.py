@@ -20,7 +20,7 @@ from dyprag.corpora.retrieval import Retriever
 from dyprag.errors import CorpusError, DypragError
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue
-from dyprag.storage.latest import noted
+from dyprag.storage.latest import newest_note
 from dyprag.tasks.corpora import corpus_of, passages_of
 from dyprag.tasks.imports import imported_adapters
 from dyprag.tasks.planning.plan import Plan
@@ -103,7 +103,7 @@ class Workspace:
 
     @cached_property
     def _sources(self) -> dict[str, Any]:
-        return noted(self.store, "sources", self.corpus_key)
+        return newest_note(self.store, "sources", self.corpus_key)
 
     def results(self, run: str | None = None) -> list[dict[str, Any]]:
         """The result rows of a run, or of the last evaluation.

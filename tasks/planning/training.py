@@ -75,16 +75,14 @@ def choose_translator(
 ) -> tuple[str, str, str]:
     """Choose the translator to use: the last one if few documents are new to it, else a new one.
 
-    The plan's held-out documents are updated: documents without an embedding count as held out, and so does everything
-    that a kept translator has not seen. No answer is then reported as about an unseen document although it was seen.
+    Documents without an embedding, and everything that a kept translator has not seen, are added to the plan's held-out
+    documents, so that no document counts as unseen that was seen.
 
     Args:
-        rise_of_loss: Given when a translator is about to be trained; its loss on new documents may then be a reason to
-            train.
+        rise_of_loss: Given before a training; the loss on new documents may then be a reason to train.
 
     Returns:
-        The translator's key, a note for the user, and the key of the translator that provides the initial weights (or
-            "").
+        The translator's key, a note for the user, and the key of the translator with the initial weights (or "").
     """
     plan, store = planned.plan, planned.store
     documents = {document.id: document for document in plan.documents}

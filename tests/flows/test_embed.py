@@ -78,7 +78,7 @@ def test_no_translator_is_trained_without_an_embedded_document(
     from dyprag.flows.train_translator import train_translator
 
     monkeypatch.setattr(embedding, "embed", failing(ValueError("no such token"), ""))
-    with pytest.raises(StoreError, match="no document that is not held out and has an adapter could be embedded"):
+    with pytest.raises(StoreError, match="no training document could be embedded"):
         train_translator(prepared)
     assert len(Catalogue(Store(prepared.store)).query("FROM failures WHERE stage = 'embed'")) == 3
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dyprag.errors import DocumentError, Interrupted, Stopped
-from dyprag.flows.fan_out import Ledger, failed_work, named
+from dyprag.flows.fan_out import Ledger, failed_work, task_name
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.outcomes import Outcome
@@ -58,5 +58,5 @@ def test_an_interrupted_job_is_waiting_not_failed():
 
 
 def test_a_task_is_named_after_its_first_job():
-    assert named(JOBS[:1]) == "rag, questions 1 to 8"
-    assert named(JOBS) == "rag, questions 1 to 8 and 2 more"
+    assert task_name(JOBS[:1]) == "rag, questions 1 to 8"
+    assert task_name(JOBS) == "rag, questions 1 to 8 and 2 more"
