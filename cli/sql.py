@@ -18,7 +18,7 @@ Rows = Sequence[Sequence[Any]]
 class Readable(Protocol):
     """A catalogue, as far as it is read here."""
 
-    def look(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]: ...
+    def query_copy(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]: ...
 
 
 def sql(
