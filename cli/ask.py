@@ -161,7 +161,7 @@ class StoredCorpus:
         from dyprag.corpora.documents import Question
         from dyprag.corpora.text.forms import written
         from dyprag.methods.spec import spec_of
-        from dyprag.tasks.evaluate import respond
+        from dyprag.tasks.evaluate import answer_questions
         from dyprag.tasks.planning.answers import AnswerJob, linked, sources_of
         from dyprag.tasks.work import base_model
 
@@ -176,7 +176,7 @@ class StoredCorpus:
         found = tuple((hit.document.id, hit.score) for hit in hits)
         threshold = getattr(chosen, f"{method}_threshold", None)
         job = linked(workspace.plan, sources, AnswerJob("ask", "", method, "", (), (found,), threshold=threshold))
-        (given,) = respond(job, corpus_key, [Question("ask", written(question), ())], workspace.config)
+        (given,) = answer_questions(job, corpus_key, [Question("ask", written(question), ())], workspace.config)
         with_adapters = {i for i, _ in found if job.translator or workspace.plan.document_keys[i] in job.adapters}
         injected = [identity for identity, _ in found if given.adapted and identity in with_adapters]
         shown = [passage.document.id for passage in given.passages]

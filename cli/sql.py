@@ -18,7 +18,7 @@ Rows = Sequence[Sequence[Any]]
 class Readable(Protocol):
     """A catalogue, as far as it is read here."""
 
-    def look(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]: ...
+    def query_copy(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]: ...
 
 
 def sql(
@@ -51,7 +51,7 @@ def asked(statement: str, catalogue: Readable) -> tuple[list[str], Rows]:
     import duckdb
 
     try:
-        return catalogue.look(statement)
+        return catalogue.query_copy(statement)
     except duckdb.Error as error:
         reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
         raise ConfigError(f"SQL {statement!r}", reason, 'See: dyprag sql "SHOW TABLES".') from error

@@ -28,7 +28,7 @@ def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
             print()
             print_table(["failed document", "stage", "attempts", "error"], _cells(failures))
             print("\nRun the same command again: only these and the waiting ones are worked on.")
-        if held := catalogue.held():
+        if held := catalogue.waiting_reasons():
             print()
             print_table(["waiting", "stage", "why"], _cells(held, ["documents", "stage", "error"]))
 

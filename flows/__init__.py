@@ -1,4 +1,4 @@
-"""Prefect flows: one file a stage, and the pipeline that calls them in turn."""
+"""Prefect flows: one file per stage, and the pipeline and experiment that run the stages."""
 
 import logging
 import os
@@ -6,16 +6,16 @@ import os
 from dyprag.flows.own_server import watch_own_servers
 from dyprag.runtime.proxies import prepare_proxies
 
-# Prefect's client finds its server, which mostly runs on this machine, whatever proxy there is.
+# Let Prefect's client reach a server on this machine although a proxy is configured.
 prepare_proxies()
 
-# Read when Prefect is imported: the automation that finds dead runs (automations.py) counts on a heartbeat so often.
+# Read when Prefect is imported. The automation that detects dead runs (automations.py) relies on this interval.
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 
-# A run without a server starts one for itself: on a busy machine, or with another run's, in more than Prefect's 20 s.
+# A run without a server starts its own. On a busy machine this takes longer than the 20 s that Prefect allows.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
-# Prefect gives an extra logger its handler but no level: without one, our lines would not reach the UI.
+# Prefect adds its handler to extra loggers but sets no level, so log lines would not reach the UI.
 logging.getLogger("dyprag").setLevel(logging.INFO)
 
 watch_own_servers()

@@ -1,5 +1,5 @@
-"""What a Prefect server needs for the runs of deployments: a work pool that takes one at a time, and automations that
-mark those that died and tell when documents failed."""
+"""Set up a Prefect server for deployments: a work pool for one run at a time, and automations that mark dead runs as
+crashed and send notifications of failures."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from dyprag.config.stages import FLOWS
 from dyprag.errors import DypragError
 
-SILENCE = timedelta(seconds=120)  # four heartbeats, of which one comes every 30 seconds
+SILENCE = timedelta(seconds=120)  # four heartbeats of 30 seconds
 POOL = "dyprag"
 ENDS = ("Completed", "CompletedWithFailures", "Stopped", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
 WATCH, TELL, BLOCK = "dyprag: mark dead runs as crashed", "dyprag: tell of failures", "dyprag-notify"
@@ -32,10 +32,11 @@ TEXT = (
 
 
 def watch() -> Automation:
-    """A run whose heartbeats stop has died with its worker, or its machine: nobody else would ever end it."""
+    """Mark runs as crashed when their heartbeats stop, because the worker or machine that would report their end is
+    gone."""
     return Automation(
         name=WATCH,
-        description=f"No heartbeat for {SILENCE.seconds} seconds: the run's process is gone. Retry goes on from there.",
+        description=f"Marks a run as crashed after {SILENCE.seconds} s without a heartbeat. A retry continues it.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ENDS)},
@@ -51,26 +52,26 @@ def watch() -> Automation:
                 state=StateType.CRASHED,
                 name="Crashed",
                 force=False,
-                message="No heartbeat any more: its process is gone.",
+                message="The run sends no more heartbeats: its process is gone.",
             )
         ],
     )
 
 
 def tell(webhook: Any | None) -> Automation:
-    """Tells when a run of a deployment failed, crashed, stopped at a limit, or ended with failed documents.
+    """Send a notification when a deployment's run failed, crashed, stopped at a limit, or ended with failed documents.
 
     Args:
-        webhook: the id of the block to call; without one the automation only shows in the UI's event feed.
+        webhook: The id of the webhook block; None: the automation only appears in the UI's event feed.
     """
     payload = f'{{"text": {{{{ ({TEXT}) | tojson }}}}}}'
     return Automation(
         name=TELL,
-        description="A run ended with failed documents, or did not end well itself.",
+        description="Sends a notification when a run failed, crashed, stopped, or ended with failed documents.",
         trigger=EventTrigger(
             expect={f"prefect.flow-run.{end}" for end in ("CompletedWithFailures", "Stopped", "Failed", "Crashed")},
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={"prefect.resource.role": "deployment"},  # a stage tells nothing beside its pipeline
+            match_related={"prefect.resource.role": "deployment"},  # not for a pipeline's stages
             for_each={"prefect.resource.id"},
             posture=Posture.Reactive,
         ),
@@ -79,15 +80,15 @@ def tell(webhook: Any | None) -> Automation:
 
 
 def create_automations(notify: str | None = None) -> list[str]:
-    """Create the automations on the server in use, or bring those of the same names up to date, and the work pool if
-    it is not there; gives the automations' names.
+    """Create or update the automations on the current server, and create the work pool if it is missing. Returns the
+    automations' names.
 
     Args:
-        notify: a webhook that takes {"text": …}, as Slack's, Mattermost's and Google Chat's do. Empty: that of last
-            time, if there was one.
+        notify: A webhook that accepts {"text": …}, such as those of Slack, Mattermost and Google Chat. Empty: the
+            webhook of the last call, if there was one.
 
     Raises:
-        DypragError: the server does not answer, or is one that ends with this process; or that is no webhook's URL.
+        DypragError: The server does not answer or ends with this process, or the webhook's URL is invalid.
     """
     if notify and not notify.startswith(("http://", "https://")):
         raise DypragError("NOTIFY", "it is not an http:// or https:// URL", "Set it to the webhook's URL, or unset it.")
@@ -99,10 +100,10 @@ def create_automations(notify: str | None = None) -> list[str]:
     try:
         with get_client(sync_client=True) as client:
             _pool(client)
-            made = [watch(), tell(_webhook(notify))]
-            for automation in made:
-                if known := client.read_automations_by_name(name=automation.name):
-                    automation.id, automation.enabled = known[0].id, known[0].enabled
+            automations = [watch(), tell(_webhook(notify))]
+            for automation in automations:
+                if existing := client.read_automations_by_name(name=automation.name):
+                    automation.id, automation.enabled = existing[0].id, existing[0].enabled
                     automation.update()
                 else:
                     automation.create()
@@ -112,23 +113,23 @@ def create_automations(notify: str | None = None) -> list[str]:
             f"Prefect server {PREFECT_API_URL.value()}", f"it rejected an automation ({reason[:200]})",
             "Start it (make server), or set PREFECT_API_URL.",
         ) from None  # fmt: skip
-    return [automation.name for automation in made]
+    return [automation.name for automation in automations]
 
 
 def _webhook(url: str | None) -> Any | None:
-    """The id of the block that holds the webhook's URL, as a secret."""
+    """The id of the block that stores the webhook's URL as a secret."""
     if url:
         block = Webhook(url=SecretStr(url), headers=SecretDict({"Content-Type": "application/json"}))
         return block.save(BLOCK, overwrite=True)
     try:
-        known: Any = Webhook.load(BLOCK)
+        existing: Any = Webhook.load(BLOCK)
     except ValueError:  # there is none
         return None
-    return known._block_document_id
+    return existing._block_document_id
 
 
 def _pool(client: SyncPrefectClient) -> None:
-    """The work pool of prefect.yaml. One that is there keeps the limit that somebody may have given it."""
+    """Create the work pool of prefect.yaml. An existing one is kept, with the limit that it was given."""
     template = ProcessWorker.get_default_base_job_template()
     with suppress(ObjectAlreadyExists):
         client.create_work_pool(

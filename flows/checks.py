@@ -1,4 +1,4 @@
-"""The checks with which a flow or a stage begins; see dyprag/tasks/checks.py."""
+"""The checks at the start of a flow or stage; see dyprag/tasks/checks.py."""
 
 from dyprag.config import PipelineConfig
 from dyprag.flows.page import current_page
@@ -6,10 +6,10 @@ from dyprag.tasks.checks import check_settings
 
 
 def check_before_work(name: str, config: PipelineConfig) -> None:
-    """Check the settings of a flow or stage that begins. One inside another run was checked with that run.
+    """Check the settings of a flow or stage that starts. A stage inside another run was checked with that run.
 
     Raises:
-        DypragError: see `check_settings`.
+        DypragError: See `check_settings`.
     """
     if current_page() is None:
         check_settings(name, config)

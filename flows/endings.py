@@ -1,7 +1,7 @@
-"""How a run ends that is told to end: its flow runs are marked as Cancelled, and the catalogue notes what there is.
+"""How an interrupted run ends: its flow runs are marked as Cancelled, and the catalogue records what is finished.
 
-Work that looks at the flag (`dyprag.runtime.interruption`) ends by itself within a step, and its flows return as
-always. What does not end in time is killed with the process; `close_open` says before what can still be said.
+Work that checks the interruption flag (`dyprag.runtime.interruption`) ends within a step, and its flows return
+normally. Work that does not end in time is killed with the process; `close_open` records before that what it can.
 """
 
 import threading
@@ -26,12 +26,12 @@ from dyprag.runtime import interruption
 
 P = ParamSpec("P")
 Made = TypeVar("Made")
-MESSAGE = "Interrupted. What is finished is kept; a new run goes on from here."
+MESSAGE = "Interrupted. Finished work is kept; a new run continues from here."
 
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A flow run that has not ended: its id, the server that knows it, and the settings to reach that with."""
+    """A flow run that has not ended: its id, its server, and the settings needed to reach the server."""
 
     id: str
     server: str
@@ -43,12 +43,12 @@ _notes: list[Callable[[], None]] = []
 
 
 def interruptible(work: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
-    """The function of a flow, which ends as Cancelled where its work is interrupted; stands below `@flow`."""
+    """Let a flow's function end as Cancelled when its work is interrupted. Apply it below `@flow`."""
 
     @wraps(work)
     def run(*arguments: P.args, **named: P.kwargs) -> State[Any]:
-        # Dask and Ray pickle a flow with its tasks, this function by value: it may name nothing that cannot be
-        with _known(), stops_threads():
+        # Dask and Ray pickle this function by value, so it must not refer to anything that cannot be pickled
+        with _registered(), stops_threads():
             try:
                 interruption.check()
                 state = work(*arguments, **named)
@@ -61,8 +61,8 @@ def interruptible(work: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
 
 @contextmanager
 def stops_threads() -> Iterator[None]:
-    """What ends this thread from outside (Prefect's worker, a notebook's stop button) ends those at work for it, too:
-    Prefect waits for them."""
+    """If this thread is ended from outside (by Prefect's worker or a notebook's stop button), interrupt its working
+    threads as well, because Prefect waits for them."""
     try:
         yield
     except Exception:
@@ -73,50 +73,49 @@ def stops_threads() -> Iterator[None]:
 
 
 @contextmanager
-def _known() -> Iterator[None]:
-    """Have `close_open` know the flow run that this is."""
+def _registered() -> Iterator[None]:
+    """Register this flow run for `close_open`."""
     if not _runs:
         interruption.renew()
     running = FlowRunContext.get()
     if running is None or running.flow_run is None:
         yield
         return
-    one = OpenRun(str(running.flow_run.id), str(running.client.api_url), copy_context())
-    _runs.append(one)
+    open_run = OpenRun(str(running.flow_run.id), str(running.client.api_url), copy_context())
+    _runs.append(open_run)
     try:
         yield
     finally:
-        if not interruption.for_good():  # its end may not be told before the process has to end
-            _runs.remove(one)
+        if not interruption.for_good():  # kept, as the process may have to end before the run's end is reported
+            _runs.remove(open_run)
 
 
 @contextmanager
-def noted(note: Callable[[], None]) -> Iterator[None]:
-    """Within it, `note` is what is still to be written down where the process has to end."""
-    _notes.append(note)
+def on_forced_exit(callback: Callable[[], None]) -> Iterator[None]:
+    """Within this context, call `note` if the process has to end."""
+    _notes.append(callback)
     try:
         yield
     finally:
-        _notes.remove(note)
+        _notes.remove(callback)
 
 
 def close_open(seconds: float) -> None:
-    """Tell the catalogue and the Prefect server of what is about to be killed; gives up after so many seconds.
+    """Report runs that are about to be killed to the catalogue and the Prefect server, within a time limit.
 
-    What is asked for here happens twice at worst, as the work's own thread may have got to it: neither minds. Tasks
-    that are running the server marks by itself.
+    The work's own thread may do the same at the same time, which is harmless. The server marks running tasks by itself.
     """
-    _all_within(seconds, [*(partial(one.context.run, _cancel, one, seconds) for one in _runs), _write])
+    _all_within(seconds, [*(partial(open_run.context.run, _cancel, open_run, seconds) for open_run in _runs), _write])
 
 
 def send_rest(seconds: float) -> None:
-    """Let Prefect send what it would send when the interpreter exits: the last events and lines of the log."""
+    """Send Prefect's remaining events and log lines, as it does at interpreter exit."""
     _all_within(seconds, [partial(EventsWorker.drain_all, seconds), partial(APILogWorker.drain_all, seconds)])
 
 
 def _all_within(seconds: float, calls: Sequence[Callable[[], Any]]) -> None:
-    """Make calls at the same time; those that take longer are left alone."""
-    threads = [threading.Thread(target=_quietly, args=(call,), daemon=True) for call in calls]
+    """Run calls at the same time; calls that exceed the time limit are abandoned."""
+    threads = [threading.Thread(target=_ignoring_errors, args=(call,), daemon=True) for call in calls]
     for thread in threads:
         thread.start()
     until = time.monotonic() + seconds
@@ -125,22 +124,25 @@ def _all_within(seconds: float, calls: Sequence[Callable[[], Any]]) -> None:
 
 
 def _write() -> None:
-    for note in reversed(_notes):  # the innermost first: what became of documents, then how their stage ended
-        _quietly(note)
+    for note in reversed(_notes):  # innermost first: outcomes of documents, then the end of their stage
+        _ignoring_errors(note)
 
 
-def _quietly(call: Callable[[], Any]) -> None:
+def _ignoring_errors(call: Callable[[], Any]) -> None:
     with suppress(Exception):
         call()
 
 
-def _cancel(one: OpenRun, seconds: float) -> None:
-    """Have the server mark a flow run, in one try: a client of one's own, since the run's may be in use."""
-    now = get_settings_context()
-    once = now.settings.client.model_copy(update={"max_retries": 0})
+def _cancel(open_run: OpenRun, seconds: float) -> None:
+    """Mark a flow run as Cancelled on the server, in one attempt. Uses a client of its own, since the run's may be
+    in use."""
+    context = get_settings_context()
+    client_settings = context.settings.client.model_copy(update={"max_retries": 0})
     key, words = PREFECT_API_KEY.value(), PREFECT_API_AUTH_STRING.value()
-    with SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"client": once})):
+    with SettingsContext(
+        profile=context.profile, settings=context.settings.model_copy(update={"client": client_settings})
+    ):
         with SyncPrefectClient(
-            one.server, api_key=key, auth_string=words, httpx_settings={"timeout": seconds}
+            open_run.server, api_key=key, auth_string=words, httpx_settings={"timeout": seconds}
         ) as client:
-            client.set_flow_run_state(one.id, Cancelled(message=MESSAGE), force=True)
+            client.set_flow_run_state(open_run.id, Cancelled(message=MESSAGE), force=True)

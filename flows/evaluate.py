@@ -1,4 +1,4 @@
-"""Stage 3: every method answers the test questions; the answers are scored and reported (§3.3, §4)."""
+"""Stage 3: answer the test questions with every method, score the answers, and write the report (§3.3, §4)."""
 
 import logging
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ from dyprag.tasks.judge import judge_methods
 from dyprag.tasks.planning.answers import AnswerJob, Sources, answer_jobs, sources_of
 from dyprag.tasks.planning.keys import judgement_key
 from dyprag.tasks.report import score_run, write_report
-from dyprag.tasks.telling import told
 from dyprag.tasks.thresholds import Threshold, choose_threshold
+from dyprag.tasks.ui import publish
 
 logger = logging.getLogger("dyprag.flows")
 
@@ -41,12 +41,12 @@ logger = logging.getLogger("dyprag.flows")
 )  # fmt: skip
 @interruptible
 def evaluate(config: EvaluateForm = UNTOUCHED) -> State[Any]:
-    """Answer the questions with each method, one task a method and batch, then score and report."""
+    """Answer the questions with each method, one task per method and batch; then score and report."""
     return end_state(config, [evaluate_methods(config)])
 
 
 def evaluate_methods(config: PipelineConfig) -> Summary:
-    """The work of the flow; gives its summary."""
+    """Run the stage and return its summary."""
     with stage(config, "evaluate") as run:
         corpus_key = run.require_corpus()
         if not run.plan.corpus.questions:
@@ -55,29 +55,29 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
                 "Pass a questions file: --set corpus.questions=FILE.",
             )  # fmt: skip
         sources = sources_of(run)
-        lost = _make_controls(run, sources, corpus_key)
+        failed_controls = _make_controls(run, sources, corpus_key)
         found = retrieve(run, corpus_key)
         jobs = answer_jobs(run.plan, sources, found, _thresholds(run, corpus_key))
         task = with_retries(answer_batch, run.config)
         work = run.fan_out(
-            jobs, run.stored("prediction"), lambda some: task.submit(some[0], corpus_key, run.config),
+            jobs, run.stored("prediction"), lambda group: task.submit(group[0], corpus_key, run.config),
             weigh=lambda job: len(job.questions),
         )  # fmt: skip
         score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, found)
         report = write_report(run.store, run.catalogue, run.run_id, run.config, {run.run_id: ""})
-        if judgements := _judge(run, jobs):  # what comes last loses nothing where it fails
+        if judgements := _judge(run, jobs):  # last, so that its failure loses nothing
             score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, found, judgements)
             report = write_report(run.store, run.catalogue, run.run_id, run.config, {run.run_id: ""})
-        summary = run.summary([*work, *lost])
+        summary = run.summary([*work, *failed_controls])
         show_report(report.report.folder, run.run_id, brief_table(report.rows))
         description = "Results of the evaluation"
-        told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
-        told(create_table_artifact, report.rows, key="results", description="Scores by method and split")
+        publish(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
+        publish(create_table_artifact, report.rows, key="results", description="Scores by method and split")
         return summary
 
 
 def _make_controls(run: Stage, sources: Sources, corpus_key: str) -> list[Work]:
-    """Make what the controls inject. One that fails takes its own methods out, and nothing else; gives the failures."""
+    """Make the adapters of controls. If one fails, only its own methods are left out. Returns the failures."""
     task = with_retries(make_control, run.config)
     failed = []
     missing = [job for job in sources.controls.values() if run.store.find("adapter", job.key) is None]
@@ -93,8 +93,8 @@ def _make_controls(run: Stage, sources: Sources, corpus_key: str) -> list[Work]:
 
 
 def _thresholds(run: Stage, corpus_key: str) -> dict[tuple[str, str], float | None]:
-    """The thresholds of methods that retrieve while they answer, by method and data set: as set, or as alignment
-    questions tell; None, which is the published one, where there are none."""
+    """Thresholds of methods that retrieve while they answer, by method and data set: as configured, or chosen on
+    alignment questions. None without such questions: the published threshold."""
     chosen: dict[tuple[str, str], float | None] = {}
     for method in run.plan.methods:
         spec = spec_of(method)
@@ -113,8 +113,8 @@ def _thresholds(run: Stage, corpus_key: str) -> dict[tuple[str, str], float | No
 
 
 def _judge(run: Stage, jobs: Sequence[AnswerJob]) -> list[Record]:
-    """What an LLM says of the pairs of methods that are set, on questions without answers of their own; nothing where
-    no judge is named."""
+    """Let the judge compare the configured pairs of methods on questions without gold answers; nothing if no judge
+    is configured."""
     settings = run.config.judge
     asked = {q.dataset for q in run.plan.corpus.questions if not q.answers}
     if not settings.api.model or not asked:
@@ -131,7 +131,7 @@ def _judge(run: Stage, jobs: Sequence[AnswerJob]) -> list[Record]:
         record: Any = run.store.find("judgement", key)
         record = record or task.submit(one, other, key, keys, run.config).result(raise_on_failure=False)
         if isinstance(record, BaseException):
-            logger.warning("%s against %s is not judged: %s", one, other, record)
+            logger.warning("%s and %s could not be compared by the judge: %s", one, other, record)
             run.reason = str(record)
         else:
             records.append(record)
@@ -139,7 +139,7 @@ def _judge(run: Stage, jobs: Sequence[AnswerJob]) -> list[Record]:
 
 
 def retrieve(run: Stage, corpus_key: str) -> dict[str, Found]:
-    """What is found for each test question, by its id."""
+    """Retrieved documents by question id."""
     corpus = run.plan.corpus
     if corpus.retrieved is not None:
         return dict(corpus.retrieved)

@@ -1,5 +1,5 @@
-"""An experiment (§4): its data sets become one corpus, each configuration of its grid runs the pipeline on it as a
-sub-flow, and one report holds them all. Whatever two configurations share is made once."""
+"""An experiment (§4): store its data sets as one corpus, run the pipeline for each configuration of its grid, and
+report on all of them. Artifacts that configurations share are made once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,15 +24,17 @@ from dyprag.storage.guard import in_use
 from dyprag.tasks.experiment import store_experiment
 from dyprag.tasks.planning.sources import PREPARED
 from dyprag.tasks.report import write_report
-from dyprag.tasks.telling import told
+from dyprag.tasks.ui import publish
 
 
 @flow(name="experiment", flow_run_name=run_name)
 @interruptible
 def experiment(config: ExperimentForm = UNTOUCHED) -> State[Any]:
-    """Run a named experiment: augmentation, adapters and translator for what its methods need, answers, report."""
+    """Run a named experiment: augmentation, adapters and translator as its methods need them, answers, and a report."""
     if config.experiment.name is None:
-        raise ConfigError("setting 'experiment.name'", "it is empty", "Name an experiment, such as main.")
+        raise ConfigError(
+            "setting 'experiment.name'", "it is empty", "Set it to the name of an experiment, such as main."
+        )
     check_before_work("experiment", config.resolved())
     grid = variants(config.resolved())
     names = [variant.label or str(config.experiment.name) for variant in grid]
@@ -57,6 +59,6 @@ def _run_variants(config: PipelineConfig, grid: Sequence[tuple[str, Variant]], p
             report = write_report(run.store, run.catalogue, run.run_id, prepared, runs)
         show_report(report.report.folder, run.run_id, brief_table(report.rows))
         description = "Results of the experiment"
-        told(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
-        told(create_table_artifact, report.rows, key="results", description="Scores by data set, method and type")
+        publish(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
+        publish(create_table_artifact, report.rows, key="results", description="Scores by data set, method and type")
     return end_state(config, summaries)

@@ -1,5 +1,8 @@
-"""The fan-out of a stage: its jobs are submitted as tasks, some ahead of those that run; a group of jobs over which its
-worker died is tried again in halves; and what becomes of each job is recorded in the catalogue."""
+"""The fan-out of a stage: submit jobs as tasks and record their outcomes.
+
+Only some tasks are submitted ahead of those that run. If a worker dies, its group of jobs is retried in halves until
+the job that kills workers is found.
+"""
 
 import math
 import queue
@@ -13,59 +16,61 @@ from typing import Any
 from prefect.futures import PrefectFuture
 
 from dyprag.errors import CatalogueHeld, Interrupted, Stopped, WorkerLost
-from dyprag.flows.endings import noted
+from dyprag.flows.endings import on_forced_exit
 from dyprag.flows.progress import stage_progress
 from dyprag.runtime.interruption import INTERRUPTED, interrupted, on_interruption
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.planning.jobs import AnyJob, Job
-from dyprag.tasks.shards import lost
+from dyprag.tasks.shards import worker_lost
 
-WRITTEN_EVERY = 4.0  # seconds between two writings of what became of documents to the catalogue
-MEANWHILE = 2.0  # seconds for which such a writing waits for another process that holds the catalogue
-WINDOW = 256  # tasks submitted that have not ended
+WRITTEN_EVERY = 4.0  # seconds between two writes of outcomes to the catalogue
+MEANWHILE = 2.0  # seconds for which such a write waits for a process that holds the catalogue
+WINDOW = 256  # maximum number of submitted tasks that have not ended
 STOPS = (Stopped.__name__, Interrupted.__name__)
-ENDING = 1.0  # seconds that tasks get to end which are told to
-DEATHS = ("ShardLost", "KilledWorker", "WorkerCrashedError")  # ours, Dask's and Ray's word for a worker that died
+ENDING = 1.0  # seconds that tasks have to end after an interruption
+DEATHS = ("ShardLost", "KilledWorker", "WorkerCrashedError")  # errors of a dead worker: ours, Dask's and Ray's
 
 Submit = Callable[[Sequence[AnyJob]], PrefectFuture[Any]]
 
 
 class Ledger:
-    """What became of each job of a stage so far, by its label, and the way of that into the catalogue."""
+    """The outcomes of a stage's jobs so far, by label. They are written to the catalogue in batches."""
 
     def __init__(self, catalogue: Catalogue, run_id: str, stage: str) -> None:
         self.catalogue, self.run_id, self.stage = catalogue, run_id, stage
         self.outcomes: dict[str, Work] = {}
 
     def open(
-        self, jobs: Sequence[AnyJob], found: Callable[[AnyJob], Ended | None], waiting: Sequence[Work]
+        self, jobs: Sequence[AnyJob], look_up: Callable[[AnyJob], Ended | None], waiting: Sequence[Work]
     ) -> list[AnyJob]:
-        """Record what is there, and the rest as waiting; gives the jobs whose artifacts are missing."""
-        missing, known, records = [], [], []
-        for job in jobs:  # ask first, submit after: thousands of cache hits are the server's worst case
-            if ended := found(job):
-                known.append(ended[0])
+        """Record existing artifacts, and the other jobs as waiting. Returns the jobs whose artifacts are missing."""
+        missing, cached, records = [], [], []
+        for job in jobs:  # not submitted as tasks: thousands of cache hits overload the server
+            if ended := look_up(job):
+                cached.append(ended[0])
                 records += ended[1]
             else:
                 missing.append(job)
         planned = [Work(job.label, job.key, Outcome.WAITING, job.document_key) for job in missing]
-        self.catalogue.record_work(self.run_id, self.stage, [*known, *planned, *waiting], records)
-        self.outcomes |= {work.document_id: work for work in (*known, *planned)}
+        self.catalogue.record_work(self.run_id, self.stage, [*cached, *planned, *waiting], records)
+        self.outcomes |= {work.document_id: work for work in (*cached, *planned)}
         return missing
 
     def quarantined(self) -> set[str]:
-        """Keys of what worker processes have died over: tried again, but alone and after all others."""
+        """Keys of jobs during which worker processes died. They are retried alone, after all others."""
         sql = "SELECT DISTINCT key FROM work WHERE stage = ? AND error_type = ?"
         return {row["key"] for row in self.catalogue.query(sql, [self.stage, WorkerLost.__name__])}
 
     @contextmanager
     def recording(self) -> Iterator[Callable[[Sequence[Ended]], None]]:
-        """Gives what records outcomes, or is called without any now and then. The catalogue is written every few
-        seconds, and in the end: to open it and close it takes as long for a document as for hundreds. A run that is
-        killed before has its artifacts on disk, where the next finds them. Where another process holds the catalogue
-        the work goes on, and it is written later."""
+        """Yields a function that records outcomes; without any, it only checks whether a write is due.
+
+        The catalogue is written every few seconds and at the end, since one write takes as long for a single outcome as
+        for hundreds. If the run is killed in between, the next run finds the artifacts on disk. If another process
+        holds the catalogue, the work continues and the write is repeated later.
+        """
         unwritten: list[Ended] = []
         written = time.monotonic()
 
@@ -85,16 +90,16 @@ class Ledger:
                     written = time.monotonic()
 
         try:
-            with noted(write):
+            with on_forced_exit(write):
                 yield record
         finally:
             write()
 
     def close(self, reason: str) -> None:
-        """Note why the jobs wait that were not begun; without a reason there are none."""
-        unbegun = [work for work in self.outcomes.values() if work.state == Outcome.WAITING and not work.error]
+        """Record why unstarted jobs wait; does nothing without a reason."""
+        unstarted = [work for work in self.outcomes.values() if work.state == Outcome.WAITING and not work.error]
         if reason:
-            self._write([(replace(work, error=reason, error_type=Stopped.__name__), []) for work in unbegun])
+            self._write([(replace(work, error=reason, error_type=Stopped.__name__), []) for work in unstarted])
 
     def _write(self, ended: Sequence[Ended], wait: float | None = None) -> None:
         self.outcomes.update({work.document_id: work for work, _ in ended})
@@ -106,89 +111,91 @@ def fan_out(
     ledger: Ledger, missing: Sequence[AnyJob], submit: Submit[AnyJob], together: int, ahead: int,
     weights: dict[str, int],
 ) -> str:  # fmt: skip
-    """Run jobs as tasks and record what becomes of each.
+    """Run jobs as tasks and record their outcomes.
 
     Args:
-        submit: submits some jobs as one task that gives a Record, or what became of each of them, and returns the
-            future.
-        together: jobs in one task.
-        ahead: tasks submitted that have not ended.
-        weights: of how many units each job is, by its label, for those who watch; also of those found made.
+        submit: Submits some jobs as one task, which returns a Record or the outcome of each job. Returns the future.
+        together: Jobs per task.
+        ahead: Maximum number of submitted tasks that have not ended.
+        weights: Units per job, by label, for the progress display. Includes jobs whose artifacts exist.
 
     Returns:
-        Why nothing more was submitted, if a task ended with `Stopped` or the run is interrupted; else nothing.
+        The reason why no more tasks were submitted: a task ended with `Stopped`, or the run was interrupted. Else "".
     """
-    apart = ledger.quarantined() if missing else set()
-    sound = [job for job in missing if job.key not in apart]
-    groups: deque[Sequence[AnyJob]] = deque(sound[at : at + together] for at in range(0, len(sound), together))
-    groups.extend([job] for job in missing if job.key in apart)
+    quarantined = ledger.quarantined() if missing else set()
+    regular = [job for job in missing if job.key not in quarantined]
+    groups: deque[Sequence[AnyJob]] = deque(regular[at : at + together] for at in range(0, len(regular), together))
+    groups.extend([job] for job in missing if job.key in quarantined)
     total = sum(weights[job.label] for job in missing)
     cached = sum(weights.values()) - total
     reason = ""
     with stage_progress(ledger.stage, total, cached) as advance, ledger.recording() as record:
-        for ended in _as_they_end(groups, submit, ahead):
+        for ended in _outcomes_as_completed(groups, submit, ahead):
             record(ended)
-            over = [work for work, _ in ended if work.error_type != Interrupted.__name__]
-            ends = [(weights[work.document_id], work.state == Outcome.FAILED) for work in over]
-            advance(sum(weight for weight, _ in ends), sum(weight for weight, failed in ends if failed))
+            finished = [work for work, _ in ended if work.error_type != Interrupted.__name__]
+            units = [(weights[work.document_id], work.state == Outcome.FAILED) for work in finished]
+            advance(sum(weight for weight, _ in units), sum(weight for weight, failed in units if failed))
             if stopped := next((work for work, _ in ended if work.error_type in STOPS), None):
                 reason = stopped.error
-                groups.clear()  # none of the others is submitted
+                groups.clear()  # do not submit the others
     return str(INTERRUPTED) if interrupted() else reason
 
 
-def named(jobs: Sequence[Job]) -> str:
-    """What a task with these jobs is called."""
+def task_name(jobs: Sequence[Job]) -> str:
+    """The name of a task with these jobs."""
     return jobs[0].label + (f" and {len(jobs) - 1} more" if len(jobs) > 1 else "")
 
 
 def failed_work(job: Job, error: BaseException) -> Work:
-    """What the catalogue notes of a job that failed; one that was interrupted waits."""
+    """The outcome of a job that failed; an interrupted job is waiting."""
     attempts = getattr(error, "attempts", 1)
     kind, message = type(error).__name__, str(error) or type(error).__name__
     state = Outcome.WAITING if isinstance(error, Interrupted) else Outcome.FAILED
     return Work(job.label, job.key, state, job.document_key, attempts, 0.0, kind, message)
 
 
-def _as_they_end(groups: deque[Sequence[AnyJob]], submit: Submit[AnyJob], ahead: int) -> Iterator[list[Ended]]:
-    """Submit groups of jobs, some ahead of those that run, and give what became of them; nothing, every few seconds in
-    which none ended. A group over which its worker died is submitted again in halves, until it is known which job did
-    it."""
+def _outcomes_as_completed(
+    groups: deque[Sequence[AnyJob]], submit: Submit[AnyJob], ahead: int
+) -> Iterator[list[Ended]]:
+    """Submit groups of jobs and yield outcomes as tasks end; an empty list every few seconds if none ends.
+
+    A group whose worker died is submitted again in halves, until the job that kills workers is found.
+    """
     ended: queue.SimpleQueue[PrefectFuture[Any] | None] = queue.SimpleQueue()
-    with on_interruption(lambda: ended.put(None)):  # which ends the waiting
-        yield from _until_all_ended(groups, submit, ahead, ended)
+    with on_interruption(lambda: ended.put(None)):  # wakes up the loop
+        yield from _run_groups(groups, submit, ahead, ended)
 
 
-def _until_all_ended(
+def _run_groups(
     groups: deque[Sequence[AnyJob]], submit: Submit[AnyJob], ahead: int,
     ended: queue.SimpleQueue[PrefectFuture[Any] | None],
 ) -> Iterator[list[Ended]]:  # fmt: skip
-    running: dict[PrefectFuture[Any], Sequence[AnyJob]] = {}
-    patience = math.inf
-    while time.monotonic() < patience:
+    futures: dict[PrefectFuture[Any], Sequence[AnyJob]] = {}
+    deadline = math.inf
+    while time.monotonic() < deadline:
         if interrupted():
             groups.clear()
-            patience = min(patience, time.monotonic() + ENDING)
-        while len(running) < ahead and groups:
+            deadline = min(deadline, time.monotonic() + ENDING)
+        while len(futures) < ahead and groups:
             group = groups.popleft()
             future = submit(group)
-            running[future] = group
+            futures[future] = group
             future.add_done_callback(ended.put)
-        if not running:
+        if not futures:
             return
         outcomes: list[Ended] = []
-        for future in filter(None, _waiting_in(ended)):
-            jobs = running.pop(future)
-            known = _outcomes(jobs, future)
-            if known is None and len(jobs) > 1:
+        for future in filter(None, _drain(ended)):
+            jobs = futures.pop(future)
+            result = _outcomes(jobs, future)
+            if result is None and len(jobs) > 1:
                 groups.extendleft((jobs[len(jobs) // 2 :], jobs[: len(jobs) // 2]))
             else:
-                outcomes += known or [(failed_work(jobs[0], lost(jobs[0].label)), [])]
+                outcomes += result or [(failed_work(jobs[0], worker_lost(jobs[0].label)), [])]
         yield outcomes
 
 
-def _waiting_in(ended: queue.SimpleQueue[PrefectFuture[Any] | None]) -> list[PrefectFuture[Any] | None]:
-    """All that is in a queue; nothing, where nothing comes in time."""
+def _drain(ended: queue.SimpleQueue[PrefectFuture[Any] | None]) -> list[PrefectFuture[Any] | None]:
+    """All elements of a queue; empty if none arrives in time."""
     batch = []
     with suppress(queue.Empty):
         batch.append(ended.get(timeout=ENDING / 4 if interrupted() else WRITTEN_EVERY))
@@ -198,12 +205,12 @@ def _waiting_in(ended: queue.SimpleQueue[PrefectFuture[Any] | None]) -> list[Pre
 
 
 def _outcomes(jobs: Sequence[Job], future: PrefectFuture[Any]) -> list[Ended] | None:
-    """What became of each job of a task that has ended; None where its worker died, which tells nothing of them."""
+    """The outcomes of an ended task's jobs; None if its worker died, which says nothing about single jobs."""
     future.wait()  # the state can lag behind the callback
     try:
         result = future.result(raise_on_failure=False)
-    except Exception as gone:  # a cluster tells so of a worker that died
-        result = gone
+    except Exception as worker_error:  # a cluster raises if a worker died
+        result = worker_error
     if isinstance(result, list):
         return result
     if isinstance(result, Record):
@@ -213,7 +220,7 @@ def _outcomes(jobs: Sequence[Job], future: PrefectFuture[Any]) -> list[Ended] | 
         return [(Work(job.label, job.key, state, job.document_key, tries, result.seconds), [result])]
     error = result if isinstance(result, BaseException) else RuntimeError(str(future.state.message))
     if type(error).__name__ in DEATHS:
-        if interrupted():  # and the worker with this process
+        if interrupted():  # the interruption ended the worker
             return [(failed_work(job, INTERRUPTED), []) for job in jobs]
         return None
     return [(failed_work(job, error), list(getattr(error, "records", ()))) for job in jobs]

@@ -1,4 +1,5 @@
-"""The configuration as each flow takes it: read from the flow's own form, whose settings `stages` names."""
+"""The configuration as each flow takes it, read from the flow's own form in the UI. `config.stages` lists the form's
+settings."""
 
 from typing import Annotated
 

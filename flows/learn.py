@@ -1,4 +1,4 @@
-"""Learn a translator from documents and questions, measure what it makes recalled, and write its model card."""
+"""Learn a translator from documents and questions, measure its fact recall, and write its model card."""
 
 import shutil
 import tempfile
@@ -30,7 +30,7 @@ def learn(config: LearnForm = UNTOUCHED) -> State[Any]:
 
 
 def learn_and_measure(config: PipelineConfig) -> list[Summary]:
-    """The work of the flow; gives the summaries of learning and of measuring."""
+    """Run both stages. Returns the summaries of learning and of measuring."""
     with stage(config, "learn") as run:
         key = learned_key(run.config, model_material(run.config))
         task = with_retries(learn_translator, run.config)
@@ -40,15 +40,15 @@ def learn_and_measure(config: PipelineConfig) -> list[Summary]:
     with stage(config, "recall") as run:
         jobs = recall_jobs(run.config, model_material(run.config), record.key)
         measure = with_retries(measure_recall, run.config)
-        asked = run.fan_out(jobs, run.stored("recall"), lambda group: measure.submit(group[0], run.config))
-        measured = run.summary(asked)
+        measurements = run.fan_out(jobs, run.stored("recall"), lambda group: measure.submit(group[0], run.config))
+        measured = run.summary(measurements)
         if not measured.failed:
             _report(run, record, jobs)
         return [learned, measured]
 
 
 def _report(run: Stage, record: Record, jobs: list[RecallJob]) -> None:
-    """The model card, among the reports, and with the translator in the folder asked for."""
+    """Write the model card among the reports, and the translator with its card to the configured output folder."""
     import torch
 
     from dyprag.evaluation.recall.benchmark import changes, summarise
@@ -69,9 +69,9 @@ def _report(run: Stage, record: Record, jobs: list[RecallJob]) -> None:
     output = Path(run.config.learn.output)
     output.mkdir(parents=True, exist_ok=True)
     translator = load_translator(run.store.open("translator", record.key), base_model(run.config))
-    with tempfile.TemporaryDirectory(dir=output.parent) as made:
-        save_translator(translator, Path(made), torch.bfloat16)
-        (Path(made) / "README.md").write_text(card, encoding="utf-8")
-        for file in Path(made).iterdir():
+    with tempfile.TemporaryDirectory(dir=output.parent) as staging:
+        save_translator(translator, Path(staging), torch.bfloat16)
+        (Path(staging) / "README.md").write_text(card, encoding="utf-8")
+        for file in Path(staging).iterdir():
             shutil.move(file, output / file.name)
-            (output / file.name).chmod(0o644)  # a safetensors file is written for its owner alone
+            (output / file.name).chmod(0o644)  # safetensors writes files that only their owner can read

@@ -1,7 +1,7 @@
-"""The Prefect server that a run without one starts for itself: it ends with the run, however that ends.
+"""The Prefect server that a run starts for itself if none is configured. It ends with the run, however that ends.
 
-Prefect starts it as a child and ends it when the interpreter exits. A process that is killed exits without that, and a
-terminal's Ctrl-C reaches the child as well, so that the run loses its server before it could say how it ended.
+Prefect starts the server as a child and ends it at interpreter exit. A killed process skips that, and Ctrl-C in a
+terminal reaches the child as well, so that a run would lose its server before it can report its end.
 """
 
 import importlib.abc
@@ -15,29 +15,29 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-MODULE = "prefect.server.api.server"  # where Prefect starts it; loaded, in a second, only by a run that needs one
+MODULE = "prefect.server.api.server"  # starts the server; slow to import, so it is patched on import
 WATCHED = str(Path(__file__).with_name("watched.py"))
-ENDS = 1.5  # seconds that a server gets to end
+ENDS = 1.5  # seconds that a server has to end
 
 
 def watch_own_servers() -> None:
-    """Have every server that this process starts for itself watch it."""
+    """Let every server that this process starts for itself watch this process."""
     if (loaded := sys.modules.get(MODULE)) is not None:
-        _change(loaded)
+        _patch(loaded)
     elif not any(isinstance(finder, _WhenLoaded) for finder in sys.meta_path):
         sys.meta_path.insert(0, _WhenLoaded())
 
 
 def own_servers() -> list[Any]:
-    """The processes of the servers that this process has started for itself and not yet ended."""
+    """Running server processes that this process started for itself."""
     module = sys.modules.get(MODULE)
-    known = getattr(getattr(module, "SubprocessASGIServer", None), "_instances", {})
-    found = (getattr(server, "server_process", None) for server in list(known.values()))
-    return [process for process in found if process is not None]
+    instances = getattr(getattr(module, "SubprocessASGIServer", None), "_instances", {})
+    processes = (getattr(server, "server_process", None) for server in list(instances.values()))
+    return [process for process in processes if process is not None]
 
 
 def end_own_servers() -> None:
-    """End them without waiting for long; what they were told is in their database."""
+    """End these servers within a short time; everything reported to them is in their database."""
     processes = own_servers()
     for process in processes:
         process.terminate()
@@ -48,16 +48,16 @@ def end_own_servers() -> None:
 
 
 def watched(arguments: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-    """Start `python -m MODULE …` as a process that ends with this one, and that no terminal's Ctrl-C reaches."""
+    """Start `python -m MODULE …` as a process that ends with this one and ignores Ctrl-C in the terminal."""
     program, dash, *rest = arguments
     if dash != "-m":
         return subprocess.Popen(arguments, **options)
-    # -P: nothing beside watched.py is to be imported instead of a library of the same name
+    # -P: modules beside watched.py must not shadow libraries of the same name
     return subprocess.Popen([program, "-P", WATCHED, *rest], stdin=subprocess.PIPE, start_new_session=True, **options)
 
 
-def _change(module: ModuleType) -> None:
-    """Have a module start its processes as watched ones; the rest of `subprocess` is to it as it was."""
+def _patch(module: ModuleType) -> None:
+    """Replace `subprocess` in a module, so that it starts watched processes."""
     names = {name: getattr(subprocess, name) for name in subprocess.__all__}
 
     def start(args: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
@@ -67,21 +67,21 @@ def _change(module: ModuleType) -> None:
 
 
 class _WhenLoaded(importlib.abc.MetaPathFinder):
-    """Changes the module when it is loaded."""
+    """An import hook that patches the module once it is imported."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """Others find it; its loader changes it afterwards."""
+        """Find the module with the other finders, and wrap its loader."""
         if fullname != MODULE:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is None or spec.loader is None:
             return spec
-        load = spec.loader.exec_module
+        original = spec.loader.exec_module
 
-        def load_and_change(module: ModuleType) -> None:
-            load(module)
-            _change(module)
+        def load_and_patch(module: ModuleType) -> None:
+            original(module)
+            _patch(module)
 
-        spec.loader.exec_module = load_and_change  # type: ignore[method-assign]
+        spec.loader.exec_module = load_and_patch  # type: ignore[method-assign]
         return spec

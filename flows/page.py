@@ -1,7 +1,7 @@
-"""The page of a pipeline, or an experiment, in the Prefect UI: one Markdown artifact that says where it is, what each
-stage made, what failed and what to do about it, and where the report and the stages' own runs are.
+"""The page of a pipeline or experiment in the Prefect UI: one Markdown artifact with the state of each stage, its
+counts, failures with remedies, and links to the report and the stages' own runs.
 
-Its stages are sub-flows, whose artifacts are on their own pages; they find this one by the context that they run in.
+Stages are sub-flows with artifacts on their own pages; they find this page through a context variable.
 """
 
 import threading
@@ -20,136 +20,138 @@ from dyprag.flows.overview import cell, retry_command
 from dyprag.flows.progress import span, watcher
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Work
-from dyprag.tasks.telling import markdown
+from dyprag.tasks.ui import markdown
 
 if TYPE_CHECKING:
     from dyprag.flows.summary import Summary
 
-MOST_ROWS = 50  # of a table: the catalogue has all
-MOST_TEXT = 600  # letters of a reason
-MOST_TABLE = 20_000  # letters of the report's table, which the report itself has anyway
-NOTED_EVERY = 5.0  # seconds between two updates that only say how far a stage is
-COLUMNS = ("made", "found", "partial", "failed", "waiting", "seconds")
+MOST_ROWS = 50  # rows per table; the catalogue has all of them
+MOST_TEXT = 600  # characters per reason
+MOST_TABLE = 20_000  # characters of the results table, which is also in the report
+NOTED_EVERY = 5.0  # seconds between two updates of progress alone
+COLUMNS = ("made", "cached", "partial", "failed", "waiting", "seconds")
 
 
 @dataclass
 class Row:
-    """A stage, or a variant of an experiment: its state, its counts where it has ended, and the run that it is."""
+    """A stage or a variant of an experiment: its state, its counts once it has ended, and its run."""
 
     name: str
-    state: str = "to come"
+    state: str = "pending"
     counts: dict[str, float] = field(default_factory=dict)
     run_id: str = ""
     stopped: bool = False
 
     def add(self, summary: "Summary") -> None:
-        """Count a summary in."""
-        made = {
-            "made": summary.done - summary.cached, "found": summary.cached, "partial": summary.partial,
+        """Add a summary to the counts."""
+        counts = {
+            "made": summary.done - summary.cached, "cached": summary.cached, "partial": summary.partial,
             "failed": summary.failed, "waiting": summary.waiting, "seconds": summary.seconds,
         }  # fmt: skip
-        self.counts = {name: self.counts.get(name, 0) + count for name, count in made.items()}
+        self.counts = {name: self.counts.get(name, 0) + count for name, count in counts.items()}
         self.stopped = self.stopped or bool(summary.reason)
         self.state = "stopped" if self.stopped else "some failed" if self.counts["failed"] else "done"
 
 
 class Page:
-    """What has become of a run so far; `show` writes it. A page within another, that of an experiment's variant, tells
-    the other what fails."""
+    """The state of a run so far; `show` writes it to the UI. The page of an experiment's variant passes failures on
+    to the experiment's page."""
 
     def __init__(self, config: PipelineConfig, kind: str, names: Sequence[str], above: "Page | None" = None) -> None:
         self.config, self.kind, self.above = config, kind, above
-        self.label = above.under_way if above else kind
+        self.label = above.running if above else kind
         self.root = Store(config.store).root
         self.rows = {name: Row(name) for name in names}
         self.summaries: list[Summary] = []
         self.failed: list[tuple[str, Work]] = []
-        self.others: list[tuple[str, Work]] = []  # partial, or waiting for a reason
+        self.incomplete: list[tuple[str, Work]] = []  # partial, or waiting with a reason
         self.now, self.report, self.error = "", "", ""
         self._began = self._noted = time.monotonic()
-        self._lock = threading.Lock()  # a stage's progress is told from a thread of its own
+        self._lock = threading.Lock()  # progress arrives from another thread
         self._write: Callable[[str, str], None] | None = None
 
     def row(self, name: str) -> Row:
         return self.rows.setdefault(name, Row(name))
 
     @property
-    def under_way(self) -> str:
-        """The stage, or variant, that runs."""
+    def running(self) -> str:
+        """The stage or variant that is running."""
         return next((row.name for row in reversed(self.rows.values()) if row.state == "running"), self.kind)
 
     def expect(self, names: Sequence[str]) -> None:
-        """Name what is to come; what was expected and has not begun is to come no more."""
-        begun = {name: row for name, row in self.rows.items() if row.state != "to come"}
-        self.rows = {**begun, **{name: Row(name) for name in names if name not in begun}}
+        """Set the stages that are still to run, in place of those expected before."""
+        started = {name: row for name, row in self.rows.items() if row.state != "pending"}
+        self.rows = {**started, **{name: Row(name) for name in names if name not in started}}
         self.show()
 
     def begun(self, name: str, run_id: str) -> None:
-        """A stage has begun."""
+        """Record the start of a stage."""
         row = self.row(name)
         row.state, row.run_id = "running", run_id
         self.now = name
         self.show()
 
     def ended(self, summary: "Summary", work: Sequence[Work]) -> None:
-        """A stage has ended."""
+        """Record the summary of a stage."""
         self.summaries.append(summary)
         self.row(summary.stage).add(summary)
         self.collect([(summary.stage, item) for item in work])
         self.show()
 
     def closed(self, name: str) -> None:
-        """A stage is over, be it without a summary."""
+        """Record the end of a stage, even without a summary."""
         if self.row(name).state == "running":
             self.row(name).state = "done"
             self.show()
 
-    def take(self, other: "Page") -> None:
-        """Take up what became of a variant."""
-        row = self.row(other.label)
-        for summary in other.summaries:
+    def take(self, page: "Page") -> None:
+        """Add the results of a variant's page."""
+        row = self.row(page.label)
+        for summary in page.summaries:
             row.add(summary)
-        if other.error:
+        if page.error:
             row.state = "failed"
-        self.collect([(f"{other.label}: {stage}", work) for stage, work in (*other.failed, *other.others)])
+        self.collect([(f"{page.label}: {stage}", work) for stage, work in (*page.failed, *page.incomplete)])
 
-    def collect(self, found: Sequence[tuple[str, Work]]) -> None:
-        """Keep what is not whole."""
-        self.failed += [one for one in found if one[1].state == "failed"]
-        self.others += [one for one in found if one[1].state in ("partial", "waiting") and one[1].error]
+    def collect(self, outcomes: Sequence[tuple[str, Work]]) -> None:
+        """Keep outcomes that are not complete."""
+        self.failed += [outcome for outcome in outcomes if outcome[1].state == "failed"]
+        self.incomplete += [
+            outcome for outcome in outcomes if outcome[1].state in ("partial", "waiting") and outcome[1].error
+        ]
 
     def broken(self, error: BaseException) -> None:
-        """The run ended by an error, or was stopped, and with it the stage under way."""
+        """Record an error or interruption that ended the run and its running stage."""
         stopped = not isinstance(error, Exception)
         for row in self.rows.values():
             row.state = ("stopped" if stopped else "failed") if row.state == "running" else row.state
-        self.error = "It was stopped before its end." if stopped else str(error) or type(error).__name__
+        self.error = "The run was stopped." if stopped else str(error) or type(error).__name__
 
     def note(self, text: str) -> None:
-        """How far the stage under way is."""
+        """Record the progress of the running stage."""
         self.now = text
         if self.above:
             self.above.note(f"{self.label}: {text}")
         if time.monotonic() - self._noted > NOTED_EVERY:
             self.show()
 
-    def show(self, over: bool = False) -> None:
-        """Write the page as it is now."""
+    def show(self, finished: bool = False) -> None:
+        """Write the page."""
         with self._lock:
             self._noted = time.monotonic()
-            first = self._first(over)
+            description = self._description(finished)
             if self._write is None:
-                self._write = markdown(self.kind, self._text(), first)
+                self._write = markdown(self.kind, self._text(), description)
             else:
-                self._write(self._text(), first)
+                self._write(self._text(), description)
 
-    def _first(self, over: bool) -> str:
+    def _description(self, finished: bool) -> str:
         failed = int(sum(row.counts.get("failed", 0) for row in self.rows.values()))
         time_taken = span(time.monotonic() - self._began)
         if self.error:
-            return f"Broken off after {time_taken}"
-        lost = f"; {failed:,} failed" if failed else ""
-        return f"Ended after {time_taken}{lost}" if over else f"Under way for {time_taken}: {self.now}{lost}"
+            return f"Ended early after {time_taken}"
+        failures = f"; {failed:,} failed" if failed else ""
+        return f"Ended after {time_taken}{failures}" if finished else f"Running for {time_taken}: {self.now}{failures}"
 
     def _text(self) -> str:
         parts = [f"> {cell(self.error)}"] if self.error else []
@@ -163,7 +165,7 @@ class Page:
         lines = [f"| {what} | state | {' | '.join(COLUMNS)} | run |", "| :- | :- |" + " -: |" * len(COLUMNS) + " :- |"]
         for row in list(self.rows.values()):
             counts = [f"{row.counts[name]:,.0f}" if name in row.counts else "" for name in COLUMNS]
-            link = f"[its page]({run_link(row.run_id)})" if row.run_id else ""
+            link = f"[flow run]({run_link(row.run_id)})" if row.run_id else ""
             lines.append(f"| {cell(row.name)} | {row.state} | {' | '.join(counts)} | {link} |")
         return "\n".join(lines)
 
@@ -171,25 +173,25 @@ class Page:
         if not self.failed:
             return []
         more = f" The first {MOST_ROWS} are shown; `dyprag status` lists all." if len(self.failed) > MOST_ROWS else ""
-        lines = [  # no table: a long reason would be cut off by the UI
+        lines = [  # a list, since the UI cuts long texts in tables
             f"- **{cell(work.document_id)}**, {cell(stage)}: {cell(_cut(work.error))}"
             + (f" ({work.attempts} tries)" if work.attempts > 1 else "")
             for stage, work in self.failed[:MOST_ROWS]
         ]
         return [
             f"**{len(self.failed):,} failed.**{more}", "\n".join(lines),
-            "Retry, a new run of the deployment, or this command works on these and what waits, and on nothing else:",
+            "To retry these and the waiting documents only: Retry, a new run of the deployment, or this command:",
             f"`{retry_command(self.config, 'run')}`",
         ]  # fmt: skip
 
     def _unfinished(self) -> list[str]:
-        """What is partial, or waits, by reason: of hundreds of documents it is often one and the same."""
+        """Partial and waiting documents, grouped by reason, since hundreds of them often share one."""
         groups: dict[tuple[str, str, str], list[str]] = {}
-        for stage, work in self.others:
+        for stage, work in self.incomplete:
             groups.setdefault((stage, work.state, work.error), []).append(work.document_id)
         if not groups:
             return []
-        lines = ["**Partial, or waiting**", ""]
+        lines = ["**Partial or waiting**", ""]
         for (stage, state, reason), names in list(groups.items())[:MOST_ROWS]:
             few = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
             lines.append(f"- **{cell(few)}**, {cell(stage)}, {state}: {cell(_cut(reason))}")
@@ -200,20 +202,20 @@ _current: ContextVar[Page | None] = ContextVar("page", default=None)
 
 
 def current_page() -> Page | None:
-    """The page of the pipeline or experiment that the caller runs in."""
+    """The page of the pipeline or experiment that the caller belongs to."""
     return _current.get()
 
 
 @contextmanager
 def run_page(config: PipelineConfig, kind: str, names: Sequence[str]) -> Iterator[Page]:
-    """Keep a page up to date while a run is at work.
+    """Keep a page up to date during a run.
 
     Args:
         kind: "pipeline" or "experiment".
-        names: of the stages, or variants, as far as they are known.
+        names: The stages or variants, as far as they are known.
     """
     page = Page(config.resolved(), kind, names, _current.get())
-    page.now = "beginning"
+    page.now = "starting"
     if page.above:
         page.above.row(page.label).run_id = str(flow_run.id or "")
         page.above.show()
@@ -226,25 +228,25 @@ def run_page(config: PipelineConfig, kind: str, names: Sequence[str]) -> Iterato
         raise
     finally:
         for row in page.rows.values():
-            row.state = "not run" if row.state == "to come" else row.state
+            row.state = "not run" if row.state == "pending" else row.state
         if page.above:
             page.above.take(page)
-        page.show(over=True)
+        page.show(finished=True)
         _current.reset(tokens[0])
         watcher.reset(tokens[1])
 
 
 def show_report(folder: Path, run_id: str, table: str) -> None:
-    """Let the page, if the run has one, say where the report is, and its main table where that fits."""
+    """Add the report's location to the current page, and its main table unless that is too long."""
     if page := _current.get():
-        shown = table if len(table) <= MOST_TABLE else "Its table is too long to be shown here."
-        page.report = f"**Report**: `{folder.resolve() / 'report.html'}`, and `dyprag report {run_id[:8]}`.\n\n{shown}"
+        shown = table if len(table) <= MOST_TABLE else "The table is too long to show here."
+        page.report = f"**Report**: `{folder.resolve() / 'report.html'}` or `dyprag report {run_id[:8]}`.\n\n{shown}"
         page.show()
 
 
 def run_link(run_id: str) -> str:
-    """The address of a flow run's page from that of an artifact, or of another run: it holds in either of the two UIs,
-    under whatever name, port or path the server is reached."""
+    """The link to a flow run's page, relative to the page of an artifact or a run. It works in both of Prefect's UIs
+    and under any host, port and path."""
     return f"../../runs/flow-run/{run_id}"
 
 

@@ -1,4 +1,4 @@
-"""Stage 1b: an adapter for every augmented document that lacks one (§3.1)."""
+"""Stage 1b: train an adapter for every augmented document that lacks one (§3.1)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dyprag.config import MOST_TOGETHER, PipelineConfig
 from dyprag.flows.endings import interruptible
-from dyprag.flows.fan_out import named
+from dyprag.flows.fan_out import task_name
 from dyprag.flows.forms import UNTOUCHED, ParametrizeForm
 from dyprag.flows.overview import run_name, show_adapter_curves
 from dyprag.flows.stage import stage
@@ -26,21 +26,21 @@ from dyprag.tasks.planning.training import adapter_jobs
 )  # fmt: skip
 @interruptible
 def parametrize(config: ParametrizeForm = UNTOUCHED) -> State[Any]:
-    """Train one adapter a document. Documents that wait together, in one task or many, are trained together."""
+    """Train one adapter per document. Documents that wait, in one task or several, are trained together."""
     return end_state(config, [parametrize_corpus(config)])
 
 
 def parametrize_corpus(config: PipelineConfig) -> Summary:
-    """The work of the flow; gives its summary."""
+    """Run the stage and return its summary."""
     with stage(config, "parametrize") as run:
         corpus_key = run.require_corpus()
         jobs, waiting = adapter_jobs(run)
         with Workers(run.config) as workers:
             together = workers.together(len(jobs))
 
-            def submit(some: Sequence[DocumentJob]) -> PrefectFuture[Any]:
+            def submit(group: Sequence[DocumentJob]) -> PrefectFuture[Any]:
                 return workers.submit(
-                    parametrize_documents, name=named(some), jobs=some, corpus_key=corpus_key, config=run.config
+                    parametrize_documents, name=task_name(group), jobs=group, corpus_key=corpus_key, config=run.config
                 )
 
             ahead = workers.ahead(2 * MOST_TOGETHER, together)

@@ -28,15 +28,15 @@ logger = logging.getLogger("dyprag.flows")
 @flow(name="pipeline", flow_run_name=run_name)
 @interruptible
 def pipeline(config: PipelineForm = UNTOUCHED) -> State[Any]:
-    """From documents to a results table. Whatever is made already is taken as it is.
+    """Run all stages, from documents to a table of results. Existing artifacts are reused.
 
-    Each stage is a sub-flow. A document that fails a stage waits there; the others go on. Without questions the
-    evaluation is left out; without one augmented document all that follows; without a method that has adapters, an
-    experiment makes none.
+    Each stage is a sub-flow. A document that fails in a stage does not hold up the others. Stages without work are left
+    out: the evaluation without questions, later stages without an augmented document, and in an experiment the training
+    of adapters that no method uses.
     """
-    config, said = with_stored_corpus(config, ingests=True)
-    if said:
-        logger.info("%s", said)
+    config, message = with_stored_corpus(config, ingests=True)
+    if message:
+        logger.info("%s", message)
     check_before_work("pipeline", config.resolved())
     with in_use(store := Store(config.store)), run_page(config, "pipeline", ["ingest"]) as page:
         return end_state(config, _run_stages(config, store, page))
@@ -56,13 +56,13 @@ def _run_stages(config: PipelineConfig, store: Store, page: Page) -> list[Summar
     page.expect([name for flow_name in names for name in (*_before(flow_name, plan), flow_name)])
     for stage_flow in stages:
         summaries += _results(stage_flow, config)
-        if stage_flow is augment and summaries[-1].done == 0:  # all failed, or wait for an endpoint
+        if stage_flow is augment and summaries[-1].done == 0:  # all documents failed, or wait for an endpoint
             break
     return summaries
 
 
 def _before(flow_name: str, plan: Plan) -> list[str]:
-    """The stages of a flow before the one of its own name."""
+    """Stages that a flow runs before the one that it is named after."""
     return ["embed"] if flow_name == "train-translator" and plan.embedded else []
 
 

@@ -1,8 +1,8 @@
-"""How far a stage is, while it works: a bar on a terminal; in a log, a service's journal and CI a line every half
-minute; and in the Prefect UI a progress artifact, and a line on the page of the pipeline that the stage belongs to.
+"""The progress of a stage: a bar on a terminal, a log line every half minute elsewhere, a progress artifact in the
+Prefect UI, and a line on the page of the pipeline that the stage belongs to.
 
-Between two documents that end, the steps of the computation move it (`dyprag.runtime.progress`), those of other
-processes (`run.runner`) excepted. None of this may fail the work, or hold it up: it is shown by a thread of its own.
+Between the ends of documents, the steps of the computation advance it (`dyprag.runtime.progress`), except with other
+processes (`run.runner`). Progress is shown by a thread of its own, so that it can neither fail nor delay the work.
 """
 
 import logging
@@ -17,25 +17,32 @@ from dataclasses import dataclass, field
 
 from dyprag.config.stages import spec_of
 from dyprag.runtime.progress import latest_note, under_way
-from dyprag.tasks.telling import progress
+from dyprag.tasks.ui import progress
 
 logger = logging.getLogger("dyprag.flows")
-LINE_EVERY = 30.0  # seconds between two lines of a log
-MOVE_EVERY = 3.0  # between two moves of an artifact
-LOOK_EVERY = 0.5  # between two looks at how far it is
-WINDOW = 120.0  # seconds over which the rate is taken, or a third of all where that is more
+LINE_EVERY = 30.0  # seconds between two log lines
+MOVE_EVERY = 3.0  # seconds between two updates of the artifact
+LOOK_EVERY = 0.5  # seconds between two measurements
+WINDOW = 120.0  # seconds over which the rate is averaged, or a third of the elapsed time if that is more
 
-watcher: ContextVar[Callable[[str], None] | None] = ContextVar("watcher", default=None)  # told how far a stage is
+watcher: ContextVar[Callable[[str], None] | None] = ContextVar(
+    "watcher", default=None
+)  # receives a stage's progress as a text
 
 
 def counted(count: int, unit: str) -> str:
-    """A number of units, in words."""
+    """A count with its unit, in the plural if needed."""
     return f"{count:,} {unit}{'s' * (count != 1)}"
 
 
 @dataclass
 class _Meter:
-    """How far a stage is: units in all (0: nobody knows), those that ended, and how many of these failed."""
+    """The progress of a stage.
+
+    Attributes:
+        total: Number of units; 0 if it is not known.
+        done: Units that have ended, including failed ones.
+    """
 
     name: str
     total: int
@@ -49,15 +56,15 @@ class _Meter:
     def __post_init__(self) -> None:
         self._seen.append((self.began, 0.0))
 
-    def look(self) -> None:
-        """Take up what the work under way has done. What has ended but is not recorded yet counts on: the share never
-        falls."""
+    def update(self) -> None:
+        """Read the progress of running work. Work that has ended but is not recorded yet still counts, so the share
+        never falls."""
         now, parts = time.monotonic(), under_way()
         if not self.total:
             self.done = max(self.done, int(sum(part.counted for part in parts)))
             return
-        partly = sum(part.units * part.share for part in parts)
-        self.share = max(self.share, min(1.0, (self.done + partly) / self.total))
+        in_progress = sum(part.units * part.share for part in parts)
+        self.share = max(self.share, min(1.0, (self.done + in_progress) / self.total))
         self.note = latest_note(self.began)
         self._seen.append((now, self.share))
         while len(self._seen) > 2 and self._seen[1][0] < now - max(WINDOW, (now - self.began) / 3):
@@ -65,13 +72,13 @@ class _Meter:
 
     @property
     def rate(self) -> float:
-        """Units a second, of late; 0 where nothing has moved yet."""
+        """Recent units per second; 0 before any progress."""
         (then, before), (now, share) = self._seen[0], self._seen[-1]
         return (share - before) * self.total / (now - then) if now - then > 1 and share > before else 0.0
 
     @property
     def left(self) -> float | None:
-        """Seconds to go at that rate; None where there is none."""
+        """Estimated seconds left; None if there is no rate yet."""
         return (1 - self.share) * self.total / self.rate if self.rate else None
 
     @property
@@ -93,7 +100,7 @@ class _Meter:
 
     @property
     def ended(self) -> str:
-        """What there is to say in the end."""
+        """The final text."""
         lost = f", {self.failed:,} failed" if self.failed else ""
         if self.total == 1 and self.note:
             return f"{self.note}, in {span(time.monotonic() - self.began)}{lost}"
@@ -103,65 +110,65 @@ class _Meter:
 
 @contextmanager
 def stage_progress(name: str, total: int | None, found: int = 0) -> Iterator[Callable[[int, int], None]]:
-    """Show how far a stage is; gives what is called with how many units ended and how many of these failed.
+    """Show the progress of a stage. Yields a function that takes the number of ended units and how many of them failed.
 
     Args:
-        name: the stage's.
-        total: units to be worked on; None where nobody knows. Of none, nothing is shown.
-        found: units that were found made.
+        name: The stage's name.
+        total: Number of units to work on; None if it is not known. With 0, nothing is shown.
+        found: Number of units whose artifacts exist already.
     """
     if total == 0:
         yield lambda count, failed: None
         return
     meter = _Meter(name, total or 0)
     if total:
-        there = f", {found:,} found" if found else ""
-        logger.info("%s: %s %s%s", name, counted(total, meter.unit), spec_of(name).task, there)
-    move = progress(f"{name}: begun", f"{name}-progress") if total else lambda percent, text: None
-    over = threading.Event()
-    shown = threading.Thread(
-        target=copy_context().run, args=(_show, meter, move, over), daemon=True, name="dyprag-progress"
+        cached = f", {found:,} cached" if found else ""
+        logger.info("%s: %s %s%s", name, counted(total, meter.unit), spec_of(name).task, cached)
+    update_artifact = progress(f"{name}: started", f"{name}-progress") if total else lambda percent, text: None
+    finished = threading.Event()
+    thread = threading.Thread(
+        target=copy_context().run, args=(_show, meter, update_artifact, finished), daemon=True, name="dyprag-progress"
     )
-    shown.start()
+    thread.start()
 
     def advance(count: int, failed: int) -> None:
         meter.done, meter.failed = meter.done + count, meter.failed + failed
 
-    whole = False
+    completed = False
     try:
         yield advance
-        whole = True
+        completed = True
     finally:
-        over.set()
-        shown.join(timeout=2)  # a call to the server may be under way
-        if whole and meter.total:
-            move(100 * meter.done / meter.total, f"{name}: {meter.ended}")
+        finished.set()
+        thread.join(timeout=2)  # a call to the server may be in progress
+        if completed and meter.total:
+            update_artifact(100 * meter.done / meter.total, f"{name}: {meter.ended}")
 
 
-def _show(meter: _Meter, move: Callable[[float, str], None], over: threading.Event) -> None:
-    """Look at a meter now and then, and show it, until it is over."""
-    told = moved = time.monotonic()
-    tell = watcher.get()
+def _show(meter: _Meter, update_artifact: Callable[[float, str], None], finished: threading.Event) -> None:
+    """Update and show a meter until the stage is finished."""
+    logged = published = time.monotonic()
+    notify = watcher.get()
     with _bar(meter) as draw:
-        while not over.wait(LOOK_EVERY):
-            meter.look()
+        while not finished.wait(LOOK_EVERY):
+            meter.update()
             now, text = time.monotonic(), f"{meter.name}: {meter}"
             if draw:
                 draw(text)
-            elif now - told >= LINE_EVERY:
-                told = now
+            elif now - logged >= LINE_EVERY:
+                logged = now
                 logger.info("%s", text)
-            if now - moved >= MOVE_EVERY:
-                moved = now
-                move(round(100 * meter.share, 1), text)
-                if tell:
-                    tell(text)
-        meter.look()  # what it ends with
+            if now - published >= MOVE_EVERY:
+                published = now
+                update_artifact(round(100 * meter.share, 1), text)
+                if notify:
+                    notify(text)
+        meter.update()  # the final state
 
 
 @contextmanager
 def _bar(meter: _Meter) -> Iterator[Callable[[str], None] | None]:
-    """A bar where a person watches a terminal; gives what draws it, or None. Lines that are logged go above it."""
+    """A progress bar if stderr is a terminal. Yields the function that draws it, or None. Log lines appear above it."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -179,7 +186,7 @@ def _bar(meter: _Meter) -> Iterator[Callable[[str], None] | None]:
 
 
 def span(seconds: float) -> str:
-    """A time as people say it."""
+    """A duration in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""What every stage's flow shares: its corpus and plan, its catalogue, its fan-out, and the summary in the end."""
+"""The common part of all stages: configuration, corpus and plan, catalogue, fan-out of jobs, and the summary."""
 
 import logging
 import time
@@ -14,8 +14,8 @@ from prefect.runtime import flow_run
 
 from dyprag.config import PipelineConfig
 from dyprag.flows.checks import check_before_work
-from dyprag.flows.endings import noted, stops_threads
-from dyprag.flows.fan_out import WINDOW, Ledger, Submit, failed_work, fan_out, named
+from dyprag.flows.endings import on_forced_exit, stops_threads
+from dyprag.flows.fan_out import WINDOW, Ledger, Submit, failed_work, fan_out, task_name
 from dyprag.flows.overview import show_failures, show_made
 from dyprag.flows.page import current_page
 from dyprag.flows.progress import stage_progress
@@ -31,15 +31,24 @@ from dyprag.tasks.planning.jobs import AnyJob, NamedJob
 from dyprag.tasks.planning.plan import Plan
 
 __all__ = [
-    "Incomplete", "Stage", "Summary", "completing", "end_state", "failed_work", "named", "retry_options",
-    "stage", "summaries_of", "with_retries",
+    "Incomplete",
+    "Stage",
+    "Summary",
+    "completing",
+    "end_state",
+    "failed_work",
+    "retry_options",
+    "stage",
+    "summaries_of",
+    "task_name",
+    "with_retries",
 ]  # fmt: skip
 
 logger = logging.getLogger("dyprag.flows")
 
 
 class Stage:
-    """One stage of one flow run: its configuration, store, catalogue, and the corpus it works on."""
+    """One stage of a flow run: its configuration, store, catalogue, and corpus."""
 
     def __init__(self, config: PipelineConfig, name: str) -> None:
         self.config, self.name = config, name
@@ -51,7 +60,7 @@ class Stage:
 
     @cached_property
     def plan(self) -> Plan:
-        """Of the corpus that was ingested last."""
+        """The plan over the ingested corpus."""
         key, corpus = corpus_of(self.config, self.store)
         return Plan(self.config, corpus, key, imported_adapters(self.config, self.store))
 
@@ -59,12 +68,16 @@ class Stage:
         """The key of the ingested corpus.
 
         Raises:
-            StoreError: it has not been ingested.
+            StoreError: It has not been ingested.
         """
         return self.plan.corpus_key
 
     def summary(self, work: Sequence[Work], note: str = "") -> Summary:
-        """Count outcomes; the UI shows what failed, and where what was made is; `note` is what else there is to say."""
+        """Count outcomes, and show failures and new artifacts in the UI.
+
+        Args:
+            note: Further information for the summary.
+        """
         states: Counter[str] = Counter()
         for item in work:
             states[item.state] += item.units
@@ -86,10 +99,10 @@ class Stage:
     def stored(
         self, kind: str, outcome: Callable[[AnyJob, Record], Work] | None = None
     ) -> Callable[[AnyJob], Ended | None]:
-        """Asks the store for the artifact of a job, whose `key` names it.
+        """Return a function that looks up a job's artifact in the store.
 
         Args:
-            outcome: what a job counts as whose artifact was found; None: cached.
+            outcome: Makes the outcome of a job whose artifact exists; None: cached.
         """
 
         def find(job: AnyJob) -> Ended | None:
@@ -101,8 +114,11 @@ class Stage:
         return find
 
     def make_one(self, kind: str, key: str, submit: Callable[[], PrefectFuture[Any]]) -> tuple[Work, Record]:
-        """The one artifact of a stage: found in the store, or made by the task that `submit` submits; its error is
-        recorded and raised."""
+        """Return the single artifact of a stage, made by a task if it is missing. A failure is recorded and raised.
+
+        Args:
+            submit: Submits the task.
+        """
         if record := self.store.find(kind, key):
             work = Work(kind, key, Outcome.CACHED)
             self.catalogue.record_work(self.run_id, self.name, [work], [record])
@@ -128,18 +144,19 @@ class Stage:
         ahead: int = WINDOW,
         weigh: Callable[[AnyJob], int] = lambda job: 1,
     ) -> list[Work]:
-        """Run the jobs whose artifacts are missing, as tasks, and record what became of each.
+        """Run tasks for jobs whose artifacts are missing, and record every outcome.
 
-        If a task ends with `Stopped`, nothing more is submitted: the jobs that are left wait, for the reason it gives.
+        If a task ends with `Stopped`, no more tasks are submitted, and the remaining jobs wait for the reason that it
+        gives.
 
         Args:
-            found: gives what there is of a job already; None where there is work to do.
-            waiting: what cannot be worked on yet, recorded as it is.
-            weigh: of how many units a job is, for those who watch.
-            submit, together, ahead: see `flows.fan_out.fan_out`.
+            found: Returns the outcome of a job whose artifacts exist; None if there is work to do.
+            waiting: Outcomes of jobs that cannot be started yet; recorded unchanged.
+            weigh: The number of units of a job, for the progress display.
+            submit, together, ahead: See `flows.fan_out.fan_out`.
 
         Returns:
-            What became of every job, in the order of `jobs`, and `waiting` behind them.
+            The outcome of every job, in the order of `jobs`, followed by `waiting`.
         """
         ledger = Ledger(self.catalogue, self.run_id, self.name)
         missing = ledger.open(jobs, found, waiting)
@@ -152,25 +169,25 @@ class Stage:
 
 @contextmanager
 def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
-    """Open a stage: the run is noted in the catalogue, with its configuration and how it ended."""
-    config, said = with_stored_corpus(config, ingests=name == "ingest")
-    if said:
-        logger.info("%s", said)
+    """Open a stage, and record the run in the catalogue with its configuration and final state."""
+    config, message = with_stored_corpus(config, ingests=name == "ingest")
+    if message:
+        logger.info("%s", message)
     config = config.resolved()
-    opened = Stage(config, name)
+    new_stage = Stage(config, name)
     if page := current_page():
-        page.begun(name, opened.run_id)
-    opened.catalogue.prepare()
-    opened.store.sweep()
-    opened.catalogue.begin_run(opened.run_id, name, config.model_dump(mode="json"))
+        page.begun(name, new_stage.run_id)
+    new_stage.catalogue.prepare()
+    new_stage.store.sweep()
+    new_stage.catalogue.begin_run(new_stage.run_id, name, config.model_dump(mode="json"))
     state = "failed"
-    finish = partial(opened.catalogue.finish_run, opened.run_id)
-    with in_use(opened.store), noted(partial(finish, "cancelled")):
+    finish = partial(new_stage.catalogue.finish_run, new_stage.run_id)
+    with in_use(new_stage.store), on_forced_exit(partial(finish, "cancelled")):
         try:
             with stops_threads():
                 check_before_work(name, config)
-                yield opened
-            opened.store.save()
+                yield new_stage
+            new_stage.store.save()
             state = "completed"
             if page:
                 page.closed(name)
@@ -179,7 +196,7 @@ def stage(config: PipelineConfig, name: str) -> Iterator[Stage]:
 
 
 def retry_options(config: PipelineConfig) -> dict[str, Any]:
-    """Options for a task: how often and how long after a passing fault it is tried again."""
+    """Task options for retries after transient errors."""
     run = config.run
     return {"retries": run.retries, "retry_delay_seconds": [run.retry_delay * 2**n for n in range(run.retries)]}
 

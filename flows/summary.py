@@ -1,4 +1,4 @@
-"""How a stage ended, in counts; and the state that a flow ends in, which says so to Prefect."""
+"""The summary of a stage in counts, and the final state of a flow in Prefect."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,17 +13,24 @@ from dyprag.runtime.interruption import check
 
 @dataclass(frozen=True)
 class Summary:
-    """How a stage ended, in documents (or questions' shards): made, found made, failed, and left waiting."""
+    """The counts of a stage, in documents or batches of questions.
+
+    Attributes:
+        done: Units whose artifacts exist, including cached and partial ones.
+        reason: Why no more work was started, if the stage stopped.
+        run_id: The run's id in the catalogue.
+        note: Further information for the user.
+    """
 
     stage: str
     done: int = 0
     cached: int = 0
     failed: int = 0
     waiting: int = 0
-    partial: int = 0  # of those done
-    reason: str = ""  # why nothing more was begun, where that is so
-    run_id: str = ""  # under which the catalogue knows it
-    note: str = ""  # what else there is to say of it
+    partial: int = 0
+    reason: str = ""
+    run_id: str = ""
+    note: str = ""
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -36,7 +43,7 @@ class Summary:
 
 
 class Incomplete(Exception):
-    """A flow has ended, and not all was made: some documents failed, or wait since it stopped."""
+    """A flow has ended incomplete: documents failed, or wait because the stage stopped."""
 
     def __init__(self, message: str, summaries: list[dict[str, Any]]) -> None:
         super().__init__(message, summaries)
@@ -47,10 +54,10 @@ class Incomplete(Exception):
 
 
 def end_state(config: PipelineConfig, summaries: Sequence[Summary]) -> State[list[Summary]]:
-    """The state a flow ends in: it says how many failed.
+    """The final state of a flow, with the numbers of failures.
 
-    Where some did, or the stage stopped, it is of Prefect's type FAILED, whatever its name: the UI colours a state by
-    its type, and what is green is taken for whole. Its data is an error that holds the summaries; see `summaries_of`.
+    If documents failed or a stage stopped, the state is of Prefect's type FAILED, whatever its name: the UI colours
+    states by type, and green would mean complete. Its data is an error that contains the summaries; see `summaries_of`.
     """
     failed = sum(summary.failed for summary in summaries)
     stopped = any(summary.reason for summary in summaries)
@@ -64,11 +71,11 @@ def end_state(config: PipelineConfig, summaries: Sequence[Summary]) -> State[lis
 
 
 def summaries_of(state: State[Any]) -> list[Summary]:
-    """The summaries of a flow that has ended, be it with failed documents.
+    """The summaries of a flow that has ended, with or without failed documents.
 
     Raises:
-        Interrupted: it was, and so is whatever it was run by.
-        Exception: what ended it before its end.
+        Interrupted: The run was interrupted.
+        Exception: The error that ended the flow early.
     """
     check()
     result: Any = state.result(raise_on_failure=False)
@@ -80,5 +87,6 @@ def summaries_of(state: State[Any]) -> list[Summary]:
 
 
 def completing(config: PipelineConfig) -> PipelineConfig:
-    """The same for what is run inside another flow: failures of documents are left for that one's state to tell."""
+    """The configuration for a sub-flow: it completes although documents failed, and the calling flow reports the
+    failures."""
     return config.model_copy(update={"run": config.run.model_copy(update={"on_failures": "complete"})})

@@ -1,4 +1,4 @@
-"""Where a stage's tasks are worked on: `run.runner`, and how many documents a task is worth there."""
+"""Where a stage's tasks run (`run.runner`), and how many documents one task takes."""
 
 import math
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -16,20 +16,20 @@ from dyprag.errors import ConfigError
 from dyprag.flows.stage import with_retries
 from dyprag.tasks.processes import devices, processes, worker_count
 
-FEW = 2000  # task runs that a server takes in without dropping any
-MANY = 160  # of more documents, so many tasks
-SHARD = (64, 250)  # documents in one of those: more threads at work than the machine can follow slow each other down
+FEW = 2000  # task runs that a server records without dropping any
+MANY = 160  # number of tasks for more documents than that
+SHARD = (64, 250)  # fewest and most documents in one of these tasks, since too many threads slow each other down
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 class Workers:
-    """Workers for the tasks of one stage. A cluster is begun, or connected to, with the first task: a run that finds
-    everything made needs none."""
+    """The workers of one stage. A cluster is started or connected to with the first task, so that a run without work
+    needs none."""
 
     def __init__(self, config: PipelineConfig, here: bool = False) -> None:
         self._config, self._here = config, here or config.run.runner == "threads"
         self._cluster: TaskRunner[Any] | None = None
-        self._told: AbstractContextManager[Any] = nullcontext()
+        self._settings: AbstractContextManager[Any] = nullcontext()
         self._open = ExitStack()
 
     def __enter__(self) -> "Workers":
@@ -38,13 +38,13 @@ class Workers:
     def __exit__(self, *error: Any) -> None:
         self._open.__exit__(*error)
         if self._config.run.runner == "processes" and not self._here:
-            processes(self._config).end_idle()  # the next stage may want their memory in this process
+            processes(self._config).end_idle()  # the next stage may need their memory
 
     def together(self, documents: int, quick: int = 0) -> int:
-        """How many documents one task takes.
+        """The number of documents per task.
 
         Args:
-            quick: so many in this process, for work so quick that a task for each would take longer.
+            quick: The number to use in this process for work that takes less time than a task costs.
         """
         if self._config.run.documents_per_task:
             return self._config.run.documents_per_task
@@ -56,26 +56,28 @@ class Workers:
         return min(MOST_TOGETHER, max(1, math.ceil(documents / (4 * worker_count(self._config)))))
 
     def ahead(self, busy: int, together: int) -> int:
-        """How many tasks are submitted that have not ended.
+        """The maximum number of submitted tasks that have not ended.
 
         Args:
-            busy: documents that keep this process busy.
+            busy: The number of documents that keep this process busy.
         """
         return math.ceil(busy / together) + 1 if self._here else 2 * worker_count(self._config)
 
     def submit(self, task: Task[Any, Any], **parameters: Any) -> PrefectFuture[Any]:
-        """Submit a task, with the configured retries, to where it is worked on."""
+        """Submit a task with the configured retries."""
         task = with_retries(task, self._config)
-        if self._here or self._config.run.runner == "processes":  # a thread of ours waits for the process
+        if (
+            self._here or self._config.run.runner == "processes"
+        ):  # a thread of this process waits for the worker process
             return task.submit(**parameters)
         if self._cluster is None:
             self._cluster = self._open.enter_context(cluster(self._config))
-            self._told = server_told(self._config.run.address)
+            self._settings = server_settings(self._config.run.address)
             if self._config.run.runner == "ray":
                 from prefect_ray.context import remote_options
 
                 self._open.enter_context(remote_options(**ray_options(self._config)))
-        with self._told:  # a task takes the settings along
+        with self._settings:  # the settings are sent with the task
             return self._cluster.submit(task, parameters)
 
 
@@ -83,7 +85,7 @@ def cluster(config: PipelineConfig) -> TaskRunner[Any]:
     """The Dask or Ray cluster of a configuration.
 
     Raises:
-        ConfigError: the package for it is not installed.
+        ConfigError: Its package is not installed.
     """
     runner, address, count = config.run.runner, config.run.address, worker_count(config)
     try:
@@ -108,26 +110,31 @@ def cluster(config: PipelineConfig) -> TaskRunner[Any]:
         ) from error  # fmt: skip
 
 
-def server_told(address: str | None) -> AbstractContextManager[Any]:
-    """Settings that name the server which this process started for its run: from those that name none, each worker of a
-    cluster would start one of its own. A cluster on other machines could not reach it, as it listens on this one alone.
+def server_settings(address: str | None) -> AbstractContextManager[Any]:
+    """Settings that include the URL of the server that this process started for its run.
+
+    Without the URL, each worker of a cluster would start its own server. Workers on other machines could not reach the
+    server, which listens on this machine only.
 
     Args:
-        address: of the cluster; None where it is begun on this machine.
+        address: The cluster's address; None if it is started on this machine.
     """
-    now = get_settings_context()
+    context = get_settings_context()
     host = urlsplit(address if not address or "//" in address else f"//{address}").hostname
-    if now.settings.api.url or (host and host not in THIS_MACHINE):
+    if context.settings.api.url or (host and host not in THIS_MACHINE):
         return nullcontext()
     url = str(get_client(sync_client=True).api_url).rstrip("/")
-    api = now.settings.api.model_copy(update={"url": url})
-    return SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"api": api}))
+    api = context.settings.api.model_copy(update={"url": url})
+    return SettingsContext(profile=context.profile, settings=context.settings.model_copy(update={"api": api}))
 
 
 def ray_options(config: PipelineConfig) -> dict[str, Any]:
-    """What a task asks a Ray cluster for: its share of a GPU where there are any, since Ray shows none to a task that
-    asks for none (one each, or with more workers than GPUs a fraction); and to be begun again but once where its worker
-    dies, as those that die over a document are found by halving."""
+    """The resources that a task requests from a Ray cluster.
+
+    It requests a share of a GPU if there are any, since Ray hides GPUs from tasks that request none: a whole one, or a
+    fraction if there are more workers than GPUs. It is retried only once when its worker dies, because documents that
+    kill workers are found by halving.
+    """
     import ray
 
     gpus = ray.cluster_resources().get("GPU", 0) if config.model.device in ("auto", "cuda") else 0

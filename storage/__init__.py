@@ -1,1 +1,1 @@
-"""Where things rest: artifacts as folders named by their key, and a DuckDB catalogue that they can rebuild."""
+"""Storage: artifacts as folders named by their keys, and a DuckDB catalogue that can be rebuilt from them."""

@@ -1,13 +1,14 @@
-"""Artifacts on disk: one folder each, named by its key, written at once or not at all, checked when read.
+"""Artifacts on disk: one folder each, named by its key, written atomically, and checked when read.
 
     STORE/KIND/ab/abcd…/        the artifact's files (Parquet, safetensors, JSON) and record.json
-    STORE/checkpoints/          what long trainings go on from after a stop; gone once they have ended
-    STORE/responses/            every answer of an endpoint (storage/journal.py)
-    STORE/damaged/              artifacts that failed their check, moved out of the way
-    STORE/catalogue.duckdb      the catalogue (storage/catalogue.py): a copy for readers of what runs write beside it
-    STORE/reports/              what people read
+    STORE/checkpoints/          checkpoints of unfinished trainings
+    STORE/responses/            every response of an endpoint (storage/journal.py)
+    STORE/damaged/              artifacts that failed their check
+    STORE/catalogue.duckdb      the catalogue for readers: a copy of the file that runs write (storage/catalogue.py)
+    STORE/reports/              reports and model cards
 
-The record says what made the artifact and how its bytes must look, so the catalogue can be rebuilt from records alone.
+A record states how the artifact was made, and the size and checksum of its files. The catalogue can therefore be
+rebuilt from records alone.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ logger = logging.getLogger("dyprag.storage")
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one artifact. `measures` holds figures of its making: tokens, losses, and so on."""
+    """The metadata of an artifact. `measures` are figures of how it was made, such as tokens and losses."""
 
     kind: str
     key: str
@@ -52,20 +53,21 @@ class Record:
 
     @property
     def checksum(self) -> str:
-        """One checksum over those of the files."""
+        """One checksum over the checksums of all files."""
         joined = "".join(f"{name}:{file['blake2b']};" for name, file in sorted(self.files.items()))
         return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
 
 
 class Store:
-    """The artifacts below one folder, or below a URL of which a folder here is the copy (storage/remote.py): then what
-    is made is written to both, and what is not here is read from there.
+    """The artifacts below a folder, or below a URL with a local copy (storage/remote.py).
+
+    With a URL, artifacts are written to both places, and read from the URL if they are not in the copy.
 
     Args:
-        writes: the folder is made where it is not there, and has to be writable.
+        writes: Create the folder if it is missing, and check that it is writable.
 
     Raises:
-        StoreError: the folder cannot be created or written, or the URL not reached.
+        StoreError: The folder cannot be created or written, or the URL cannot be reached.
     """
 
     def __init__(self, root: str | Path, writes: bool = True) -> None:
@@ -85,7 +87,7 @@ class Store:
             ) from error
 
     def is_writable(self) -> bool:
-        """Whether its folder can be written."""
+        """Whether the store's folder can be written."""
         try:
             self._try_writing()
         except OSError:
@@ -97,25 +99,25 @@ class Store:
             pass
 
     def refresh(self) -> None:
-        """Behind a URL, learn what others have written there."""
+        """For a store behind a URL: learn what other machines have written."""
         if self.remote:
             self.remote.forget()
             self.remote.replace_files(self.root, "latest")
 
     def save(self) -> None:
-        """Behind a URL, write there what is no artifact and grows from stage to stage."""
+        """For a store behind a URL: upload responses and reports."""
         if self.remote:
             for folder in ("responses", "reports"):
                 self.remote.push_files(self.root, folder)
 
     @property
     def catalogue_path(self) -> Path:
-        """Of the file that runs write; only they and this package's own commands open it."""
+        """The catalogue file that runs write. Only runs and this package's commands open it."""
         return self.root / "catalogue-writer.duckdb"
 
     @property
     def snapshot_path(self) -> Path:
-        """Of the copy that everybody else may open, and keep open."""
+        """The copy of the catalogue that everybody else may open, for any length of time."""
         return self.root / "catalogue.duckdb"
 
     @property
@@ -123,25 +125,25 @@ class Store:
         return self.root / "reports"
 
     def checkpoint(self, kind: str, key: str) -> Path:
-        """Where the state of a long making of this key is kept until it has ended."""
+        """The path of a training's checkpoint."""
         return self.root / "checkpoints" / f"{kind}-{key}.safetensors"
 
     def folder(self, kind: str, key: str) -> Path:
-        """Where the artifact of this key is, or would be."""
+        """The folder of the artifact with this key, whether it exists or not."""
         return self.root / kind / key[:2] / key
 
     def write(self, record: Record, fill: Callable[[Path], dict[str, Any] | None]) -> Record:
-        """Write an artifact at once or not at all.
+        """Write an artifact atomically.
 
         Args:
-            record: its kind, key and origin; files, time and measures are filled in here.
-            fill: writes the files into the folder it is given, and may return measures.
+            record: Kind, key and origin. Files, time and measures are filled in here.
+            fill: Writes the files into the given folder, and may return measures.
 
         Returns:
-            The finished record; where the key was written before (by another process, say), the one on disk.
+            The complete record. If the key exists already, for example from another process, the record on disk.
 
         Raises:
-            StoreError: the disk is full, or the folder cannot be written.
+            StoreError: The disk is full, or the folder cannot be written.
         """
         target = self.folder(record.kind, record.key)
         began = time.time()
@@ -152,7 +154,7 @@ class Store:
                 folder.mkdir()
                 measures = fill(folder) or {}
                 finished = _seal(folder, record, measures, began)
-                if self.remote:  # first, as what is here is taken to be there
+                if self.remote:  # uploaded first: a local artifact is assumed to exist remotely, too
                     self.remote.push(record.kind, record.key, folder)
                 try:
                     os.rename(folder, target)
@@ -171,43 +173,43 @@ class Store:
             ) from error
 
     def find(self, kind: str, key: str) -> Record | None:
-        """The record of an artifact that is there and sound; None where there is none.
+        """The record of a sound artifact; None if there is none.
 
-        A damaged one is reported, moved to STORE/damaged and counts as absent, so that it is made again.
+        A damaged artifact is logged, moved to STORE/damaged and counts as missing, so that it is made again.
         """
         folder = self.folder(kind, key)
-        if not folder.exists() and not (self.remote and self.remote.has(kind, key) and self._fetched(kind, key)):
+        if not folder.exists() and not (self.remote and self.remote.has(kind, key) and self._fetch(kind, key)):
             return None
         try:
             record = self._checked(folder)
-            if self.remote and not self.remote.has(kind, key):  # deleted there, from another machine
+            if self.remote and not self.remote.has(kind, key):  # another machine deleted it there
                 self.remote.push(kind, key, folder)
             return record
         except ArtifactError as error:
-            logger.warning("%s It is moved to %s and made again.", error, self.root / "damaged")
+            logger.warning("%s It was moved to %s and will be made again.", error, self.root / "damaged")
             self.set_aside(folder)
-        if not self.remote or not self._fetched(kind, key):
+        if not self.remote or not self._fetch(kind, key):
             return None
         try:
             return self._checked(folder)
         except ArtifactError as error:
-            logger.warning("%s So it is at %s, where it is deleted.", error, self.remote.url)
+            logger.warning("%s The copy at %s is damaged, too, and is deleted.", error, self.remote.url)
             self.remote.delete(kind, key)
             self.set_aside(folder)
             return None
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether there is an artifact, sound or not; behind a URL, as far as was known at the last `refresh`."""
+        """Whether an artifact exists, sound or not. Behind a URL this is the state at the last `refresh`."""
         return self.folder(kind, key).exists() or (self.remote is not None and self.remote.has(kind, key))
 
     def open(self, kind: str, key: str) -> Path:
         """The folder of a sound artifact.
 
         Raises:
-            ArtifactError: it is missing or damaged.
+            ArtifactError: The artifact is missing or damaged.
         """
         if self.remote and not self.folder(kind, key).exists():
-            self._fetched(kind, key)  # whoever asks knows of it: it may be newer than the list
+            self._fetch(kind, key)  # the caller knows the key, so it may be newer than the listing
         if self.find(kind, key) is None:
             raise ArtifactError(
                 f"{kind} {key}", "it is missing or damaged", "Run the pipeline again to recreate it: dyprag run."
@@ -215,29 +217,29 @@ class Store:
         return self.folder(kind, key)
 
     def records(self) -> Iterator[Record]:
-        """Every readable record, for rebuilding the catalogue. Files are not checked here."""
+        """Every readable record, for rebuilding the catalogue. The files are not checked."""
         for kind in KINDS:
             for path in sorted((self.root / kind).glob(f"*/*/{RECORD}")):
                 try:
                     yield Record(**json.loads(path.read_text()))
                 except (OSError, ValueError, TypeError):
-                    logger.warning("%s cannot be read and is left out.", path)
-            for data in self.remote.records(kind, self._elsewhere(kind)) if self.remote else ():
+                    logger.warning("%s cannot be read and is skipped.", path)
+            for data in self.remote.records(kind, self._remote_only(kind)) if self.remote else ():
                 try:
                     yield Record(**json.loads(data))
                 except (ValueError, TypeError):
-                    logger.warning("A record of %s artifacts cannot be read and is left out.", kind)
+                    logger.warning("A remote record of the kind %s cannot be read and is skipped.", kind)
 
     def count(self) -> int:
-        """Of artifacts, readable or not."""
-        return sum(1 for _ in self._folders()) + sum(len(self._elsewhere(kind)) for kind in KINDS)
+        """The number of artifacts, readable or not."""
+        return sum(1 for _ in self._folders()) + sum(len(self._remote_only(kind)) for kind in KINDS)
 
     def verify(self) -> Iterator[tuple[str, str, str]]:
-        """(kind, key, what is wrong with it) of every artifact, its bytes checked; nothing is wrong with most. Changes
-        nothing, but that behind a URL all that is not here is read."""
+        """Check every artifact. Yields (kind, key, fault), with an empty fault for sound ones. Nothing is changed,
+        except that artifacts behind a URL are downloaded."""
         for kind in KINDS:
-            for key in sorted(self._elsewhere(kind)):
-                self._fetched(kind, key)
+            for key in sorted(self._remote_only(kind)):
+                self._fetch(kind, key)
         for kind, folder in self._folders():
             try:
                 self._checked(folder)
@@ -246,18 +248,18 @@ class Store:
                 yield kind, folder.name, error.reason
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
-        """(kind, folder) of every artifact that is not being written just now."""
+        """(kind, folder) of every artifact, except those being written."""
         for kind in KINDS:
             yield from ((kind, folder) for folder in sorted((self.root / kind).glob("*/*")) if folder.name[0] != ".")
 
-    def _elsewhere(self, kind: str) -> set[str]:
-        """Keys of artifacts that are behind the URL and not here."""
+    def _remote_only(self, kind: str) -> set[str]:
+        """Keys of artifacts that exist behind the URL but not locally."""
         if not self.remote:
             return set()
         return {key for key in self.remote.keys(kind) if not self.folder(kind, key).exists()}
 
-    def _fetched(self, kind: str, key: str) -> bool:
-        """Read an artifact from behind the URL; gives whether it is here now."""
+    def _fetch(self, kind: str, key: str) -> bool:
+        """Download an artifact. Returns whether it exists locally now."""
         target = self.folder(kind, key)
         if not self.remote:
             return False
@@ -272,11 +274,11 @@ class Store:
         return target.exists()
 
     def sweep(self, older_than: float = 3600.0, checkpoints_older_than: float = 30 * 86400.0) -> None:
-        """Remove what killed writers left behind, once it is an hour old and surely nobody's, and checkpoints that
-        nothing went on from in a month."""
-        places = ("*/*/.writing-*", "indexes/.writing-*", "checkpoints/.*.writing")
-        left = [(place, older_than) for place in places]
-        for pattern, age in (*left, ("checkpoints/*", checkpoints_older_than)):
+        """Remove files of killed writers after an hour, when nobody can still be writing them, and checkpoints that
+        have not been used for a month."""
+        patterns = ("*/*/.writing-*", "indexes/.writing-*", "checkpoints/.*.writing")
+        leftovers = [(pattern, older_than) for pattern in patterns]
+        for pattern, age in (*leftovers, ("checkpoints/*", checkpoints_older_than)):
             for path in self.root.glob(pattern):
                 try:
                     if time.time() - path.stat().st_mtime > age:
@@ -289,20 +291,20 @@ class Store:
             with open(f"{folder}/{RECORD}", "rb") as stream:
                 record = Record(**json.loads(stream.read()))
         except (OSError, ValueError, TypeError) as error:
-            raise ArtifactError(f"artifact {folder}", "its record cannot be read", "It needs no action.") from error
+            raise ArtifactError(f"artifact {folder}", "its record cannot be read", "No action is needed.") from error
         for name, expected in record.files.items():
             try:
                 size, checksum = size_and_checksum(f"{folder}/{name}")
             except OSError:
                 size, checksum = -1, ""
             if size != expected["bytes"]:
-                raise ArtifactError(f"artifact {folder}", f"{name} is missing or truncated", "It needs no action.")
+                raise ArtifactError(f"artifact {folder}", f"{name} is missing or truncated", "No action is needed.")
             if checksum != expected["blake2b"]:
-                raise ArtifactError(f"artifact {folder}", f"{name} has a wrong checksum", "It needs no action.")
+                raise ArtifactError(f"artifact {folder}", f"{name} has a wrong checksum", "No action is needed.")
         return record
 
     def set_aside(self, path: Path) -> Path:
-        """Move what is damaged out of the way; gives where it is then."""
+        """Move a damaged file or folder to STORE/damaged. Returns its new path."""
         target = self.root / "damaged" / f"{path.name}-{time.time_ns()}"
         target.parent.mkdir(exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # another process did it
@@ -311,9 +313,9 @@ class Store:
 
 
 def _seal(folder: Path, record: Record, measures: dict[str, Any], began: float) -> Record:
-    """Write the finished record beside the files of an artifact, and have the disk hold all of them."""
+    """Add the complete record to an artifact's files, and flush everything to disk."""
     files = {}
-    mode = folder.stat().st_mode & 0o666  # safetensors' files would be their writer's alone
+    mode = folder.stat().st_mode & 0o666  # safetensors writes files that only their owner can read
     for path in sorted(folder.iterdir()):
         path.chmod(mode)
         flush(path)

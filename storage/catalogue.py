@@ -1,13 +1,13 @@
-"""The DuckDB catalogue: which documents there are, what was made of each, what failed and why, and every result.
+"""The DuckDB catalogue: documents, artifacts, outcomes of work, failures and results.
 
-One process writes, in short connections; others read a copy (storage/catalogue_file.py). Everything but `work`, `runs`,
-`scores` and `results` can be rebuilt from the artifacts' records and the journal, and is when the file is missing or
-`rebuild` is called.
+One process writes, in short connections; others read a copy (storage/catalogue_file.py). All tables except `work`,
+`runs`, `scores` and `results` can be rebuilt from the artifacts' records and the journal. This happens when the file is
+missing, and in `rebuild`.
 
     SELECT * FROM failures;      -- which documents failed, where and why
     SELECT * FROM progress;      -- per stage: done, partial, failed, waiting, cached
     SELECT * FROM augmentations; -- per document and product: items, tries, tokens, cost, quality
-    SELECT * FROM spending;      -- per document: every request to an endpoint, of failed documents too
+    SELECT * FROM spending;      -- per document: all requests to endpoints, including those of failed documents
 """
 
 import json
@@ -39,7 +39,7 @@ SCHEMA = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
 
 @dataclass(frozen=True)
 class Work:
-    """What became of one unit of work (a document, or a method on a set of questions) in a stage of a run."""
+    """The outcome of one unit of work (a document, or a method on a batch of questions) in a stage of a run."""
 
     document_id: str
     key: str
@@ -49,12 +49,12 @@ class Work:
     seconds: float = 0.0
     error_type: str = ""
     error: str = ""
-    units: int = 1  # documents that it stands for
+    units: int = 1  # number of documents that it counts for
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """Rows of each table after a rebuilding, and what could not be made again, in words."""
+    """The result of a rebuild: rows per table, and a description of everything that was lost."""
 
     rows: dict[str, int]
     lost: list[str]
@@ -62,7 +62,7 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class Fault:
-    """An artifact that is damaged or not there, and the document it is of, if it is of one."""
+    """A damaged or missing artifact, and the document it belongs to, if any."""
 
     kind: str
     key: str
@@ -70,15 +70,17 @@ class Fault:
     reason: str
 
 
-Ended = tuple[Work, list[Record]]  # what became of a unit of work, and the artifacts it made or found
+Ended = tuple[Work, list[Record]]  # an outcome, and the artifacts that were made or found
 
 
 class Catalogue:
-    """The catalogue of one store. Connections are opened for one statement or batch and closed again, so that other
-    processes get their turn; a file that another process holds is waited for.
+    """The catalogue of a store.
+
+    A connection is opened for one statement or batch and then closed, so that other processes get their turn. If
+    another process holds the file, the catalogue waits for it.
 
     Args:
-        wait_seconds: for how long; None: 30 s to read, 600 s to write.
+        wait_seconds: How long to wait for the file; None: 30 s to read, 600 s to write.
     """
 
     def __init__(self, store: Store, wait_seconds: float | None = None) -> None:
@@ -87,47 +89,48 @@ class Catalogue:
 
     @property
     def exists(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a catalogue."""
         return self._file.exists
 
     def prepare(self) -> None:
-        """Create what is missing; a file that is missing or empty is rebuilt from the artifacts."""
+        """Create missing tables and columns. A missing or empty catalogue is rebuilt from the artifacts."""
         missing = not self.path.exists()
         with self._writing() as connection:
             connection.execute(SCHEMA)
             known = connection.execute("SELECT count(*) FROM artifacts").fetchone()
-        if missing or known == (0,):  # a copy that is gone on with may be older than the last artifacts
+        if missing or known == (0,):  # an adopted copy may be older than the last artifacts
             self._fill()
 
     def rebuild(self) -> Rebuilt:
-        """Make `artifacts`, `documents` and `requests` again from what is on disk, and keep the other tables. A file
-        that cannot be opened is moved to STORE/damaged; the other tables are then those of the readers' copy.
+        """Rebuild `artifacts`, `documents` and `requests` from disk; the other tables are kept.
+
+        If the file cannot be opened, it is moved to STORE/damaged, and the other tables come from the readers' copy.
 
         Raises:
-            CatalogueHeld: another process holds the file for too long.
+            CatalogueHeld: Another process holds the file for too long.
         """
         lost = []
-        empty = "".join(f"DROP TABLE IF EXISTS {table} CASCADE;" for table in FROM_DISK) + SCHEMA
+        recreate = "".join(f"DROP TABLE IF EXISTS {table} CASCADE;" for table in FROM_DISK) + SCHEMA
         try:
             with self._writing() as connection:
-                connection.execute(empty)
+                connection.execute(recreate)
         except CatalogueHeld:
             raise
         except StoreError:
-            aside, copied = self._file.give_up_damaged(self.store)
+            damaged, copied = self._file.give_up_damaged(self.store)
             since = "" if copied is None else f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(copied))}"
             lost.append(
-                f"work, runs, scores and results{since}: the old file could not be opened and is now {aside}; "
+                f"work, runs, scores and results{since}: the old file could not be opened and is now {damaged}; "
                 "`dyprag evaluate` scores the stored answers again"
             )
             with self._writing() as connection:
-                connection.execute(empty)
+                connection.execute(recreate)
         lost += self._fill()
         counts = self.query(" UNION ALL ".join(f"SELECT '{t}' AS name, count(*) AS rows FROM {t}" for t in TABLES))
         return Rebuilt({row["name"]: row["rows"] for row in counts}, lost)
 
     def _fill(self) -> list[str]:
-        """Fill the tables that come from disk; gives what could not be read there."""
+        """Fill the tables that are made from disk. Returns descriptions of what could not be read."""
         from dyprag.storage.tables import read_corpus
 
         records = list(self.store.records())
@@ -146,11 +149,11 @@ class Catalogue:
         if unread:
             lost.append(f"{unread} artifacts whose records cannot be read: see `dyprag verify`")
         with self._writing(ends_stage=True):
-            pass  # readers see all of it at once
+            pass  # publish the copy once, with everything in it
         return lost
 
     def begin_run(self, run_id: str, flow: str, config: dict[str, Any]) -> None:
-        """Note the start of a flow run with its full configuration. A retried run keeps its row."""
+        """Record the start of a flow run with its configuration. A retried run keeps its row."""
         with self._writing() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO runs (run_id, flow, started, state, config, versions) "
@@ -159,78 +162,82 @@ class Catalogue:
             )
 
     def note_measures(self, run_id: str, measures: dict[str, Any]) -> None:
-        """Keep what a run found out beside its configuration."""
+        """Record the measures of a run."""
         with self._writing() as connection:
             connection.execute("UPDATE runs SET measures = ? WHERE run_id = ?", [json.dumps(measures), run_id])
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """A run with its configuration, versions and measures; its id may be cut short.
+        """A run with its configuration, versions and measures.
+
+        Args:
+            run_id: The run's id or the beginning of it.
 
         Raises:
-            StoreError: there is none, or more than one begins so.
+            StoreError: There is no such run, or more than one.
         """
-        found = self.query("SELECT * FROM runs WHERE starts_with(run_id, ?) ORDER BY started", [run_id])
-        if len(found) != 1:
-            reason = "no run has this id" if not found else f"{len(found)} runs begin so"
+        runs = self.query("SELECT * FROM runs WHERE starts_with(run_id, ?) ORDER BY started", [run_id])
+        if len(runs) != 1:
+            reason = "no run has this id" if not runs else f"{len(runs)} runs have ids that begin like this"
             raise StoreError(f"run {run_id!r}", reason, "See: SELECT run_id, flow, started FROM runs.")
-        return {**found[0], **{name: json.loads(found[0][name] or "{}") for name in ("config", "versions", "measures")}}
+        return {**runs[0], **{name: json.loads(runs[0][name] or "{}") for name in ("config", "versions", "measures")}}
 
     def finish_run(self, run_id: str, state: str) -> None:
-        """Note how a run ended. Readers see it all from now on."""
+        """Record how a run ended, and publish the catalogue to readers."""
         with self._writing(ends_stage=True) as connection:
             connection.execute("UPDATE runs SET finished = now(), state = ? WHERE run_id = ?", [state, run_id])
 
     def add_documents(self, corpus_key: str, documents: Sequence[Document]) -> None:
-        """Rows for a corpus' documents."""
+        """Add the documents of a corpus."""
         with self._writing() as connection:
             put_documents(connection, corpus_key, documents)
 
     def add_artifacts(self, records: Iterable[Record]) -> None:
-        """Rows for artifacts on disk; known ones are replaced by what the disk says."""
-        if some := list(records):
+        """Add artifacts, replacing rows that differ from their records."""
+        if batch := list(records):
             with self._writing() as connection:
-                put_artifacts(connection, some)
+                put_artifacts(connection, batch)
 
     def forget(self, keys: Sequence[str]) -> None:
-        """Take out the rows of artifacts that are no more, and of corpora their documents."""
+        """Delete the rows of deleted artifacts, and the documents of deleted corpora."""
         import pyarrow as pa
 
         with self._writing() as connection:
-            connection.register("gone", pa.table({"key": pa.array(keys, pa.string())}))
-            connection.execute("DELETE FROM artifacts WHERE key IN (SELECT key FROM gone)")
-            connection.execute("DELETE FROM documents WHERE corpus_key IN (SELECT key FROM gone)")
+            connection.register("deleted", pa.table({"key": pa.array(keys, pa.string())}))
+            connection.execute("DELETE FROM artifacts WHERE key IN (SELECT key FROM deleted)")
+            connection.execute("DELETE FROM documents WHERE corpus_key IN (SELECT key FROM deleted)")
 
     def verify(self) -> tuple[dict[str, int], list[Fault]]:
-        """How many artifacts of each kind are sound, and which are damaged, or known here and not on disk. Changes
-        nothing: a run makes again what it needs and does not find.
+        """Count sound artifacts by kind, and list those that are damaged or missing on disk. Nothing is changed.
 
         Raises:
-            StoreError: there is no catalogue.
+            StoreError: There is no catalogue.
         """
-        known = {row["key"]: row for row in self.query("SELECT key, kind, document_id FROM artifacts ORDER BY created")}
+        expected = {
+            row["key"]: row for row in self.query("SELECT key, kind, document_id FROM artifacts ORDER BY created")
+        }
         sound: Counter[str] = Counter()
         faults = []
         for kind, key, reason in self.store.verify():
-            row = known.pop(key, {"document_id": ""})
+            row = expected.pop(key, {"document_id": ""})
             if reason:
                 faults.append(Fault(kind, key, row["document_id"], reason))
             else:
                 sound[kind] += 1
-        faults += [Fault(row["kind"], key, row["document_id"], "it is not there") for key, row in known.items()]
+        faults += [Fault(row["kind"], key, row["document_id"], "it is not there") for key, row in expected.items()]
         return dict(sound), faults
 
     def add_requests(self) -> None:
-        """Rows for the answers of endpoints, from the journal, which is where they are for good."""
-        if answers := list(responses(self.store)):
+        """Add the responses of endpoints from the journal, which is their permanent record."""
+        if recorded := list(responses(self.store)):
             with self._writing() as connection:
-                put_requests(connection, answers)
+                put_requests(connection, recorded)
 
     def lacks_requests(self) -> bool:
-        """Whether the journal has another number of answers than there are rows, as after a run that was killed."""
+        """Whether the journal and the table `requests` differ in length, as after a killed run."""
         return self.query("SELECT count(*) AS n FROM requests") != [{"n": count_responses(self.store)}]
 
     def augmentations(self, keys: Sequence[str]) -> list[dict[str, Any]]:
-        """The rows of the products with these keys, in the documents' order of their names."""
+        """The augmentation rows of these products, ordered by document."""
         return self.query(
             "SELECT augmentations.* FROM augmentations JOIN (SELECT unnest(?) AS key) USING (key)", [list(keys)]
         )
@@ -239,10 +246,10 @@ class Catalogue:
         self, run_id: str, stage: str, items: Sequence[Work], artifacts: Sequence[Record] = (),
         wait: float | None = None,
     ) -> None:  # fmt: skip
-        """Write the artifacts that a batch of outcomes made, and the outcomes: both or neither.
+        """Record a batch of outcomes together with the artifacts they made, in one transaction.
 
         Args:
-            wait: seconds for which a file that another process holds is waited for, if fewer than ever.
+            wait: Seconds to wait for a file that another process holds, if less than usual.
         """
         if not items and not artifacts:
             return
@@ -251,17 +258,17 @@ class Catalogue:
             put_work(connection, run_id, stage, items, [field.name for field in fields(Work)])
 
     def forget_work(self, run_id: str, stage: str) -> None:
-        """Take out what an earlier try of a run noted of a stage."""
+        """Delete the outcomes that an earlier attempt of a run recorded for a stage."""
         with self._writing() as connection:
             connection.execute("DELETE FROM work WHERE run_id = ? AND stage = ?", [run_id, stage])
 
     def add_results(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Result rows of an evaluation; those of the same run are replaced."""
+        """Record the result rows of an evaluation, replacing earlier rows of the same run."""
         with self._writing() as connection:
             replace_rows(connection, "results", run_id, rows, {"created": "now()"})
 
     def add_scores(self, run_id: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Scores of single answers; those of the same run are replaced."""
+        """Record scores of single answers, replacing earlier scores of the same run."""
         with self._writing() as connection:
             replace_rows(connection, "scores", run_id, rows, {})
 
@@ -270,14 +277,15 @@ class Catalogue:
         return self.query("SELECT * EXCLUDE (run_id) FROM scores WHERE run_id = ? ORDER BY rowid", [run_id])
 
     def progress(self) -> list[dict[str, Any]]:
-        """Per stage of the newest runs, in their order: stage, done (partial ones too), failed, waiting, cached."""
-        found = self.query("SELECT stage, done, partial, failed, waiting, cached FROM progress")
-        rows = {row["stage"]: row for row in found}
-        empty = {"done": 0, "partial": 0, "failed": 0, "waiting": 0, "cached": 0}
-        return [rows.get(stage, {"stage": stage, **empty}) for stage in COUNTED]
+        """Counts of the newest run of each stage, in the stages' order: stage, done (including partial), failed,
+        waiting, cached."""
+        counts = self.query("SELECT stage, done, partial, failed, waiting, cached FROM progress")
+        rows = {row["stage"]: row for row in counts}
+        zero = {"done": 0, "partial": 0, "failed": 0, "waiting": 0, "cached": 0}
+        return [rows.get(stage, {"stage": stage, **zero}) for stage in COUNTED]
 
-    def held(self) -> list[dict[str, Any]]:
-        """Per stage and reason, how many documents wait for something that was told: stage, error, documents."""
+    def waiting_reasons(self) -> list[dict[str, Any]]:
+        """Documents that wait for a recorded reason, counted by stage and reason: stage, error, documents."""
         return self.query(
             "SELECT stage, error, CAST(sum(units) AS BIGINT) AS documents FROM latest_work "
             "WHERE state = 'waiting' AND error <> '' GROUP BY stage, error ORDER BY stage, error"
@@ -291,10 +299,10 @@ class Catalogue:
         )  # fmt: skip
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """Read rows as dictionaries.
+        """Run a query and return the rows as dictionaries.
 
         Raises:
-            StoreError: there is no catalogue yet, or another process holds it for too long.
+            StoreError: There is no catalogue yet, or another process holds it for too long.
         """
         try:
             names, rows = self.table(sql, parameters)
@@ -307,28 +315,24 @@ class Catalogue:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def table(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Read the names of columns, and rows.
+        """Run a query and return the column names and rows.
 
         Raises:
-            StoreError: there is no catalogue yet, or another process holds it for too long.
-            duckdb.Error: the statement cannot be read, or changes something.
+            StoreError: There is no catalogue yet, or another process holds it for too long.
+            duckdb.Error: The statement is invalid, or changes something.
         """
-        with self._there().reading() as connection:
+        with self._existing_file().reading() as connection:
             return read(connection, sql, parameters)
 
-    def look(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """The same for a statement that may take long: it reads the copy, so that no run waits for it.
-
-        Raises:
-            StoreError, duckdb.Error: as `table`.
-        """
-        with self._there().looking() as connection:
+    def query_copy(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Run a query that may take long, as `table` does. It reads the copy, so that runs do not wait for it."""
+        with self._existing_file().reading_copy() as connection:
             return read(connection, sql, ())
 
-    def _there(self) -> CatalogueFile:
+    def _existing_file(self) -> CatalogueFile:
         if not self.exists:
-            remedy = "Run the pipeline first: dyprag run. Where there are artifacts already: dyprag catalogue rebuild."
-            raise StoreError(f"catalogue {self.snapshot}", "there is none yet", remedy)
+            remedy = "Run the pipeline first: dyprag run. If the store has artifacts: dyprag catalogue rebuild."
+            raise StoreError(f"catalogue {self.snapshot}", "it does not exist yet", remedy)
         return self._file
 
     @contextmanager

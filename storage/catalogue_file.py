@@ -1,10 +1,11 @@
-"""The catalogue's two files: the one that runs write, and a copy of it for everybody else.
+"""The two files of the catalogue: one for runs, and a copy for all other readers.
 
-    STORE/catalogue-writer.duckdb   written by runs, read by this package's own commands, each for a moment
-    STORE/catalogue.duckdb          the copy: replaced as a whole while a run goes on and at the end of each stage
+    STORE/catalogue-writer.duckdb   written by runs and read by this package's commands, in short connections
+    STORE/catalogue.duckdb          the copy: replaced as a whole during a run and at the end of each stage
 
-DuckDB lets one process write a file or several read it, never both. A shell, a notebook or a database browser keeps its
-file open for hours, so it gets one that no run opens: whoever has the copy open keeps the one they opened.
+DuckDB allows one process to write a file or several to read it, but not both. A shell, notebook or database browser
+keeps its file open for hours, so it gets a file that no run opens. Replacing the copy does not affect readers that have
+it open.
 """
 
 import contextlib
@@ -27,18 +28,18 @@ from dyprag.errors import CatalogueHeld, StoreError
 from dyprag.storage.artifacts import Store
 
 logger = logging.getLogger("dyprag.storage")
-READER_WAITS, WRITER_WAITS = 30.0, 600.0  # seconds for which another process may hold the file
-AGAIN = 1.0  # seconds of waiting for a file for which was waited in vain already
-TOLD_AFTER = 1.0  # seconds of waiting after which the log says who is waited for
-SNAPSHOT_EVERY, BYTES_PER_SECOND = 5.0, 2_000_000  # a copy of 1 MB is made anew after 5.5 s, one of 500 MB after 255 s
-_here = threading.RLock()  # closing a file drops the locks that DuckDB has on it in the same process
+READER_WAITS, WRITER_WAITS = 30.0, 600.0  # seconds to wait for a process that holds the file
+AGAIN = 1.0  # seconds to wait after an earlier wait has failed
+LOGGED_AFTER = 1.0  # seconds of waiting after which the log names the process that holds the file
+SNAPSHOT_EVERY, BYTES_PER_SECOND = 5.0, 2_000_000  # a copy of 1 MB is replaced after 5.5 s, one of 500 MB after 255 s
+_process_lock = threading.RLock()  # closing a file drops the locks that DuckDB has on it in the same process
 
 
 class CatalogueFile:
-    """Connections to a store's catalogue. Those to the file that runs write are to be closed soon.
+    """Connections to a store's catalogue. Connections to the file that runs write must be closed soon.
 
     Args:
-        wait_seconds: for how long a file that another process holds is waited for; None: the constants above.
+        wait_seconds: How long to wait for a file that another process holds; None: the constants above.
     """
 
     def __init__(self, store: Store, wait_seconds: float | None = None) -> None:
@@ -50,20 +51,20 @@ class CatalogueFile:
 
     @property
     def exists(self) -> bool:
-        """Whether there is one, if only the copy: the catalogue of an older version, or of a store that was copied."""
+        """Whether there is a catalogue, even if only the copy: from an older version, or in a copied store."""
         return self.path.exists() or self.snapshot.exists()
 
     @contextmanager
     def writing(self, wait: float | None = None, ends_stage: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that may write. Where there is only the copy, it is gone on with.
+        """A connection that may write. If only the copy exists, it becomes the file to write.
 
         Args:
-            wait: seconds, in place of those of this object.
-            ends_stage: the copy is made anew, be it ever so young.
+            wait: Seconds to wait, at most those of this object.
+            ends_stage: Replace the copy whatever its age.
 
         Raises:
-            CatalogueHeld: another process holds the file for too long.
-            StoreError: it cannot be opened.
+            CatalogueHeld: Another process holds the file for too long.
+            StoreError: The file cannot be opened.
         """
         seconds = AGAIN if self._gave_up else self._writer_waits
         waiting = _Waiting(self, seconds if wait is None else min(wait, seconds))
@@ -81,28 +82,28 @@ class CatalogueFile:
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that reads what was written last; for quick statements, as a run waits for their end.
+        """A connection that reads the latest state. For quick statements only, since runs wait for them.
 
         Raises:
-            CatalogueHeld: another process writes for too long.
-            StoreError: it cannot be opened.
+            CatalogueHeld: Another process writes for too long.
+            StoreError: The file cannot be opened.
         """
-        with _here:
+        with _process_lock:
             path = self.path if self.path.exists() else self.snapshot
             with contextlib.closing(self._connect(path, True, _Waiting(self, self._reader_waits))) as connection:
                 yield connection
 
     @contextmanager
-    def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that reads the copy, for statements that take as long as they like.
+    def reading_copy(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that reads the copy, for statements of any length.
 
         Raises:
-            CatalogueHeld, StoreError: as `reading`.
+            CatalogueHeld, StoreError: As in `reading`.
         """
         copied = self._refreshed() and self.snapshot.exists()
         try:
             connection = duckdb.connect(str(self.snapshot), read_only=True) if copied else None
-        except duckdb.Error:  # open for writing elsewhere, or damaged
+        except duckdb.Error:  # another process writes to it, or it is damaged
             connection = None
         if connection is None:
             with self.reading() as connection:
@@ -115,30 +116,30 @@ class CatalogueFile:
         """Move a file that cannot be opened to STORE/damaged, and the copy as well unless it is sound.
 
         Returns:
-            Where the file is now, and of what time the copy is that takes its place, if one does.
+            The file's new path, and the time of the copy that replaces it, if there is one.
         """
-        made = self.snapshot.stat().st_mtime if self.snapshot.exists() else None
-        aside = store.set_aside(self.path if self.path.exists() else self.snapshot)
+        copied = self.snapshot.stat().st_mtime if self.snapshot.exists() else None
+        damaged = store.set_aside(self.path if self.path.exists() else self.snapshot)
         log = self.path.with_name(f"{self.path.name}.wal")
         if log.exists():
             store.set_aside(log)
         if self.snapshot.exists():
             try:
                 duckdb.connect(str(self.snapshot), read_only=True).close()
-                return aside, made
+                return damaged, copied
             except duckdb.Error as error:
                 if _held(error):
-                    return aside, made
+                    return damaged, copied
                 store.set_aside(self.snapshot)
-        return aside, None
+        return damaged, None
 
     def gave_up(self, seconds: float) -> None:
-        """The file was waited for in vain: what is to be written after that does not wait as long once more."""
+        """Remember that waiting failed, so that the next write waits for a short time only."""
         self._gave_up = self._gave_up or seconds >= self._writer_waits
 
     def _adopt(self) -> None:
-        """Go on with the copy, where the file itself is not there."""
-        for suffix in (".wal", ""):  # the file last: once it is there, it counts
+        """Continue with the copy if the file itself does not exist."""
+        for suffix in (".wal", ""):  # the database last, since its existence completes the adoption
             source = self.snapshot.with_name(f"{self.snapshot.name}{suffix}")
             target = self.path.with_name(f"{self.path.name}{suffix}")
             with _writable(self.path), contextlib.suppress(FileNotFoundError):
@@ -146,56 +147,56 @@ class CatalogueFile:
                 os.replace(f"{target}.new", target)
 
     def _refreshed(self) -> bool:
-        """Make the copy anew where it is older than the file; whether it can be read instead of the file."""
+        """Replace the copy if it is older than the file. Returns whether the copy can be read instead of the file."""
         if not self.path.exists() or self._is_fresh():
             return True
         try:
             waiting = _Waiting(self, AGAIN)
             with self._turn(waiting):
-                self._connect(self.path, False, waiting).close()  # what a process that died had not put into the file
+                self._connect(self.path, False, waiting).close()  # applies the write-ahead log of a process that died
                 self._publish()
         except CatalogueHeld:
-            return True  # a run writes: the copy is as old as its last one
+            return True  # a run is writing and replaces the copy itself
         except StoreError:
-            return False  # as on a disk that can only be read
+            return False  # for example on a read-only disk
         return self._is_fresh()
 
     def _is_fresh(self) -> bool:
-        """The copy has the file's size and time, unless somebody has written into it."""
+        """Whether the copy has the file's size and time: no longer if somebody wrote to the copy."""
         try:
-            one, other = self.path.stat(), self.snapshot.stat()
+            original, copy = self.path.stat(), self.snapshot.stat()
         except OSError:
             return False
         log = self.path.with_name(f"{self.path.name}.wal")
-        return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns) and not log.exists()
+        return (original.st_size, original.st_mtime_ns) == (copy.st_size, copy.st_mtime_ns) and not log.exists()
 
     def _is_due(self) -> bool:
         try:
-            found = self.snapshot.stat()
+            copy = self.snapshot.stat()
         except OSError:
             return True
-        return not 0 <= time.time() - found.st_ctime < SNAPSHOT_EVERY + found.st_size / BYTES_PER_SECOND
+        return not 0 <= time.time() - copy.st_ctime < SNAPSHOT_EVERY + copy.st_size / BYTES_PER_SECOND
 
     def _publish(self) -> None:
-        """Replace the copy. Nobody writes the file meanwhile; that it is not replaced stops no run."""
+        """Replace the copy. The caller prevents writes to the file; a failure is logged and does not stop the run."""
         if self.path.with_name(f"{self.path.name}.wal").exists():
-            return  # not all is in the file yet
+            return  # the file is incomplete without its log
         new = self.snapshot.with_name(f"{self.snapshot.name}.new")
         try:
-            found = self.path.stat()
-            with _here:
+            original = self.path.stat()
+            with _process_lock:
                 shutil.copyfile(self.path, new)
-            os.utime(new, ns=(found.st_atime_ns, found.st_mtime_ns))
-            # left by somebody who had the old copy open for writing, DuckDB would apply it to the new one
+            os.utime(new, ns=(original.st_atime_ns, original.st_mtime_ns))
+            # a log of somebody who wrote to the old copy: DuckDB would apply it to the new one
             self.snapshot.with_name(f"{self.snapshot.name}.wal").unlink(missing_ok=True)
             os.replace(new, self.snapshot)
         except OSError as error:
             new.unlink(missing_ok=True)
-            logger.warning("The copy %s could not be made anew (%s). The run goes on.", self.snapshot, error.strerror)
+            logger.warning("The copy %s could not be updated (%s). The run continues.", self.snapshot, error.strerror)
 
     @contextmanager
     def _turn(self, waiting: "_Waiting") -> Iterator[None]:
-        """One writer at a time, of all processes and threads. The lock of one that dies goes with it."""
+        """Let one writer in at a time, across processes and threads. The lock of a process that dies is released."""
         with _writable(self.path):
             descriptor = os.open(self._lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
@@ -204,11 +205,11 @@ class CatalogueFile:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError as error:
-                    waiting.goes_on(error, self._lock)
+                    waiting.sleep_or_give_up(error, self._lock)
             try:
                 yield
             finally:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process forked meanwhile has the descriptor as well
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process forked meanwhile shares the descriptor
         finally:
             os.close(descriptor)
 
@@ -219,42 +220,42 @@ class CatalogueFile:
                 return duckdb.connect(str(path), read_only=read_only)
             except duckdb.Error as error:
                 if _held(error):
-                    waiting.goes_on(error, path)
+                    waiting.sleep_or_give_up(error, path)
                     continue
-                remedy = "Run: dyprag catalogue rebuild, which makes it again from the artifacts."
+                remedy = "Run: dyprag catalogue rebuild, which recreates it from the artifacts."
                 if os.strerror(errno.ENOSPC) in str(error):
-                    if new:  # there was room for a part of it, which no later run could open
+                    if new:  # a partial file, which later runs could not open
                         path.unlink(missing_ok=True)
                     remedy = "Free disk space, then run again: finished work is kept."
                 elif any(os.strerror(code) in str(error) for code in (errno.EROFS, errno.EACCES, errno.EPERM)):
-                    remedy = "Mend the folder's rights, then run again: finished work is kept."
+                    remedy = "Fix the folder's permissions, then run again: finished work is kept."
                 raise StoreError(f"catalogue {path}", f"it cannot be opened ({error})", remedy) from error
 
 
 class _Waiting:
-    """Waits for a file that another process holds: says for whom, and gives up in the end."""
+    """Waits for a file that another process holds: logs which process that is, and gives up in the end."""
 
     def __init__(self, file: CatalogueFile, seconds: float) -> None:
         self._file, self._seconds = file, seconds
         self._began = time.monotonic()
-        self._told = False
+        self._logged = False
 
-    def goes_on(self, error: Exception, path: Path) -> None:
-        """Sleep a little.
+    def sleep_or_give_up(self, error: Exception, path: Path) -> None:
+        """Sleep briefly.
 
         Raises:
-            CatalogueHeld: it was waited for long enough.
+            CatalogueHeld: The waiting time is over.
         """
         waited = time.monotonic() - self._began
         if waited > self._seconds:
             self._file.gave_up(self._seconds)
             raise CatalogueHeld(
                 f"catalogue {self._file.path}", f"another process holds it{_named(_holder(error, path))}",
-                "Close it there, or wait for its end, then run again: finished work is kept. To look into the "
-                f"catalogue, open {self._file.snapshot.name}, which no run waits for.",
+                "Close it there or wait for that process, then run again: finished work is kept. To browse the "
+                f"catalogue, open {self._file.snapshot.name} instead, which does not block runs.",
             ) from error  # fmt: skip
-        if waited > TOLD_AFTER and not self._told:
-            self._told = True
+        if waited > LOGGED_AFTER and not self._logged:
+            self._logged = True
             who = _named(_holder(error, path))
             logger.warning(
                 "Another process holds the catalogue %s%s. Waiting for it, up to %.0f s.", path, who, self._seconds
@@ -274,15 +275,15 @@ def _writable(path: Path) -> Iterator[None]:
 
 
 def _held(error: Exception) -> bool:
-    """Whether DuckDB says that another process has the file open, or this one has it in the other mode."""
+    """Whether a DuckDB error means that another process has the file open, or this one in another mode."""
     words = ("Could not set lock", "different configuration", "used by another process")
     return any(word in str(error) for word in words)
 
 
 def _holder(error: Exception, path: Path) -> int | None:
-    """The process that holds a file: DuckDB mostly names it, Linux lists who has a lock on which file."""
-    if told := re.search(r"\(PID (\d+)\)", str(error)):
-        return int(told[1])
+    """The id of the process that holds a file: from DuckDB's error message, or from Linux' list of locks."""
+    if match := re.search(r"\(PID (\d+)\)", str(error)):
+        return int(match[1])
     try:
         inode = str(path.stat().st_ino)
         for line in Path("/proc/locks").read_text().splitlines():
@@ -295,12 +296,12 @@ def _holder(error: Exception, path: Path) -> int | None:
 
 
 def _named(process: int | None) -> str:
-    """The process' number and what it was started as."""
+    """A process' id and command line."""
     if process is None or process in (os.getpid(), -1):
         return ""
     try:
         command = " ".join(" ".join(psutil.Process(process).cmdline()).split())
-    except psutil.Error:  # another user's, or another container's
+    except psutil.Error:  # a process of another user or container
         command = ""
     shown = f": {command[:80]}{'…' * (len(command) > 80)}" if command else ""
     return f" (PID {process}{shown})"

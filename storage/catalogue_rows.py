@@ -1,4 +1,4 @@
-"""Rows of the catalogue: written in batches as Arrow tables, on a connection that the caller opens and closes."""
+"""Write rows of the catalogue in batches, as Arrow tables, on a connection that the caller opens and closes."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from dyprag.storage.catalogue import Work
 
 Connection = duckdb.DuckDBPyConnection
-MICROSECOND = 2e-6  # as exactly as a time of the catalogue is a record's
+MICROSECOND = 2e-6  # precision with which the catalogue stores a record's time
 REQUEST_COLUMNS = ("request", "created", "document_id", "product_key", "label", "model", "finish", "tokens_in",
                    "tokens_out", "cost", "seconds", "retries")  # fmt: skip
 
 
 def read(connection: Connection, sql: str, parameters: Sequence[Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The names of a statement's columns, and its rows."""
+    """The column names and rows of a statement."""
     cursor = connection.execute(sql, list(parameters))
     return [column[0] for column in cursor.description or []], cursor.fetchall()
 
 
 def put_documents(connection: Connection, corpus_key: str, documents: Sequence[Document]) -> None:
-    """Rows for a corpus' documents; nothing where all of them are there."""
+    """Add a corpus' documents, unless they are all there."""
     import pyarrow as pa
 
     known = "SELECT count(*) FROM documents WHERE corpus_key = ?"
@@ -47,31 +47,33 @@ def put_documents(connection: Connection, corpus_key: str, documents: Sequence[D
 
 
 def put_artifacts(connection: Connection, records: Iterable[Record]) -> None:
-    """Rows for artifacts; those that a record differs from are replaced."""
+    """Add artifacts, replacing rows that differ from their records."""
     import pyarrow as pa
 
     latest = {record.key: record for record in records}
     if not latest:
         return
-    connection.register("asked", pa.table({"key": list(latest)}))
-    for key, created in connection.execute(  # a run that finds all made has ten thousands, with rows as they should be
-        "SELECT key, epoch(created) FROM artifacts SEMI JOIN asked USING (key)"
+    connection.register("given", pa.table({"key": list(latest)}))
+    for key, created in connection.execute(  # a run may reuse tens of thousands of artifacts, whose rows are up to date
+        "SELECT key, epoch(created) FROM artifacts SEMI JOIN given USING (key)"
     ).fetchall():
         if abs(created - latest[key].created) < MICROSECOND:
             del latest[key]
-    some = list(latest.values())
-    if not some:
+    changed = list(latest.values())
+    if not changed:
         return
-    columns = {name: [getattr(r, name) for r in some] for name in ("key", "kind", "document_key", "document_id")}
+    columns = {name: [getattr(r, name) for r in changed] for name in ("key", "kind", "document_key", "document_id")}
     figures = {"bytes": pa.int64(), "checksum": pa.string(), "seconds": pa.float64(), "created": pa.float64()}
-    columns |= {name: pa.array([getattr(r, name) for r in some], kind) for name, kind in figures.items()}
-    columns |= {name: [json.dumps(getattr(r, name)) for r in some] for name in ("inputs", "settings", "measures")}
-    connection.register("made", pa.table(columns))
-    connection.execute("INSERT OR REPLACE INTO artifacts SELECT * REPLACE (to_timestamp(created) AS created) FROM made")
+    columns |= {name: pa.array([getattr(r, name) for r in changed], kind) for name, kind in figures.items()}
+    columns |= {name: [json.dumps(getattr(r, name)) for r in changed] for name in ("inputs", "settings", "measures")}
+    connection.register("changed", pa.table(columns))
+    connection.execute(
+        "INSERT OR REPLACE INTO artifacts SELECT * REPLACE (to_timestamp(created) AS created) FROM changed"
+    )
 
 
 def put_requests(connection: Connection, answers: Sequence["Response"]) -> None:
-    """Rows for the answers of endpoints; known ones are left as they are."""
+    """Add responses of endpoints; existing rows are kept."""
     import pyarrow as pa
 
     columns: dict[str, Any] = {name: [getattr(answer, name) for answer in answers] for name in REQUEST_COLUMNS}
@@ -83,7 +85,7 @@ def put_requests(connection: Connection, answers: Sequence["Response"]) -> None:
 
 
 def put_work(connection: Connection, run_id: str, stage: str, items: Sequence["Work"], names: Sequence[str]) -> None:
-    """Rows for what became of units of work, with the columns named; the last word on each unit counts."""
+    """Record outcomes in the given columns; the last outcome of each unit counts."""
     import pyarrow as pa
 
     last = list({item.document_id: item for item in items}.values())
@@ -99,10 +101,10 @@ def put_work(connection: Connection, run_id: str, stage: str, items: Sequence["W
 def replace_rows(
     connection: Connection, table: str, run_id: str, rows: Sequence[dict[str, Any]], more: dict[str, str]
 ) -> None:
-    """Put a run's rows in the place of those that it has in a table.
+    """Replace a run's rows in a table.
 
     Args:
-        more: further columns, as SQL expressions.
+        more: Further columns as SQL expressions.
     """
     import pyarrow as pa
 

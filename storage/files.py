@@ -1,4 +1,4 @@
-"""Files as the disk holds them: their checksums, and that what was written is there after a power cut."""
+"""Checksums of files, and flushing files to disk so that they survive a power failure."""
 
 import hashlib
 import os
@@ -6,12 +6,13 @@ from pathlib import Path
 
 
 def file_checksum(path: Path) -> str:
-    """Of the whole content, 32 hexadecimal characters."""
+    """The BLAKE2b checksum of a file's content: 32 hexadecimal characters."""
     return size_and_checksum(str(path))[1]
 
 
 def size_and_checksum(path: str) -> tuple[int, str]:
-    """In bytes. Without a stream: of ten thousands of small files that is half of the time."""
+    """A file's size in bytes and its checksum. Reads without a Python stream, which would take half of the time for
+    many small files."""
     digest, size = hashlib.blake2b(digest_size=16), 0
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -24,7 +25,7 @@ def size_and_checksum(path: str) -> tuple[int, str]:
 
 
 def flush(path: Path) -> None:
-    """Have the disk hold what was written of a file, or of a folder's names."""
+    """Flush a file's content, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,8 @@
-"""Artifacts that nobody refers to: of documents that are in no corpus as last ingested, and what was made from them.
-A document that may be among what could not be read then is not known to be gone.
+"""Find and delete artifacts that are not referenced: those of documents that are in no corpus as last ingested, and
+everything made from them. A document that may be among what an ingest could not read is kept.
 
-Answers, judgements and benchmarks are kept, since the catalogue's runs refer to them, and so are the answers of paid
-endpoints. Other configurations' artifacts of the same documents are kept as well.
+Predictions, judgements and benchmark results are kept, since runs in the catalogue refer to them, and so are paid
+responses. Artifacts of the same documents under other configurations are kept, too.
 """
 
 import os
@@ -17,12 +17,12 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.latest import all_latest, notes_of
 from dyprag.storage.tables import read_keys
 
-INDEX = "index"  # of passages: kept on this machine only, and made again where it is missing
+INDEX = "index"  # an index of passages: local only, rebuilt when it is missing
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A folder that can go: its kind, key and size."""
+    """A folder that can be deleted."""
 
     kind: str
     key: str
@@ -31,28 +31,29 @@ class Piece:
 
 
 def garbage(store: Store) -> list[Piece]:
-    """What can go.
+    """Find what can be deleted.
 
     Raises:
-        StoreError: which documents there are now is not known.
+        StoreError: The current documents are not known.
     """
     corpora = set(all_latest(store, "corpus"))
     documents = _documents(store, corpora)
     records = list(store.records())
-    kept = corpora | {key for record in records if record.key in corpora for key in record.inputs}
-    kept |= {r.key for r in records if r.document_key in documents or r.kind in LASTING}
-    kept |= _translators(store, records, kept)
+    referenced = corpora | {key for record in records if record.key in corpora for key in record.inputs}
+    referenced |= {r.key for r in records if r.document_key in documents or r.kind in LASTING}
+    referenced |= _translators(store, records, referenced)
     controls = [r for r in records if r.kind == "adapter" and not r.document_key]
-    kept |= {record.key for record in controls if kept.issuperset(record.inputs)}
-    found = [Piece(r.kind, r.key, r.bytes, store.folder(r.kind, r.key)) for r in records if r.key not in kept]
-    return found + [piece for piece in _indexes(store) if piece.key not in kept]
+    referenced |= {record.key for record in controls if referenced.issuperset(record.inputs)}
+    unused = [Piece(r.kind, r.key, r.bytes, store.folder(r.kind, r.key)) for r in records if r.key not in referenced]
+    return unused + [piece for piece in _indexes(store) if piece.key not in referenced]
 
 
 def remove(store: Store, pieces: list[Piece]) -> None:
-    """Delete them; each is gone at once, and whatever a kill leaves of it is swept away later.
+    """Delete folders. Each is renamed first, so that it disappears atomically; `Store.sweep` removes what a kill
+    leaves.
 
     Raises:
-        StoreError: one cannot be deleted.
+        StoreError: A folder cannot be deleted.
     """
     for piece in pieces:
         if store.remote and piece.kind != INDEX:
@@ -85,16 +86,16 @@ def _documents(store: Store, corpora: set[str]) -> set[str]:
 
 
 def _translators(store: Store, records: list[Record], kept: set[str]) -> set[str]:
-    """Of the translators those in use, those from elsewhere, and others whose documents are all there, unless one in
-    use was trained later with the same settings."""
+    """Keys of translators to keep: those in use, those made elsewhere, and those whose documents all exist, unless a
+    translator in use was trained later with the same settings."""
     used = set(all_latest(store, "translator"))
     translators = [record for record in records if record.kind == "translator"]
-    followed = [(record.settings, record.created) for record in translators if record.key in used]
+    in_use = [(record.settings, record.created) for record in translators if record.key in used]
 
     def stays(record: Record) -> bool:
         if record.key in used or not record.inputs:
             return True
-        superseded = any(record.settings == settings and record.created < then for settings, then in followed)
+        superseded = any(record.settings == settings and record.created < created for settings, created in in_use)
         return kept.issuperset(record.inputs) and not superseded
 
     return {record.key for record in translators if stays(record)}

@@ -1,9 +1,9 @@
-"""Every answer of an endpoint, on disk from the moment it came: what was paid for once is never asked for again.
+"""Every response of an endpoint, stored as soon as it arrives, so that no paid request is repeated.
 
-    STORE/responses/TIME-PID.jsonl    a line for each answer, or for the end of a product
+    STORE/responses/TIME-PID.jsonl    one line per response, or per end of a product or batch
 
-Each process appends to a file of its own. A line that a kill cut short is passed over. The files are the record of all
-that was spent, the raw text of answers that were not accepted included; the catalogue's `requests` comes from them.
+Each process appends to its own file. An incomplete last line, left by a kill, is skipped. The files record all spending
+and the raw text of rejected answers as well; the catalogue's table `requests` is made from them.
 """
 
 import json
@@ -27,7 +27,8 @@ FOLDER = "responses"
 
 @dataclass(frozen=True)
 class Ended:
-    """A product, by its key, or a batch, by its id, that has ended; why a batch did not answer all."""
+    """The end of a product (by its key) or of a batch (by its id), with the reason why a batch left requests
+    unanswered."""
 
     key: str
     failed: bool = False
@@ -38,42 +39,42 @@ Entry = Response | OpenBatch | Ended
 
 
 class Journal:
-    """The answers of one store. Threads of a process share it.
+    """The responses in one store, shared by the threads of a process.
 
-    In memory are only the places of the answers that unfinished products still need.
+    Only the positions of responses that unfinished products still need are kept in memory.
     """
 
     def __init__(self, store: Store) -> None:
         self._folder = _folder(store)
         self._lock = threading.Lock()
         self._own: Path | None = None
-        self._places: dict[str, dict[str, tuple[Path, int]]] = {}
+        self._positions: dict[str, dict[str, tuple[Path, int]]] = {}
         self._batches: dict[str, OpenBatch] = {}
-        self._unanswered: dict[str, str] = {}  # why, by request
-        self._failures: Counter[str] = Counter()  # of products
-        self.tokens: dict[str, tuple[int, int]] = {}  # in and out, by model, of all runs
+        self._unanswered: dict[str, str] = {}  # reasons by request
+        self._failures: Counter[str] = Counter()  # by product
+        self.tokens: dict[str, tuple[int, int]] = {}  # (in, out) by model, over all runs
         for path, offset, entry in _entries(self._folder):
             self._note(path, offset, entry)
 
     def find(self, product_key: str, request_key: str) -> Response | None:
-        """The answer to a request whose product is not finished yet."""
+        """The response to a request whose product is not finished yet; None if there is none."""
         with self._lock:
-            place = self._places.get(product_key, {}).get(request_key)
-        if place is None:
+            position = self._positions.get(product_key, {}).get(request_key)
+        if position is None:
             return None
-        path, offset = place
+        path, offset = position
         with path.open("rb") as stream:
             stream.seek(offset)
             return Response(**json.loads(stream.readline())["response"])
 
     def add(self, response: Response) -> None:
-        """Keep an answer; it has been given to the operating system when this returns, and survives a kill."""
+        """Store a response. It survives a kill of this process as soon as the method returns."""
         self._append({"response": asdict(response)})
 
     def close(self, product_key: str, failed: bool = False) -> None:
-        """The product is made, or has failed: its answers stay on disk, and none of them is given again."""
+        """Record that a product is complete or has failed. Its responses stay on disk but are not used again."""
         with self._lock:
-            known = product_key in self._places
+            known = product_key in self._positions
         if known:
             self._append({"ended": product_key, **({"failed": True} if failed else {})})
 
@@ -83,20 +84,20 @@ class Journal:
             return self._failures[product_key]
 
     def open_batch(self, batch: OpenBatch) -> None:
-        """A batch was handed in."""
+        """Record that a batch was submitted."""
         self._append({"batch": asdict(batch)})
 
     def end_batch(self, batch_id: str, why: str = "") -> None:
-        """Its answers have been fetched, or there will be none; why some requests have none."""
+        """Record that a batch's responses were fetched or will never come, and why some requests have none."""
         self._append({"ended": batch_id, **({"why": why} if why else {})})
 
     def unanswered(self, request_key: str) -> str:
-        """Why the last batch that the request was in did not answer it; empty where none has ended without."""
+        """Why the request's last batch did not answer it; empty if no batch has ended without an answer."""
         with self._lock:
             return self._unanswered.get(request_key, "")
 
     def open_batches(self) -> Sequence[OpenBatch]:
-        """Those that have not ended, by whatever process they were handed in."""
+        """Batches that have not ended, of all processes."""
         with self._lock:
             return list(self._batches.values())
 
@@ -111,10 +112,8 @@ class Journal:
                     offset = stream.tell()
                     stream.write(data)
             except OSError as error:
-                failed, self._own = (
-                    self._own or self._folder,
-                    None,
-                )  # a line that was cut short stays the last of its file
+                failed = self._own or self._folder
+                self._own = None  # the next line goes to a new file, after an incomplete one
                 raise StoreError(
                     f"journal {failed}", f"a response cannot be written to it ({error.strerror})",
                     "Free disk space or fix the folder's permissions, then run again.",
@@ -123,7 +122,7 @@ class Journal:
 
     def _note(self, path: Path, offset: int, entry: Entry) -> None:
         if isinstance(entry, Response):
-            self._places.setdefault(entry.product_key, {})[entry.request] = (path, offset)
+            self._positions.setdefault(entry.product_key, {})[entry.request] = (path, offset)
             before = self.tokens.get(entry.model, (0, 0))
             self.tokens[entry.model] = (before[0] + entry.tokens_in, before[1] + entry.tokens_out)
         elif isinstance(entry, OpenBatch):
@@ -131,22 +130,22 @@ class Journal:
         else:
             batch = self._batches.pop(entry.key, None)
             if batch and entry.why:
-                keys = (r.key for r in batch.requests if r.key not in self._places.get(r.product_key, {}))
+                keys = (r.key for r in batch.requests if r.key not in self._positions.get(r.product_key, {}))
                 self._unanswered.update(dict.fromkeys(keys, entry.why))
-            self._places.pop(entry.key, None)
+            self._positions.pop(entry.key, None)
             if entry.failed:
                 self._failures[entry.key] += 1
 
 
 def responses(store: Store, document_id: str | None = None) -> Iterator[Response]:
-    """All answers ever, oldest first; or those about one document."""
+    """All responses, oldest first; or those about one document."""
     for _, _, entry in _entries(_folder(store)):
         if isinstance(entry, Response) and document_id in (None, entry.document_id):
             yield entry
 
 
 def count_responses(store: Store) -> int:
-    """How many answers there are, lines that were cut short among them, without reading what they say."""
+    """The number of responses, including incomplete lines, without parsing them."""
     count = 0
     for path in (store.root / FOLDER).glob("*.jsonl"):
         with path.open("rb") as stream:
@@ -168,7 +167,7 @@ def _entries(folder: Path) -> Iterator[tuple[Path, int, Entry]]:
                 try:
                     yield path, offset, _entry(json.loads(data))
                 except (ValueError, TypeError, KeyError):
-                    logger.warning("%s: the line at byte %d cannot be read and is passed over.", path, offset)
+                    logger.warning("%s: the line at byte %d cannot be read and is skipped.", path, offset)
                 offset += len(data)
 
 

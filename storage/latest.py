@@ -1,11 +1,10 @@
-"""What was last used under some settings: the corpus that was ingested, the translator that was trained or kept, the
-adapter that was imported for a document.
+"""Notes about the latest artifacts under given settings: the ingested corpus, the translator in use, imported adapters.
 
-    STORE/latest/KIND-HASH.json     the key of that artifact, and the settings whose hash is in the name
+    STORE/latest/KIND-HASH.json     the artifact's key, and the settings whose hash is in the name
 
-Only `ingest` looks where the documents come from; every other stage works on what it noted here. What it could not
-read there, which file each document is of, and the documents of before that may be among what it could not read
-('kept'), is in the note of the kind 'sources'.
+Only `ingest` reads the documents' location; all other stages use the corpus that it noted here. Notes of the kind
+'sources' record what the ingest could not read, each document's file, and earlier documents that may be among what
+could not be read ('kept').
 """
 
 import glob
@@ -25,13 +24,13 @@ from dyprag.storage.files import flush
 def note_latest(
     store: Store, kind: str, settings: Mapping[str, Any], key: str, more: Mapping[str, Any] | None = None
 ) -> None:
-    """Note an artifact as the latest of its kind under these settings.
+    """Record an artifact as the latest of its kind under these settings.
 
     Args:
-        more: what else is noted with it, as JSON.
+        more: Further JSON fields of the note.
 
     Raises:
-        StoreError: the note cannot be written.
+        StoreError: The note cannot be written.
     """
     path = _path(store, kind, settings)
     note = {"key": key, "settings": dict(settings), "noted": time.time(), **(more or {})}
@@ -51,36 +50,35 @@ def note_latest(
 
 
 def latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
-    """The key of the latest artifact of a kind under these settings; None where none was noted."""
+    """The key of the latest artifact of a kind under these settings; None if there is none."""
     return _key(_path(store, kind, settings))
 
 
-def noted(store: Store, kind: str, key: str) -> dict[str, Any]:
-    """All that was last noted with an artifact as the latest of a kind, under whatever settings; {} where nothing
-    was."""
+def newest_note(store: Store, kind: str, key: str) -> dict[str, Any]:
+    """The newest note about an artifact, under whatever settings; {} if there is none."""
     return max(notes_of(store, kind, key), key=lambda note: note["noted"], default={})
 
 
 def notes_of(store: Store, kind: str, key: str) -> Iterator[dict[str, Any]]:
-    """All that is noted with an artifact as the latest of a kind, under each of the settings that it is noted under."""
+    """All notes about an artifact, one for each settings under which it is the latest of its kind."""
     notes = (_read(path) for path in (store.root / "latest").glob(f"{kind}-*.json"))
     return (note for note in notes if note and note["key"] == key)
 
 
 def all_latest(store: Store, kind: str) -> Iterator[str]:
-    """The keys of the latest artifacts of a kind, under whatever settings.
+    """Keys of the latest artifacts of a kind under all settings.
 
     Raises:
-        StoreError: a note cannot be read, so that what it keeps is not known.
+        StoreError: A note cannot be read, so it is unknown which artifact it refers to.
     """
     return (key for key, _ in all_notes(store, kind))
 
 
 def all_notes(store: Store, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The key of each latest artifact of a kind, and the settings that it was noted under.
+    """Keys of the latest artifacts of a kind, with the settings of their notes.
 
     Raises:
-        StoreError: as for `all_latest`.
+        StoreError: As in `all_latest`.
     """
     for path in sorted((store.root / "latest").glob(f"{kind}-*.json")):
         note = _read(path)
@@ -93,30 +91,30 @@ def all_notes(store: Store, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def dated_notes(store: Store, kind: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
-    """When each latest artifact of a kind was noted, its key, and its settings; what cannot be read is left out."""
+    """Time, key and settings of each note of a kind. Unreadable notes are skipped."""
     for path in (store.root / "latest").glob(f"{kind}-*.json"):
         if note := _read(path):
             yield note["noted"], note["key"], note["settings"]
 
 
 def resolved_location(location: str) -> str:
-    """A location under the one name that all its names have in common: absolute, through links, without a slash at the
-    end. An address keeps its name; of a pattern, what comes before its first sign is resolved."""
+    """A location in its canonical form: absolute, without links and without a trailing slash. URLs are kept; of a
+    glob pattern, the part before the first wildcard is resolved."""
     location = location.removeprefix("file://")
     if "://" in location:
         return location.rstrip("/")
     parts = Path(location).expanduser().parts
-    plain = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    if plain < len(parts) and os.path.lexists(Path(*parts)):  # signs of a pattern in a file's own name
-        plain = len(parts)
-    return str(Path(*parts[:plain]).resolve().joinpath(*parts[plain:]))
+    count = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    if count < len(parts) and os.path.lexists(Path(*parts)):  # wildcard characters in a file's own name
+        count = len(parts)
+    return str(Path(*parts[:count]).resolve().joinpath(*parts[count:]))
 
 
 def forget_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> bool:
-    """Take back what was noted under these settings; gives whether anything was.
+    """Remove the note under these settings. Returns whether there was one.
 
     Raises:
-        StoreError: it cannot be deleted.
+        StoreError: The note cannot be deleted.
     """
     path = _path(store, kind, settings)
     try:
@@ -141,8 +139,7 @@ def _key(path: Path) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A note with its key, its settings and when it was noted (0: an earlier version did not say); None where it is
-    not there or no such note."""
+    """A note with its key, settings and time (0 in notes of earlier versions); None if it is missing or malformed."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         noted = float(note.get("noted", 0.0))

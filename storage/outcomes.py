@@ -1,13 +1,14 @@
-"""How a unit of work can end: the word for it in the catalogue, and in the counts of a stage's summary."""
+"""The possible outcomes of a unit of work, as the catalogue and the summaries of stages name them."""
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What became of a unit of work (a document, a batch of answers) in a stage. Its value is what is stored."""
+    """The outcome of a unit of work (a document, a batch of answers) in a stage. The values are stored in the
+    catalogue."""
 
-    WAITING = "waiting"  # nothing, so far: a later run takes it up
+    WAITING = "waiting"  # not started; a later run continues
     DONE = "done"  # made by this run
-    PARTIAL = "partial"  # there, but not all that was asked for; made by this run where it took an attempt
-    CACHED = "cached"  # found made
+    PARTIAL = "partial"  # made, but incomplete; by this run if it has attempts
+    CACHED = "cached"  # made by an earlier run
     FAILED = "failed"

@@ -1,4 +1,4 @@
--- The catalogue's tables and views. Every statement can be run again: a catalogue of an older version gets what it lacks.
+-- The catalogue's tables and views. All statements can be repeated, which upgrades a catalogue of an older version.
 CREATE TABLE IF NOT EXISTS runs (
     run_id VARCHAR PRIMARY KEY, flow VARCHAR, started TIMESTAMPTZ, finished TIMESTAMPTZ, state VARCHAR, config JSON);
 CREATE TABLE IF NOT EXISTS documents (

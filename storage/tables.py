@@ -1,4 +1,4 @@
-"""The Parquet files inside artifacts, to and from the nouns of the method."""
+"""Read and write the Parquet files inside artifacts."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from dyprag.augmentation.products import Accepted, Dropped, Item, Product
 from dyprag.corpora.documents import Augmentation, Corpus, Document, QAPair, Question
 from dyprag.storage.artifacts import Store
 
-# Many threads write small files: Arrow's own pool would keep tens of megabytes for each of them.
+# Many threads write small files; Arrow's default pool would keep tens of megabytes per thread.
 pa.set_memory_pool(pa.system_memory_pool())
 
 _DOCUMENTS = pa.schema([
@@ -33,8 +33,10 @@ _PRODUCT = pa.schema([
 
 
 def write_corpus(folder: Path, corpus: Corpus) -> None:
-    """documents.parquet and questions.parquet. Of an experiment they also hold the split: each question's use (test or
-    alignment) and what was retrieved for it, and which documents the translator is trained on (null: not set apart).
+    """Write documents.parquet and questions.parquet.
+
+    For an experiment they also contain the split: each question's use (test or alignment), the passages retrieved for
+    it, and the documents that the translator is trained on (null: no split).
     """
     set_apart = corpus.alignment
     documents = corpus.documents
@@ -45,13 +47,13 @@ def write_corpus(folder: Path, corpus: Corpus) -> None:
     ]  # fmt: skip
     pq.write_table(pa.table(columns, _DOCUMENTS), folder / "documents.parquet")
     questions = []
-    for use, some in (("test", corpus.questions), ("alignment", corpus.alignment_questions)):
-        for question in some:
-            found = None if corpus.retrieved is None else corpus.retrieved.get(question.id, ())
+    for use, part in (("test", corpus.questions), ("alignment", corpus.alignment_questions)):
+        for question in part:
+            retrieved = None if corpus.retrieved is None else corpus.retrieved.get(question.id, ())
             questions.append({
                 **asdict(question), "use": use, "passages": corpus.passages.get(question.dataset),
-                "found": None if found is None else [identity for identity, _ in found],
-                "scores": None if found is None else [score for _, score in found],
+                "found": None if retrieved is None else [identity for identity, _ in retrieved],
+                "scores": None if retrieved is None else [score for _, score in retrieved],
             })  # fmt: skip
     pq.write_table(pa.Table.from_pylist(questions, _QUESTIONS), folder / "questions.parquet")
 
@@ -62,7 +64,7 @@ def read_corpus(folder: Path) -> Corpus:
     ids, titles, texts, keys, apart = (column.to_pylist() for column in table.columns)
     documents = tuple(map(Document, ids, texts, titles))
     for document, key in zip(documents, keys, strict=True):
-        document.__dict__["key"] = key  # it was made of the same content: that need not be hashed again
+        document.__dict__["key"] = key  # skip hashing: the stored key was made from the same content
     rows = pq.read_table(folder / "questions.parquet").to_pylist()
     retrieved = {r["id"]: tuple(zip(r["found"], r["scores"], strict=True)) for r in rows if r["found"] is not None}
     return Corpus(
@@ -76,7 +78,7 @@ def read_corpus(folder: Path) -> Corpus:
 
 
 def read_keys(folder: Path) -> dict[str, str]:
-    """Of a stored corpus, each document's key by its id."""
+    """Document keys of a stored corpus by document id."""
     table = pq.read_table(folder / "documents.parquet", columns=["id", "key"])
     return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
@@ -89,28 +91,28 @@ def _question(row: dict[str, Any]) -> Question:
 
 
 def write_passages(folder: Path, documents: Sequence[Document]) -> None:
-    """passages.parquet: what is retrieved from."""
+    """Write passages.parquet: the passages to retrieve from."""
     columns = {"id": [d.id for d in documents], "title": [d.title for d in documents],
                "text": [d.text for d in documents]}  # fmt: skip
     pq.write_table(pa.table(columns), folder / "passages.parquet")
 
 
 def read_passages(folder: Path) -> list[Document]:
-    """What `write_passages` wrote."""
+    """Read passages.parquet."""
     rows = pq.read_table(folder / "passages.parquet").to_pylist()
     return [Document(row["id"], row["text"], row["title"]) for row in rows]
 
 
 def write_product(folder: Path, product: Product) -> None:
-    """product.parquet: a row for each item, the accepted ones first and in order, with its quality marks as JSON, then
-    those dropped, with the reason."""
+    """Write product.parquet: one row per item. Accepted items come first, in order, with their quality marks as
+    JSON; then dropped items, with the reason."""
     rows = [{"accepted": True, **_columns(a.item), "marks": json.dumps(a.marks)} for a in product.accepted]
     rows += [{"accepted": False, **_columns(d.item), "reason": d.reason} for d in product.dropped]
     pq.write_table(pa.Table.from_pylist(rows, _PRODUCT), folder / "product.parquet")
 
 
 def read_product(folder: Path) -> Product:
-    """What `write_product` wrote; what the making took is in the artifact's record."""
+    """Read product.parquet. The cost of the product is in the artifact's record."""
     rows = pq.read_table(folder / "product.parquet").to_pylist()
     return Product(
         tuple(Accepted(_item(row), json.loads(row["marks"])) for row in rows if row["accepted"]),
@@ -122,10 +124,10 @@ def read_augmentation(store: Store, products: Sequence[str]) -> Augmentation:
     """The accepted items of a document's products.
 
     Args:
-        products: their keys: of the rewrites, where there are any, and of the question-answer pairs.
+        products: Keys of the products: of the rewrites, if there are any, and then of the question-answer pairs.
 
     Raises:
-        ArtifactError: one of them is missing or damaged.
+        ArtifactError: A product is missing or damaged.
     """
     *rewrites, pairs = products
     texts = [item for key in rewrites for item in read_product(store.open("rewrites", key)).items]
@@ -144,21 +146,21 @@ def _item(row: dict[str, Any]) -> Item:
 
 
 def write_embedding(folder: Path, embedding: Sequence[float]) -> None:
-    """embedding.parquet: one row, one list of float32 of the model's hidden size."""
+    """Write embedding.parquet: one row with a list of float32 of the model's hidden size."""
     schema = pa.schema([("embedding", pa.list_(pa.float32()))])
     pq.write_table(pa.Table.from_pylist([{"embedding": list(embedding)}], schema), folder / "embedding.parquet")
 
 
 def read_embedding(folder: Path) -> list[float]:
-    """[hidden] floats."""
+    """Read an embedding: `hidden` floats."""
     return pq.read_table(folder / "embedding.parquet").column("embedding")[0].as_py()
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """A Parquet file of plain rows, such as predictions or a learning curve; the first row's keys are the columns."""
+    """Write rows such as predictions or a learning curve as Parquet. The keys of the first row are the columns."""
     pq.write_table(pa.Table.from_pylist(list(rows)), path)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a Parquet file."""
+    """Read the rows of a Parquet file."""
     return pq.read_table(path).to_pylist()

@@ -1,10 +1,10 @@
-"""The versions of the libraries that a run's results depend on."""
+"""Versions of the libraries that a run's results depend on."""
 
 from importlib import metadata
 
 
 def versions() -> dict[str, str]:
-    """By library."""
+    """Installed versions by library."""
     names = (
         "dyprag",
         "torch",

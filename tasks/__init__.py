@@ -1,1 +1,1 @@
-"""Prefect tasks: one file a stage. Each takes keys, asks dyprag to do the work and hands the result to storage."""
+"""Prefect tasks: one file per stage. A task takes keys, lets dyprag do the work, and passes the result to storage."""

@@ -1,4 +1,7 @@
-"""Stage 1a, one task a document or more: rewrites and question-answer pairs, each stored when it is there (§3.1)."""
+"""Stage 1a: write rewrites and question-answer pairs (§3.1).
+
+One task takes one or more documents; each product is stored as soon as it is complete.
+"""
 
 import os
 import threading
@@ -22,56 +25,56 @@ from dyprag.storage.journal import Journal
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_product
 from dyprag.tasks.planning.jobs import AugmentJob
-from dyprag.tasks.shards import Tried, failed, work_on
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document
+from dyprag.tasks.shards import Attempt, failed, work_on
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document
 
 if TYPE_CHECKING:
     from dyprag.augmentation.api import ApiAugmenter
 
 _augmenters: dict[tuple[str, str, str, str], Augmenter] = {}
-_making = threading.Lock()  # one at a time: those that miss theirs together would each make one
+_making = threading.Lock()  # threads that miss the same augmenter would otherwise each make one
 
 
-@task(name="augment", task_run_name="augment {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="augment", task_run_name="augment {name}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def augment_documents(
     name: str, jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig
 ) -> "list[Ended] | State[list[Ended]]":
-    """Augment documents at the same time and store each product under its key.
+    """Augment documents together and store each product under its key.
 
-    Requests to an endpoint leave from the flow's process, whatever the runner: its limits are kept there.
+    Requests to an endpoint are always sent from the flow's process, which enforces the endpoint's limits.
     """
     return work_on(jobs, corpus_key, config, _augment, here=config.augment.backend == "api")
 
 
-def _augment(jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
-    """Make what is missing of some documents, all products at the same time."""
-    store, writer = Store(config.store), augmenter(config)
-    made: dict[str, tuple[list[Record], list[Exception]]] = {job.document_id: ([], []) for job in jobs}
-    running: dict[Future[Product], tuple[AugmentJob, ProductName]] = {}
+def _augment(jobs: Sequence[AugmentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Attempt]:
+    """Make the missing products of some documents, all at the same time."""
+    store, document_augmenter = Store(config.store), augmenter(config)
+    results: dict[str, tuple[list[Record], list[Exception]]] = {job.document_id: ([], []) for job in jobs}
+    futures: dict[Future[Product], tuple[AugmentJob, ProductName]] = {}
     began = perf_counter()
     for job in jobs:
         for product, key in job.products.items():
             if record := store.find(product, key):
-                made[job.document_id][0].append(record)
+                results[job.document_id][0].append(record)
             else:
                 document = ingested(config.store, corpus_key)[job.document_id]
-                running[writer.begin(document, product, key)] = (job, product)
-    for future in as_completed(running):
-        job, product = running[future]
-        records, errors = made[job.document_id]
+                futures[document_augmenter.begin(document, product, key)] = (job, product)
+    for future in as_completed(futures):
+        job, product = futures[future]
+        records, errors = results[job.document_id]
         try:
             with one_document(job.document_id):
                 records.append(_store(store, job, product, future.result(), perf_counter() - began, config))
-            writer.stored(job.products[product])
-        except CancelledError:  # its stage has already ended
+            document_augmenter.stored(job.products[product])
+        except CancelledError:  # the stage ended before the product was complete
             errors.append(Stopped(f"document {job.document_id!r}", "its stage has already ended", "Run again."))
         except Exception as error:
             errors.append(error)
-    return [_tried(job, *made[job.document_id], number) for job in jobs]
+    return [_tried(job, *results[job.document_id], number) for job in jobs]
 
 
-def _tried(job: AugmentJob, records: list[Record], errors: Sequence[Exception], number: int) -> Tried:
-    """What became of one document; its products may have fared differently."""
+def _tried(job: AugmentJob, records: list[Record], errors: Sequence[Exception], number: int) -> Attempt:
+    """The outcome of a document; one of its products may have failed and the other not."""
     seconds = sum(record.seconds for record in records)
     if not errors:
         return job, augmented(job, records, number, seconds), records, None
@@ -79,15 +82,17 @@ def _tried(job: AugmentJob, records: list[Record], errors: Sequence[Exception], 
 
 
 def augmented(job: AugmentJob, records: Sequence[Record], attempts: int = 0, seconds: float = 0.0) -> Work:
-    """The outcome of a document that has its products: partial where one of them has too few items.
+    """The outcome of a document that has its products: partial if one of them has too few items.
 
     Args:
-        attempts: 0 for one that was found made.
+        attempts: 0 if the products existed already.
     """
-    few = [record for record in records if record.measures["partial"]]
-    state = Outcome.PARTIAL if few else Outcome.DONE if attempts else Outcome.CACHED
-    text = "; ".join(_shortfall(record) for record in few)
-    return Work(job.document_id, job.key, state, job.document_key, attempts, seconds, "Partial" if few else "", text)
+    incomplete = [record for record in records if record.measures["partial"]]
+    state = Outcome.PARTIAL if incomplete else Outcome.DONE if attempts else Outcome.CACHED
+    text = "; ".join(_shortfall(record) for record in incomplete)
+    return Work(
+        job.document_id, job.key, state, job.document_key, attempts, seconds, "Partial" if incomplete else "", text
+    )
 
 
 def _shortfall(record: Record) -> str:
@@ -111,7 +116,7 @@ def _store(
 
 
 def measures(product: Product, name: ProductName, config: PipelineConfig) -> dict[str, Any]:
-    """What the record of a product tells: how many items of how many, what it took, and how good they are."""
+    """The measures of a product's record: counts of items, cost, and quality."""
     wanted = getattr(config.augment, name)
     least = wanted if name == "rewrites" else min(config.augment.least_pairs, wanted)
     marks: dict[str, list[float]] = {}
@@ -131,26 +136,26 @@ def measures(product: Product, name: ProductName, config: PipelineConfig) -> dic
 
 @task(name="fetch batches", cache_policy=NO_CACHE)
 def fetch_batches(config: PipelineConfig) -> int:
-    """Fetch what open batches have brought; gives the number of those that are still open."""
+    """Fetch the answers of open batches. Returns the number of batches that are still open."""
     return _api(config).fetch().still_open
 
 
 @task(name="hand in batches", cache_policy=NO_CACHE)
 def hand_in_batches(config: PipelineConfig) -> list[str]:
-    """Hand in the requests that documents wait for; gives the batches' ids."""
+    """Submit the requests that documents wait for. Returns the ids of the batches."""
     return [batch.id for batch in _api(config).hand_in()]
 
 
 def _api(config: PipelineConfig) -> "ApiAugmenter":
     from dyprag.augmentation.api import ApiAugmenter
 
-    made = augmenter(config)
-    assert isinstance(made, ApiAugmenter)
-    return made
+    api = augmenter(config)
+    assert isinstance(api, ApiAugmenter)
+    return api
 
 
 def augmenter(config: PipelineConfig) -> Augmenter:
-    """The augmenter of these settings; all tasks of a stage in a process share it, and so its batches and limits."""
+    """The augmenter for these settings, shared by all tasks of a stage in this process, with its batches and limits."""
     key = endpoint_key(config.augment.api) if config.augment.backend == "api" else ""
     name = (config.store, config.model.model_dump_json(), config.augment.model_dump_json(), key)
     with _making:
@@ -171,19 +176,22 @@ def _make_augmenter(config: PipelineConfig, key: str) -> Augmenter:
 
 
 def dismiss_augmenters() -> None:
-    """End them with their stage: the next finds a journal that others may have written to, and tries anew what stopped
-    this one."""
+    """Close all augmenters at the end of a stage.
+
+    The next stage then reads the journal again, which other processes may have extended, and retries what stopped this
+    one.
+    """
     with _making:
-        for made in _augmenters.values():
-            made.close()
+        for open_augmenter in _augmenters.values():
+            open_augmenter.close()
         _augmenters.clear()
 
 
 def endpoint_key(api: ApiSettings) -> str:
-    """The endpoint's key, from the Prefect Secret block or the environment variable.
+    """The endpoint's API key, from the Prefect Secret block or the environment variable.
 
     Raises:
-        ConfigError: there is none, and the endpoint is not one's own, which may need none.
+        ConfigError: There is no key, and the endpoint is a public one. A custom endpoint may need none.
     """
     if api.key_block:
         from prefect.blocks.system import Secret

@@ -1,4 +1,4 @@
-"""What augmentation would take, and what it made of one document: for `dyprag augment --dry-run` and `--show`."""
+"""Estimate the cost of an augmentation, and show a document's: for `dyprag augment --dry-run` and `--show`."""
 
 from dataclasses import asdict
 from typing import Any
@@ -14,27 +14,27 @@ from dyprag.tasks.planning.plan import Plan
 from dyprag.tasks.planning.sources import corpus_settings, find_latest
 from dyprag.tasks.workspace import Workspace
 
-PAIR_TOKENS = 60  # of one question-answer pair as JSON, until answers have told
+PAIR_TOKENS = 60  # one question-answer pair as JSON, estimated
 BYTES_PER_TOKEN = 4
 
 
 def estimate(config: PipelineConfig) -> dict[str, Any]:
-    """What is missing and what it would take. A corpus that was not ingested yet is read where it is.
+    """Estimate the missing augmentations. A corpus that has not been ingested is read from its location.
 
     Returns:
-        documents, and for an endpoint requests, tokens_in, tokens_out and cost (None: no price is known); more where
-        answers are not accepted at once.
+        `documents`; for an endpoint also `requests`, `tokens_in`, `tokens_out` and `cost` (None if no price is known).
+            Rejected answers need further requests.
     """
     workspace = Workspace(config)
     settings, missing = workspace.config.augment, _missing_products(workspace)
-    counted: dict[str, Any] = {
+    counts: dict[str, Any] = {
         "backend": settings.backend, "documents": len({document.id for document, _, _ in missing}),
     }  # fmt: skip
-    return counted if settings.backend == "local" else {**counted, **_requests(workspace, missing)}
+    return counts if settings.backend == "local" else {**counts, **_requests(workspace, missing)}
 
 
 def _missing_products(workspace: Workspace) -> list[tuple[Document, ProductName, str]]:
-    """Documents with the product that they lack and its key."""
+    """Missing products with their documents and keys."""
     store, config = workspace.store, workspace.config
     store.refresh()
     ingested = find_latest(store, "corpus", corpus_settings(config)) is not None
@@ -48,7 +48,7 @@ def _missing_products(workspace: Workspace) -> list[tuple[Document, ProductName,
 
 
 def _requests(workspace: Workspace, missing: list[tuple[Document, ProductName, str]]) -> dict[str, Any]:
-    """The first requests for what is missing that have no answer yet, with their tokens and cost."""
+    """Unanswered first requests for missing products, with their tokens and cost."""
     from dyprag.augmentation.api import first_request
 
     settings, journal = workspace.config.augment, Journal(workspace.store)
@@ -72,14 +72,14 @@ def _expected_answer(product: str, prompt_bytes: int, settings: AugmentSettings)
 
 
 def products(document_id: str, config: PipelineConfig) -> dict[str, Any]:
-    """One document and all that was made of it.
+    """A document and its augmentation.
 
     Returns:
-        id, title, text, and for each product its items with their marks, what was dropped and why, and what it took;
-        for a product that is not there, the raw answers that came.
+        id, title, text; and per product its items with their marks, the dropped items with reasons, and the measures.
+            For a missing product, the raw answers received so far.
 
     Raises:
-        CorpusError: no such document.
+        CorpusError: There is no such document.
     """
     workspace = Workspace(config)
     store, document = workspace.store, workspace.document(document_id)

@@ -1,5 +1,8 @@
-"""What would stop a run, found before it does any work. Imports no torch, and Prefect only where it must: the command
-line asks here before it starts a server, and flows when they begin."""
+"""Checks that find problems before a run does any work.
+
+Imports no torch, and Prefect only if it must: the command line runs the checks before it starts a server, flows when
+they begin.
+"""
 
 from dyprag.augmentation.prompt_files import VARIABLES, prompt_file
 from dyprag.config import ApiSettings, PipelineConfig
@@ -12,12 +15,12 @@ WITHOUT_MODEL = ("ingest", "report")
 
 
 def check_ahead(name: str, config: PipelineConfig) -> None:
-    """Check all that can be without a server: what the flow reads first, the store, and the flow's settings.
+    """Check everything that can be checked without a server: the flow's input, the store, and the settings.
 
     Raises:
-        CorpusError: there is no document to read, or a data set's file is missing or malformed.
-        StoreError: the store cannot be written.
-        DypragError: see `check_settings`.
+        CorpusError: There is no document to read, or a data set's file is missing or malformed.
+        StoreError: The store cannot be written.
+        DypragError: See `check_settings`.
     """
     if name == "experiment":
         from dyprag.tasks.experiment import check_experiment
@@ -30,11 +33,11 @@ def check_ahead(name: str, config: PipelineConfig) -> None:
 
 
 def check_settings(name: str, config: PipelineConfig) -> None:
-    """Check the settings that a flow or stage draws on.
+    """Check the settings that a flow or stage uses.
 
     Raises:
-        ModelError: there is no such base model, or it cannot be used.
-        ConfigError: an endpoint has no key, a prompt file is faulty, or the given translator cannot be read.
+        ModelError: The base model does not exist or cannot be used.
+        ConfigError: An endpoint has no key, a prompt file is faulty, or the given translator cannot be read.
     """
     remote = config.augment.backend == "api"
     if name not in WITHOUT_MODEL and not (name == "augment" and remote):
@@ -51,7 +54,7 @@ def check_settings(name: str, config: PipelineConfig) -> None:
 
 
 def _check_key(api: ApiSettings) -> None:
-    if not api.key_block:  # which only a server knows
+    if not api.key_block:  # only a Prefect server knows the block
         from dyprag.tasks.augment import endpoint_key
 
         endpoint_key(api)

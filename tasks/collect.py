@@ -1,4 +1,4 @@
-"""Garbage collection: what no document of a corpus refers to is deleted from the store."""
+"""Garbage collection: delete artifacts that no document of a corpus refers to."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -10,13 +10,13 @@ from dyprag.tasks.workspace import Workspace
 
 
 def collect(config: PipelineConfig, dry_run: bool) -> dict[str, Any]:
-    """Delete what can go, or only find it.
+    """Find artifacts that are not needed any more, and delete them unless `dry_run` is set.
 
     Returns:
-        artifacts and bytes, the same for each kind under `kinds`, and whether they were deleted.
+        `artifacts` and `bytes`, the same per kind under `kinds`, and `deleted`.
 
     Raises:
-        StoreError: a run is at work on the store, or which documents there are is not known.
+        StoreError: A run is using the store, or the current documents are not known.
     """
     workspace = Workspace(config, writes=True)
     store = workspace.store
@@ -25,7 +25,9 @@ def collect(config: PipelineConfig, dry_run: bool) -> dict[str, Any]:
         pieces = garbage(store)
         if not dry_run:
             workspace.catalogue.prepare()
-            workspace.catalogue.forget([piece.key for piece in pieces])  # a row without an artifact would be a fault
+            workspace.catalogue.forget(
+                [piece.key for piece in pieces]
+            )  # rows first: a row without an artifact counts as damage
             remove(store, pieces)
     kinds: dict[str, dict[str, int]] = {}
     for piece in pieces:

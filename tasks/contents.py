@@ -1,4 +1,4 @@
-"""What a corpus holds, as it was read, or what would be read of files: for `dyprag documents`."""
+"""The documents of a stored corpus, or of files as they would be read: for `dyprag documents`."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from dyprag.tasks.workspace import Workspace, unknown_document
 
 
 def documents_in_store(config: PipelineConfig) -> dict[str, Any]:
-    """The documents of the corpus as it was last ingested.
+    """List the documents of the corpus that was ingested last.
 
     Returns:
-        location; documents, see `_entries`; skipped and unread: names with the reason; guessed: how files are
-        read where that was guessed, by their names.
+        `location`; `documents`, see `_entries`; `skipped` and `unread`: names with reasons; `guessed`: names of files
+            whose format was guessed, with the guess.
 
     Raises:
-        StoreError: nothing has been ingested.
+        StoreError: Nothing has been ingested.
     """
     workspace = Workspace(config)
     location, files = workspace.location()
@@ -30,29 +30,29 @@ def documents_in_store(config: PipelineConfig) -> dict[str, Any]:
 
 
 def documents_at(locations: Sequence[str], config: PipelineConfig) -> dict[str, Any]:
-    """What `documents_in_store` gives, of files or folders as they would be read; nothing is stored.
+    """List documents of files or folders as they would be read, in the form of `documents_in_store`. Nothing is stored.
 
     Raises:
-        CorpusError: a location does not exist.
-        ModelError: documents are to be split, and there is no such model.
+        CorpusError: A location does not exist.
+        ModelError: Documents are to be split, and the model does not exist.
     """
     tokens = config.corpus.passage_tokens
     split = splitter(config.resolved().model.name, tokens, config.corpus.overlap) if tokens is not None else None
-    found: dict[str, Any] = {"location": ", ".join(locations), "documents": []}
-    found |= {"skipped": {}, "unread": {}, "guessed": {}}
+    contents: dict[str, Any] = {"location": ", ".join(locations), "documents": []}
+    contents |= {"skipped": {}, "unread": {}, "guessed": {}}
     for location in locations:
         corpus = read_anything(location)
-        parts = [part for one in corpus.documents for part in (split_document(one, split) if split else [one])]
+        parts = [part for item in corpus.documents for part in (split_document(item, split) if split else [item])]
         files = {part.id: part.source for part in parts if part.source}
-        found["documents"] += _entries(parts, files, location, split is not None)
-        found["skipped"] |= {one.id: one.reason for one in corpus.skipped}
-        found["unread"] |= {one.id: str(one.error) for one in corpus.unread}
-        found["guessed"] |= {one.id: one.how for one in corpus.noted}
-    return found
+        contents["documents"] += _entries(parts, files, location, split is not None)
+        contents["skipped"] |= {item.id: item.reason for item in corpus.skipped}
+        contents["unread"] |= {item.id: str(item.error) for item in corpus.unread}
+        contents["guessed"] |= {item.id: item.how for item in corpus.noted}
+    return contents
 
 
 def _entries(documents: Iterable[Document], files: dict[str, str], location: str, split: bool) -> list[dict[str, Any]]:
-    """Of each document its id, title, words, source (a file of the location), and the texts of its passages."""
+    """One entry per document: id, title, words, source (a file of the location), and the texts of its passages."""
     entries: dict[str, dict[str, Any]] = {}
     for document in documents:
         identity, mark, number = document.id.rpartition("#")
@@ -66,17 +66,17 @@ def _entries(documents: Iterable[Document], files: dict[str, str], location: str
     return list(entries.values())
 
 
-def one_document(identity: str, found: dict[str, Any]) -> dict[str, Any]:
-    """The entry of a document, or of the one passage of it that is named.
+def one_document(identity: str, contents: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a document, or of a single passage of it.
 
     Raises:
-        CorpusError: there is none.
+        CorpusError: There is no such document.
     """
-    identity = written(identity)  # a Mac's shell completes a name with its letters decomposed
-    for entry in found["documents"]:
+    identity = written(identity)  # shells on macOS complete names in decomposed form
+    for entry in contents["documents"]:
         if entry["id"] == identity:
             return dict(entry)
         for passage in entry["passages"]:
             if passage["id"] == identity:
                 return {**entry, "id": identity, "words": word_count(passage["text"]), "passages": [passage]}
-    raise unknown_document(identity, [entry["id"] for entry in found["documents"]])
+    raise unknown_document(identity, [entry["id"] for entry in contents["documents"]])

@@ -1,4 +1,4 @@
-"""The adapters that controls inject for every question alike: the documents' mean, a generic one, and zero."""
+"""Make the adapters that controls inject for every question: the mean of adapters, a generic adapter, and zero."""
 
 from math import ceil
 from typing import TYPE_CHECKING
@@ -12,25 +12,25 @@ from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding
 from dyprag.tasks.planning.answers import ControlJob
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document, stored_translator
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document, stored_translator
 
 if TYPE_CHECKING:
     from dyprag.adapters.lora import Adapters
     from dyprag.adapters.samples import Sample
 
-MOST_SAMPLES = 64  # of the generic adapter: one of each document
-MOST_AVERAGED = 16  # documents in the mean of an attentive translator's adapters: each adds its rank
+MOST_SAMPLES = 64  # training samples of the generic adapter, one per document
+MOST_AVERAGED = 16  # documents in the mean of an attentive translator's adapters, since each adds its rank
 
 
-@task(name="control", task_run_name="control {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="control", task_run_name="control {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def make_control(job: ControlJob, corpus_key: str, config: PipelineConfig) -> Record:
-    """Make a control's adapter and store it as any other."""
+    """Make a control's adapter and store it."""
     from dyprag.adapters.lora import initial_adapters, save_peft
     from dyprag.methods.controls import zero_adapter
 
     store, base, lora = Store(config.store), base_model(config), config.lora
 
-    def made() -> "Adapters":
+    def make() -> "Adapters":
         if job.label == "zero":
             return zero_adapter(initial_adapters(base, lora.rank, lora.alpha, lora.seed))
         if job.label == "generic":
@@ -38,14 +38,14 @@ def make_control(job: ControlJob, corpus_key: str, config: PipelineConfig) -> Re
         return _mean(job, corpus_key, config)
 
     with one_document(job.label):
-        adapter = compute(made)
+        adapter = compute(make)
         inputs = [part.key for pair in job.pairs for part in pair]
         record = Record("adapter", job.key, inputs, {"control": job.label, "lora": lora.material()})
         return store.write(record, lambda folder: save_peft(base, adapter, folder, config.model.name))
 
 
 def _mean(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters":
-    """Of the trained adapters, or of the translated ones."""
+    """The mean of trained adapters, or of translated ones."""
     import torch
 
     from dyprag.adapters.lora import load_peft, merge
@@ -56,7 +56,7 @@ def _mean(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters
         return mean_adapter(load_peft(store.open("adapter", adapter.key)) for adapter, _ in job.pairs)
     translator = stored_translator(config.store, config.model, job.translator)
     with torch.inference_mode():
-        if translator.reads_tokens:  # its A's have nothing in common: the mean of the deltas
+        if translator.reads_tokens:  # the A matrices differ, so the deltas are averaged
             documents = ingested(config.store, corpus_key)
             passages = [documents[adapter.document_id].passage for adapter, _ in job.pairs[:MOST_AVERAGED]]
             return merge(translator.translate(translator.read(base, passages)), "mean")
@@ -65,20 +65,24 @@ def _mean(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters
 
 
 def _generic(job: ControlJob, corpus_key: str, config: PipelineConfig) -> "Adapters":
-    """One adapter trained on many documents' question-answer pairs: what their form teaches, without any document of
-    its own. It takes as many steps as a document does, each on samples of several: more steps at a document's rate
-    leave nothing of the model."""
+    """Train one adapter on many documents' question-answer pairs: it learns their form, but no document.
+
+    It takes as many steps as a single document's adapter, each on samples of several documents. More steps at this
+    learning rate destroy the model.
+    """
     from dyprag.adapters.parametrize import parametrize
     from dyprag.adapters.samples import document_samples
 
     store, base, documents = Store(config.store), base_model(config), ingested(config.store, corpus_key)
     settings, steps = config.parametrize, 1
     samples: list[Sample] = []
-    for place, (adapter, _) in enumerate(job.pairs[:MOST_SAMPLES]):
+    for index, (adapter, _) in enumerate(job.pairs[:MOST_SAMPLES]):
         augmentation = read_augmentation(store, adapter.upstream)
-        mine = document_samples(base, documents[adapter.document_id], augmentation, settings.answer, settings.samples)
-        samples.append(mine[place % len(mine)])
-        steps = max(steps, settings.epochs * ceil(len(mine) / settings.batch_size))
+        own_samples = document_samples(
+            base, documents[adapter.document_id], augmentation, settings.answer, settings.samples
+        )
+        samples.append(own_samples[index % len(own_samples)])
+        steps = max(steps, settings.epochs * ceil(len(own_samples) / settings.batch_size))
     settings = settings.model_copy(update={"epochs": 1, "shuffle": True, "batch_size": ceil(len(samples) / steps)})
     ((_, trained),) = parametrize(base, [samples], config.lora, settings)
     if isinstance(trained, Exception):

@@ -1,7 +1,7 @@
-"""The corpora of a store: which there are, which of them a configuration means, and their documents and passages.
+"""The corpora of a store: find the one that a configuration means, and open its documents and passages.
 
-A store knows its corpus: whoever names none works on the one that was last ingested there, with the settings that it
-was ingested with. Nothing here imports Prefect: commands that run no flow ask here, too.
+A configuration that names no corpus means the one that was ingested last, with the settings of that ingest. Nothing
+here imports Prefect, because commands that run no flow use it, too.
 """
 
 import os
@@ -25,64 +25,66 @@ DEMO = "demo"
 
 
 def with_stored_corpus(config: PipelineConfig, ingests: bool = False) -> tuple[PipelineConfig, str]:
-    """The configuration with the corpus that its store has where it names none, and a line that says so, or none.
+    """Fill in the corpus settings from the store's corpus if the configuration does not set them.
 
-    What is set explicitly stays. Of the corpora in the store that agree with it, the last ingested one is taken, and
-    its settings for all that is not set: which questions, how it was split, and so on. Where `corpus.documents` is set
-    it must be that corpus, and one with exactly the settings given goes before a newer one.
+    Explicit settings are kept. Of the stored corpora that agree with them, the last ingested one supplies the other
+    settings, such as questions and splitting. If `corpus.documents` is set, a corpus with exactly these settings takes
+    precedence over a newer one.
 
     Args:
-        config: as it was read, not resolved: what is set explicitly can be told there only.
-        ingests: whether it is for a run that ingests, which does as it is told where documents are named.
+        config: The configuration as it was read, not resolved, so that explicit settings can be told apart.
+        ingests: The configuration is for a run that ingests; named documents are then taken as they are.
+
+    Returns:
+        The configuration, and a line that tells the user which corpus is used (or "").
 
     Raises:
-        StoreError: the store cannot be used, or a note in it not be read.
+        StoreError: The store cannot be used, or one of its notes cannot be read.
     """
-    given = set(config.corpus.model_fields_set if "corpus" in config.model_fields_set else ()) - {"held_out"}
-    named = "documents" in given
+    explicit = set(config.corpus.model_fields_set if "corpus" in config.model_fields_set else ()) - {"held_out"}
+    named = "documents" in explicit
     if config.experiment.name or (named and (ingests or config.corpus.documents.startswith(PREPARED))):
         return config, ""
     store = Store(config.store, writes=False)
     store.refresh()
     if named and find_latest(store, "corpus", corpus_settings(config)):
         return config, ""
-    known = stored_corpora(store, any_layout=ingests)
-    chosen = next((one for one in known if ingests or _agrees(one, config.corpus, given)), None)
+    candidates = stored_corpora(store, any_layout=ingests)
+    chosen = next((corpus for corpus in candidates if ingests or _agrees(corpus, config.corpus, explicit)), None)
     if chosen is None:
         return config, ""
     values = chosen.model_dump(exclude={"held_out"}, exclude_none=True)
-    if "passage_tokens" in given:
-        values.pop("overlap", None)  # it goes with those
-    values |= config.corpus.model_dump(include=given | {"held_out"}, exclude_none=True)
-    taken = config.model_copy(update={"corpus": CorpusSettings.model_validate(values)})
-    if named or taken.corpus.documents == DEMO:
-        return taken, ""
-    others = f"; it has {len(known)}" if len(known) > 1 else ""
-    why = f"the one that was last ingested into {config.store}{others}"
-    return taken, f"Corpus: {_near(taken.corpus.documents)}, {why}. Another: --set corpus.documents=…"
+    if "passage_tokens" in explicit:
+        values.pop("overlap", None)  # the stored overlap belongs to the stored passage length
+    values |= config.corpus.model_dump(include=explicit | {"held_out"}, exclude_none=True)
+    completed = config.model_copy(update={"corpus": CorpusSettings.model_validate(values)})
+    if named or completed.corpus.documents == DEMO:
+        return completed, ""
+    count = f"; it has {len(candidates)}" if len(candidates) > 1 else ""
+    origin = f"the one that was last ingested into {config.store}{count}"
+    return completed, f"Corpus: {_relative(completed.corpus.documents)}, {origin}. Another: --set corpus.documents=…"
 
 
 def stored_corpora(store: Store, any_layout: bool = False) -> list[CorpusSettings]:
-    """The settings of the corpora that were ingested into a store, the last first, those of experiments left out.
+    """The settings of the ingested corpora of a store, the last first. Corpora of experiments are left out.
 
     Args:
-        any_layout: those too whose tables are another version's, which have to be ingested again.
+        any_layout: Include corpora whose tables another version wrote; these have to be ingested again.
     """
-    found = sorted(dated_notes(store, "corpus"), key=lambda note: note[0], reverse=True)
+    notes = sorted(dated_notes(store, "corpus"), key=lambda note: note[0], reverse=True)
     return [
         _settings(settings)
-        for _, key, settings in found
+        for _, key, settings in notes
         if not str(settings.get("documents", PREPARED)).startswith(PREPARED)
         and (any_layout or (settings.get("layout") == CORPUS_LAYOUT and store.has("corpus", key)))
     ]
 
 
 def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
-    """The corpus that a configuration names, and its key: the one last ingested from there, or one that an experiment
-    has put into the store.
+    """The corpus that a configuration names, with its key: ingested, or stored by an experiment.
 
     Raises:
-        StoreError: it has not been ingested.
+        StoreError: It has not been ingested.
     """
     documents = config.corpus.documents
     prepared = documents.startswith(PREPARED)
@@ -99,22 +101,22 @@ def stored_corpus(store_root: str, corpus_key: str) -> Corpus:
 
 
 def passages_of(store_root: str, corpus_key: str, corpus: Corpus, dataset: str) -> Retriever:
-    """The retriever over a data set's passages; over the corpus' own documents where there are no others."""
+    """A retriever over a data set's passages, or over the corpus' own documents if it has no separate passages."""
     if key := corpus.passages.get(dataset):
         return open_passages(store_root, key)
     worker = worker_for(store_root)
 
-    def opened() -> Retriever:
+    def open_retriever() -> Retriever:
         return retriever_for(distinct(worker.corpus(corpus_key)), index_folder(worker.store, corpus_key))
 
-    return worker.keep("own passages", corpus_key, opened, CORPORA)
+    return worker.keep("own passages", corpus_key, open_retriever, CORPORA)
 
 
 def known_corpora(store: Store) -> str:
-    """What can be told of a store's corpora where another one was asked for."""
-    names = list(dict.fromkeys(_near(one.documents) for one in stored_corpora(store)))
-    few = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return f" It has: {few} (--set corpus.documents=…)." if names else ""
+    """A sentence that lists the store's corpora, for errors about a missing one; empty if there are none."""
+    names = list(dict.fromkeys(_relative(one.documents) for one in stored_corpora(store)))
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f" It has: {shown} (--set corpus.documents=…)." if names else ""
 
 
 def _settings(noted: dict[str, Any]) -> CorpusSettings:
@@ -123,18 +125,18 @@ def _settings(noted: dict[str, Any]) -> CorpusSettings:
     )
 
 
-def _near(location: str) -> str:
-    """A path as one would write it in the working directory, where it is below that."""
-    here = f"{Path.cwd()}{os.sep}"
-    return location.removeprefix(here)
+def _relative(location: str) -> str:
+    """A path relative to the working directory if it is below it."""
+    prefix = f"{Path.cwd()}{os.sep}"
+    return location.removeprefix(prefix)
 
 
-def _agrees(one: CorpusSettings, other: CorpusSettings, names: set[str]) -> bool:
-    """Whether two corpora's settings of these names are the same."""
+def _agrees(first: CorpusSettings, second: CorpusSettings, names: set[str]) -> bool:
+    """Whether two corpora agree in the settings of these names."""
 
     def values(settings: CorpusSettings) -> Iterator[Any]:
         for name in sorted(names):
             value = getattr(settings, name)
             yield resolved_location(value) if name in LOCATIONS and value is not None else value
 
-    return list(values(one)) == list(values(other))
+    return list(values(first)) == list(values(second))

@@ -1,4 +1,4 @@
-"""Stage 2, first step: document embeddings, once per document (§3.2). Quick work, so one task takes many documents."""
+"""Stage 2, first step: embed documents (§3.2). Embedding is quick, so one task takes many documents."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,8 +16,8 @@ from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import write_embedding
 from dyprag.tasks.planning.jobs import DocumentJob
-from dyprag.tasks.shards import Tried, failed, work_on
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document
+from dyprag.tasks.shards import Attempt, failed, work_on
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document
 
 if TYPE_CHECKING:
     from dyprag.model.base import BaseModel
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Embedding = list[float]
 
 
-@task(name="embed", task_run_name="embed {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="embed", task_run_name="embed {name}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def embed_documents(
     name: str, jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig
 ) -> "list[Ended] | State[list[Ended]]":
@@ -33,10 +33,10 @@ def embed_documents(
     return work_on(jobs, corpus_key, config, _embed)
 
 
-def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
-    """Compute the embeddings that are missing of some documents, together."""
+def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Attempt]:
+    """Compute the missing embeddings of some documents together."""
     store, documents = Store(config.store), ingested(config.store, corpus_key)
-    outcomes: dict[str, Tried] = {}
+    outcomes: dict[str, Attempt] = {}
     for job in jobs:
         if record := store.find("embedding", job.key):
             outcomes[job.key] = job, Work(job.document_id, job.key, Outcome.CACHED, job.document_key), [record], None
@@ -55,8 +55,10 @@ def _embed(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig,
 
 
 def _embeddings(base: "BaseModel", passages: Sequence[str]) -> list[Embedding | Exception]:
-    """The embedding of each passage, or the error that it raises. Passages that fail together are computed again in
-    halves, until it is known which of them fail."""
+    """The embedding of each passage, or the error that it raises.
+
+    Passages that fail together are computed again in halves, to find out which of them fail.
+    """
     from dyprag.adapters.embedding import embed
 
     try:
@@ -64,12 +66,12 @@ def _embeddings(base: "BaseModel", passages: Sequence[str]) -> list[Embedding | 
     except Exception as error:
         if len(passages) == 1:
             return [error]
-    middle = len(passages) // 2  # outside of the handler: the error's frames may hold what filled the memory
+    middle = len(passages) // 2  # outside of the handler, since the error's frames may hold the memory that ran out
     return [*_embeddings(base, passages[:middle]), *_embeddings(base, passages[middle:])]
 
 
-def _stored(store: Store, job: DocumentJob, embedding: Embedding | Exception, seconds: float, number: int) -> Tried:
-    """What became of one document: its embedding is stored, or its error noted."""
+def _stored(store: Store, job: DocumentJob, embedding: Embedding | Exception, seconds: float, number: int) -> Attempt:
+    """Store a document's embedding, or record its error."""
     try:
         with one_document(job.document_id):
             if isinstance(embedding, Exception):

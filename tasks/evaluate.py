@@ -1,4 +1,7 @@
-"""Stage 3, one task a method and a batch of questions: inject, answer, keep what was said (§3.3)."""
+"""Stage 3: answer the test questions (§3.3).
+
+One task answers a batch of questions with one method: it injects adapters, generates, and stores the predictions.
+"""
 
 import logging
 import threading
@@ -21,7 +24,7 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_embedding, write_rows
 from dyprag.tasks.corpora import passages_of, stored_corpus
 from dyprag.tasks.planning.answers import AnswerJob
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document, reused
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document, reused
 from dyprag.tasks.worker import worker_of
 
 if TYPE_CHECKING:
@@ -29,10 +32,10 @@ if TYPE_CHECKING:
     from dyprag.methods.protocol import Answer, Method
 
 logger = logging.getLogger("dyprag.tasks")
-CONTROLS, ADAPTERS, EMBEDDINGS = 8, 256, 4096  # that a process keeps
+CONTROLS, ADAPTERS, EMBEDDINGS = 8, 256, 4096  # how many a process caches
 
 
-@task(name="evaluate", task_run_name="evaluate {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="evaluate", task_run_name="evaluate {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def answer_batch(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Record | State[Record]":
     """Answer a batch of questions with one method and store the predictions under the job's key."""
     store = Store(config.store)
@@ -40,17 +43,19 @@ def answer_batch(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Re
         return reused(record)
     with one_document(job.label):
         corpus = stored_corpus(config.store, corpus_key)
-        questions = [corpus.questions[place] for place in job.questions]
+        questions = [corpus.questions[position] for position in job.questions]
         with _peak_memory() as peak, progress.part(len(questions), len(questions)):
-            answers = respond(job, corpus_key, questions, config)
-        rows = [_row(job, question, given) for question, given in zip(questions, answers, strict=True)]
+            answers = answer_questions(job, corpus_key, questions, config)
+        rows = [_row(job, question, answer) for question, answer in zip(questions, answers, strict=True)]
         measures = {"method": job.method, "dataset": job.dataset, "questions": len(rows), "peak_bytes": peak()}
         record = Record("prediction", job.key, job.inputs, config.evaluate.material(), measures=measures)
         return store.write(record, lambda folder: write_rows(folder / "predictions.parquet", rows))
 
 
-def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], config: PipelineConfig) -> "list[Answer]":
-    """The answers to a job's questions, in their order."""
+def answer_questions(
+    job: AnswerJob, corpus_key: str, questions: Sequence[Question], config: PipelineConfig
+) -> "list[Answer]":
+    """The answers to a job's questions, in order."""
     from dyprag.adapters.generation import Sampling
     from dyprag.methods.protocol import Asked
 
@@ -75,18 +80,18 @@ def respond(job: AnswerJob, corpus_key: str, questions: Sequence[Question], conf
         has_adapter = job.can_translate if job.translator else job.adapters.__contains__
         return tuple(retrieved for retrieved in item.adapted if has_adapter(retrieved.document.key))
 
-    # what was injected is what an answer without passages in its prompt was made from
+    # an answer without passages in its prompt is based on the injected documents
     return [replace(a, passages=a.passages or injected(item)) for a, item in zip(answers, asked, strict=True)]
 
 
 def make_method(job: AnswerJob, corpus_key: str, config: PipelineConfig) -> "Method":
-    """The method of a job, drawing on stored artifacts."""
+    """The method of a job, with stored artifacts as its resources."""
     return spec_of(job.method).build(Stored(job, corpus_key, config))
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a method draws on (`dyprag.methods.spec.Resources`), from the store."""
+    """The resources of a method (`dyprag.methods.spec.Resources`) from the store."""
 
     job: AnswerJob
     corpus_key: str
@@ -105,7 +110,7 @@ class Stored:
         return self.job.per_document
 
     def shared(self) -> "Adapters":
-        return compute(lambda: self._kept_adapter("controls", self.job.control, CONTROLS))
+        return compute(lambda: self._cached_adapter("controls", self.job.control, CONTROLS))
 
     def retriever(self) -> Retriever:
         corpus = stored_corpus(self.config.store, self.corpus_key)
@@ -114,30 +119,30 @@ class Stored:
     def trained(self, document: Document) -> "Adapters | None":
         key = self.job.adapters.get(document.key)
         if key is None:
-            logger.warning("document %r has no adapter; it is left out of the merge.", document.id)
+            logger.warning("document %r has no adapter and is left out of the merge.", document.id)
             return None
-        return self._kept_adapter("adapters", key, ADAPTERS)
+        return self._cached_adapter("adapters", key, ADAPTERS)
 
     def can_translate(self, document: Document) -> bool:
-        """Without its embedding it cannot be, unless the translator reads its tokens."""
+        """Whether the document has an embedding, or the translator reads tokens."""
         if self.job.can_translate(document.key):
             return True
-        logger.warning("document %r has no embedding; it is left out of the merge.", document.id)
+        logger.warning("document %r has no embedding and is left out of the merge.", document.id)
         return False
 
     def translated(self, documents: Sequence[Document]) -> "Adapters":
-        """From all of a document's tokens, or from its stored embedding, as the translator wants it."""
+        """Translate documents, from their tokens or their stored embeddings as the translator requires."""
         worker, key = worker_of(self.config), self.job.translator
         translator = worker.translator(key)
         if translator.reads_tokens:
             return translator.translate([worker.reading(key, document.passage) for document in documents])
         return translator.translate([self._embedding(self.job.embeddings[document.key]) for document in documents])
 
-    def _kept_adapter(self, sort: str, key: str, most: int) -> "Adapters":
+    def _cached_adapter(self, kind: str, key: str, limit: int) -> "Adapters":
         from dyprag.adapters.lora import load_peft
 
         worker = worker_of(self.config)
-        return worker.keep(sort, key, lambda: load_peft(worker.store.open("adapter", key)), most)
+        return worker.keep(kind, key, lambda: load_peft(worker.store.open("adapter", key)), limit)
 
     def _embedding(self, key: str) -> Any:
         import torch
@@ -150,41 +155,40 @@ class Stored:
         return worker.keep("embeddings", key, read, EMBEDDINGS)
 
 
-def _row(job: AnswerJob, question: Question, given: "Answer") -> dict[str, Any]:
-    """A prediction that can be read by itself: question, answer, what the model saw, what it took."""
+def _row(job: AnswerJob, question: Question, answer: "Answer") -> dict[str, Any]:
+    """A self-contained prediction: the question, the answer, the model's input and the cost."""
     return {
         "dataset": question.dataset, "question_id": question.id, "question": question.question,
         "answers": list(question.answers), "type": question.type, "documents": list(question.documents),
         "chain_of_thought": question.chain_of_thought, "believed": list(question.believed), "method": job.method,
-        "answer": given.text, "tokens": given.tokens, "seconds": given.seconds, "first_token": given.first_token,
-        "retrievals": given.retrievals, "cut": given.cut, "adapted": given.adapted, "prompt": given.prompt,
+        "answer": answer.text, "tokens": answer.tokens, "seconds": answer.seconds, "first_token": answer.first_token,
+        "retrievals": answer.retrievals, "cut": answer.cut, "adapted": answer.adapted, "prompt": answer.prompt,
         "passages": [
             {"id": r.document.id, "title": r.document.title, "text": r.document.text, "score": r.score}
-            for r in given.passages
+            for r in answer.passages
         ],
     }  # fmt: skip
 
 
 @contextmanager
 def _peak_memory(every: float = 0.02) -> Iterator[Callable[[], int]]:
-    """Gives a function that says, in the end, how many bytes the process held at most meanwhile: on the accelerator
-    where there is one, else in memory."""
+    """Yields a function that returns the peak memory in bytes: the accelerator's, or the process' if there is none."""
     import torch
 
-    process, over = psutil.Process(), threading.Event()
-    most = process.memory_info().rss
+    process, stopped = psutil.Process(), threading.Event()
+    peak = process.memory_info().rss
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
     def watch() -> None:
-        nonlocal most
-        while not over.wait(every):
-            most = max(most, process.memory_info().rss)
+        nonlocal peak
+        while not stopped.wait(every):
+            peak = max(peak, process.memory_info().rss)
 
     thread = threading.Thread(target=watch, daemon=True, name="dyprag-memory")
     thread.start()
     try:
-        yield lambda: int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else most
+        yield lambda: int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else peak
     finally:
-        over.set()
+        stopped.set()
         thread.join()

@@ -1,4 +1,4 @@
-"""An experiment's data sets become one stored corpus: read, parted, retrieved for (§4.1)."""
+"""Read an experiment's data sets, split them, retrieve for them, and store the result as one corpus (§4.1)."""
 
 import logging
 from dataclasses import replace
@@ -27,21 +27,21 @@ from dyprag.tasks.planning.plan import Plan
 from dyprag.tasks.worker import worker_for
 
 logger = logging.getLogger("dyprag.tasks")
-PASSAGES = 4  # retrievers over stored passages that a process keeps
+PASSAGES = 4  # retrievers that a process caches
 
 
 def store_experiment(store: Store, config: PipelineConfig) -> Record:
-    """Read an experiment's data sets, part and retrieve, and store it all as a corpus.
+    """Read an experiment's data sets and store them, with split and retrieved passages, as one corpus.
 
     Raises:
-        CorpusError: a data set's file is missing or malformed.
+        CorpusError: A data set's file is missing or malformed.
     """
     settings = config.experiment
     notes: dict[str, list[str]] = {}
     parts = []
-    for one in settings.sets:
-        dataset, part = _part(store, config, one)
-        notes[one.name] = list(dataset.notes)
+    for dataset_settings in settings.sets:
+        dataset, part = _part(store, config, dataset_settings)
+        notes[dataset_settings.name] = list(dataset.notes)
         parts.append(part)
     corpus = assemble(parts, config.evaluate.passages, settings.alignment)
     if not corpus.questions:
@@ -49,16 +49,20 @@ def store_experiment(store: Store, config: PipelineConfig) -> Record:
             "setting 'experiment.sets'", "no data set has a usable test question",
             "Raise its 'questions', or correct its 'gold' or 'passages'.",
         )  # fmt: skip
-    wanted, there = settings.alignment, len(corpus.alignment or ())
-    if wanted is not None and there < wanted:
-        logger.warning("experiment: %d alignment documents are asked for and the data sets give %d.", wanted, there)
+    requested, available = settings.alignment, len(corpus.alignment or ())
+    if requested is not None and available < requested:
+        logger.warning(
+            "experiment: %d alignment documents were requested, but the data sets provide only %d.",
+            requested,
+            available,
+        )
     key = Plan(config, corpus).corpus_key
     if record := store.find("corpus", key):
         return record
     recalls: dict[str, list[float]] = {}
     for question in corpus.questions:
-        found = [identity for identity, _ in (corpus.retrieved or {}).get(question.id, ())]
-        if (share := recall(found, question.documents)) is not None:
+        retrieved = [identity for identity, _ in (corpus.retrieved or {}).get(question.id, ())]
+        if (share := recall(retrieved, question.documents)) is not None:
             recalls.setdefault(question.dataset, []).append(share)
     measures = {
         "documents": len(corpus.documents), "questions": len(corpus.questions), "notes": notes,
@@ -72,17 +76,17 @@ def store_experiment(store: Store, config: PipelineConfig) -> Record:
 
 
 def check_experiment(config: PipelineConfig) -> None:
-    """Find what would stop an experiment before anything is begun.
+    """Check an experiment before it starts.
 
     Raises:
-        CorpusError: a data set's file is missing or malformed.
+        CorpusError: A data set's file is missing or malformed.
     """
-    for one in variants(config)[0].config.experiment.sets:
-        _read(config, one)
+    for dataset in variants(config)[0].config.experiment.sets:
+        _read(config, dataset)
 
 
 def _read(config: PipelineConfig, settings: DataSetSettings) -> tuple[DataSet, Path | None]:
-    """A data set, and the file of passages that are to be streamed rather than read."""
+    """A data set, and its passages file if that is streamed instead of read."""
     root = Path(config.experiment.data).expanduser()
     location = root / settings.location if settings.location else root
     passages = root / settings.passages if settings.passages else None
@@ -98,7 +102,7 @@ def _read(config: PipelineConfig, settings: DataSetSettings) -> tuple[DataSet, P
             "Set only one of the two.",
         )
     dataset = load_dataset(settings.format or settings.name, location, None if streamed else passages)
-    if streamed:  # its gold documents are its own paragraphs, which are not among these
+    if streamed:  # gold documents are the data set's paragraphs, which a streamed file does not contain
         questions = tuple(replace(question, documents=()) for question in dataset.questions)
         dataset = replace(dataset, questions=questions)
     return dataset, passages if streamed else None
@@ -137,17 +141,17 @@ def _part(store: Store, config: PipelineConfig, settings: DataSetSettings) -> tu
 
 
 def index_folder(store: Store, key: str) -> Path:
-    """Where the index over the passages of this key is, or would be."""
+    """The folder of the index over these passages."""
     return store.root / "indexes" / key
 
 
 def open_passages(store_root: str, key: str) -> Retriever:
-    """The retriever over stored passages, opened once per process."""
+    """A retriever over stored passages, opened once per process."""
     return worker_for(store_root).keep("passages", key, lambda: _open_passages(Store(store_root), key), PASSAGES)
 
 
 def _open_passages(store: Store, key: str) -> Retriever:
     folder = index_folder(store, key)
-    if is_built(folder) or store.find("passages", key) is None:  # of a stream nothing but its index is kept
+    if is_built(folder) or store.find("passages", key) is None:  # of a streamed file only the index is stored
         return IndexedBM25(folder)
     return retriever_for(read_passages(store.open("passages", key)), folder)

@@ -1,4 +1,4 @@
-"""`dyprag import`: a folder of adapters trained elsewhere becomes documents' own, or an import is taken back."""
+"""Import adapters that were trained elsewhere, or revert an import: for `dyprag import`."""
 
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,21 @@ from dyprag.tasks.workspace import Workspace, unknown_document
 def import_adapters(
     folder: Path, document: str | None, config: PipelineConfig, same_model: bool = False
 ) -> dict[str, Any]:
-    """Take a PEFT adapter into the store as a document's, or all that an export holds as their documents'.
+    """Import a PEFT adapter for a document, or all adapters of an export.
 
     Args:
-        folder: with adapter_config.json, or with the index.json of `dyprag export --peft`.
-        document: an id of the corpus. Of an export only this one is taken.
-        same_model: the adapters are of this model, whatever name they give their own.
+        folder: Contains adapter_config.json, or the index.json of `dyprag export --peft`.
+        document: A document id of the corpus. From an export, only this document's adapter is imported.
+        same_model: The adapters belong to this model, whatever base model they name.
 
     Returns:
-        imported: id, key, and rank of each; missing: ids in the export that are not in the corpus.
+        `imported`: document, key and rank of each adapter; `missing`: ids in the export that are not in the corpus.
 
     Raises:
-        ConfigError: it is not said whose adapter it is.
-        CorpusError: there is no such document.
-        ArtifactError: an adapter cannot be used here; nothing after it is taken.
-        StoreError: nothing has been ingested, or the store cannot be written.
+        ConfigError: No document is given for a single adapter.
+        CorpusError: There is no such document.
+        ArtifactError: An adapter cannot be used; adapters after it are not imported.
+        StoreError: Nothing has been ingested, or the store cannot be written.
     """
     from dyprag.adapters.exchange.export import INDEX
     from dyprag.model.base import model_shape
@@ -41,29 +41,29 @@ def import_adapters(
     base = compute(lambda: model_shape(model))
     recorded = read_json(folder / INDEX).get("fingerprint") if same_model else None
     folders = _folders(folder, document, documents, model, recorded or base.fingerprint)
-    taken = [identity for identity in folders if identity in documents]
+    wanted = [identity for identity in folders if identity in documents]
     records = []
     with in_use(workspace.store):
         workspace.catalogue.prepare()
         try:
-            for identity in taken:
+            for identity in wanted:
                 source = _sound(documents[identity])
                 records.append(import_adapter(folders[identity], source, base, workspace.config, same_model))
         finally:
             workspace.catalogue.add_artifacts(records)
     imported = [
         {"document": identity, "key": record.key, "rank": record.measures["rank"]}
-        for identity, record in zip(taken, records, strict=True)
+        for identity, record in zip(wanted, records, strict=True)
     ]
     return {"imported": imported, "missing": [identity for identity in folders if identity not in documents]}
 
 
 def forget(document: str, config: PipelineConfig) -> bool:
-    """Take a document's import back; gives whether there was one.
+    """Revert a document's import. Returns whether there was one.
 
     Raises:
-        CorpusError: there is no such document.
-        StoreError: nothing has been ingested.
+        CorpusError: There is no such document.
+        StoreError: Nothing has been ingested.
     """
     workspace = Workspace(config, writes=True)
     with in_use(workspace.store):
@@ -73,20 +73,24 @@ def forget(document: str, config: PipelineConfig) -> bool:
 def _folders(
     folder: Path, document: str | None, documents: dict[str, Document], model: str, fingerprint: str
 ) -> dict[str, Path]:
-    """Each adapter's folder by the id of its document."""
+    """Each adapter's folder by document id."""
     from dyprag.adapters.exchange.export import INDEX, read_index
 
     if document is not None and document not in documents:
         raise unknown_document(document, list(documents))
     if (folder / INDEX).is_file():
-        named = read_index(folder, model, fingerprint).documents
-        if any(not isinstance(name, str) or Path(name).name != name for name in named.values()):
-            raise ArtifactError(f"index {folder / INDEX}", "it names folders outside of its own", "Export it again.")
-        if document is not None and document not in named:
-            raise ArtifactError(f"index {folder / INDEX}", f"it has no {document!r}", "Choose another document.")
-        return {i: folder / name for i, name in named.items() if document in (None, i)}
+        folders = read_index(folder, model, fingerprint).documents
+        if any(not isinstance(name, str) or Path(name).name != name for name in folders.values()):
+            raise ArtifactError(
+                f"index {folder / INDEX}", "it refers to folders outside of the export", "Export it again."
+            )
+        if document is not None and document not in folders:
+            raise ArtifactError(
+                f"index {folder / INDEX}", f"it contains no adapter for {document!r}", "Choose another document."
+            )
+        return {i: folder / name for i, name in folders.items() if document in (None, i)}
     if document is None:
-        raise ConfigError(f"adapter {folder}", "no document is named for it", "Name its document: --document ID.")
+        raise ConfigError(f"adapter {folder}", "the document it belongs to is not given", "Pass --document ID.")
     return {document: folder}
 
 

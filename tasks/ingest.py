@@ -1,4 +1,4 @@
-"""What a corpus holds now, and what has changed there since it was last ingested: by content, whatever the names."""
+"""Read a corpus, and compare it with the state of the last ingest. Documents are compared by content, not by name."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,22 @@ from dyprag.corpora.splitting import split_corpus, splitter
 from dyprag.storage.artifacts import Store
 from dyprag.storage.tables import read_keys
 
-SHOWN = 200  # rows of the difference that a person reads
-FEW = 3  # files that a line names
+SHOWN = 200  # rows of the difference that are shown
+FEW = 3  # files named in a line
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Ids of the documents that are new, changed (the same id, another content) or removed, and the ids that renamed
-    ones had; `unread` are gone, too, but may be among what could not be read. `unchanged` counts the others."""
+    """What changed between two ingests.
+
+    Attributes:
+        new: Ids of new documents.
+        changed: Ids of documents with other content than before.
+        renamed: New ids with the ids before.
+        removed: Ids of documents that are gone.
+        unchanged: Number of other documents.
+        unread: Ids of documents that are missing but may be among what could not be read.
+    """
 
     new: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -35,7 +43,7 @@ class Difference:
         return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing new"
 
     def rows(self) -> list[dict[str, str]]:
-        """The first of the documents that differ, as a table."""
+        """A table of the first documents that differ."""
         return [{"difference": what, "document": name, "before": old} for what, name, old in islice(self._all(), SHOWN)]
 
     def _all(self) -> Iterator[tuple[str, str, str]]:
@@ -52,65 +60,68 @@ def difference(
     files: Mapping[str, str] = MappingProxyType({}),
     unread: Container[str] = frozenset(),
 ) -> Difference:
-    """What has changed between two states of a corpus.
+    """Compare two states of a corpus.
 
     Args:
-        before: the documents' keys (which name their content) by their ids.
-        now: the same of the newer state.
-        files: the names of files by the ids of the newer state; an id was its file's name once.
-        unread: ids of the older state that may be there still, see `maybe_unread`.
+        before: Document keys, which identify contents, by document id.
+        now: The same for the new state.
+        files: File names by document id in the new state; earlier versions used file names as ids.
+        unread: Ids of the old state that may still exist; see `maybe_unread`.
     """
-    gone = {key: identity for identity, key in before.items() if identity not in now}
-    found = Difference()
-    renamed = found.renamed
-    taken: set[str] = set()  # ids of before that others stand for now
+    old_ids = {key: identity for identity, key in before.items() if identity not in now}
+    result = Difference()
+    renamed = result.renamed
+    replaced: set[str] = set()  # old ids that were replaced by new ones
     unchanged = 0
     for identity, key in now.items():
         known = before.get(identity)
         if known == key:
             unchanged += 1
         elif known is not None:
-            found.changed.append(identity)
-        elif key in gone:
-            renamed[identity] = gone.pop(key)
+            result.changed.append(identity)
+        elif key in old_ids:
+            renamed[identity] = old_ids.pop(key)
         elif files.get(identity) in before and files[identity] not in now:
-            found.changed.append(identity)
-            taken.add(files[identity])
+            result.changed.append(identity)
+            replaced.add(files[identity])
         else:
-            found.new.append(identity)
-    taken |= set(renamed.values())
-    missing = [identity for identity in before if identity not in now and identity not in taken]
+            result.new.append(identity)
+    replaced |= set(renamed.values())
+    missing = [identity for identity in before if identity not in now and identity not in replaced]
     removed = [identity for identity in missing if identity not in unread]
-    kept = [identity for identity in missing if identity in unread]
-    return Difference(found.new, found.changed, renamed, removed, unchanged, kept)
+    unreadable = [identity for identity in missing if identity in unread]
+    return Difference(result.new, result.changed, renamed, removed, unchanged, unreadable)
 
 
 def maybe_unread(before: Iterable[str], files: Mapping[str, str], corpus: Corpus) -> set[str]:
-    """Of the documents of an older state of a corpus, by their ids, those that are not in it now and may be among what
-    could not be read: their file, or a row of it, is at fault or gives no document any more.
+    """Ids of earlier documents that are missing now but may be among what could not be read: their file, or a row of
+    it, has an error or yields no document.
 
     Args:
-        files: the names of their files by their ids, where they are several.
+        before: Ids of the earlier documents.
+        files: File names by document id, if there are several files.
     """
     now = {document.id for document in corpus.documents}
-    named = {one.id for one in corpus.unread if one.named}
-    closed = tuple(one.id for one in corpus.unread if one.id.endswith("/"))
-    sources = {one.source for one in corpus.unread if not one.named} | {one.id for one in corpus.skipped}
+    named_ids = {item.id for item in corpus.unread if item.named}
+    closed_folders = tuple(item.id for item in corpus.unread if item.id.endswith("/"))
+    sources = {item.source for item in corpus.unread if not item.named} | {item.id for item in corpus.skipped}
 
     def is_unread(identity: str) -> bool:
         file = files.get(identity, "")
-        whole = identity.rpartition("#")[0] or identity  # of a passage
-        return bool({identity, whole} & named) or file in sources or file.startswith(closed or ("\0",))
+        document_id = identity.rpartition("#")[0] or identity  # without a passage's number
+        return (
+            bool({identity, document_id} & named_ids) or file in sources or file.startswith(closed_folders or ("\0",))
+        )
 
     return {identity for identity in before if identity not in now and is_unread(identity)}
 
 
 def read_location(config: PipelineConfig) -> Corpus:
-    """The corpus as it is now where the configuration says, long documents split if that is set.
+    """Read the corpus from its location, and split long documents if this is configured.
 
     Raises:
-        CorpusError: it cannot be read as a whole.
-        ModelError: there is no such model, whose tokens could be counted.
+        CorpusError: The corpus cannot be read.
+        ModelError: There is no such model to count tokens with.
     """
     settings = config.corpus
     corpus = load_corpus(settings.documents, settings.questions, settings.max_documents, settings.max_questions)
@@ -120,26 +131,26 @@ def read_location(config: PipelineConfig) -> Corpus:
 
 
 def sources(corpus: Corpus) -> dict[str, Any]:
-    """What is noted of where a corpus was read from: each document's file, and what was not read, with the reason."""
+    """Notes about an ingest: each document's file, and what was skipped, not read or guessed, with reasons."""
     return {
         "files": {document.id: document.source for document in corpus.documents if document.source},
-        "skipped": {one.id: one.reason for one in corpus.skipped},
-        "unread": {one.id: str(one.error) for one in corpus.unread},
-        "guessed": {one.id: one.how for one in corpus.noted},
+        "skipped": {item.id: item.reason for item in corpus.skipped},
+        "unread": {item.id: str(item.error) for item in corpus.unread},
+        "guessed": {item.id: item.how for item in corpus.noted},
     }
 
 
 def skipped_text(corpus: Corpus) -> str:
-    """How many files were passed over, and the first of them; "" where there is none."""
-    names = [one.id for one in corpus.skipped]
+    """The number of skipped files and the names of the first ones; empty if none was skipped."""
+    names = [file.id for file in corpus.skipped]
     if not names:
         return ""
-    few = ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
-    return f"{len(names):,} skipped ({few})"
+    shown = ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
+    return f"{len(names):,} skipped ({shown})"
 
 
 def known_keys(store: Store, corpus_key: str | None) -> dict[str, str]:
-    """The documents' keys by their ids in a stored corpus; nothing where it is not there."""
+    """Document keys of a stored corpus by document id; empty if the corpus does not exist."""
     if corpus_key is None or store.find("corpus", corpus_key) is None:
         return {}
     return read_keys(store.folder("corpus", corpus_key))

@@ -1,4 +1,4 @@
-"""An LLM compares two methods' answers to the questions that have no true answer of their own (§4, RAGTruth)."""
+"""Let an LLM compare two methods' answers to questions without gold answers (§4, RAGTruth)."""
 
 import asyncio
 from dataclasses import asdict
@@ -16,22 +16,23 @@ from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.journal import Journal
 from dyprag.storage.tables import read_rows, write_rows
 from dyprag.tasks.augment import endpoint_key
-from dyprag.tasks.work import is_passing
+from dyprag.tasks.work import is_retryable
 
 if TYPE_CHECKING:
     from dyprag.augmentation.endpoint import Endpoint
 
 
-@task(name="judge", task_run_name="judge {one} against {other}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="judge", task_run_name="judge {one} against {other}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def judge_methods(one: str, other: str, key: str, predictions: tuple[list[str], list[str]],
                   config: PipelineConfig) -> Record:  # fmt: skip
     """Compare two methods' answers and store the judgements.
 
     Args:
-        predictions: keys of the first method's predictions, and of the other's.
+        predictions: Keys of the first method's predictions, and of the other method's.
 
     Raises:
-        Stopped: the endpoint is down, refuses the key or the model, or the budget is spent. What it answered is kept.
+        Stopped: The endpoint is down, rejects the key or the model, or the budget is exhausted. Its answers so far are
+            kept.
     """
     store = Store(config.store)
     pairs = _pairs(store, *predictions)
@@ -52,33 +53,33 @@ async def _judge(store: Store, pairs: list[Pair], config: PipelineConfig) -> lis
     from dyprag.augmentation.endpoint import Endpoint
 
     api, journal = config.judge.api, Journal(store)
-    spent = spent_before(api, journal.tokens)
-    endpoint = Endpoint(judge_settings(api, config.judge.tries), endpoint_key(api), spent)
+    tokens_spent = spent_before(api, journal.tokens)
+    endpoint = Endpoint(judge_settings(api, config.judge.tries), endpoint_key(api), tokens_spent)
     try:
-        return await until_interrupted(judge_pairs(_Remembering(endpoint, journal), pairs))
+        return await until_interrupted(judge_pairs(_JournaledEndpoint(endpoint, journal), pairs))
     finally:
         await endpoint.client.close()
 
 
-class _Remembering:
-    """An endpoint whose answers are kept from the moment they come: a stopped run asks for none again."""
+class _JournaledEndpoint:
+    """An endpoint whose answers are stored at once, so that a resumed run does not request them again."""
 
     def __init__(self, endpoint: "Endpoint", journal: Journal) -> None:
         self._endpoint, self._journal = endpoint, journal
         self.settings: AugmentSettings = endpoint.settings
 
     async def complete(self, request: Request) -> Response:
-        """The answer that is kept, or the endpoint's."""
-        kept = self._journal.find(request.product_key, request.key)
-        if kept is not None:
-            return kept
+        """The stored answer if there is one, else the endpoint's."""
+        stored = self._journal.find(request.product_key, request.key)
+        if stored is not None:
+            return stored
         response = await self._endpoint.complete(request)
         self._journal.add(response)
         return response
 
 
 def _pairs(store: Store, one: list[str], other: list[str]) -> list[Pair]:
-    """The questions without answers of their own that both methods answered."""
+    """Questions without gold answers that both methods answered."""
     first, second = ({row["question_id"]: row for row in _rows(store, keys)} for keys in (one, other))
     return [
         Pair(

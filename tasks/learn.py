@@ -1,4 +1,4 @@
-"""A translator learned from documents and questions, and how much of unseen documents it makes recalled."""
+"""Learn a translator from documents and questions, and measure fact recall on documents that it has not seen."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ from dyprag.tasks.planning.keys import learned_translator_key, lessons_key, reca
 from dyprag.tasks.planning.sources import learned_checksum
 from dyprag.tasks.work import (
     base_model,
-    is_passing,
+    is_retryable,
     one_document,
     reused,
     training_progress,
@@ -32,12 +32,16 @@ if TYPE_CHECKING:
     from dyprag.evaluation.recall.benchmark import Condition, Measurer, Recalled
     from dyprag.translators.distil import Learned
 
-MEASURERS = 2  # that a process keeps
+MEASURERS = 2  # how many a process caches
 
 
 @dataclass(frozen=True)
 class RecallJob:
-    """One band of the benchmark under one condition. translator: its key, empty where the condition has none."""
+    """One band of the benchmark under one condition.
+
+    Attributes:
+        translator: The translator's key; empty if the condition does not use it.
+    """
 
     label: str
     key: str
@@ -48,7 +52,7 @@ class RecallJob:
 
 
 def lessons_of(config: PipelineConfig) -> tuple[Lesson, ...]:
-    """The training lessons, made once per process."""
+    """The training lessons, created once per process."""
     from dyprag.evaluation.recall.benchmark import training_lessons
 
     settings = config.learn
@@ -56,7 +60,7 @@ def lessons_of(config: PipelineConfig) -> tuple[Lesson, ...]:
 
 
 def bands_of(config: PipelineConfig) -> dict[str, list[Lesson]]:
-    """The benchmark's documents by band, made once per process."""
+    """The benchmark's documents by band, created once per process."""
     from dyprag.evaluation.recall.benchmark import recall_bands
 
     settings, data = config.recall, config.learn.data
@@ -65,9 +69,9 @@ def bands_of(config: PipelineConfig) -> dict[str, list[Lesson]]:
     )
 
 
-@task(name="learn translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="learn translator", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def learn_translator(key: str, config: PipelineConfig) -> Record:
-    """Train a translator on lessons and store it with its learning curve; a training that was killed goes on from its
+    """Train a translator on lessons and store it with its learning curve. An interrupted training resumes from its
     last checkpoint."""
     from torch import nn
 
@@ -80,20 +84,20 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     began = perf_counter()
 
     def train() -> "tuple[nn.Module, list[Learned]]":
-        made = first_translator(base, settings, calibration_prompts(base, lessons), start)
-        return made, learn(
-            base, made, lessons, settings, lambda at, losses: tell(at, settings.steps, losses.total), checkpoint
+        model = first_translator(base, settings, calibration_prompts(base, lessons), start)
+        return model, learn(
+            base, model, lessons, settings, lambda at, losses: report(at, settings.steps, losses.total), checkpoint
         )
 
     checkpoint = store.checkpoint("translator", key)
     with (
-        training_progress("loss") as tell,
+        training_progress("loss") as report,
         translator_memory(f"{settings.documents} documents", "Lower learn.documents"),
     ):
         translator, curve = compute(train)
-    last = curve[-100:]
+    last_losses = curve[-100:]
     measures = {
-        "steps": len(curve), "documents": len(lessons), "loss": sum(x.pred for x in last) / len(last),
+        "steps": len(curve), "documents": len(lessons), "loss": sum(x.pred for x in last_losses) / len(last_losses),
         "parameters": sum(parameter.numel() for parameter in translator.parameters()), "dtype": str(base.dtype),
         "seconds": sum(x.seconds for x in curve), "devices": list(dict.fromkeys(x.device for x in curve)),
     }  # fmt: skip
@@ -108,9 +112,9 @@ def learn_translator(key: str, config: PipelineConfig) -> Record:
     return record
 
 
-@task(name="recall", task_run_name="recall {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="recall", task_run_name="recall {job.label}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Record]":
-    """Answer a band's questions under a condition and store what came back."""
+    """Answer a band's questions under a condition and store the answers."""
     store = Store(config.store)
     if record := store.find("recall", job.key):
         return reused(record)
@@ -119,19 +123,19 @@ def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Re
         measurer = _measurer(job.translator, config)
         began = perf_counter()
         with progress.part(1):
-            found = compute(lambda: measurer.measure(job.band, lessons, job.condition))
-        rows = [_row(recalled, lessons) for recalled in found]
+            answers = compute(lambda: measurer.measure(job.band, lessons, job.condition))
+        rows = [_row(recalled, lessons) for recalled in answers]
         record = Record(
             "recall", job.key, [job.translator] if job.translator else [], config.recall.material(),
             seconds=perf_counter() - began,
             measures={"band": job.band, "condition": job.condition, "questions": len(rows),
-                      "presence": sum(r.present for r in found) / max(1, len(found))},
+                      "presence": sum(r.present for r in answers) / max(1, len(answers))},
         )  # fmt: skip
         return store.write(record, lambda folder: write_rows(folder / "answers.parquet", rows))
 
 
 def _measurer(translator: str, config: PipelineConfig) -> "Measurer":
-    """Kept, with the adapters of the controls that all bands share."""
+    """The measurer for a translator. It is cached together with the controls' adapters, which all bands share."""
     from dyprag.evaluation.recall.benchmark import Asking, Measurer
 
     worker, learn, asking = worker_of(config), config.learn, Asking.of(config.evaluate)
@@ -157,7 +161,7 @@ def _row(recalled: "Recalled", lessons: Sequence[Lesson]) -> dict[str, Any]:
 
 
 def recalled(store: Store, job: RecallJob) -> "list[Recalled]":
-    """What a job stored."""
+    """The stored answers of a job."""
     from dyprag.evaluation.recall.benchmark import Asked, Recalled
 
     rows = read_rows(store.open("recall", job.key) / "answers.parquet")
@@ -169,14 +173,14 @@ def recalled(store: Store, job: RecallJob) -> "list[Recalled]":
 
 
 def learned_key(config: PipelineConfig, model: dict[str, object]) -> str:
-    """The key of the translator that these settings give."""
+    """The key of the translator that these settings lead to."""
     start = config.learn.start
     checksum = learned_checksum("learn.start", start, config.model.name) if start else ""
     return learned_translator_key(config, lessons_key(lessons_of(config)), checksum, model)
 
 
 def recall_jobs(config: PipelineConfig, model: dict[str, object], translator: str) -> list[RecallJob]:
-    """Each band under its conditions."""
+    """A job for each band and condition."""
     from dyprag.evaluation.recall.benchmark import SHOWING, conditions_of
 
     training, jobs = lessons_key(lessons_of(config)), []

@@ -1,4 +1,7 @@
-"""Stage 1b, one task a document or more, one batch for the machine: an augmentation becomes an adapter (§3.1)."""
+"""Stage 1b: train documents' adapters (§3.1).
+
+One task takes one or more documents; all documents of a process that wait are trained in one batch.
+"""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,8 +20,8 @@ from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.storage.tables import read_augmentation, write_rows
 from dyprag.tasks.planning.jobs import DocumentJob
-from dyprag.tasks.shards import Tried, failed, work_on
-from dyprag.tasks.work import base_model, ingested, is_passing, one_document
+from dyprag.tasks.shards import Attempt, failed, work_on
+from dyprag.tasks.work import base_model, ingested, is_retryable, one_document
 from dyprag.tasks.worker import worker_of
 
 logger = logging.getLogger("dyprag.tasks")
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from dyprag.adapters.samples import Sample
 
 
-@task(name="parametrize", task_run_name="parametrize {name}", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="parametrize", task_run_name="parametrize {name}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def parametrize_documents(
     name: str, jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig
 ) -> "list[Ended] | State[list[Ended]]":
@@ -36,11 +39,11 @@ def parametrize_documents(
     return work_on(jobs, corpus_key, config, _parametrize)
 
 
-def _parametrize(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
-    """Train the adapters that are missing of some documents, all at the same time."""
+def _parametrize(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Attempt]:
+    """Train the missing adapters of some documents together."""
     store = Store(config.store)
-    outcomes: dict[str, Tried] = {}
-    running: dict[Future[Any], DocumentJob] = {}
+    outcomes: dict[str, Attempt] = {}
+    futures: dict[Future[Any], DocumentJob] = {}
     for job in jobs:
         if record := store.find("adapter", job.key):
             outcomes[job.key] = job, parametrized(job, record), [record], None
@@ -48,11 +51,11 @@ def _parametrize(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineC
         try:
             with one_document(job.document_id):
                 samples = _samples(store, job, corpus_key, config)
-                running[_trainer(config).begin(samples)] = job
+                futures[_trainer(config).begin(samples)] = job
         except Exception as error:
             outcomes[job.key] = failed(job, [error], [], number)
-    for future in as_completed(running):
-        job = running[future]
+    for future in as_completed(futures):
+        job = futures[future]
         try:
             with one_document(job.document_id):
                 record = _store(store, job, future.result(), config, number)
@@ -63,15 +66,17 @@ def _parametrize(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineC
 
 
 def parametrized(job: DocumentJob, record: Record, attempts: int = 0) -> Work:
-    """The outcome of a document that has its adapter: partial where its training did not go well.
+    """The outcome of a document that has its adapter: partial if the training did not go well.
 
     Args:
-        attempts: 0 for one that was found made.
+        attempts: 0 if the adapter existed already.
     """
-    fault = record.measures.get("fault", "")  # imported adapters, and those of earlier versions, do not tell
+    fault = record.measures.get("fault", "")  # not recorded for imported adapters and by earlier versions
     state = Outcome.PARTIAL if fault else Outcome.DONE if attempts else Outcome.CACHED
     seconds = record.seconds if attempts else 0.0
-    reason = f"its adapter knows little: {fault}. Change parametrize.learning_rate or parametrize.seed" if fault else ""
+    reason = (
+        f"its adapter recalls little: {fault}. Change parametrize.learning_rate or parametrize.seed" if fault else ""
+    )
     kind = "Partial" if fault else ""
     return Work(job.document_id, job.key, state, job.document_key, attempts, seconds, kind, reason)
 
@@ -104,7 +109,7 @@ def _store(store: Store, job: DocumentJob, trained: "Parametrized", config: Pipe
                   "dtype": str(base.dtype)},
     )  # fmt: skip
     if trained.trainings > 1:
-        how = "did not go well either" if trained.fault else f"went well at {trained.learning_rate:.2g}"
+        how = "failed again" if trained.fault else f"succeeded at learning rate {trained.learning_rate:.2g}"
         logger.warning("document %r: the training of its adapter was repeated, and %s", job.document_id, how)
 
     def fill(folder: Path) -> None:
@@ -115,7 +120,7 @@ def _store(store: Store, job: DocumentJob, trained: "Parametrized", config: Pipe
 
 
 def _trainer(config: PipelineConfig) -> "Batcher[list[Sample], Parametrized]":
-    """Trains the documents that wait, together; all tasks of a process share it."""
+    """The batcher that trains waiting documents together, shared by all tasks of a process."""
     from dyprag.adapters.parametrize import parametrize
 
     base, lora, settings = base_model(config), config.lora, config.parametrize

@@ -1,5 +1,8 @@
-"""Worker processes of this machine, for `run.runner: processes`: each loads a model of its own and has one shard at a
-time. A process that dies takes only its shard with it, and another takes its place."""
+"""Worker processes on this machine, for `run.runner: processes`.
+
+Each process loads its own model and works on one shard at a time. A process that dies loses only its shard and is
+replaced.
+"""
 
 import multiprocessing
 import os
@@ -19,83 +22,85 @@ from dyprag.errors import ShardLost
 from dyprag.runtime.interruption import check, on_interruption
 from dyprag.runtime.threads import usable_cores
 
-# what the work imports in the end, so that a process in place of one that died need not: seconds, each time
-LOADED = (
+# Preloaded modules: a replacement for a dead process then starts without seconds of imports.
+PRELOADED = (
     "dyprag.tasks.parametrize", "dyprag.tasks.augment", "dyprag.tasks.embed", "dyprag.adapters.parametrize",
     "dyprag.adapters.embedding", "dyprag.adapters.generation", "dyprag.adapters.samples", "peft",
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
 )  # fmt: skip
 P = ParamSpec("P")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 class Processes:
-    """So many processes, begun as they are needed.
+    """A fixed number of worker processes, started on demand.
 
-    An executor of several processes would fail everything in flight with one of them, so each has one of its own.
+    Each has an executor of its own, because an executor with several processes fails everything in flight when one of
+    them dies.
     """
 
     def __init__(self, count: int, devices: tuple[str, ...]) -> None:
         self._threads = max(1, usable_cores() // count)
         self._devices = devices
         self._free: queue.Queue[int] = queue.Queue()
-        for place in range(count):
-            self._free.put(place)
+        for slot in range(count):
+            self._free.put(slot)
         self._executors: dict[int, ProcessPoolExecutor] = {}
 
-    def run(self, work: Callable[P, Made], *arguments: P.args, **named: P.kwargs) -> Made:
-        """Have a process do some work, when one is free, and wait for it.
+    def run(self, work: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result:
+        """Call a function in the next free process and wait for its result.
 
         Raises:
-            ShardLost: the process died over it.
-            Interrupted: the run is to end, and with it its processes.
+            ShardLost: The process died during the call.
+            Interrupted: The run is being stopped, and its processes with it.
         """
-        place = self._free.get()
+        slot = self._free.get()
         try:
             check()
             try:
-                begun = self._executor(place).submit(work, *arguments, **named)
-            except BrokenProcessPool:  # it died while it had nothing to do, which is no document's fault
-                self._executors.pop(place).shutdown(wait=False)
-                begun = self._executor(place).submit(work, *arguments, **named)
-            with on_interruption(partial(self._kill, place)):
-                return begun.result()
+                future = self._executor(slot).submit(work, *arguments, **named)
+            except BrokenProcessPool:  # it died while idle, so no document caused it
+                self._executors.pop(slot).shutdown(wait=False)
+                future = self._executor(slot).submit(work, *arguments, **named)
+            with on_interruption(partial(self._kill, slot)):
+                return future.result()
         except BrokenProcessPool as error:
-            check()  # it is no document's fault then
-            self._executors.pop(place).shutdown(wait=False)
-            raise ShardLost("a shard of documents", "its worker process died", "It is tried in halves.") from error
+            check()  # an interruption killed it, not a document
+            self._executors.pop(slot).shutdown(wait=False)
+            raise ShardLost("a shard of documents", "its worker process died", "It is retried in halves.") from error
         finally:
-            self._free.put(place)
+            self._free.put(slot)
 
     def end_idle(self) -> None:
-        """End those that have nothing to do: a model, and what its training took of a GPU, is in each."""
+        """Stop idle processes, to free the memory of their models."""
         idle = []
         with suppress(queue.Empty):
             while True:
                 idle.append(self._free.get_nowait())
-        for place in idle:
-            if place in self._executors:
-                self._executors.pop(place).shutdown()
-            self._free.put(place)
+        for slot in idle:
+            if slot in self._executors:
+                self._executors.pop(slot).shutdown()
+            self._free.put(slot)
 
-    def _kill(self, place: int) -> None:
-        """End a process, whatever it is at: what it made is stored whole, or not at all."""
-        for process in list((self._executors[place]._processes or {}).values()):
+    def _kill(self, slot: int) -> None:
+        """Kill a process. Artifacts are written atomically, so nothing is left half-written."""
+        for process in list((self._executors[slot]._processes or {}).values()):
             process.kill()
 
-    def _executor(self, place: int) -> ProcessPoolExecutor:
-        if place not in self._executors:
-            device = self._devices[place % len(self._devices)] if self._devices else None
-            self._executors[place] = ProcessPoolExecutor(
+    def _executor(self, slot: int) -> ProcessPoolExecutor:
+        if slot not in self._executors:
+            device = self._devices[slot % len(self._devices)] if self._devices else None
+            self._executors[slot] = ProcessPoolExecutor(
                 1, _context(), initializer=_begin, initargs=(device, self._threads)
             )
-        return self._executors[place]
+        return self._executors[slot]
 
 
 def processes(config: PipelineConfig) -> Processes:
-    """The worker processes of a configuration, shared by all its tasks; they end with the stage, or this process."""
-    with _opening:  # tasks that ask together would each open their own
+    """The worker processes of a configuration, shared by all its tasks. They end with the stage or with this
+    process."""
+    with _opening:  # tasks that arrive together would each create a pool
         return _opened(worker_count(config), devices(config))
 
 
@@ -104,12 +109,12 @@ _opened = lru_cache(maxsize=1)(Processes)
 
 
 def worker_count(config: PipelineConfig) -> int:
-    """As many as are set; else one for each GPU, or without one for each core."""
+    """The number of worker processes: `run.workers`, else one per GPU, else one per core."""
     return config.run.workers or len(devices(config)) or usable_cores()
 
 
 def devices(config: PipelineConfig) -> tuple[str, ...]:
-    """What CUDA_VISIBLE_DEVICES is to be in each process, where the model goes onto GPUs."""
+    """The value of CUDA_VISIBLE_DEVICES for each process if the model runs on GPUs; else empty."""
     import torch
 
     if config.model.device not in ("auto", "cuda") or not torch.cuda.is_available():
@@ -119,17 +124,17 @@ def devices(config: PipelineConfig) -> tuple[str, ...]:
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    """A server that has the libraries loaded and forks; where forking with them is not safe, processes from scratch."""
+    """A fork server with the libraries preloaded; on platforms where forking is unsafe, new processes."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(LOADED))
+    context.set_forkserver_preload(list(PRELOADED))
     return context
 
 
 def _begin(device: str | None, threads: int) -> None:
-    """In a new process: its GPU, its share of the cores, and its end, which is that of its parent. A terminal's Ctrl-C
-    reaches it as well, and is left to the parent."""
+    """Initialise a worker process: set its GPU and threads, and tie its life to its parent's. Ctrl-C is ignored; the
+    parent handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -140,7 +145,8 @@ def _begin(device: str | None, threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent tells nobody: without this its workers would wait for ever for their next shard."""
+    """Exit when the parent is gone. A killed parent cannot stop its workers, which would wait for ever for the next
+    shard."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Score the stored predictions of an evaluation, put the results into the catalogue, and write the report."""
+"""Score an evaluation's stored predictions, record the results in the catalogue, and write the report."""
 
 import base64
 import re
@@ -24,19 +24,19 @@ from dyprag.tasks.planning.answers import AnswerJob
 from dyprag.tasks.planning.plan import Plan
 
 LATEST = "latest"
-CURVES = 12  # adapters whose learning curves are shown
+CURVES = 12  # maximum number of adapters whose learning curves are shown
 
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """The report's files, its result rows, and its Markdown with the pictures in it."""
+    """A report's files, its result rows, and its Markdown with embedded pictures."""
 
     report: Report
     rows: list[dict[str, Any]]
 
     @property
     def markdown_with_pictures(self) -> str:
-        """For a place that cannot reach the files beside it."""
+        """The Markdown with pictures as data URLs, for places that cannot read the report's folder."""
 
         def embed(match: re.Match[str]) -> str:
             data = base64.b64encode((self.report.folder / match[2]).read_bytes()).decode()
@@ -54,8 +54,10 @@ def score_run(
     found: Mapping[str, Found],
     judgements: Sequence[Record] = (),
 ) -> None:
-    """Score a run's answers, and keep the scores and what else its report tells in the catalogue. What failed to be
-    answered is left out, and shows as fewer questions."""
+    """Score a run's answers, and store the scores and the other figures of its report in the catalogue.
+
+    Questions that could not be answered are left out, so that the report shows fewer questions.
+    """
     splits = {question.id: plan.split(question) for question in plan.corpus.questions}
     rows = []
     for job in jobs:
@@ -72,12 +74,12 @@ def score_run(
             })  # fmt: skip
     catalogue.add_scores(run_id, rows)
     corpus = store.find("corpus", plan.corpus_key)
-    some = {d.id: plan.adapter_key(d) for d in plan.parametrized[:CURVES]}
+    sample = {d.id: plan.adapter_key(d) for d in plan.parametrized[:CURVES]}
     catalogue.note_measures(run_id, {
         "bytes": _bytes_per_document(store, plan, jobs), "memory": _memory(store, jobs),
-        "retrieved": {question: [identity for identity, _ in its] for question, its in found.items()},
+        "retrieved": {question: [identity for identity, _ in retrieved] for question, retrieved in found.items()},
         "translator": next((job.translator for job in jobs if job.translator), ""),
-        "adapters": {name: key for name, key in some.items() if store.find("adapter", key)},
+        "adapters": {name: key for name, key in sample.items() if store.find("adapter", key)},
         "products": [key for d in plan.parametrized for key in plan.product_keys(d).values()],
         "notes": corpus.measures.get("notes", {}) if corpus else {},
         "judgements": [record.measures for record in judgements],
@@ -87,21 +89,21 @@ def score_run(
 def write_report(
     store: Store, catalogue: Catalogue, report_id: str, config: PipelineConfig, runs: Mapping[str, str]
 ) -> WrittenReport:
-    """The report of one run, or of an experiment's runs together.
+    """Write the report of one run, or of all runs of an experiment.
 
     Args:
-        report_id: the run whose results these are.
-        config: as given, for the page.
-        runs: run ids, each with the label of its configuration in the grid; "" for the only one.
+        report_id: The run that the results are recorded under.
+        config: The configuration to show.
+        runs: Run ids with the label of their configuration in the grid; "" for a single run.
     """
-    told = {run_id: catalogue.run(run_id)["measures"] for run_id in runs}
+    measures = {run_id: catalogue.run(run_id)["measures"] for run_id in runs}
     judged = {run_id: judged_answers(store, catalogue, run_id, label) for run_id, label in runs.items()}
     rows = [row for run_id, items in judged.items()
-            for row in result_rows(items, told[run_id]["bytes"], told[run_id]["memory"])]  # fmt: skip
+            for row in result_rows(items, measures[run_id]["bytes"], measures[run_id]["memory"])]  # fmt: skip
     catalogue.add_results(report_id, rows)
     if report_id not in runs:
         catalogue.note_measures(report_id, {"runs": dict(runs)})
-    last = told[list(runs)[-1]]
+    last_measures = measures[list(runs)[-1]]
     title = config.experiment.name or config.corpus.documents
     data = ReportData(
         title=f"DyPRAG on {title}" if config.experiment.name is None else f"Experiment {title}",
@@ -111,33 +113,34 @@ def write_report(
         versions=catalogue.run(report_id)["versions"],
         judged=[item for items in judged.values() for item in items],
         rows=rows,
-        translator_curve=_curve(store, "translator", last["translator"]),
+        translator_curve=_curve(store, "translator", last_measures["translator"]),
         adapter_curves={
-            name: [step["loss"] for step in _curve(store, "adapter", key)] for name, key in last["adapters"].items()
+            name: [step["loss"] for step in _curve(store, "adapter", key)]
+            for name, key in last_measures["adapters"].items()
         },
         stages=catalogue.progress(),
         failures=catalogue.query("SELECT document_id, stage, error FROM failures"),
-        augmentations=catalogue.augmentations(last["products"]),
-        judgements=[{"variant": runs[run_id], **one} for run_id in runs for one in told[run_id]["judgements"]],
-        notes=[f"{name}: {note}" for name, notes in last["notes"].items() for note in notes],
+        augmentations=catalogue.augmentations(last_measures["products"]),
+        judgements=[{"variant": runs[run_id], **one} for run_id in runs for one in measures[run_id]["judgements"]],
+        notes=[f"{name}: {note}" for name, notes in last_measures["notes"].items() for note in notes],
     )
     report = render(data, store.reports / report_id)
     latest = store.reports / LATEST
-    fresh = latest.with_name(f".{LATEST}-{report_id}")  # two runs may end at once: one of the two names is there always
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(report_id)
-    fresh.replace(latest)
+    link = latest.with_name(f".{LATEST}-{report_id}")  # replaced atomically, since two runs may end at once
+    link.unlink(missing_ok=True)
+    link.symlink_to(report_id)
+    link.replace(latest)
     return WrittenReport(report, rows)
 
 
 def judged_answers(store: Store, catalogue: Catalogue, run_id: str, variant: str = "") -> list[Judged]:
-    """A run's answers, scored; those whose predictions are gone are left out."""
+    """A run's scored answers, without those whose predictions were deleted."""
     retrieved = catalogue.run(run_id)["measures"].get("retrieved", {})
     scores = catalogue.scores(run_id)
     stored = {key: {answer["question_id"]: answer for answer in _answers(store, key)}
               for key in dict.fromkeys(row["key"] for row in scores) if store.find("prediction", key)}  # fmt: skip
     rows = [(row, stored[row["key"]][row["question_id"]]) for row in scores if row["key"] in stored]
-    evidence: dict[str, dict[str, None]] = {}  # of each question what any method was given to answer it from
+    evidence: dict[str, dict[str, None]] = {}  # passages that any method had, by question
     for _, answer in rows:
         if spec_of(answer["method"]).kind != "wrong":
             evidence.setdefault(answer["question_id"], {}).update({p["text"]: None for p in answer["passages"]})
@@ -149,21 +152,21 @@ def judged_answers(store: Store, catalogue: Catalogue, run_id: str, variant: str
 
 
 def reported_answers(store: Store, catalogue: Catalogue, report_id: str) -> list[Judged]:
-    """The answers behind a report: a run's own, or those of an experiment's runs."""
+    """The scored answers of a report: those of a single run, or of all runs of an experiment."""
     run = catalogue.run(report_id)
     runs = run["measures"].get("runs", {run["run_id"]: ""})
     return [item for run_id, label in runs.items() for item in judged_answers(store, catalogue, run_id, label)]
 
 
 def _dataset(plan: Plan, dataset: str) -> str:
-    """A data set's name; the corpus' own where its questions belong to none."""
+    """A data set's name, or the corpus' own if its questions belong to no data set."""
     return dataset or re.sub(r"\.\w+$", "", plan.config.corpus.documents.rstrip("/").rsplit("/", 1)[-1])
 
 
 def _judged(
     answer: dict[str, Any], variant: str, split: str, retrieved: Mapping[str, Sequence[str]], evidence: Sequence[str]
 ) -> Judged:
-    """A stored prediction, scored; `evidence` is what an answer to its question can be supported by."""
+    """A stored prediction with its scores. `evidence` are the passages that can support an answer."""
     gold, answers = set(answer["documents"]), tuple(answer["answers"])
     passages = [Shown(p["id"], p["title"], p["text"], p["score"], p["id"] in gold) for p in answer["passages"]]
     scored = score(answer["answer"], answers, chain_of_thought=answer["chain_of_thought"]) if answers else None
@@ -178,9 +181,9 @@ def _judged(
 
 
 def _recall(answer: dict[str, Any], retrieved: Mapping[str, Sequence[str]]) -> float | None:
-    """The share of the gold documents among those that a method had; None for one that has nothing to do with them."""
+    """The share of gold documents among those that the method had; None if the method uses no documents."""
     spec = spec_of(answer["method"])
-    if spec.retrieves:  # they look for their own, under their data set's names
+    if spec.retrieves:  # such a method retrieves by itself, under the data set's ids
         own = [name for p in answer["passages"] for name in (p["id"], f"{answer['dataset']}/{p['id']}")]
         return recall(own, answer["documents"]) if own else None
     if spec.is_control or not (spec.shows_passages or spec.injects_documents):
@@ -193,17 +196,17 @@ def _answers(store: Store, key: str) -> list[dict[str, Any]]:
 
 
 def _memory(store: Store, jobs: Sequence[AnswerJob]) -> dict[str, int]:
-    """Most bytes in use while a method answered."""
-    most: dict[str, int] = {}
+    """Peak memory in bytes per method."""
+    peaks: dict[str, int] = {}
     for job in jobs:
         if record := store.find("prediction", job.key):
-            most[job.method] = max(most.get(job.method, 0), record.measures["peak_bytes"])
-    return most
+            peaks[job.method] = max(peaks.get(job.method, 0), record.measures["peak_bytes"])
+    return peaks
 
 
 def _bytes_per_document(store: Store, plan: Plan, jobs: Sequence[AnswerJob]) -> dict[str, float]:
-    """What must be stored to answer from a document: its text, its adapter, or its embedding (its text, where the
-    translator reads that) and a share of the translator."""
+    """Bytes that each method has to store per document: its text, its adapter, or its embedding (its text for a
+    translator that reads tokens) and a share of the translator."""
     count = max(1, len(plan.documents))
     text = sum(len(d.passage.encode()) for d in plan.documents) / count
     used = {kind: {key for job in jobs for key in getattr(job, kind).values()} for kind in ("adapters", "embeddings")}
@@ -214,13 +217,13 @@ def _bytes_per_document(store: Store, plan: Plan, jobs: Sequence[AnswerJob]) -> 
         size[name] = mean(sizes) if sizes else 0.0
     translator = next((job.translator for job in jobs if job.translator), "")
     share = _file_bytes(store, "translator", translator, "translator.safetensors") / count if translator else 0.0
-    found = {}
+    totals = {}
     for method in dict.fromkeys(job.method for job in jobs):
         spec = spec_of(method)
-        own = {"prag": size["adapters"], "dyprag": size["embeddings"] + share}.get(spec.merging or "", 0.0)
+        parameters = {"prag": size["adapters"], "dyprag": size["embeddings"] + share}.get(spec.merging or "", 0.0)
         reads = spec.shows_passages or spec.retrieves or (spec.merging == "dyprag" and not plan.embedded)
-        found[method] = own + (text if reads else 0.0)
-    return found
+        totals[method] = parameters + (text if reads else 0.0)
+    return totals
 
 
 def _file_bytes(store: Store, kind: str, key: str, name: str) -> int:

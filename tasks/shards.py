@@ -1,5 +1,7 @@
-"""How a task works on its documents, be it one or a shard: each has its own tries and its own outcome; where the run
-has worker processes, one of them does the work."""
+"""How a task processes its documents, one or many.
+
+Each document has its own attempts and its own outcome. If the run uses worker processes, one of them does the work.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -14,86 +16,86 @@ from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.planning.jobs import AnyJob, Job
 from dyprag.tasks.processes import processes
-from dyprag.tasks.work import attempt, passes
+from dyprag.tasks.work import attempt, is_transient
 
-# the job, what became of it, its artifacts, and its error where another try is worth thinking of
-Tried = tuple[Job, Work, list[Record], Exception | None]
-Try = Callable[[Sequence[AnyJob], str, PipelineConfig, int], list[Tried]]
+# A job, its outcome, its artifacts, and the error that decides whether it is tried again.
+Attempt = tuple[Job, Work, list[Record], Exception | None]
+Try = Callable[[Sequence[AnyJob], str, PipelineConfig, int], list[Attempt]]
 
 
 def work_on(
     jobs: Sequence[AnyJob], corpus_key: str, config: PipelineConfig, work: Try[AnyJob], here: bool = False
 ) -> "list[Ended] | State[list[Ended]]":
-    """Work on documents at the same time.
+    """Process documents together.
 
-    A document that is alone in its task fails with it, so that the server sees it and tries it again; among others it
-    has its own tries.
+    A single document fails together with its task, so that the server sees the failure and retries it. Documents that
+    share a task are retried here, each on its own.
 
     Args:
-        work: tries some jobs; the last argument is the number of the try. A function of a module.
-        here: in this process, whatever `run.runner` says.
+        work: Attempts some jobs; its last argument is the number of the attempt. It must be a module-level function.
+        here: Work in this process, whatever `run.runner` says.
 
     Raises:
-        ShardLost: the worker process died, and it is not known over which document.
-        WorkerLost: it died over the only one.
+        ShardLost: The worker process died, and the document that caused it is not known.
+        WorkerLost: It died while working on the only document.
     """
-    ended: list[Ended] = []
-    left = list(jobs)
+    outcomes: list[Ended] = []
+    remaining = list(jobs)
     for number in range(1 if len(jobs) == 1 else config.run.retries + 1):
         if number:
             pause(config.run.retry_delay * 2 ** (number - 1))
         try:
-            tried = _try(left, corpus_key, config, work, attempt() + number, here)
+            tried = _try(remaining, corpus_key, config, work, attempt() + number, here)
         except ShardLost:
-            if len(jobs) > 1:  # of others too, even where this was the second try of one: the task stands for all
+            if len(jobs) > 1:  # even if only one job was being retried: the task stands for all of them
                 raise
-            error = lost(jobs[0].label)
+            error = worker_lost(jobs[0].label)
             error.attempts = attempt()  # type: ignore[attr-defined]
             raise error from None
-        tripped = [job.key for job, _, _, error in tried if error and passes(error)] if len(jobs) > 1 else []
-        again = [job for job in left if job.key in tripped]
+        transient = [job.key for job, _, _, error in tried if error and is_transient(error)] if len(jobs) > 1 else []
+        retried = [job for job in remaining if job.key in transient]
         last = number == config.run.retries
-        ended += [(outcome, records) for job, outcome, records, _ in tried if last or job.key not in tripped]
+        outcomes += [(outcome, records) for job, outcome, records, _ in tried if last or job.key not in transient]
         if len(jobs) == 1 and (fault := tried[0][3]):
             fault.records = tried[0][2]  # type: ignore[attr-defined]
             raise fault
-        left = again
-        if not left:
+        remaining = retried
+        if not remaining:
             break
-    states = {outcome.state for outcome, _ in ended}
+    states = {outcome.state for outcome, _ in outcomes}
     if states == {Outcome.WAITING}:
-        return Completed(name="Waiting", message=ended[0][0].error, data=ended)
+        return Completed(name="Waiting", message=outcomes[0][0].error, data=outcomes)
     if len(jobs) == 1 and states == {Outcome.CACHED}:
-        return Completed(name="Reused", data=ended)
-    return Completed(name="SomeFailed", data=ended) if Outcome.FAILED in states else ended
+        return Completed(name="Reused", data=outcomes)
+    return Completed(name="SomeFailed", data=outcomes) if Outcome.FAILED in states else outcomes
 
 
 def _try(
     jobs: Sequence[AnyJob], corpus_key: str, config: PipelineConfig, work: Try[AnyJob], number: int, here: bool
-) -> list[Tried]:
+) -> list[Attempt]:
     if here or config.run.runner != "processes":
         return work(jobs, corpus_key, config, number)
     return processes(config).run(_in_process, work, jobs, corpus_key, config, number)
 
 
-def lost(document_id: str) -> WorkerLost:
-    """The error of a document over which its worker process died."""
+def worker_lost(document_id: str) -> WorkerLost:
+    """The error of a document during which its worker process died."""
     return WorkerLost(
         f"document {document_id!r}", "its worker process died (killed, out of memory, or a crash in a library)",
         "Later runs try it alone, after all others. Split it, remove it, or use a machine with "
-        "more memory; the system log (dmesg) may say why.",
+        "more memory. The system log (dmesg) may show the cause.",
     )  # fmt: skip
 
 
 def _in_process(
     work: Try[AnyJob], jobs: Sequence[AnyJob], corpus_key: str, config: PipelineConfig, number: int
-) -> list[Tried]:
-    """In a worker process: what is given back must be known to the other side."""
+) -> list[Attempt]:
+    """Run jobs in a worker process; errors are made picklable for the way back."""
     return [(*tried[:3], _portable(tried[3])) for tried in work(jobs, corpus_key, config, number)]
 
 
 def _portable(error: Exception | None) -> Exception | None:
-    """An error that another process can make again: a library's own may not survive the way."""
+    """An error that can be unpickled in another process; a library's own exception may not be."""
     if error is None or isinstance(error, DypragError) or type(error).__module__ == "builtins":
         return error
     plain = RuntimeError(f"{type(error).__name__}: {error}")
@@ -101,8 +103,8 @@ def _portable(error: Exception | None) -> Exception | None:
     return plain
 
 
-def failed(job: Job, errors: Sequence[Exception], records: list[Record], number: int, seconds: float = 0.0) -> Tried:
-    """A job that went wrong, or has to wait, for one reason or several."""
+def failed(job: Job, errors: Sequence[Exception], records: list[Record], number: int, seconds: float = 0.0) -> Attempt:
+    """The outcome of a job that failed or has to wait, for one reason or several."""
     worst = max(errors, key=lambda error: (not isinstance(error, Waiting), type(error).__name__ == "Stopped"))
     worst.attempts = number  # type: ignore[attr-defined]
     state = Outcome.WAITING if isinstance(worst, Waiting) else Outcome.FAILED

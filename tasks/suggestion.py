@@ -1,10 +1,11 @@
-"""After an evaluation: a question to begin with, which a method answered right."""
+"""Suggest a question to ask after an evaluation: one that a method answered correctly."""
 
 from dyprag.storage.catalogue import Catalogue
 from dyprag.storage.tables import read_rows
 
-# Right by the method itself, and by as many others with the right adapters as possible; best where the plain model and
-# wrong adapters do not know: then rounding on another machine, or answering it alone, changes least.
+# The question must be answered correctly by the method, preferably also by the other methods with the right adapters,
+# and not by the plain model or with wrong adapters. Such an answer is the least likely to change with rounding on
+# another machine, or when the question is answered outside of its batch.
 CHOICE = """
     SELECT arg_max(key, rank) AS key, arg_max(question_id, rank) AS question_id FROM (
         SELECT question_id, max(key) FILTER (method = $2) AS key,
@@ -16,7 +17,7 @@ CHOICE = """
 
 
 def question_to_ask(catalogue: Catalogue, run_id: str, method: str) -> str | None:
-    """A question of a run that a method answered right; None where it answered none right."""
+    """A question of a run that a method answered correctly; None if there is none."""
     (best,) = catalogue.query(CHOICE, [run_id, method])
     if best["key"] is None:
         return None

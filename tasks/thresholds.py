@@ -1,5 +1,7 @@
-"""When FLARE and DRAGIN retrieve: thresholds chosen on alignment questions, since newer models are overconfident and
-seldom fall below those that were published."""
+"""Retrieval thresholds of FLARE and DRAGIN, chosen on alignment questions.
+
+The published thresholds do not suit newer models, which are overconfident and seldom fall below them.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,10 @@ MOST_QUESTIONS = 32
 
 @dataclass(frozen=True)
 class Threshold:
-    """A method's threshold on a data set, and the alignment questions that tell it: its own, or where it has none those
-    of the other data sets."""
+    """A method's threshold on a data set, and the alignment questions that determine it.
+
+    The questions are the data set's own, or those of other data sets if it has none.
+    """
 
     key: str
     method: str
@@ -31,7 +35,7 @@ class Threshold:
 
     @staticmethod
     def of(plan: Plan, method: str, dataset: str) -> "Threshold":
-        """The threshold that a plan needs."""
+        """The threshold for a plan's method and data set."""
         every = plan.corpus.alignment_questions
         asked = ([q for q in every if q.dataset == dataset] or list(every))[:MOST_QUESTIONS]
         asked = [q for q in asked if q.chain_of_thought == asked[0].chain_of_thought]
@@ -40,7 +44,7 @@ class Threshold:
 
 
 def choose_threshold(threshold: Threshold, corpus_key: str, config: PipelineConfig) -> float:
-    """The value at which half of the alignment questions would have retrieved."""
+    """The value at which half of the alignment questions would have triggered a retrieval."""
     store = Store(config.store)
     record = store.find("threshold", threshold.key) or _measure(threshold, corpus_key, config)
     return float(record.measures["threshold"])

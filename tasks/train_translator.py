@@ -1,4 +1,4 @@
-"""Stage 2: the translator, trained on the doc-param pairs (§3.2)."""
+"""Stage 2: train the translator on doc-param pairs (§3.2)."""
 
 from pathlib import Path
 from time import perf_counter
@@ -13,26 +13,26 @@ from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.tables import read_augmentation, read_embedding, write_rows
 from dyprag.tasks.planning.jobs import DocumentJob, PairJobs
-from dyprag.tasks.work import base_model, ingested, is_passing, training_progress, translator_memory
+from dyprag.tasks.work import base_model, ingested, is_retryable, training_progress, translator_memory
 
 if TYPE_CHECKING:
     from dyprag.translators.align import Pair
 
-LOOKED_AT = 32  # documents of each kind that say how a translator does
+SAMPLED = 32  # documents, new and seen, on which a translator's losses are compared
 
 
-@task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="train translator", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def train_translator_on(
     key: str, pairs: list[PairJobs], corpus_key: str, config: PipelineConfig, start: str = ""
 ) -> Record:
     """Train the translator on (adapter, embedding) pairs and store it with its learning curve.
 
-    A training that was killed goes on from its last checkpoint.
+    An interrupted training resumes from its last checkpoint.
 
     Args:
-        key: the translator's key.
-        pairs: for each training document the jobs that made its adapter and its embedding.
-        start: key of the translator whose weights it begins with; empty: it begins afresh.
+        key: The translator's key.
+        pairs: For each training document, the jobs that made its adapter and its embedding.
+        start: The key of the translator that provides the initial weights; empty: random weights.
     """
     from dyprag.translators.align import Losses, train_translator
     from dyprag.translators.hypernetwork import Translator
@@ -42,26 +42,26 @@ def train_translator_on(
 
     def train() -> tuple[Translator, list[Losses]]:
         data = _read_pairs(pairs, corpus_key, config)
-        made = Translator.for_model(base, config.translator, lora.rank, lora.alpha, lora.seed)
+        model = Translator.for_model(base, config.translator, lora.rank, lora.alpha, lora.seed)
         if start:
             last: Any = load_translator(store.open("translator", start), base)
-            made.load_state_dict(last.state_dict())
-        return made, train_translator(
-            base, made, data, config.translator, lambda at, of, losses: tell(at, of, losses.total), checkpoint
+            model.load_state_dict(last.state_dict())
+        return model, train_translator(
+            base, model, data, config.translator, lambda at, of, losses: report(at, of, losses.total), checkpoint
         )
 
     checkpoint = store.checkpoint("translator", key)
     began, steps = perf_counter(), f"{config.translator.batch_size} samples"
-    with training_progress("L_align") as tell, translator_memory(steps, "Lower translator.batch_size"):
+    with training_progress("L_align") as report, translator_memory(steps, "Lower translator.batch_size"):
         translator, curve = compute(train)
     parameters = sum(parameter.numel() for parameter in translator.parameters())
-    looks = [losses.validation for losses in curve if losses.validation is not None]
+    validations = [losses.validation for losses in curve if losses.validation is not None]
     record = Record(
         "translator", key, [*(part.key for pair in pairs for part in pair), *([start] if start else [])],
         config.translator.material(),
         seconds=perf_counter() - began,
         measures={"steps": len(curve), "parameters": parameters, "documents": len(pairs), "loss": curve[-1].total,
-                  "dtype": str(base.dtype), **({"validation_loss": min(looks)} if looks else {})},
+                  "dtype": str(base.dtype), **({"validation_loss": min(validations)} if validations else {})},
     )  # fmt: skip
 
     def fill(folder):  # type: ignore[no-untyped-def]
@@ -73,7 +73,7 @@ def train_translator_on(
     return record
 
 
-@task(name="look at new documents", cache_policy=NO_CACHE, retry_condition_fn=is_passing)
+@task(name="look at new documents", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
 def rise_of_loss(
     translator: str,
     new: list[PairJobs],
@@ -81,23 +81,25 @@ def rise_of_loss(
     corpus_key: str,
     config: PipelineConfig,
 ) -> float:
-    """By which share a translator's loss on documents that are new to it is above that on documents it was trained on:
-    the mean of each document's L_pred, over some of either."""
+    """How much higher a translator's loss is on new documents than on documents it was trained on, as a share.
+
+    The loss is the mean of L_pred over a sample of either documents.
+    """
     from dyprag.translators.align import prediction_loss
     from dyprag.translators.protocol import load_translator
 
     base = base_model(config)
-    made: Any = load_translator(Store(config.store).open("translator", translator), base)
+    model: Any = load_translator(Store(config.store).open("translator", translator), base)
 
     def loss(pairs: list[PairJobs]) -> float:
-        some = pairs[:: max(1, len(pairs) // LOOKED_AT)][:LOOKED_AT]
-        return compute(lambda: prediction_loss(base, made, _read_pairs(some, corpus_key, config), config.translator))
+        sample = pairs[:: max(1, len(pairs) // SAMPLED)][:SAMPLED]
+        return compute(lambda: prediction_loss(base, model, _read_pairs(sample, corpus_key, config), config.translator))
 
     return loss(new) / loss(seen) - 1
 
 
 def _read_pairs(pairs: list[PairJobs], corpus_key: str, config: PipelineConfig) -> "list[Pair]":
-    """The doc-param pairs of (adapter, embedding) jobs, with their documents' samples."""
+    """The doc-param pairs of (adapter, embedding) jobs, with their documents' training samples."""
     import torch
 
     from dyprag.adapters.lora import load_peft
@@ -121,7 +123,7 @@ def _read_pairs(pairs: list[PairJobs], corpus_key: str, config: PipelineConfig) 
 
 @task(name="take translator", cache_policy=NO_CACHE)
 def take_given_translator(key: str, config: PipelineConfig) -> Record:
-    """Store a translator that the official code saved, or one that was learned, if it is one for this model."""
+    """Store the translator that the configuration provides, after checking that it fits the model."""
     from dyprag.translators.hypernetwork import convert_official
     from dyprag.translators.protocol import load_translator, require_model, save_translator
 

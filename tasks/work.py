@@ -1,4 +1,5 @@
-"""What every task shares: its store, its corpus, its model, and how a document's error leaves it."""
+"""Helpers that all tasks share: access to the store, the corpus and the model, and the form in which errors leave a
+task."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ def base_model(config: PipelineConfig) -> BaseModel:
 
 
 def stored_translator(store_root: str, model: ModelSettings, key: str) -> Any:
-    """A translator of the store on the model's device, loaded once per process."""
+    """A stored translator on the model's device, loaded once per process."""
     return worker_for(store_root, model).translator(key)
 
 
@@ -42,7 +43,7 @@ def ingested(store_root: str, corpus_key: str) -> dict[str, Document]:
 
 @contextmanager
 def translator_memory(steps: str, remedy: str) -> Iterator[None]:
-    """Let a translator's training that runs out of memory say what its steps were of, and the remedy."""
+    """Turn an out-of-memory error of a translator's training into one that names the size of its steps and a remedy."""
     try:
         yield
     except Exception as error:
@@ -56,7 +57,7 @@ def translator_memory(steps: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def training_progress(loss: str) -> Iterator[Callable[[int, int, float], None]]:
-    """A translator's training as the work under way, of one unit; gives what moves it on, called with (step, steps,
+    """Report a translator's training as one unit of work. Yields a callback that takes (step, number of steps,
     loss)."""
     with progress.part(1) as training:
 
@@ -69,7 +70,7 @@ def training_progress(loss: str) -> Iterator[Callable[[int, int, float], None]]:
 
 @contextmanager
 def one_document(document_id: str) -> Iterator[None]:
-    """Let a document's error leave its task as its own: named, and with the number of the attempt."""
+    """Give an error of a document its context: the document's id and the number of the attempt."""
     try:
         yield
     except Exception as error:
@@ -83,25 +84,25 @@ def one_document(document_id: str) -> Iterator[None]:
 
 
 def attempt() -> int:
-    """The number of this attempt of the running task, from 1."""
+    """The number of the running task's current attempt, from 1."""
     return task_run.run_count or 1
 
 
-def is_passing(task: Any, run: Any, state: State[Any]) -> bool:
-    """Whether a failed task is worth another try: not where the input itself is at fault."""
+def is_retryable(task: Any, run: Any, state: State[Any]) -> bool:
+    """Whether Prefect should retry a failed task: no if the input itself is at fault."""
     error = state.data if isinstance(state.data, BaseException) else None
     if error is None:
         error = state.result(raise_on_failure=False) if state.data is not None else None
-    return passes(error)
+    return is_transient(error)
 
 
-def passes(error: BaseException | None) -> bool:
-    """Whether an error may be gone at another try."""
+def is_transient(error: BaseException | None) -> bool:
+    """Whether an error may disappear on another attempt."""
     return isinstance(error, OutOfMemory | StoreError | ArtifactError | WorkerLost) or not isinstance(
         error, DypragError
     )
 
 
 def reused(record: Record) -> State[Record]:
-    """The state of a task that found its artifact made already, by another run perhaps."""
+    """The state of a task whose artifact existed already, perhaps made by another run."""
     return Completed(name="Reused", data=record)

@@ -1,5 +1,8 @@
-"""What a process keeps for its tasks, so that each document does not load it again: the store, the base model, corpora,
-translators, and whatever else a task asks it to keep."""
+"""Process-wide cache for tasks.
+
+A worker process loads the store, the base model, corpora, translators and other expensive objects once and shares them
+between its tasks.
+"""
 
 import threading
 from collections import OrderedDict
@@ -14,41 +17,45 @@ from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Store
 from dyprag.storage.tables import read_corpus
 
-Kept = TypeVar("Kept")
+Cached = TypeVar("Cached")
 CORPORA = 2
 TRANSLATORS = 2
-READINGS = 512  # some 350 MB for SmolLM2-135M; methods and controls ask about the same documents
+READINGS = 512  # about 350 MB for SmolLM2-135M; methods and controls read the same documents
 
 
 @dataclass
-class _Shelf:
-    """Things of one sort, the last used at the end."""
+class _Cache:
+    """Cached objects of one kind, least recently used first."""
 
-    things: OrderedDict[Hashable, Any] = field(default_factory=OrderedDict)
+    items: OrderedDict[Hashable, Any] = field(default_factory=OrderedDict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 class Worker:
-    """What a process has loaded for tasks on one store with one model. A process has one, see `worker_of`."""
+    """Everything that a process has loaded for tasks on one store and one model. Use `worker_of` to get the
+    process's instance."""
 
     def __init__(self, store_root: str, model: ModelSettings) -> None:
         self.store_root, self.model = store_root, model
-        self._shelves: dict[str, _Shelf] = {}
+        self._caches: dict[str, _Cache] = {}
 
     @property
     def store(self) -> Store:
         return self.keep("store", self.store_root, lambda: Store(self.store_root, writes=False))
 
     def base_model(self) -> BaseModel:
-        """The base model. Kept here as well as by `load_model`, so that whoever wants it does not wait for the model's
-        busy thread."""
+        """The base model.
+
+        It is cached here as well as in `load_model`, so that callers do not queue behind the thread that computes with
+        the model.
+        """
         model = self.model
         return self.keep(
             "base model", model, lambda: compute(lambda: load_model(model.name, model.dtype, model.device))
         )
 
     def translator(self, key: str) -> Any:
-        """A translator of the store, on the model's device."""
+        """A stored translator on the model's device."""
         from dyprag.translators.protocol import load_translator
 
         base = self.base_model()
@@ -62,12 +69,18 @@ class Worker:
         return self.keep("corpora", key, lambda: read_corpus(self.store.open("corpus", key)), CORPORA)
 
     def documents(self, key: str) -> dict[str, Document]:
-        """The documents of an ingested corpus, by id."""
+        """The documents of an ingested corpus by id."""
         return self.keep("documents", key, lambda: {d.id: d for d in self.corpus(key).documents}, CORPORA)
 
     def reading(self, translator: str, passage: str) -> Any:
-        """What an attentive translator, named by its key, needs of a document. Each is read by itself: in other company
-        it would be padded, and differ in its last bits from what a run that was stopped made of it."""
+        """A document as an attentive translator reads it (cached).
+
+        Each passage is read on its own: in a batch it would be padded, and the result would differ in its last bits
+        from that of an earlier, interrupted run.
+
+        Args:
+            translator: The translator's key.
+        """
 
         def read() -> Any:
             (reading,) = self.translator(translator).read(self.base_model(), [passage])
@@ -75,29 +88,30 @@ class Worker:
 
         return self.keep("readings", (translator, passage), read, READINGS)
 
-    def keep(self, sort: str, key: Hashable, make: Callable[[], Kept], most: int = 1) -> Kept:
-        """The thing of a sort that is kept under a key; made if it is not there, by one thread at a time.
+    def keep(self, kind: str, key: Hashable, make: Callable[[], Cached], limit: int = 1) -> Cached:
+        """Return a cached object; create it if it is missing. Only one thread creates objects of a kind at a time.
 
         Args:
-            sort: what it is; `key` tells it from others of its sort.
-            most: so many of its sort are kept, those that were used last.
+            kind: What the object is. Each kind has its own cache.
+            key: Identifies the object among others of its kind.
+            limit: How many objects of the kind to keep; the least recently used are dropped.
         """
-        shelf = self._shelves.setdefault(sort, _Shelf())
-        try:  # without the lock: whoever makes another thing may hold it for long
-            shelf.things.move_to_end(key)
-            return shelf.things[key]
+        cache = self._caches.setdefault(kind, _Cache())
+        try:  # without the lock, which a thread that creates another object may hold for long
+            cache.items.move_to_end(key)
+            return cache.items[key]
         except KeyError:
             pass
-        with shelf.lock:
-            if key not in shelf.things:
-                shelf.things[key] = make()
-                while len(shelf.things) > most:
-                    shelf.things.popitem(last=False)
-            return shelf.things[key]
+        with cache.lock:
+            if key not in cache.items:
+                cache.items[key] = make()
+                while len(cache.items) > limit:
+                    cache.items.popitem(last=False)
+            return cache.items[key]
 
     def close(self) -> None:
-        """Let go of all that is kept; whoever asks again has it loaded anew."""
-        self._shelves = {}
+        """Drop all cached objects; they are loaded again on demand."""
+        self._caches = {}
 
 
 _current: Worker | None = None
@@ -105,13 +119,16 @@ _opening = threading.Lock()
 
 
 def worker_of(config: PipelineConfig) -> Worker:
-    """The process's worker for the store and the model of a configuration."""
+    """The process's worker for a configuration's store and model."""
     return worker_for(config.store, config.model)
 
 
 def worker_for(store_root: str, model: ModelSettings | None = None) -> Worker:
-    """The process's worker for a store and a model; without a model, for whichever it has. One for others is let go of:
-    its process has turned to other work."""
+    """The process's worker for a store and a model. A worker for another store or model is replaced.
+
+    Args:
+        model: None: the model of the current worker, if there is one.
+    """
     global _current
     with _opening:
         wanted = model or (_current.model if _current else ModelSettings())

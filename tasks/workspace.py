@@ -1,4 +1,4 @@
-"""A configuration with its store, opened for reading: what the command line and a notebook open.
+"""A configuration with its store, opened for reading by the command line and by notebooks.
 
     from dyprag.config import PipelineConfig
     from dyprag.tasks.workspace import Workspace
@@ -6,7 +6,7 @@
     workspace = Workspace(PipelineConfig(store="artifacts"))
     workspace.corpus.documents, workspace.catalogue.results(), workspace.store.find("adapter", key)
 
-Nothing here imports Prefect or starts a run. A flow opens a stage instead, which notes the run in the catalogue.
+Nothing here imports Prefect or starts a run. A flow opens a `Stage` instead, which records the run in the catalogue.
 """
 
 from functools import cached_property
@@ -20,21 +20,21 @@ from dyprag.corpora.retrieval import Retriever
 from dyprag.errors import CorpusError, DypragError
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue
-from dyprag.storage.latest import noted
+from dyprag.storage.latest import newest_note
 from dyprag.tasks.corpora import corpus_of, passages_of
 from dyprag.tasks.imports import imported_adapters
 from dyprag.tasks.planning.plan import Plan
 
 
 class Workspace:
-    """The store of a configuration, its catalogue, its corpus, and the keys of everything that is made from it.
+    """The store of a configuration, its catalogue, its corpus, and the keys of all artifacts made from it.
 
     Args:
-        config: empty settings are filled in from the model's preset.
-        writes: the store's folder is made where it is not there, and has to be writable.
+        config: Empty settings are filled in from the model's preset.
+        writes: Create the store's folder if it is missing, and check that it is writable.
 
     Raises:
-        StoreError: the store cannot be reached, or not written where that is asked for.
+        StoreError: The store cannot be reached, or is not writable although `writes` is set.
     """
 
     def __init__(self, config: PipelineConfig, writes: bool = False) -> None:
@@ -43,7 +43,7 @@ class Workspace:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The store's catalogue; it may not be there yet."""
+        """The store's catalogue. It may not exist yet."""
         return Catalogue(self.store)
 
     @cached_property
@@ -51,7 +51,7 @@ class Workspace:
         """The keys of every artifact of this configuration over its corpus.
 
         Raises:
-            StoreError: the corpus has not been ingested.
+            StoreError: The corpus has not been ingested.
         """
         self.store.refresh()
         key, corpus = corpus_of(self.config, self.store)
@@ -64,20 +64,20 @@ class Workspace:
 
     @property
     def corpus_key(self) -> str:
-        """The corpus' key. Raises as `plan` does."""
+        """The key of the corpus. Raises as `plan` does."""
         return self.plan.corpus_key
 
     @property
     def passages(self) -> Retriever:
-        """What finds passages of the corpus for a question. Raises as `plan` does."""
+        """A retriever over the passages of the corpus. Raises as `plan` does."""
         return passages_of(self.config.store, self.corpus_key, self.corpus, "")
 
     def document(self, identity: str) -> Document:
         """A document of the corpus.
 
         Raises:
-            CorpusError: there is none of this id.
-            StoreError: as `plan` does.
+            CorpusError: The corpus has no document with this id.
+            StoreError: As in `plan`.
         """
         documents = {document.id: document for document in self.corpus.documents}
         if identity not in documents:
@@ -85,31 +85,35 @@ class Workspace:
         return documents[identity]
 
     def answering(self, *methods: str) -> "Workspace":
-        """The same for these methods and without controls, whatever the configuration's own are."""
+        """A copy of this workspace with other methods and without controls."""
         chosen = self.config.evaluate.model_copy(update={"methods": methods, "controls": ()})
         return Workspace(self.config.model_copy(update={"evaluate": chosen}))
 
     def location(self) -> tuple[str, dict[str, str]]:
-        """Where the corpus was ingested from, and the file of each of its documents, by id, where that is known."""
+        """The location that the corpus was ingested from, and each document's file by document id, where it is
+        known."""
         record = self.store.find("corpus", self.corpus_key)
         location = str(record.settings.get("location", "")) if record else ""
         return location, dict(self._sources.get("files", {}))
 
     def unread(self) -> dict[str, dict[str, str]]:
-        """What the ingest skipped, could not read, and read in a way that it guessed: three maps of names to reasons,
-        under `skipped`, `unread` and `guessed`."""
+        """Notes of the ingest: files that were skipped, files that could not be read, and files whose format was
+        guessed. Three maps from name to reason, under `skipped`, `unread` and `guessed`."""
         return {kind: dict(self._sources.get(kind, {})) for kind in ("skipped", "unread", "guessed")}
 
     @cached_property
     def _sources(self) -> dict[str, Any]:
-        return noted(self.store, "sources", self.corpus_key)
+        return newest_note(self.store, "sources", self.corpus_key)
 
     def results(self, run: str | None = None) -> list[dict[str, Any]]:
-        """The rows of results of a run, named by its id or the beginning of that, or of the last evaluation.
+        """The result rows of a run, or of the last evaluation.
+
+        Args:
+            run: The run's id or the beginning of it.
 
         Raises:
-            DypragError: there are none.
-            StoreError: there is no catalogue yet.
+            DypragError: There are no results.
+            StoreError: There is no catalogue yet.
         """
         catalogue = self.catalogue_of_results()
         rows = catalogue.results(catalogue.run(run)["run_id"] if run else None)
@@ -119,26 +123,26 @@ class Workspace:
         return rows
 
     def report_page(self, run_id: str) -> Path:
-        """The page of a run's report."""
+        """The path of a run's HTML report."""
         return self.store.reports / run_id / "report.html"
 
     def catalogue_of_results(self) -> Catalogue:
-        """The catalogue, with the columns of results that an older version's lacks where it can be written."""
+        """The catalogue. If it is writable, result columns that an older version lacks are added."""
         if self.catalogue.exists and self.store.is_writable():
             self.catalogue.prepare()
         return self.catalogue
 
 
 def unknown_document(identity: str, known: list[str]) -> CorpusError:
-    """The error for an id that is none of the corpus', with those that may be meant."""
-    passages = [other for other in known if other.startswith(f"{identity}#")]
+    """The error for a document id that is not in the corpus, with suggestions."""
+    passages = [name for name in known if name.startswith(f"{identity}#")]
     if passages:
         return CorpusError(
             f"document {identity!r}", f"it was split into {len(passages)} passages, each with its own adapter",
             f"Name one of them: {', '.join(passages[:5])}{', …' if len(passages) > 5 else ''}.",
         )  # fmt: skip
-    like = such_as(identity, known)
-    like = f"{like[0].upper()}{like[1:]}{'' if like.endswith('?') else '.'}"
+    suggestion = such_as(identity, known)
+    suggestion = f"{suggestion[0].upper()}{suggestion[1:]}{'' if suggestion.endswith('?') else '.'}"
     return CorpusError(
-        f"document {identity!r}", "it is not in the ingested corpus", f"{like} List them: dyprag documents."
+        f"document {identity!r}", "it is not in the ingested corpus", f"{suggestion} List them: dyprag documents."
     )

@@ -1,5 +1,6 @@
-"""What is to be made, under which key, and for which questions: decided before any work, with no Prefect and no torch.
+"""Planning: what a configuration makes, under which keys, and which questions each method answers.
 
-`keys` has one function for each kind of artifact, `plan` the keys of a configuration over a corpus, `answers` the jobs
-of an evaluation, and `sources` which stored corpus or translator a configuration means.
+Planning happens before any work, without Prefect and torch. `keys` has one function per kind of artifact, `plan` the
+keys of a configuration over a corpus, `answers` the jobs of an evaluation, `training` the jobs of a translator, and
+`sources` finds the stored corpus or translator that a configuration means.
 """

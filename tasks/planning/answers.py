@@ -1,4 +1,4 @@
-"""The jobs of an evaluation: each method on each batch of questions, and the adapters that its controls inject."""
+"""The jobs of an evaluation: each method on each batch of questions, and the adapters that controls inject."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,24 @@ from dyprag.tasks.planning.training import Planned, choose_translator, translato
 logger = logging.getLogger("dyprag.tasks")
 
 Pairs = tuple[PairJobs, ...]
-Thresholds = Mapping[tuple[str, str], float | None]  # by method and data set; None: the published one
+Thresholds = Mapping[tuple[str, str], float | None]  # by method and data set; None: the published threshold
 
 
 @dataclass(frozen=True)
 class AnswerJob:
-    """A method on a batch of the questions of one data set, with all that the answers draw on.
+    """A method, a batch of questions from one data set, and everything that the answers depend on.
 
-    label: what the catalogue and the UI call it. questions: by their position in the corpus. found: the documents
-    retrieved for each. injected: those whose adapters are injected instead (the control with wrong documents).
-    adapters, embeddings: keys by document key. control: the key of the one adapter for all questions, and
-    `per_document` whether it is added once for each document. threshold: of a method that retrieves while it answers;
-    None: the published one.
+    Attributes:
+        label: The name in the catalogue and the UI.
+        questions: Positions of the questions in the corpus.
+        found: The documents retrieved for each question.
+        injected: The documents whose adapters are injected instead (the control with wrong documents).
+        adapters: Adapter keys by document key.
+        embeddings: Embedding keys by document key.
+        by_embedding: The translator uses embeddings.
+        control: The key of the adapter that is injected for every question.
+        per_document: The control's adapter is added once per retrieved document.
+        threshold: For methods that retrieve while they answer; None: the published one.
     """
 
     label: str
@@ -40,7 +46,7 @@ class AnswerJob:
     injected: tuple[Found, ...] | None = None
     adapters: dict[str, str] = field(default_factory=dict)
     embeddings: dict[str, str] = field(default_factory=dict)
-    by_embedding: bool = False  # the translator draws on embeddings
+    by_embedding: bool = False
     translator: str = ""
     control: str = ""
     per_document: bool = False
@@ -49,22 +55,22 @@ class AnswerJob:
 
     @property
     def parametric(self) -> bool:
-        """Whether it injects adapters of a question's documents."""
+        """Whether adapters of a question's documents are injected."""
         return bool(self.adapters or self.translator)
 
     def can_translate(self, document_key: str) -> bool:
-        """Whether the translator can make a document's adapter: it reads all tokens, or there is an embedding."""
+        """Whether the translator can make the document's adapter: it reads tokens, or the embedding exists."""
         return not self.by_embedding or document_key in self.embeddings
 
     @property
     def inputs(self) -> list[str]:
-        """Keys of the artifacts that it draws on."""
+        """Keys of the artifacts that the answers depend on."""
         return [*self.adapters.values(), *self.embeddings.values(), *filter(None, (self.translator, self.control))]
 
 
 @dataclass(frozen=True)
 class ControlJob:
-    """A control's adapter: its name, and the documents that it is made of."""
+    """A control's adapter: its name, and the documents that it is made from."""
 
     label: str
     key: str
@@ -74,11 +80,11 @@ class ControlJob:
 
 
 class Sources:
-    """What the methods draw on, as far as it is stored: adapters and embeddings by document key, the translator, and
-    the controls by name.
+    """The stored artifacts that methods use: adapters and embeddings by document key, the translator, and controls by
+    name.
 
     Raises:
-        StoreError: a method is asked for whose artifacts have not been made.
+        StoreError: A method needs artifacts that have not been made.
     """
 
     def __init__(self, plan: Plan, store: Store, pairs: Pairs, translator: str) -> None:
@@ -105,10 +111,10 @@ class Sources:
 
 
 def sources_of(planned: Planned) -> Sources:
-    """What the methods of a plan draw on.
+    """The stored artifacts that the plan's methods use.
 
     Raises:
-        StoreError: a method is asked for whose artifacts have not been made.
+        StoreError: A method needs artifacts that have not been made.
     """
     plan = planned.plan
     needed = any(spec_of(method).needs_training_pairs for method in plan.methods)
@@ -118,10 +124,10 @@ def sources_of(planned: Planned) -> Sources:
 
 
 def control_jobs(plan: Plan, pairs: Pairs, translator: str, embeddings: Mapping[str, str]) -> list[ControlJob]:
-    """Every adapter that a control could inject; without training documents the zero adapter alone.
+    """Jobs for every control adapter. Without training documents there is only the zero adapter.
 
     Args:
-        embeddings: keys of the embeddings that there are, by document key.
+        embeddings: Keys of existing embeddings by document key.
     """
     config = plan.config
     jobs = [ControlJob("zero", keys.zero_adapter_key(config.lora, plan.model))]
@@ -140,26 +146,26 @@ def control_jobs(plan: Plan, pairs: Pairs, translator: str, embeddings: Mapping[
 
 
 def answer_jobs(plan: Plan, sources: Sources, found: Mapping[str, Found], thresholds: Thresholds) -> list[AnswerJob]:
-    """A job for each method and batch of the questions of a data set, under its key.
+    """A job, with its key, for each method and each batch of a data set's questions.
 
     Args:
-        found: the documents retrieved for each question, by its id.
+        found: Retrieved documents by question id.
     """
     jobs = []
     for method in plan.methods:
         spec = spec_of(method)
         if spec.shared and spec.shared not in sources.controls:
-            logger.warning("%s is left out: there are no training documents to make it of.", method)
+            logger.warning("%s is skipped: there are no training documents to make its adapter from.", method)
             continue
         questions = plan.questions(method)
-        others = wrong_documents(plan, questions, found) if spec.kind == "wrong" else None
-        if others is not None:
-            questions = [question for question in questions if others[question.id]]
+        wrong = wrong_documents(plan, questions, found) if spec.kind == "wrong" else None
+        if wrong is not None:
+            questions = [question for question in questions if wrong[question.id]]
         for dataset in dict.fromkeys(question.dataset for question in questions):
-            asked = [question for question in questions if question.dataset == dataset]
-            for start in range(0, len(asked), plan.config.evaluate.batch_size):
-                batch = asked[start : start + plan.config.evaluate.batch_size]
-                job = _batch_job(plan, method, batch, start, found, others)
+            dataset_questions = [question for question in questions if question.dataset == dataset]
+            for start in range(0, len(dataset_questions), plan.config.evaluate.batch_size):
+                batch = dataset_questions[start : start + plan.config.evaluate.batch_size]
+                job = _batch_job(plan, method, batch, start, found, wrong)
                 job = linked(plan, sources, replace(job, threshold=thresholds.get((method, dataset))))
                 pool = plan.corpus.passages.get(dataset, plan.corpus_key) if spec.retrieves else ""
                 key = keys.prediction_key(job, batch, plan.config.evaluate, plan.document_keys, pool, plan.model)
@@ -169,54 +175,61 @@ def answer_jobs(plan: Plan, sources: Sources, found: Mapping[str, Found], thresh
 
 def _batch_job(
     plan: Plan, method: str, batch: Sequence[Question], start: int, found: Mapping[str, Found],
-    others: Mapping[str, Found] | None,
+    wrong: Mapping[str, Found] | None,
 ) -> AnswerJob:  # fmt: skip
-    """A batch of a data set's questions, of which `start` came before; without what its answers draw on."""
+    """The job of a batch, still without artifact keys. `start` is the number of the data set's earlier questions."""
     dataset = batch[0].dataset
     label = f"{method}, {f'{dataset}, ' if dataset else ''}questions {start + 1} to {start + len(batch)}"
     return AnswerJob(
         label, "", method, dataset, tuple(plan.positions[question.id] for question in batch),
         tuple(found.get(question.id, ()) for question in batch),
-        None if others is None else tuple(others[question.id] for question in batch),
+        None if wrong is None else tuple(wrong[question.id] for question in batch),
     )  # fmt: skip
 
 
 def wrong_documents(plan: Plan, questions: Sequence[Question], found: Mapping[str, Found]) -> dict[str, Found]:
-    """For each question as many documents as were found for it, all of them found for others of its data set: none its
-    own, of the same title, or with an answer to it in them. They get its own scores, so that a merge by scores weighs
-    them alike. A question that no such document is left for gets none, and is left out of the control."""
+    """For each question, as many documents as were retrieved for it, all retrieved for other questions of its data set.
+
+    None of them is one of the question's own documents, has the same title as one, or contains an answer. They get the
+    scores of the question's own documents, so that a merge by scores weighs them alike. A question for which no such
+    document exists gets none and is left out of the control.
+    """
     documents = {document.id: document for document in plan.corpus.documents}
     wrong: dict[str, Found] = {}
     for dataset in dict.fromkeys(question.dataset for question in questions):
-        asked = [question for question in questions if question.dataset == dataset]
-        # in an order of its own: neighbours in a file are often about the same thing
-        order = sorted(asked, key=lambda question: content_key("wrong", [question.id]))
+        dataset_questions = [question for question in questions if question.dataset == dataset]
+        # shuffled, since neighbours in a file are often about the same subject
+        order = sorted(dataset_questions, key=lambda question: content_key("wrong", [question.id]))
         for position, question in enumerate(order):
-            right = found.get(question.id, ())
-            own = [documents[i] for i in (*(i for i, _ in right), *question.documents) if i in documents]
-            contents, titles = {d.key for d in own}, {d.title for d in own if d.title}
-            turned = (documents[i] for q in [*order[position + 1 :], *order[:position]] for i, _ in found.get(q.id, ()))
-            others = (
-                d.id for d in dict.fromkeys(turned)
+            retrieved = found.get(question.id, ())
+            own_documents = [documents[i] for i in (*(i for i, _ in retrieved), *question.documents) if i in documents]
+            contents, titles = {d.key for d in own_documents}, {d.title for d in own_documents if d.title}
+            candidates = (
+                documents[i] for q in [*order[position + 1 :], *order[:position]] for i, _ in found.get(q.id, ())
+            )
+            chosen = (
+                d.id for d in dict.fromkeys(candidates)
                 if d.key not in contents and d.title not in titles and not _answers(d, question)
             )  # fmt: skip
-            wrong[question.id] = tuple((other, score) for other, (_, score) in zip(others, right, strict=False))
+            wrong[question.id] = tuple(
+                (identity, score) for identity, (_, score) in zip(chosen, retrieved, strict=False)
+            )
     return wrong
 
 
 def _answers(document: Document, question: Question) -> bool:
-    """Whether a document holds an answer; a yes or no is in none of them."""
+    """Whether a document contains an answer; yes and no do not count."""
     names = [answer for answer in question.answers if answer.lower() not in ("yes", "no")]
     return bool(names) and answer_presence(document.passage, names)
 
 
 def linked(plan: Plan, sources: Sources, job: AnswerJob) -> AnswerJob:
-    """The job with the keys of the artifacts that it draws on."""
+    """The job with the keys of the artifacts that its answers depend on."""
     spec = spec_of(job.method)
     if spec.shared:
         summed = spec.merging == "prag" and plan.config.evaluate.prag_merge == "sum"
         return replace(job, control=sources.controls[spec.shared].key, per_document=summed)
-    used = [plan.document_keys[identity] for found in job.injected or job.found for identity, _ in found]
+    used = [plan.document_keys[identity] for retrieved in job.injected or job.found for identity, _ in retrieved]
     if spec.injects == "trained":
         return replace(job, adapters={key: sources.adapters[key] for key in used if key in sources.adapters})
     if spec.injects == "translated":

@@ -1,4 +1,4 @@
-"""Jobs: what is handed to a task, one thing to make, and the name under which people see it."""
+"""Jobs: a job tells a task what to make, and under which name the user sees it."""
 
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -7,19 +7,19 @@ from dyprag.augmentation.products import ProductName
 
 
 class Job(Protocol):
-    """Work of one stage on one thing, which may be a document, a batch of answers or a measurement."""
+    """The work of one stage on one document, one batch of answers or one measurement."""
 
     @property
     def label(self) -> str:
-        """What it is shown as, in logs, tables and the catalogue: a document's id, or the name of other work."""
+        """The name shown in logs, tables and the catalogue: a document's id, or the name of other work."""
 
     @property
     def document_key(self) -> str:
-        """The key of the document that it works on; empty where it works on none, or on many."""
+        """The key of the job's document; empty if it has none, or several."""
 
     @property
     def key(self) -> str:
-        """The key of what it makes."""
+        """The key of the artifact that the job makes."""
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -27,7 +27,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 @dataclass(frozen=True)
 class NamedJob:
-    """Work that is no document's: a stage's one artifact, such as its translator."""
+    """A job that belongs to no document, such as training a stage's translator."""
 
     label: str
     key: str
@@ -36,7 +36,7 @@ class NamedJob:
 
 @dataclass(frozen=True)
 class DocumentJob:
-    """One document's work in one stage: what to make, and the key of what it is made from."""
+    """One document's work in one stage: the key of the artifact to make, and the keys of its inputs."""
 
     document_id: str
     document_key: str
@@ -45,16 +45,16 @@ class DocumentJob:
 
     @property
     def label(self) -> str:
-        """What it is shown as."""
+        """The name shown to users."""
         return self.document_id
 
 
-PairJobs = tuple[DocumentJob, DocumentJob]  # of a document that a translator is trained on: its adapter, its embedding
+PairJobs = tuple[DocumentJob, DocumentJob]  # adapter and embedding of one of the translator's training documents
 
 
 @dataclass(frozen=True)
 class AugmentJob:
-    """One document's augmentation: its key, and the key of each product that it consists of."""
+    """One document's augmentation: its key, and the keys of its products."""
 
     document_id: str
     document_key: str
@@ -63,5 +63,5 @@ class AugmentJob:
 
     @property
     def label(self) -> str:
-        """What it is shown as."""
+        """The name shown to users."""
         return self.document_id

@@ -1,8 +1,8 @@
-"""Keys: one function for each kind of artifact, and every version number that enters one.
+"""Keys: one function per kind of artifact, and every version number that enters a key.
 
-A key is the hash of what the artifact depends on: its inputs' keys, the settings that matter to it, the model, and the
-versions of the code that makes it. What is not in a key must not change the artifact; what is in it makes the artifact
-anew when it changes. The settings that matter are a section's `material()`.
+A key is the hash of everything that an artifact depends on: the keys of its inputs, the relevant settings, the model,
+and the versions of the code that makes it. A change of anything in a key makes the artifact again; what is not in a key
+must not change the artifact. A settings section's `material()` returns its relevant settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from dyprag.tasks.planning.answers import AnswerJob
     from dyprag.translators.lessons.lesson import Lesson
 
-# The versions of code in this project. The others are defined beside what they are versions of, and are listed here.
-CORPUS_LAYOUT = 2  # of a corpus' tables: raise it with any change of their columns
-CONTROLS_VERSION = 2  # of controls' adapters: raise it where one is made in another way
-RECALL_VERSION = 2  # of recall: raise it where it is measured in another way
-LEARNING_VERSION = 1  # of learned translators: raise it where the same settings would give other weights
+# Version numbers of code that changes results. Those that are imported are defined beside the code that they describe.
+CORPUS_LAYOUT = 2  # columns of a corpus' tables
+CONTROLS_VERSION = 2  # how the controls' adapters are made
+RECALL_VERSION = 2  # how fact recall is measured
+LEARNING_VERSION = 1  # how translators are learned: raise it if the same settings give other weights
 VERSIONS: dict[str, int] = {
     "answers": ANSWERS_VERSION, "checks": CHECKS_VERSION, "controls": CONTROLS_VERSION, "corpus": CORPUS_LAYOUT,
     "learning": LEARNING_VERSION, "prompts": PROMPTS_VERSION, "reasoning": REASONING_VERSION, "recall": RECALL_VERSION,
@@ -40,7 +40,7 @@ ProductMaterial = tuple[list[str], dict[str, object]]  # inputs and settings
 
 
 def corpus_key(corpus: Corpus) -> str:
-    """Documents by id and content, questions, and what an experiment has set apart or retrieved."""
+    """A corpus: its documents by id and content, its questions, and an experiment's split and retrieved passages."""
     documents = [part for document in corpus.documents for part in (document.id, document.key)]
     questions = [str(astuple(question)) for question in (*corpus.questions, *corpus.alignment_questions)]
     apart = {
@@ -52,19 +52,20 @@ def corpus_key(corpus: Corpus) -> str:
 
 
 def passages_key(documents: Sequence[Document]) -> str:
-    """A data set's passages."""
+    """The passages of a data set."""
     return content_key("passages", [part for document in documents for part in (document.id, document.key)])
 
 
 def streamed_passages_key(checksum: str) -> str:
-    """A file of passages that is indexed and not kept."""
+    """A file of passages that is indexed but not stored."""
     return content_key("passages", [checksum])
 
 
 def product_material(product: ProductName, augment: AugmentSettings, model: Material) -> ProductMaterial:
-    """What enters the keys of all documents' products of a kind alike.
+    """The inputs and settings that enter the keys of all documents' products of one kind.
 
-    The inputs are the prompts; the local model has none, but rules that depend on the document: see `product_key`.
+    With an endpoint, the inputs are the digests of the prompts. The local model has no prompt files, but rules that
+    depend on the document; see `product_key`.
     """
     if augment.backend == "api":
         prompts = [product, "repair", *(["verify"] if product == "qa_pairs" else [])]
@@ -76,18 +77,18 @@ def product_material(product: ProductName, augment: AugmentSettings, model: Mate
 
 
 def product_key(product: ProductName, document: Document, material: ProductMaterial) -> str:
-    """A document's rewrites, or its question-answer pairs."""
+    """A document's rewrites or question-answer pairs."""
     inputs, settings = material
     return content_key(product, [document.key, *(inputs or [local_version(document.text)])], settings)
 
 
 def augmentation_key(products: Sequence[str]) -> str:
-    """A document's augmentation, by its products' keys."""
+    """A document's augmentation, from the keys of its products."""
     return content_key("augmentation", list(products))
 
 
 def adapter_material(lora: LoraSettings, parametrize: ParametrizeSettings, model: Material) -> dict[str, object]:
-    """What enters the keys of all trained adapters alike."""
+    """The settings that enter the keys of all trained adapters."""
     return {
         "lora": lora.material(), "parametrize": parametrize.material(), "prompts": PROMPTS_VERSION, **model,
     }  # fmt: skip
@@ -99,25 +100,25 @@ def adapter_key(augmentation: str, material: Material) -> str:
 
 
 def imported_adapter_key(document: Document, checksums: Sequence[str], settings: Material) -> str:
-    """A document's adapter that was trained elsewhere, by its files' checksums."""
+    """A document's imported adapter, from the checksums of its files."""
     return content_key("adapter", ["imported", document.key, *checksums], settings)
 
 
 def zero_adapter_key(lora: LoraSettings, model: Material) -> str:
-    """The control that adds nothing."""
+    """The control whose adapter adds nothing."""
     return content_key("adapter", ["zero"], _control_material(lora, model))
 
 
 def generic_adapter_key(
     products: Sequence[str], lora: LoraSettings, parametrize: ParametrizeSettings, model: Material
 ) -> str:
-    """The control that is trained on many documents' question-answer pairs."""
+    """The control whose adapter is trained on many documents' question-answer pairs."""
     settings = {"parametrize": parametrize.material(), "prompts": PROMPTS_VERSION, **_control_material(lora, model)}
     return content_key("adapter", ["generic", *products], settings)
 
 
 def mean_adapter_key(inputs: Sequence[str]) -> str:
-    """The mean of trained adapters, by their keys; or of translated ones, by the translator's and the embeddings'."""
+    """The mean of adapters: from the keys of trained adapters, or from those of a translator and embeddings."""
     return content_key("adapter", ["mean", *inputs])
 
 
@@ -131,29 +132,37 @@ def embedding_key(document: Document, model: Material) -> str:
 
 
 def translator_key(inputs: Sequence[str], start: str, settings: Material) -> str:
-    """A translator that is aligned with documents' adapters, by the keys of these and of the documents' embeddings;
-    `start` names the translator from whose weights it begins, if there is one."""
+    """A translator that is aligned with documents' adapters.
+
+    Args:
+        inputs: The keys of the training documents' adapters and embeddings.
+        start: The key of the translator that provides the initial weights; empty for none.
+    """
     return content_key("translator", [*inputs, *([start] if start else [])], settings)
 
 
 def official_translator_key(checksum: str, rank: int, model: Material) -> str:
-    """A translator of the official code."""
+    """A translator that the official code saved."""
     return content_key("translator", ["official", checksum], {"rank": rank, **model})
 
 
 def given_translator_key(checksum: str, model: Material) -> str:
-    """A translator that was learned before, by its files' checksum."""
+    """A translator that was learned before, from its files' checksum."""
     return content_key("translator", ["learned", checksum], model)
 
 
 def lessons_key(lessons: "Sequence[Lesson]") -> str:
-    """Lessons, by their texts and pairs."""
+    """Training lessons, by their texts and pairs."""
     return content_key("lessons", [lesson.key for lesson in lessons])
 
 
 def learned_translator_key(config: PipelineConfig, lessons: str, start: str, model: Material) -> str:
-    """The translator that is learned from lessons; `start` is the checksum of the one from which it begins, if there
-    is one."""
+    """A translator that is learned from lessons.
+
+    Args:
+        lessons: The key of the lessons.
+        start: The checksum of the translator that provides the initial weights; empty for none.
+    """
     settings = {"learn": config.learn.material(), "version": LEARNING_VERSION, "prompts": PROMPTS_VERSION, **model}
     if start:
         settings["start"] = start
@@ -167,9 +176,10 @@ def recall_key(
     """A band of the recall benchmark under a condition.
 
     Args:
-        shows: the passage stands in the prompt.
-        translator: its key; empty where the condition injects nothing of it.
-        lessons: the band's; training: the key of the training lessons.
+        shows: The passage is in the prompt.
+        translator: The translator's key; empty if the condition does not use it.
+        lessons: The key of the band's lessons.
+        training: The key of the training lessons.
     """
     evaluate = config.evaluate
     settings: dict[str, object] = {
@@ -193,9 +203,13 @@ def recall_key(
 
 
 def threshold_key(method: str, asked: Sequence[tuple[Question, int]], model: Material) -> str:
-    """A threshold, by the alignment questions that tell it, each with the most tokens of its answer."""
+    """A retrieval threshold.
+
+    Args:
+        asked: The alignment questions that determine it, each with the maximum number of tokens in its answer.
+    """
     settings = {"prompts": PROMPTS_VERSION, "reasoning": REASONING_VERSION, "answers": ANSWERS_VERSION, **model}
-    parts = [method, *(str((q.question, q.chain_of_thought, most)) for q, most in asked)]
+    parts = [method, *(str((q.question, q.chain_of_thought, limit)) for q, limit in asked)]
     return content_key("threshold", parts, settings)
 
 
@@ -206,8 +220,8 @@ def prediction_key(
     """A method's answers to a batch of questions.
 
     Args:
-        documents: each document's key by its id.
-        pool: the key of the passages that a method which retrieves while it answers looks through.
+        documents: Document keys by document id.
+        pool: The key of the passages that a method searches while it answers.
     """
     spec = spec_of(job.method)
     merge = getattr(settings, f"{spec.merging}_merge") if job.parametric else ""
@@ -241,5 +255,5 @@ def prediction_key(
 
 
 def judgement_key(prompt: str, judge: Material, one: Sequence[str], other: Sequence[str]) -> str:
-    """What a judge says of two methods' predictions, by the digest of its prompt."""
+    """A judge's comparison of two methods' predictions; `prompt` is the digest of the judge's prompt."""
     return content_key("judgement", [prompt, *one, "against", *other], judge)

@@ -1,4 +1,4 @@
-"""The plan: the key of every artifact of a configuration over a corpus, and which questions each method answers."""
+"""The plan: the key of every artifact of a configuration over a corpus, and the questions that each method answers."""
 
 import math
 from collections import Counter
@@ -14,9 +14,12 @@ from dyprag.tasks.planning.sources import draws_on_embeddings, given_checksum, m
 
 
 class Plan:
-    """Keys of every artifact of a configuration over a corpus. The configuration must be resolved.
+    """Keys of every artifact of a configuration over a corpus.
 
-    `imported` has the keys of adapters that were trained elsewhere and stand for documents' own, by document key.
+    Args:
+        config: A resolved configuration.
+        corpus_key: The key of a stored corpus; computed if it is not given.
+        imported: Keys of imported adapters, which replace the trained ones, by document key.
     """
 
     def __init__(
@@ -28,12 +31,12 @@ class Plan:
     ) -> None:
         self.config, self.corpus, self.imported = config, corpus, imported or {}
         self._products: dict[str, dict[ProductName, str]] = {}  # by document key
-        if corpus_key is not None:  # of one that is stored
+        if corpus_key is not None:
             self.corpus_key = corpus_key
 
     @cached_property
     def model(self) -> dict[str, object]:
-        """The model's part in a key."""
+        """The model's part of a key."""
         return model_material(self.config)
 
     @cached_property
@@ -42,11 +45,11 @@ class Plan:
 
     @cached_property
     def documents(self) -> list[Document]:
-        """Documents with text, one of each content: the same text under two ids is made once."""
+        """Documents with text, one per content: a text that occurs under two ids is processed once."""
         return distinct(self.corpus)
 
     def product_keys(self, document: Document) -> dict[ProductName, str]:
-        """The keys of a document's two products; without rewrites only that of its question-answer pairs."""
+        """The keys of a document's products: question-answer pairs and, unless they are turned off, rewrites."""
         if document.key not in self._products:
             self._products[document.key] = {
                 product: keys.product_key(product, document, material)
@@ -56,7 +59,7 @@ class Plan:
 
     @cached_property
     def _product_material(self) -> dict[ProductName, keys.ProductMaterial]:
-        """Worked out once for all documents: it takes longer than a key."""
+        """Computed once for all documents, since it takes longer than a key."""
         augment = self.config.augment
         wanted = [product for product in PRODUCTS if getattr(augment, product)]
         return {product: keys.product_material(product, augment, self.model) for product in wanted}
@@ -77,8 +80,8 @@ class Plan:
         return keys.embedding_key(document, self.model)
 
     def translator_key(self, documents: Sequence[Document], start: str = "") -> str:
-        """The translator trained on these documents' adapters and embeddings, from the weights of the one that `start`
-        names if there is one; or the one that is given."""
+        """The key of the given translator, if there is one; else of the translator trained on these documents.
+        `start` is the key of the translator that provides the initial weights."""
         if self.config.translator.official:
             return keys.official_translator_key(given_checksum(self.config), self.config.lora.rank, self.model)
         if self.config.translator.learned:
@@ -88,9 +91,12 @@ class Plan:
 
     @cached_property
     def parametrized(self) -> list[Document]:
-        """The documents that get an adapter trained: all of them, but none where the translator comes from elsewhere
-        and no method is PRAG's, and of an experiment only those that the translator is trained on, if a method has one,
-        and those found for the questions that a PRAG method answers."""
+        """The documents that get a trained adapter.
+
+        These are all documents, unless the translator is given and no method uses trained adapters. In an experiment
+        they are the translator's training documents, if a method needs them, and the documents retrieved for questions
+        of PRAG methods.
+        """
         chosen, corpus = [spec_of(method) for method in self.methods], self.corpus
         injected = {spec.injects for spec in chosen}
         if corpus.retrieved is None:
@@ -103,56 +109,59 @@ class Plan:
 
     @property
     def translated(self) -> bool:
-        """Whether a translator is trained: always, but of an experiment only if a method has need of it."""
+        """Whether a translator is needed: always, except in an experiment without a method that uses it."""
         return self.corpus.retrieved is None or any(spec_of(method).uses_translator for method in self.methods)
 
     @cached_property
     def embedded(self) -> bool:
-        """See `draws_on_embeddings`."""
+        """Whether document embeddings are needed; see `draws_on_embeddings`."""
         return draws_on_embeddings(self.config)
 
     @cached_property
     def document_keys(self) -> dict[str, str]:
-        """Each document's key by its id."""
+        """Document keys by document id."""
         return {document.id: document.key for document in self.corpus.documents}
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Each question's position in the corpus by its id."""
+        """Positions of the questions in the corpus, by question id."""
         return {question.id: position for position, question in enumerate(self.corpus.questions)}
 
     @cached_property
     def methods(self) -> list[str]:
-        """The methods asked for, each followed by its controls; those that have no question to answer are left out."""
+        """The configured methods, each followed by its controls. Methods without a question to answer are left out."""
         settings = self.config.evaluate
-        named = [name for method in settings.methods for name in (method, *spec_of(method).controls(settings.controls))]
-        return [method for method in dict.fromkeys(named) if self.questions(method) or not self.corpus.questions]
+        names = [name for method in settings.methods for name in (method, *spec_of(method).controls(settings.controls))]
+        return [method for method in dict.fromkeys(names) if self.questions(method) or not self.corpus.questions]
 
     def questions(self, method: str) -> list[Question]:
-        """The test questions that a method answers: of each data set at most as many as are set for it, none where the
-        set is for other methods, and none that it has no passage for."""
+        """The test questions that a method answers: up to the configured number per data set, without data sets
+        reserved for other methods and without questions that lack a passage the method needs."""
         spec = spec_of(method)
         limits: Mapping[str, int] = self.config.evaluate.most_questions  # type: ignore[assignment]
-        most = limits.get(method, limits.get(spec.of))
-        only = {one.name: one.methods for one in self.config.experiment.sets}
-        taken: Counter[str] = Counter()
+        limit = limits.get(method, limits.get(spec.of))
+        reserved = {dataset.name: dataset.methods for dataset in self.config.experiment.sets}
+        counts: Counter[str] = Counter()
         chosen = []
         for question in self.corpus.questions:
-            allowed = only.get(question.dataset)
-            if allowed is not None and method not in {m for one in allowed for m in (one, *spec_of(one).controls())}:
+            allowed = reserved.get(question.dataset)
+            if allowed is not None and method not in {m for name in allowed for m in (name, *spec_of(name).controls())}:
                 continue
             retrieved = self.corpus.retrieved
             if retrieved is not None and spec.needs_passages and not retrieved.get(question.id):
                 continue
-            taken[question.dataset] += 1
-            if most is None or taken[question.dataset] <= most:
+            counts[question.dataset] += 1
+            if limit is None or counts[question.dataset] <= limit:
                 chosen.append(question)
         return chosen
 
     @cached_property
     def held_out(self) -> set[str]:
-        """Ids of the documents that the translator is not trained on; chosen by content, whatever their order. At
-        least one document is trained on, but if the translator comes from elsewhere."""
+        """Ids of the documents that the translator is not trained on.
+
+        They are chosen by content, so their order does not matter. At least one document is left for training, unless
+        the translator is given.
+        """
         if self.config.translator.given:
             return {d.id for d in self.corpus.documents}
         if self.corpus.alignment is not None:
@@ -163,7 +172,7 @@ class Plan:
         return {d.id for d in self.corpus.documents if d.key in contents}
 
     def split(self, question: Question) -> str:
-        """Whether the translator saw the question's documents in training: seen, unseen, or mixed."""
+        """Whether the translator saw the question's documents in training: `seen`, `unseen` or `mixed`."""
         held_out = self.held_out
         if self.corpus.alignment is not None:
             return "unseen"
@@ -174,5 +183,5 @@ class Plan:
 
 
 def distinct(corpus: Corpus) -> list[Document]:
-    """Documents with text, one of each content: the first id stands for the same text under others."""
+    """Documents with text, one per content. The first id stands for the others."""
     return list({d.key: d for d in reversed(corpus.documents) if d.text}.values())[::-1]

@@ -1,4 +1,4 @@
-"""Which stored corpus, and which translator, a configuration means; and the model's part in every key."""
+"""Find the stored corpus and the translator that a configuration means; and the model's part of every key."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,53 +14,53 @@ from dyprag.storage.files import file_checksum
 from dyprag.storage.latest import dated_notes, forget_latest, latest, note_latest, resolved_location
 from dyprag.tasks.planning.keys import CORPUS_LAYOUT
 
-PREPARED = "corpus:"  # before the key of a corpus that an experiment has put into the store
-LOCATIONS = ("documents", "questions")  # settings of a corpus that name a place, perhaps by several names
+PREPARED = "corpus:"  # prefix of the key of a corpus that an experiment stored
+LOCATIONS = ("documents", "questions")  # corpus settings that are paths or URLs
 
 
 def model_material(config: PipelineConfig) -> dict[str, object]:
-    """The model's part in a key; with the rendering of its chat template where that is one of this package's own."""
+    """The model's part of a key, including the version of its chat template if this package provides it."""
     version = template_version(config.model.name)
     rendered = {"template": version} if version else {}
     return {"model": model_fingerprint(config.model.name), **config.model.material(), **rendered}
 
 
 def corpus_settings(config: PipelineConfig) -> dict[str, object]:
-    """What says which corpus an ingest stores: under these settings a later stage finds it."""
+    """The settings that identify an ingested corpus; later stages find it by them."""
     settings = _located(config.corpus.model_dump(mode="json", exclude={"held_out"}, exclude_none=True))
     counted = {"model": model_fingerprint(config.model.name)} if config.corpus.passage_tokens else {}
     return {**settings, **counted, "layout": CORPUS_LAYOUT}
 
 
 def find_latest(store: Store, kind: str, settings: Mapping[str, Any]) -> str | None:
-    """The key of the latest artifact of a kind under settings with a corpus' among them, by whatever name that was
-    called when it was noted: as earlier versions did, as it was given."""
+    """The key of the latest artifact of a kind under settings that include a corpus'. Locations match whatever way
+    they are written, also as earlier versions recorded them."""
     if key := latest(store, kind, settings):
         return key
-    same = [(noted, key) for noted, key, known in dated_notes(store, kind) if _located(known) == settings]
-    return max(same)[1] if same else None
+    matches = [(noted, key) for noted, key, old in dated_notes(store, kind) if _located(old) == settings]
+    return max(matches)[1] if matches else None
 
 
-def note_found(store: Store, kind: str, settings: Mapping[str, Any], key: str) -> None:
-    """Note an artifact as the latest of its kind under such settings, in place of what other names say."""
+def note_latest_of_location(store: Store, kind: str, settings: Mapping[str, Any], key: str) -> None:
+    """Record an artifact as the latest of its kind, and remove notes that name the same location in another way."""
     note_latest(store, kind, settings, key)
-    for _, _, known in list(dated_notes(store, kind)):
-        if known != settings and _located(known) == settings:
-            forget_latest(store, kind, known)
+    for _, _, old in list(dated_notes(store, kind)):
+        if old != settings and _located(old) == settings:
+            forget_latest(store, kind, old)
 
 
 def _located(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with their locations under their resolved names."""
-    places = {
+    """Settings with resolved locations."""
+    resolved = {
         name: resolved_location(settings[name])
         for name in LOCATIONS
         if settings.get(name) not in (None, "demo") and not str(settings[name]).startswith(PREPARED)
     }
-    return {**settings, **places}
+    return {**settings, **resolved}
 
 
 def translator_settings(config: PipelineConfig) -> dict[str, object]:
-    """Under which settings the last translator is kept while few documents are new to it."""
+    """The settings under which the last translator can be kept while few documents are new to it."""
     made_by = {name: getattr(config, name).material() for name in ("lora", "parametrize", "translator")}
     products = {str(product): config.augment.material_of(product) for product in PRODUCTS}
     corpus = {**corpus_settings(config), "held_out": config.corpus.held_out}
@@ -68,10 +68,10 @@ def translator_settings(config: PipelineConfig) -> dict[str, object]:
 
 
 def draws_on_embeddings(config: PipelineConfig) -> bool:
-    """Whether DyPRAG does. With a translator that reads all tokens of a document it does not.
+    """Whether DyPRAG uses document embeddings. A translator that reads a document's tokens does not.
 
     Raises:
-        ConfigError: the translator cannot be read.
+        ConfigError: The translator cannot be read.
     """
     learned = config.translator.learned
     if learned is None:
@@ -81,10 +81,10 @@ def draws_on_embeddings(config: PipelineConfig) -> bool:
 
 
 def given_checksum(config: PipelineConfig) -> str:
-    """Of the translator from elsewhere that is to be taken; empty for none.
+    """The checksum of the translator that the configuration provides; empty if there is none.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: The translator cannot be read.
     """
     official, learned = config.translator.official, config.translator.learned
     if official:
@@ -98,10 +98,10 @@ def given_checksum(config: PipelineConfig) -> str:
 
 
 def learned_checksum(setting: str, name: str, model: str) -> str:
-    """Of a learned translator that a setting names.
+    """The checksum of the learned translator that a setting names.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: The translator cannot be read.
     """
     folder = learned_folder(name, model)
     try:

@@ -1,4 +1,4 @@
-"""What a translator is trained on: the jobs of documents' adapters and embeddings, and which translator that gives."""
+"""Plan a translator's training: the jobs of its training documents, and whether a new translator is needed."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -11,13 +11,13 @@ from dyprag.tasks.planning.jobs import DocumentJob, PairJobs
 from dyprag.tasks.planning.plan import Plan
 from dyprag.tasks.planning.sources import find_latest, translator_settings
 
-# The relative rise of a translator's loss, named by its key, on documents that are new to it over those that it has
-# seen.
+# Takes a translator's key, pairs that are new to it and pairs that it has seen. Returns how much higher its loss is on
+# the new ones, as a share.
 RiseOfLoss = Callable[[str, list[PairJobs], list[PairJobs]], float]
 
 
 class Planned(Protocol):
-    """A configuration with its store and plan: a stage of a flow, or a workspace."""
+    """A configuration with its store and plan: a flow's stage, or a workspace."""
 
     config: PipelineConfig
     store: Store
@@ -28,13 +28,15 @@ class Planned(Protocol):
 
 
 def adapter_jobs(planned: Planned) -> tuple[list[DocumentJob], list[Work]]:
-    """Jobs of the documents that are augmented, and the others as waiting. One whose adapter was imported waits for
-    nothing, and its job has no products where it has not been augmented."""
+    """Jobs for the documents that have an augmentation; the other documents are returned as waiting.
+
+    A document with an imported adapter needs no augmentation. Its job has no inputs if it has not been augmented.
+    """
     plan, store = planned.plan, planned.store
     jobs, waiting = [], []
     for document in plan.parametrized:
         key, products = plan.adapter_key(document), plan.product_keys(document)
-        # the adapter first: where it is made, its products need not be read
+        # adapter first: if it exists, the products need not be read
         if store.has("adapter", key) or all(store.find(kind, product) for kind, product in products.items()):
             jobs.append(DocumentJob(document.id, document.key, key, tuple(products.values())))
         elif document.key in plan.imported:
@@ -45,19 +47,18 @@ def adapter_jobs(planned: Planned) -> tuple[list[DocumentJob], list[Work]]:
 
 
 def translator_jobs(planned: Planned, given: bool = False) -> list[PairJobs]:
-    """(adapter, embedding) jobs of the documents that the translator is trained on: augmented, with an adapter at hand,
-    not held out.
+    """(adapter, embedding) jobs of the translator's training documents: augmented, with an adapter, not held out.
 
     Args:
-        given: with a translator from elsewhere, those of the alignment documents, which controls are made of.
+        given: The translator is given: return the alignment documents, which controls are made of.
     """
     documents = {document.id: document for document in planned.plan.documents}
-    taken = (planned.plan.corpus.alignment or frozenset()) if given else documents.keys() - planned.plan.held_out
+    wanted = (planned.plan.corpus.alignment or frozenset()) if given else documents.keys() - planned.plan.held_out
     pairs = []
     for job in adapter_jobs(planned)[0]:
-        if job.document_id not in taken or not job.upstream or not planned.store.find("adapter", job.key):
+        if job.document_id not in wanted or not job.upstream or not planned.store.find("adapter", job.key):
             continue
-        products = planned.plan.product_keys(documents[job.document_id])  # an adapter can be there without them
+        products = planned.plan.product_keys(documents[job.document_id])  # an adapter can exist without them
         if all(planned.store.find(kind, product) for kind, product in products.items()):
             embedding = planned.plan.embedding_key(documents[job.document_id])
             pairs.append((job, DocumentJob(job.document_id, job.document_key, embedding)))
@@ -65,20 +66,23 @@ def translator_jobs(planned: Planned, given: bool = False) -> list[PairJobs]:
 
 
 def embedded_pairs(planned: Planned, pairs: Sequence[PairJobs]) -> list[PairJobs]:
-    """Those of some (adapter, embedding) jobs whose embedding is there: a translator is trained on no others."""
+    """The pairs whose embedding exists. A translator is trained on these only."""
     return [pair for pair in pairs if planned.store.has("embedding", pair[1].key)]
 
 
 def choose_translator(
     planned: Planned, jobs: list[PairJobs], rise_of_loss: RiseOfLoss | None = None
 ) -> tuple[str, str, str]:
-    """The key of the translator trained on those of these pairs that are embedded, or of the last one where so few of
-    them are new to it that it is kept; what there is to say of that; and the key of the one whose weights it begins
-    with, if any. The plan takes for held out what is not embedded, and with one that is kept what that one has not
-    seen, so that no answer counts as one about an unseen document that was seen.
+    """Choose the translator to use: the last one if few documents are new to it, else a new one.
+
+    Documents without an embedding, and everything that a kept translator has not seen, are added to the plan's held-out
+    documents, so that no document counts as unseen that was seen.
 
     Args:
-        rise_of_loss: where it is about to be trained; then its loss on what is new may be a reason, too.
+        rise_of_loss: Given before a training; the loss on new documents may then be a reason to train.
+
+    Returns:
+        The translator's key, a note for the user, and the key of the translator with the initial weights (or "").
     """
     plan, store = planned.plan, planned.store
     documents = {document.id: document for document in plan.documents}
@@ -88,29 +92,30 @@ def choose_translator(
         plan.held_out = plan.held_out | {d.id for d in plan.corpus.documents if d.key in left_out}
     trained = [documents[adapter.document_id] for adapter, _ in jobs]
     key, settings = plan.translator_key(trained), planned.config.translator
-    experiment = plan.corpus.alignment is not None  # which says itself what it is trained on
+    experiment = plan.corpus.alignment is not None  # an experiment names its training documents itself
     if not jobs or experiment or settings.given or store.find("translator", key):
         return key, "", ""
     last = find_latest(store, "translator", translator_settings(planned.config))
     if last is None or (record := store.find("translator", last)) is None:
         return key, "", ""
     seen = set(record.inputs)
-    fresh = [pair for pair in jobs if pair[0].key not in seen]
-    known = [pair for pair in jobs if pair[0].key in seen]
-    new = len(fresh)
-    changed = new or len(jobs) != record.measures["documents"]  # one that was tuned has a key of its own
-    enough = bool(changed) and new / len(jobs) >= settings.retrain
+    new_pairs = [pair for pair in jobs if pair[0].key not in seen]
+    seen_pairs = [pair for pair in jobs if pair[0].key in seen]
+    new = len(new_pairs)
+    changed = new or len(jobs) != record.measures["documents"]  # a tuned translator's key differs
+    retrain = bool(changed) and new / len(jobs) >= settings.retrain
     loss = ""
-    if not enough and fresh and known and rise_of_loss and settings.retrain_loss is not None:
-        rise = rise_of_loss(record.key, fresh, known)
-        enough = rise >= settings.retrain_loss
-        loss = f"its loss on what is new is {abs(100 * rise):.1f} % {'above' if rise > 0 else 'below'} that on the rest"
-    if enough:
-        tuned = "from the last one's weights" if settings.tune else ""
-        note = "; ".join(filter(None, (tuned, loss)))
+    if not retrain and new_pairs and seen_pairs and rise_of_loss and settings.retrain_loss is not None:
+        rise = rise_of_loss(record.key, new_pairs, seen_pairs)
+        retrain = rise >= settings.retrain_loss
+        side = "above" if rise > 0 else "below"
+        loss = f"its loss on new documents is {abs(100 * rise):.1f} % {side} that on the others"
+    if retrain:
+        tuning = "starts from the previous weights" if settings.tune else ""
+        note = "; ".join(filter(None, (tuning, loss)))
         if settings.tune:
             return plan.translator_key(trained, record.key), note, record.key
         return key, note, ""
     plan.held_out = {d.id for d in plan.corpus.documents if plan.adapter_key(d) not in seen}
-    note = f"the last one is kept: {new} of {len(jobs)} documents are new to it" if changed else ""
+    note = f"the previous translator is kept: {new} of {len(jobs)} documents are new to it" if changed else ""
     return record.key, "; ".join(filter(None, (note, loss))), ""

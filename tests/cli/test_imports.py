@@ -198,7 +198,7 @@ def test_a_whole_export_is_taken_back_document_by_document(
     assert run("import", out, "-d", "bridge").exit_code == 1
     index["documents"]["lamp"] = "../elsewhere"
     (out / "index.json").write_text(json.dumps(index))
-    assert "it names folders outside of its own" in run("import", out).stderr
+    assert "it refers to folders outside of the export" in run("import", out).stderr
 
 
 def names(folder: Path, target: Path, base_model: object) -> Path:
@@ -319,7 +319,7 @@ def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, tra
 def test_what_is_not_said_or_not_known_is_one_clear_line(run: Callable[..., Result], trained: Path):
     for arguments, reason in (
         ([], "no adapter folder was given. Name an adapter's folder"),
-        ([trained], "no document is named for it. Name its document: --document ID"),
+        ([trained], "the document it belongs to is not given. Pass --document ID"),
         ([trained, "-d", "lamq"], "Did you mean 'lamp'?"),
         (["--forget"], "it needs a document, not a folder"),
         (["--forget", "-d", "lamq"], "it is not in the ingested corpus"),

@@ -63,7 +63,7 @@ def test_what_would_change_something_or_is_no_sql_is_one_line(catalogue: Catalog
 def test_without_a_catalogue_it_says_how_one_is_made(tmp_path: Path):
     refused = CliRunner().invoke(app, ["sql", "FROM failures", "--set", f"store={tmp_path}"])
     assert refused.exit_code == 1
-    assert "there is none yet" in refused.stderr
+    assert "it does not exist yet" in refused.stderr
 
 
 def test_the_version_is_that_of_the_package():

@@ -1,4 +1,4 @@
-"""The augmentation stage on a real Prefect server with a real endpoint: what is kept, asked again, stopped, shown."""
+"""The augmentation stage on a real Prefect server with a real endpoint: storing, retrying, stopping and reporting."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def api(settings: dict[str, Any], server: LLMServer) -> dict[str, Any]:
 
 
 def augment(settings: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Ingest and augment; gives the stage's summary."""
+    """Ingest and augment. Returns the stage's summary."""
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
 
@@ -67,7 +67,7 @@ def query(settings: dict[str, Any], sql: str) -> list[dict[str, Any]]:
     return Catalogue(Store(settings["store"])).query(sql)
 
 
-def test_every_document_gets_both_products_and_a_second_run_asks_nothing(server: LLMServer, api: dict[str, Any]):
+def test_every_document_gets_both_products_and_a_second_run_sends_no_request(server: LLMServer, api: dict[str, Any]):
     first = augment(api)
     assert (first["done"], first["cached"], first["failed"], first["partial"]) == (3, 0, 0, 0)
     assert len(server.requests) == 6
@@ -82,16 +82,14 @@ def test_every_document_gets_both_products_and_a_second_run_asks_nothing(server:
     assert [request.product for request in server.requests[6:]] == ["qa_pairs"] * 3
 
 
-def test_another_rate_key_or_place_of_the_endpoint_changes_no_key_and_another_model_does(
-    server: LLMServer, api: dict[str, Any]
-):
+def test_rate_limits_and_endpoint_address_do_not_change_keys_but_the_model_does(server: LLMServer, api: dict[str, Any]):
     augment(api)
     again = augment(api, concurrency=1, requests_per_minute=600, base_url=server.url + "/", key_env="OTHER_KEY")
     assert again["cached"] == 3
     assert augment(api, model="m2")["cached"] == 0
 
 
-def test_what_augmentation_took_is_in_the_catalogue_and_the_report(server: LLMServer, api: dict[str, Any]):
+def test_cost_of_augmentation_is_in_the_catalogue_and_the_report(server: LLMServer, api: dict[str, Any]):
     server.behaviour = Behaviour(script=["429", "not_json"], retry_after=0.1)
     augment(api, prices={"m": {"input": 1.0, "output": 2.0}})
     (row,) = query(
@@ -112,7 +110,7 @@ def test_what_augmentation_took_is_in_the_catalogue_and_the_report(server: LLMSe
     assert quality["recall"] >= 0.9
 
 
-def test_if_the_pairs_fail_the_rewrite_is_kept_and_only_the_pairs_are_asked_for_again(
+def test_if_the_pairs_fail_the_rewrite_is_kept_and_only_the_pairs_are_requested_again(
     server: LLMServer, api: dict[str, Any]
 ):
     api["corpus"] = {"documents": write_jsonl(Path(api["store"]).parent / "one.jsonl",
@@ -148,7 +146,7 @@ def test_a_document_with_too_few_items_is_partial_and_shown_as_such(server: LLMS
     assert (again["done"], again["partial"], again["cached"]) == (3, 3, 3)
 
 
-def test_a_spent_budget_leaves_documents_waiting_with_the_reason_and_raised_it_goes_on(
+def test_documents_wait_when_the_budget_is_exhausted_and_continue_when_it_is_raised(
     server: LLMServer, api: dict[str, Any]
 ):
     rows = [{"id": f"d{n}", "text": f"{TEXTS['lamp']} It has {n + 2} steps."} for n in range(8)]
@@ -169,7 +167,7 @@ def test_a_spent_budget_leaves_documents_waiting_with_the_reason_and_raised_it_g
     assert not seen & {request.digest for request in server.requests[before:]}
 
 
-def test_a_refused_key_ends_the_stage_at_once(server: LLMServer, api: dict[str, Any]):
+def test_a_rejected_api_key_ends_the_stage_at_once(server: LLMServer, api: dict[str, Any]):
     server.behaviour = Behaviour(key="right")
     rows = [{"id": f"d{n}", "text": f"{TEXTS['lamp']} It has {n + 2} steps."} for n in range(20)]
     api["corpus"] = {"documents": write_jsonl(Path(api["store"]).parent / "docs.jsonl", rows)}
@@ -185,7 +183,7 @@ def test_a_refused_key_ends_the_stage_at_once(server: LLMServer, api: dict[str, 
     assert augment(api, concurrency=1)["done"] == 20
 
 
-def test_documents_in_one_task_have_their_own_fates_and_tries(server: LLMServer, api: dict[str, Any]):
+def test_documents_in_one_task_have_their_own_outcomes_and_attempts(server: LLMServer, api: dict[str, Any]):
     api["run"] = {"retries": 0, "documents_per_task": 3}
     server.behaviour = Behaviour(script=["not_json"] * 4)
     api["augment"]["api"]["concurrency"] = 1
@@ -196,7 +194,7 @@ def test_documents_in_one_task_have_their_own_fates_and_tries(server: LLMServer,
     assert augment(api)["done"] == 3
 
 
-def test_the_key_comes_from_a_secret_block_or_the_environment_and_goes_nowhere(
+def test_the_api_key_comes_from_a_secret_block_or_the_environment_and_is_stored_nowhere(
     server: LLMServer, api: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     from prefect.blocks.system import Secret
@@ -219,7 +217,7 @@ def test_the_key_comes_from_a_secret_block_or_the_environment_and_goes_nowhere(
         endpoint_key(settings.model_copy(update={"base_url": None}))
 
 
-def test_a_batch_is_handed_in_by_one_run_and_fetched_by_the_next(server: LLMServer, api: dict[str, Any]):
+def test_a_batch_is_submitted_by_one_run_and_fetched_by_the_next(server: LLMServer, api: dict[str, Any]):
     server.behaviour = Behaviour(batch_seconds=1.0)
     first = augment(api, batch=True)
     assert (first["done"], first["waiting"], first["failed"]) == (0, 3, 0)
@@ -230,14 +228,14 @@ def test_a_batch_is_handed_in_by_one_run_and_fetched_by_the_next(server: LLMServ
     assert len(server.requests) == 6
 
 
-def test_a_run_may_stay_for_a_batch_and_its_repairs(server: LLMServer, api: dict[str, Any], monkeypatch):
+def test_a_run_can_wait_for_a_batch_and_its_repairs(server: LLMServer, api: dict[str, Any], monkeypatch):
     monkeypatch.setattr("dyprag.flows.augment.POLL", 0.3)
     server.behaviour = Behaviour(batch_seconds=0.2, script=["not_json", "truncated_json", "500"])
     summary = augment(api, batch=True, batch_wait=60)
     assert (summary["done"], summary["waiting"], summary["failed"]) == (3, 0, 0)
 
 
-def test_a_dry_run_tells_the_price_and_sends_nothing(tmp_path: Path, server: LLMServer, api: dict[str, Any]):
+def test_a_dry_run_estimates_the_cost_and_sends_nothing(tmp_path: Path, server: LLMServer, api: dict[str, Any]):
     path = tmp_path / "config.yaml"
     api["augment"]["api"]["prices"] = {"m": {"input": 1.0, "output": 1.0}}
     path.write_text(yaml.safe_dump(api))
@@ -274,7 +272,7 @@ def test_one_document_is_shown_with_its_products_marks_and_what_was_dropped(
 
 
 def start_server(port: int) -> subprocess.Popen[bytes]:
-    """The LLM service as a process of its own, listening when this returns."""
+    """Start the LLM service as a separate process that is listening on return."""
     command = [sys.executable, str(Path(llm_server.__file__)), "--port", str(port), "--latency", "0.3"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -282,10 +280,8 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_a_server_that_is_killed_in_the_middle_and_comes_back_loses_nothing_and_is_paid_once(
-    tmp_path: Path, api: dict[str, Any]
-):
-    """Requests in flight break, connections are refused for a while, and a fresh process goes on."""
+def test_if_the_endpoint_is_killed_and_restarted_no_response_is_lost_or_paid_twice(tmp_path: Path, api: dict[str, Any]):
+    """Open requests break, connections are refused for a while, and a new process takes over."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -316,7 +312,7 @@ def test_a_server_that_is_killed_in_the_middle_and_comes_back_loses_nothing_and_
             process.wait()
 
 
-def test_what_a_model_cannot_write_is_partial_with_the_reason_and_not_asked_for_again(
+def test_a_product_the_model_cannot_complete_is_partial_with_a_reason_and_not_requested_again(
     server: LLMServer, api: dict[str, Any]
 ):
     server.behaviour = Behaviour(invented=1.0)
@@ -332,7 +328,7 @@ def test_what_a_model_cannot_write_is_partial_with_the_reason_and_not_asked_for_
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_the_result_is_the_same_and_no_answer_is_paid_twice(
+def test_after_random_kills_the_result_is_the_same_and_no_response_is_paid_twice(
     tmp_path: Path, server: LLMServer, api: dict[str, Any]
 ):
     rng, kills, concurrency = random.Random(0), 3, 4
@@ -368,7 +364,7 @@ def test_killed_at_random_moments_the_result_is_the_same_and_no_answer_is_paid_t
 
 
 def items(store: Store) -> dict[str, Any]:
-    """The accepted items of every product by its key."""
+    """Accepted items of every product, by key."""
     found = {}
     for record in store.records():
         if record.kind in ("rewrites", "qa_pairs"):

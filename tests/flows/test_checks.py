@@ -1,4 +1,4 @@
-"""What would stop a run is found before it does any work, however it was started."""
+"""Problems that would stop a run are found before it does any work, however it is started."""
 
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,18 @@ KEY = "DYPRAG_TESTS_NO_KEY"  # that no environment has
 
 @pytest.fixture
 def keyless(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that augment by an endpoint without a key."""
+    """Settings for an endpoint without an API key."""
     settings["augment"] |= {"backend": "api", "api": {"model": "some", "key_env": KEY}}
     return settings
 
 
 @pytest.mark.parametrize("name", ["pipeline", "augment", "experiment"])
-def test_an_endpoint_without_a_key_stops_what_augments(keyless: dict[str, Any], name: str):
+def test_flows_that_augment_fail_without_an_api_key(keyless: dict[str, Any], name: str):
     with pytest.raises(ConfigError, match=KEY):
         check_settings(name, PipelineConfig.model_validate(keyless))
 
 
-def test_stages_are_checked_for_what_they_draw_on_and_no_more(keyless: dict[str, Any], tmp_path: Path):
+def test_stages_are_checked_only_for_what_they_use(keyless: dict[str, Any], tmp_path: Path):
     for name in ("ingest", "parametrize", "evaluate", "report"):
         check_settings(name, PipelineConfig.model_validate(keyless))
     keyless["model"]["name"] = str(tmp_path / "no model")
@@ -47,7 +47,7 @@ def test_the_command_line_finds_a_missing_corpus_before_a_server_is_started(sett
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_a_pipeline_that_lacks_a_key_ends_before_anything_is_read(keyless: dict[str, Any]):
+def test_a_pipeline_without_an_api_key_ends_before_it_reads_the_corpus(keyless: dict[str, Any]):
     from dyprag.flows.pipeline import pipeline
 
     with pytest.raises(ConfigError, match=KEY):

@@ -1,4 +1,4 @@
-"""A real server, a real worker: what `make deploy` makes there, and what a run from the API does."""
+"""Deployments on a real server with a real worker: the result of `make deploy`, and runs started through the API."""
 
 import json
 import urllib.error
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.prefect
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With all that `make deploy` makes on it."""
+    """A server after `make deploy`."""
     server = Server(tmp_path_factory.mktemp("prefect"))
     server.start("server", "start")
     try:
@@ -51,7 +51,7 @@ def test_every_flow_is_a_deployment_with_its_form(server: Server):
         assert deployment["parameter_openapi_schema"]["properties"] == schema_of(flow)["properties"], flow
 
 
-def test_a_setting_that_does_not_exist_is_refused_before_a_run_is_made(server: Server):
+def test_an_unknown_setting_is_rejected_before_a_run_is_created(server: Server):
     deployment = server.deployment("pipeline/dyprag")
     with pytest.raises(urllib.error.HTTPError) as refused:
         server.api(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": {"lora": {"rnk": 4}}}})
@@ -59,7 +59,7 @@ def test_a_setting_that_does_not_exist_is_refused_before_a_run_is_made(server: S
     assert "rnk" in refused.value.read().decode()
 
 
-def test_runs_on_the_pool_queue_and_the_nightly_schedule_is_off_until_it_is_switched_on(server: Server):
+def test_runs_on_the_pool_queue_and_the_nightly_schedule_is_inactive_by_default(server: Server):
     pool = server.api("/work_pools/dyprag")
     assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
     nightly = server.deployment("pipeline/nightly")
@@ -82,7 +82,7 @@ def test_runs_on_the_pool_queue_and_the_nightly_schedule_is_off_until_it_is_swit
     wait_for("its runs to go", lambda: planned() == [])
 
 
-def test_automations_are_made_once_and_keep_the_webhook(server: Server, monkeypatch: pytest.MonkeyPatch):
+def test_automations_are_created_once_and_keep_the_webhook(server: Server, monkeypatch: pytest.MonkeyPatch):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from dyprag.flows.automations import TELL, WATCH, create_automations
@@ -104,26 +104,26 @@ def test_automations_are_made_once_and_keep_the_webhook(server: Server, monkeypa
 
 @pytest.fixture(scope="module")
 def worker(server: Server) -> None:
-    """Does what is started on the pool."""
+    """A worker of the pool."""
     server.start("worker", "start", "--pool", "dyprag")
 
 
 def begin(server: Server, settings: dict[str, Any], name: str = "pipeline/dyprag") -> str:
-    """Start a run as the UI does; gives its id."""
+    """Start a run as the UI does. Returns its id."""
     deployment = server.deployment(name)
     made = server.api(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": settings}})
     return str(made["id"])
 
 
 def ended(server: Server, run: str) -> str:
-    """Wait for a run to end; gives the name of its state."""
+    """Wait for a run to end. Returns the name of its state."""
     ends = ("COMPLETED", "FAILED", "CRASHED")
     wait_for("the flow run", lambda: server.api(f"/flow_runs/{run}")["state_type"] in ends)
     return str(server.api(f"/flow_runs/{run}")["state"]["name"])
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_failed_document(
+def test_a_run_through_the_api_follows_its_settings_and_sends_a_notification_of_failures(
     server: Server, tmp_path: Path, settings: dict[str, Any]
 ):
     from dyprag.tasks.corpora import corpus_of
@@ -156,7 +156,7 @@ def test_a_run_through_the_api_makes_what_its_settings_ask_for_and_tells_of_a_fa
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_run_takes_its_settings_from_a_file_and_says_what_is_wrong_with_one(
+def test_a_run_reads_settings_from_a_file_and_reports_errors_in_it(
     server: Server, tmp_path: Path, settings: dict[str, Any]
 ):
     file, store = tmp_path / "mine.yaml", tmp_path / "of the form"
@@ -179,7 +179,7 @@ def test_a_run_takes_its_settings_from_a_file_and_says_what_is_wrong_with_one(
 @pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize(("on_failures", "name"), [("complete", "CompletedWithFailures"), ("fail", "Failed")])
-def test_retry_in_the_ui_makes_what_is_missing_and_nothing_else(
+def test_retry_in_the_ui_makes_only_what_is_missing(
     server: Server, tmp_path: Path, settings: dict[str, Any], on_failures: str, name: str
 ):
     rows = [{"id": i, "text": text} for i, text in TEXTS.items()]

@@ -1,4 +1,4 @@
-"""Embedding: a document that cannot be embedded fails by itself, and the translator is trained without it."""
+"""Embedding: a document that cannot be embedded fails alone, and the translator is trained without it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ embed = embedding.embed
 
 
 def failing(error: Exception, *words: str) -> Callable[..., torch.Tensor]:
-    """An `embed` that raises an error where a passage holds one of some words."""
+    """An `embed` that raises an error if a passage contains one of these words."""
 
     def embed_or_raise(base: Any, passages: Sequence[str]) -> torch.Tensor:
         if any(word in passage for passage in passages for word in words):
@@ -30,7 +30,7 @@ def failing(error: Exception, *words: str) -> Callable[..., torch.Tensor]:
 
 @pytest.fixture
 def prepared(settings: dict[str, Any], prefect_server: None) -> PipelineConfig:
-    """A configuration whose documents have their adapters; none is held out."""
+    """A configuration whose documents all have adapters; none is held out."""
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
     from dyprag.flows.parametrize import parametrize
@@ -46,7 +46,7 @@ def prepared(settings: dict[str, Any], prefect_server: None) -> PipelineConfig:
 @pytest.mark.parametrize(
     ("error", "kind"), [(ValueError("no such token"), "ValueError"), (MemoryError(), "OutOfMemory")]
 )
-def test_a_document_that_cannot_be_embedded_fails_by_itself_and_only_it_is_embedded_again(
+def test_a_document_that_cannot_be_embedded_fails_alone_and_only_it_is_retried(
     prepared: PipelineConfig, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
 ):
     from dyprag.flows.train_translator import train_translator
@@ -72,18 +72,18 @@ def test_a_document_that_cannot_be_embedded_fails_by_itself_and_only_it_is_embed
 
 
 @pytest.mark.prefect
-def test_without_one_embedded_document_no_translator_is_trained(
+def test_no_translator_is_trained_without_an_embedded_document(
     prepared: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ):
     from dyprag.flows.train_translator import train_translator
 
     monkeypatch.setattr(embedding, "embed", failing(ValueError("no such token"), ""))
-    with pytest.raises(StoreError, match="no document that is not held out and has an adapter could be embedded"):
+    with pytest.raises(StoreError, match="no training document could be embedded"):
         train_translator(prepared)
     assert len(Catalogue(Store(prepared.store)).query("FROM failures WHERE stage = 'embed'")) == 3
 
 
-def test_passages_that_fail_together_are_told_apart(base: Any, monkeypatch: pytest.MonkeyPatch):
+def test_passages_that_fail_together_are_tried_separately(base: Any, monkeypatch: pytest.MonkeyPatch):
     error = ValueError("no such token")
     monkeypatch.setattr(embedding, "embed", failing(error, "2", "5"))
     embeddings = _embeddings(base, [f"Lamp {number}." for number in range(7)])

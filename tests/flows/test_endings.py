@@ -1,4 +1,4 @@
-"""How flows end that are interrupted, in this process."""
+"""How interrupted flows end, in this process."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def renewed() -> Iterator[None]:
     interruption.renew()
 
 
-def test_whoever_waits_is_called_and_a_pause_ends():
+def test_an_interruption_calls_registered_callbacks_and_ends_pauses():
     called, ended = [], threading.Event()
 
     def wait() -> None:
@@ -39,7 +39,7 @@ def test_whoever_waits_is_called_and_a_pause_ends():
         assert called == [1, 2], "who comes late is called as well"
 
 
-def test_a_process_that_goes_on_may_work_again_and_one_that_ends_may_not():
+def test_work_can_start_again_after_a_passing_interruption_only():
     interruption.interrupt(passing=True)
     with pytest.raises(Interrupted):
         interruption.check()
@@ -50,7 +50,7 @@ def test_a_process_that_goes_on_may_work_again_and_one_that_ends_may_not():
     assert interruption.interrupted()
 
 
-def test_a_model_computes_nothing_more(base: Any):
+def test_an_interrupted_model_computes_nothing_more(base: Any):
     from dyprag.adapters.embedding import embed
     from dyprag.adapters.generation import Sampling, generate
 

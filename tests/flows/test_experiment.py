@@ -1,4 +1,4 @@
-"""Experiments from official files on a real Prefect server with a tiny model: what is asked, shared, repeated, told."""
+"""Experiments from official files on a real Prefect server with a tiny model."""
 
 import json
 import os
@@ -94,14 +94,14 @@ HOTPOT = {"name": "hotpotqa", "questions": 2, "by_type": True, "alignment_questi
 
 
 def configured(settings: dict[str, Any], data: Path, name: str, sets: list[dict] | None = None, **more: Any) -> dict:
-    """The settings for an experiment on those data sets."""
+    """Settings for an experiment on these data sets."""
     experiment = {"name": name, "data": str(data), "sets": sets or [HOTPOT, POPQA], **more.pop("experiment", {})}
     evaluate = {"max_new_tokens": 4, "reasoning_tokens": 6, "reasoning": True, **more.pop("evaluate", {})}
     return {**settings, "corpus": {}, "experiment": experiment, "evaluate": evaluate, **more}
 
 
 def run(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run the experiment; gives the summaries of its stages."""
+    """Run the experiment. Returns the summaries of its stages."""
     from dyprag.flows.experiment import experiment
 
     state = experiment(PipelineConfig.model_validate(settings), return_state=True)
@@ -117,7 +117,7 @@ def rows_of(settings: dict[str, Any]) -> list[dict[str, Any]]:
     return Catalogue(Store(settings["store"])).results()
 
 
-def test_the_main_experiment_runs_from_official_files_and_again_at_no_cost(settings: dict, data: Path):
+def test_the_main_experiment_runs_from_official_files_and_a_second_run_makes_nothing(settings: dict, data: Path):
     every = ["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine", "flare", "dragin"]
     config = configured(
         settings, data, "main", evaluate={"methods": every, "most_questions": {"flare": 2, "dragin": 1}}
@@ -160,7 +160,7 @@ def test_the_main_experiment_runs_from_official_files_and_again_at_no_cost(setti
     assert "So the answer is" in page  # the prompt of a multi-hop question
 
 
-def test_an_answer_holds_all_that_it_was_made_from(settings: dict, data: Path):
+def test_a_prediction_contains_everything_it_was_made_from(settings: dict, data: Path):
     config = configured(settings, data, "main", [POPQA], evaluate={"methods": ["rag", "prag"], "controls": ["wrong"]})
     run(config)
     catalogue = Catalogue(Store(config["store"]))
@@ -181,7 +181,7 @@ def test_an_answer_holds_all_that_it_was_made_from(settings: dict, data: Path):
     assert run_row["config"]["experiment"]["name"] == "main"
 
 
-def test_out_of_distribution_asks_about_gold_passages_with_a_translator_that_saw_other_sets(settings: dict, data: Path):
+def test_out_of_distribution_uses_gold_passages_and_a_translator_trained_on_other_sets(settings: dict, data: Path):
     sets = [{**POPQA, "questions": 0}, {"name": "strategyqa", "questions": 3, "alignment_questions": 0, "gold": True}]
     config = configured(settings, data, "out-of-distribution", sets)
     run(config)
@@ -201,7 +201,7 @@ def test_out_of_distribution_asks_about_gold_passages_with_a_translator_that_saw
         ),
     ],
 )
-def test_a_grid_shares_what_its_configurations_have_in_common(
+def test_a_grid_shares_artifacts_of_its_configurations(
     settings: dict, data: Path, name: str, more: dict, labels: list[str]
 ):
     config = configured(settings, data, name, [POPQA], evaluate={"methods": ["vanilla", "rag", "dyprag"]}, **more)
@@ -216,7 +216,7 @@ def test_a_grid_shares_what_its_configurations_have_in_common(
     assert predictions.count("dyprag") == len(labels)
 
 
-def test_conflict_counts_who_follows_altered_documents(settings: dict, data: Path):
+def test_conflict_counts_answers_that_follow_altered_documents(settings: dict, data: Path):
     sets = [{**POPQA, "contradict": True}]
     config = configured(settings, data, "conflict", sets, evaluate={"methods": ["vanilla", "rag"]})
     run(config)
@@ -261,7 +261,7 @@ def test_a_stopped_experiment_repeats_at_most_one_batch(settings: dict, data: Pa
     assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in predictions.glob("*/*")}.items()
 
 
-def test_internalization_measures_what_the_passages_do_not_support(settings: dict, data: Path):
+def test_internalization_measures_unsupported_words(settings: dict, data: Path):
     sets = [{**POPQA, "questions": 0}, {"name": "ragtruth", "questions": 3, "alignment_questions": 0, "gold": True}]
     config = configured(settings, data, "internalization", sets, evaluate={"methods": ["rag", "dyprag-combine"]})
     run(config)
@@ -270,7 +270,7 @@ def test_internalization_measures_what_the_passages_do_not_support(settings: dic
     assert all(0 <= row["unsupported"] <= 100 for row in rows)
 
 
-def test_a_judge_compares_what_has_no_true_answer_and_is_paid_once(
+def test_a_judge_compares_answers_without_gold_and_is_paid_once(
     settings: dict, data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked: list[dict] = []
@@ -307,7 +307,7 @@ def test_a_judge_compares_what_has_no_true_answer_and_is_paid_once(
     assert "Judged by an LLM" in (store.reports / "latest" / "report.md").read_text(encoding="utf-8")
 
 
-def test_two_runs_are_compared_and_an_older_report_is_found_again(settings: dict, data: Path, tmp_path: Path):
+def test_two_runs_are_compared_and_an_older_report_can_be_shown(settings: dict, data: Path, tmp_path: Path):
     reports = []
     for length in (4, 1):
         config = configured(settings, data, "main", [POPQA], evaluate={"methods": ["vanilla", "rag"],

@@ -1,4 +1,4 @@
-"""The machine's failures, real ones: a disk that is full, and a store that is read-only."""
+"""Real failures of the machine: a full disk, and a read-only store."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ Mount = Callable[..., None]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
-    """A file system of sixteen megabytes, and what mounts it anew with other options."""
+    """A file system of 16 MB, and a function that remounts it with other options."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -45,7 +45,7 @@ def test_a_read_only_store_is_one_clear_error_before_any_work(disk: tuple[Path, 
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_full_disk_costs_only_what_did_not_fit_and_the_next_run_makes_that(
+def test_a_full_disk_loses_only_what_did_not_fit_and_the_next_run_makes_it(
     disk: tuple[Path, Mount], settings: dict[str, Any]
 ):
     from dyprag.flows.augment import augment

@@ -1,11 +1,11 @@
-"""The fan-out: what is recorded of jobs, by their labels, whether they are documents or not."""
+"""The fan-out: outcomes of jobs are recorded by label, for documents and for other work."""
 
 from pathlib import Path
 
 import pytest
 
 from dyprag.errors import DocumentError, Interrupted, Stopped
-from dyprag.flows.fan_out import Ledger, failed_work, named
+from dyprag.flows.fan_out import Ledger, failed_work, task_name
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Ended, Work
 from dyprag.storage.outcomes import Outcome
@@ -32,7 +32,7 @@ def stored(ledger: Ledger) -> dict[str, tuple[str, str]]:
     return {row["document_id"]: (row["state"], row["error"]) for row in rows}
 
 
-def test_jobs_are_recorded_under_their_labels_before_any_is_begun(ledger: Ledger):
+def test_jobs_are_recorded_under_their_labels_before_any_starts(ledger: Ledger):
     waiting = Work("book", "4", Outcome.WAITING)
     assert ledger.open(JOBS, found, [waiting]) == JOBS[:2]
     assert stored(ledger) == {
@@ -41,7 +41,7 @@ def test_jobs_are_recorded_under_their_labels_before_any_is_begun(ledger: Ledger
     }  # fmt: skip
 
 
-def test_jobs_that_were_not_begun_wait_for_the_reason_that_stopped_the_rest(ledger: Ledger):
+def test_unstarted_jobs_wait_with_the_reason_that_stopped_the_stage(ledger: Ledger):
     ledger.open(JOBS, found, [])
     with ledger.recording() as record:
         record([(failed_work(JOBS[1], DocumentError("document 'lamp'", "it is odd", "Leave it out.")), [])])
@@ -53,10 +53,10 @@ def test_jobs_that_were_not_begun_wait_for_the_reason_that_stopped_the_rest(ledg
     assert ledger.outcomes["rag, questions 1 to 8"].error_type == Stopped.__name__
 
 
-def test_an_interrupted_job_waits_and_did_not_fail():
+def test_an_interrupted_job_is_waiting_not_failed():
     assert failed_work(JOBS[0], Interrupted("this run", "it was interrupted", "Run again.")).state == Outcome.WAITING
 
 
 def test_a_task_is_named_after_its_first_job():
-    assert named(JOBS[:1]) == "rag, questions 1 to 8"
-    assert named(JOBS) == "rag, questions 1 to 8 and 2 more"
+    assert task_name(JOBS[:1]) == "rag, questions 1 to 8"
+    assert task_name(JOBS) == "rag, questions 1 to 8 and 2 more"

@@ -33,7 +33,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With all deployments; after the browser, without which nothing here is tested."""
+    """A server with all deployments; started after the browser, which all tests here need."""
     server = Server(tmp_path_factory.mktemp("prefect"))
     # what works beside the requests on the same SQLite file, and what nobody needs here, gets some refused with 503
     for service in ("SCHEDULER", "LATE_RUNS", "FOREMAN", "TRIGGERS", "CANCELLATION_CLEANUP"):
@@ -48,14 +48,14 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def printed_config(*given: str) -> dict[str, Any]:
-    """What `dyprag config --all` prints."""
+    """The output of `dyprag config --all`."""
     words = [word for setting in given for word in ("--set", setting)]
     return dict(yaml.safe_load(CliRunner().invoke(app, ["config", "--all", *words]).output))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ui", UIS)
-def test_an_untouched_form_is_submitted_and_means_what_the_command_line_does(
+def test_an_untouched_form_means_the_same_as_the_command_line_without_options(
     browser: Browser, server: Server, ui: str, name: str
 ):
     page = FormPage(browser, server, ui, name)
@@ -73,7 +73,7 @@ def test_an_untouched_form_is_submitted_and_means_what_the_command_line_does(
 
 
 @pytest.mark.parametrize("ui", UIS)
-def test_what_is_filled_in_is_what_the_run_works_with_and_nothing_else_changes(
+def test_values_of_the_form_reach_the_run_and_nothing_else_changes(
     browser: Browser, server: Server, ui: str, tmp_path: Path
 ):
     page = FormPage(browser, server, ui, "parametrize/dyprag")
@@ -103,7 +103,7 @@ def test_what_is_filled_in_is_what_the_run_works_with_and_nothing_else_changes(
 
 
 @pytest.mark.parametrize("ui", UIS)
-def test_an_impossible_value_is_refused_at_its_field_and_can_be_mended(browser: Browser, server: Server, ui: str):
+def test_an_invalid_value_is_rejected_at_its_field_and_can_be_corrected(browser: Browser, server: Server, ui: str):
     page = FormPage(browser, server, ui, "parametrize/dyprag")
     page.type("Epochs", "0")
     page.press_submit()

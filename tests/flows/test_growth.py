@@ -1,4 +1,4 @@
-"""A corpus that grows, changes and shrinks: only what is new is made, and what is gone is found no more."""
+"""A growing and shrinking corpus: only new documents are processed, and removed ones are no longer retrieved."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from dyprag.tasks.ingest import Difference, difference, maybe_unread
 NEW = "The Vashti mill was raised in 1871 by Otto Brandl. It grinds rye beside the Elm brook."
 
 
-def test_documents_are_told_apart_by_content():
+def test_documents_are_compared_by_content():
     before = {"a": "1", "b": "2", "c": "3", "d": "4", "twin": "4"}
     now = {"a": "1", "b": "2'", "moved": "3", "d": "4", "e": "5", "copy": "1"}
     found = difference(before, now)
@@ -36,7 +36,7 @@ def test_documents_are_told_apart_by_content():
     assert found == Difference(["c"], ["b"], {"a": "a.md"}, ["gone.md"], 0)
 
 
-def test_what_may_be_among_what_cannot_be_read_is_not_removed():
+def test_a_document_that_may_be_in_an_unreadable_file_is_not_removed():
     def gone(*unread: Unread, skipped: tuple[Skipped, ...] = ()) -> set[str]:
         corpus = Corpus((Document("here", "x"),), unread=unread, skipped=skipped)
         return maybe_unread(files, files, corpus) | maybe_unread({"row": "1"}, {}, corpus)
@@ -61,7 +61,7 @@ def test_what_may_be_among_what_cannot_be_read_is_not_removed():
 
 
 def table_of(flow_run_id: Any, key: str = "corpus-difference") -> Any:
-    """A table artifact, that of the difference, that a flow run left on the server, and its description."""
+    """A flow run's table of changes on the server, with its description."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 
@@ -74,7 +74,7 @@ def table_of(flow_run_id: Any, key: str = "corpus-difference") -> Any:
 
 @pytest.fixture
 def docs(settings: dict[str, Any], tmp_path: Path) -> Path:
-    """A folder of three text files, which the settings name."""
+    """A folder of three text files that the settings refer to."""
     folder = tmp_path / "docs"
     folder.mkdir()
     for name, text in TEXTS.items():
@@ -86,7 +86,7 @@ def docs(settings: dict[str, Any], tmp_path: Path) -> Path:
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[str, Any], docs: Path):
+def test_only_new_documents_are_processed_and_removed_ones_are_not_retrieved(settings: dict[str, Any], docs: Path):
     from dyprag.cli.ask import StoredCorpus
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
@@ -149,7 +149,7 @@ def test_only_what_is_new_is_made_and_what_is_gone_is_not_found(settings: dict[s
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tmp_path: Path):
+def test_a_renamed_document_is_recognised_by_its_content(settings: dict[str, Any], tmp_path: Path):
     from dyprag.flows.ingest import ingest
 
     rows = [{"id": name, "text": text} for name, text in TEXTS.items()]
@@ -166,7 +166,7 @@ def test_a_renamed_document_is_known_by_its_content(settings: dict[str, Any], tm
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_what_was_made_is_kept_where_ids_lose_their_ending(
+def test_artifacts_are_kept_when_ids_lose_their_file_extension(
     settings: dict[str, Any], docs: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     import dyprag.corpora.locations
@@ -191,8 +191,8 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
     rows, _ = table_of(states[0].state_details.flow_run_id)
     assert {(row["before"], row["document"]) for row in rows} == {(f"{name}.txt", name) for name in TEXTS}
     skipped, description = table_of(states[0].state_details.flow_run_id, "corpus-skipped")
-    assert skipped == [{"file": "table.csv", "why it is skipped": "it has no column 'id' and none 'text'"}]
-    assert description == "1 file holds no document."
+    assert skipped == [{"file": "table.csv", "reason": "it has no column 'id' and none 'text'"}]
+    assert description == "1 file contains no document."
     assert "ingest: table.csv is skipped: it has no column 'id' and none 'text'" in messages
 
     found = documents_in_store(config)
@@ -205,7 +205,7 @@ def test_what_was_made_is_kept_where_ids_lose_their_ending(
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_what_cannot_be_read_for_a_while_keeps_what_was_made_of_it(settings: dict[str, Any], tmp_path: Path):
+def test_a_temporarily_unreadable_document_keeps_its_artifacts(settings: dict[str, Any], tmp_path: Path):
     from dyprag.flows.ingest import ingest
     from dyprag.storage.garbage import garbage
 
@@ -284,7 +284,7 @@ def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: d
     write_jsonl(tmp_path / "questions.jsonl", asked)
     summary, translators = trained([*rows[:4], *rows[5:7]], evaluate)  # 1 of 6 is new; what is gone is no reason
     assert (translators, summary["cached"]) == (1, 1)
-    assert summary["note"] == "the last one is kept: 1 of 6 documents are new to it"
+    assert summary["note"] == "the previous translator is kept: 1 of 6 documents are new to it"
     catalogue = Catalogue(store)
     (run_id,) = {row["run_id"] for row in catalogue.results()}
     assert [row["split"] for row in catalogue.scores(run_id)] == ["seen", "unseen"]
@@ -295,18 +295,19 @@ def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: d
     summary, translators = trained(rows[:9])  # few are new, and their loss is not ten times that of the others
     assert (translators, summary["cached"]) == (2, 1)
     told = re.fullmatch(
-        r"the last one is kept: 1 of 9 documents are new to it; its loss on what is new is ([\d.]+) % (above|below) .+",
+        r"the previous translator is kept: 1 of 9 documents are new to it; "
+        r"its loss on new documents is ([\d.]+) % (above|below) .+",
         summary["note"],
     )
     assert told
     settings["translator"] |= {"retrain_loss": 0.0}
     summary, again = trained(rows[:9])
     assert again == (3 if told[2] == "above" else 2)
-    assert summary["note"].endswith(f"its loss on what is new is {told[1]} % {told[2]} that on the rest")
+    assert summary["note"].endswith(f"its loss on new documents is {told[1]} % {told[2]} that on the others")
 
     settings["translator"] |= {"retrain": 0, "retrain_loss": None, "tune": True}
     summary, translators = trained(rows[:10])  # one more: the others were seen by the one that it begins with
-    assert (translators, summary["note"]) == (again + 1, "from the last one's weights")
+    assert (translators, summary["note"]) == (again + 1, "starts from the previous weights")
     (tuned,) = [r for r in store.records() if r.kind == "translator" and r.measures["documents"] == 10]
     before = store.find("translator", tuned.inputs[-1])
     assert before

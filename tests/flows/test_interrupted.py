@@ -1,4 +1,4 @@
-"""Whole runs as processes, and what comes between: a second run on the same store, a server that dies, kill -9 in each
+"""Whole runs as processes, and disturbances: a second run on the same store, a server that dies, kill -9 in each
 stage. What there is in the end is what an undisturbed run makes."""
 
 import json
@@ -35,7 +35,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def configured(tmp_path: Path, settings: dict[str, Any]) -> Any:
-    """Writes a configuration of eight documents, for a store of a given name."""
+    """Writes a configuration with eight documents for a store with the given name."""
     settings["corpus"] |= eight_lamps(tmp_path)
     settings["parametrize"] |= {"epochs": 30}
     settings["translator"] |= {"epochs": 30}
@@ -49,7 +49,7 @@ def configured(tmp_path: Path, settings: dict[str, Any]) -> Any:
 
 
 class Run:
-    """`dyprag COMMAND` as a process in a group of its own, on a server or on none."""
+    """`dyprag COMMAND` in a process group of its own, with or without a server."""
 
     def __init__(self, config: Path, server: Server | None, command: str = "run") -> None:
         home = {**os.environ, "PREFECT_HOME": str(config.with_name(f"prefect-{config.stem}"))}
@@ -62,13 +62,13 @@ class Run:
             )
 
     def end(self, seconds: float = 300) -> str:
-        """Wait for its end, which must be a good one; gives what it wrote."""
+        """Wait for the process to succeed. Returns its output."""
         code = self.process.wait(timeout=seconds)
         assert code == 0, self.log.read_text()
         return self.log.read_text()
 
     def kill(self) -> bool:
-        """kill -9; gives whether there was something to kill."""
+        """Send SIGKILL. Returns whether the process was still running."""
         alive = self.process.poll() is None
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -76,7 +76,7 @@ class Run:
 
 
 def checksums(store: Path) -> dict[str, str]:
-    """Of every artifact's files that hold no times, each of which must be sound."""
+    """Checksums of all artifact files without times; every artifact must be sound."""
     sound, faults = Catalogue(Store(store)).verify()
     assert not faults
     found = {}
@@ -88,7 +88,7 @@ def checksums(store: Path) -> dict[str, str]:
     return found
 
 
-def test_two_runs_at_once_on_a_store_end_well_and_make_each_artifact_once(configured: Any, tmp_path: Path):
+def test_two_runs_on_one_store_succeed_and_make_each_artifact_once(configured: Any, tmp_path: Path):
     alone, shared = configured("alone"), configured("shared")
     Run(alone, None).end()
     both = [Run(shared, None), Run(shared, None)]  # each starts a server; both make one new database
@@ -101,7 +101,7 @@ def test_two_runs_at_once_on_a_store_end_well_and_make_each_artifact_once(config
 
 
 @pytest.mark.timeout(1200)  # Prefect asks a server that is gone again and again, for minutes
-def test_a_run_whose_server_is_killed_goes_on_or_says_so_and_loses_nothing(
+def test_a_run_whose_server_is_killed_continues_or_reports_it_and_loses_nothing(
     configured: Any, tmp_path: Path, server: Server
 ):
     alone, config = configured("alone"), configured("orphaned")
@@ -113,7 +113,7 @@ def test_a_run_whose_server_is_killed_goes_on_or_says_so_and_loses_nothing(
     server.processes.pop().wait()
     code = run.process.wait(timeout=500)
     told = [line for line in run.log.read_text().splitlines() if "Prefect server" in line]
-    assert told[0].startswith("The Prefect server does not answer"), "once, and the work of the stage goes on"
+    assert told[0].startswith("The Prefect server does not answer"), "once, and the work of the stage continues"
     assert run.log.read_text().splitlines()[-1:] == told[1:] or code == 0
     assert "parametrize: 8 in all: 0 cached, 8 made" in run.log.read_text()
     assert len(told) == 1 + bool(code), run.log.read_text()
@@ -127,7 +127,7 @@ def test_a_run_whose_server_is_killed_goes_on_or_says_so_and_loses_nothing(
     assert checksums(store) == checksums(tmp_path / "alone")
 
 
-def test_a_run_killed_in_each_stage_ends_with_what_an_undisturbed_one_makes(
+def test_a_run_killed_in_each_stage_ends_with_the_artifacts_of_an_undisturbed_one(
     configured: Any, tmp_path: Path, server: Server
 ):
     alone, config = configured("alone"), configured("killed")

@@ -1,4 +1,4 @@
-"""Learning a translator and measuring recall: the flow on a Prefect server with a tiny model, and what is counted."""
+"""Learning a translator and measuring recall: the flow on a Prefect server with a tiny model, and the figures."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ MEASURED = 2 * len(CONDITIONS) + len(BROAD) + len(GUARDS) * 2 * len(BEFORE_AND_A
 
 
 def learned(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str, Any]]:
-    """Run the flow; gives each stage's summary by its name."""
+    """Run the flow. Returns the stages' summaries by name."""
     from dyprag.flows.learn import learn
 
     config = PipelineConfig.model_validate({**settings, "learn": {**LEARN, **changes}, "recall": RECALL})
@@ -74,18 +74,18 @@ class TestFlow:
         assert "learning_rate" in card
         assert str(tmp_path) not in card
 
-    def test_other_settings_learn_another_translator_and_ask_again_only_what_it_changes(self, settings: dict[str, Any]):
+    def test_other_settings_learn_another_translator_and_repeat_only_its_measurements(self, settings: dict[str, Any]):
         learned(settings)
         again = made(learned(settings, learning_rate=1e-4))
         translated = ("own", "wrong", "mean", "beside", "beside-wrong")
         assert again == {"learn": 1, "recall": 2 * len(translated) + len(translated) - 1 + len(GUARDS) * 2}
 
-    def test_another_strength_beside_the_passage_asks_again_only_there(self, settings: dict[str, Any]):
+    def test_another_combine_strength_repeats_only_the_measurements_with_passages(self, settings: dict[str, Any]):
         learned(settings)
         again = made(learned(settings | {"evaluate": {**settings["evaluate"], "combine_strength": 0.5}}))
         assert again == {"learn": 0, "recall": 3 * len(("beside", "beside-wrong")) + len(GUARDS)}
 
-    def test_a_translator_can_be_learned_on_from_another_ones_weights(self, settings: dict[str, Any], tmp_path: Path):
+    def test_a_translator_can_start_from_the_weights_of_another(self, settings: dict[str, Any], tmp_path: Path):
         output = tmp_path / "translator"
         learned(settings, output=str(output))
         assert made(learned(settings, start=str(output)))["learn"] == 1
@@ -116,7 +116,7 @@ class TestFlow:
         assert {"vanilla", "dyprag", "dyprag-combine", "dyprag-wrong"} <= methods
 
 
-def test_a_learned_translator_that_is_not_there_is_a_settings_error(settings: dict[str, Any]):
+def test_a_missing_learned_translator_is_a_settings_error(settings: dict[str, Any]):
     from dyprag.tasks.planning.sources import given_checksum
 
     config = PipelineConfig.model_validate({**settings, "translator": {"learned": "nowhere"}})
@@ -129,7 +129,7 @@ def lesson(number: int, answer: str) -> Lesson:
     return Lesson(Document(str(number), text), (QAPair(f"What is the lamp of Name{number}?", answer, text),))
 
 
-def test_a_wrong_document_never_holds_the_answer():
+def test_a_wrong_document_never_contains_the_answer():
     lessons = [lesson(number, "red" if number % 2 else "blue") for number in range(12)]
     asked = questions_of("closed", lessons, None, 4)
     for question, place in zip(asked, wrong_lessons(lessons, asked), strict=True):
@@ -147,7 +147,7 @@ def test_test_documents_are_not_training_documents():
         assert not questions & {pair.question for x in lessons for pair in x.pairs}
 
 
-def test_specific_recall_is_own_less_wrong_over_the_same_questions():
+def test_specific_recall_is_own_minus_wrong_over_the_same_questions():
     asked = [Asked("closed", 0, str(n), ("x",)) for n in range(4)]
     rows = [Recalled(q, "own", "x", True, 1.0) for q in asked]
     rows += [Recalled(q, "wrong", "x", n == 0, 0.5) for n, q in enumerate(asked)]
@@ -159,7 +159,7 @@ def test_specific_recall_is_own_less_wrong_over_the_same_questions():
     assert "| 100.0 | 25.0 | **+75.0 [+25.0, +100.0]** |  |  |" in table
 
 
-def test_each_condition_injects_what_it_says(lively: BaseModel):
+def test_each_condition_injects_the_adapter_it_names(lively: BaseModel):
     """No adapter and the passage's prompt differ from own; the mean is the mean of deltas of training documents."""
     config = PipelineConfig.model_validate({"learn": LEARN, "recall": RECALL}).resolved()
     lessons = training_lessons(config.learn)

@@ -1,4 +1,4 @@
-"""What a run shows in the Prefect UI, read back from a real server."""
+"""The artifacts that a run shows in the Prefect UI, read from a real server."""
 
 import re
 import shlex
@@ -31,7 +31,7 @@ def shown() -> dict[str, Any]:
         {"augment": {"backend": "api", "api": {"model": "m", "extra_body": {"top_k": 5}, "max_tokens": 7}}},
     ],
 )
-def test_the_command_to_retry_is_the_whole_configuration_and_no_more_than_is_needed(changes: dict[str, Any]):
+def test_the_retry_command_has_all_changed_settings_and_no_others(changes: dict[str, Any]):
     config = PipelineConfig.model_validate(changes)
     program, stage, *words = shlex.split(retry_command(config.resolved(), "embed"))
     assert (program, stage) == ("dyprag", "train-translator")
@@ -45,7 +45,7 @@ def test_the_command_to_retry_is_the_whole_configuration_and_no_more_than_is_nee
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_a_run_shows_its_progress_its_failures_its_losses_and_where_all_is(tmp_path: Path, settings: dict[str, Any]):
+def test_a_run_shows_progress_failures_losses_and_locations(tmp_path: Path, settings: dict[str, Any]):
     from prefect.client.orchestration import get_client
 
     from dyprag.flows.parametrize import parametrize

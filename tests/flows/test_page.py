@@ -1,4 +1,4 @@
-"""The page of a pipeline or an experiment: what it says while the run is at work, and in the end."""
+"""The page of a pipeline or experiment, during the run and at its end."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ Written = list[tuple[str, str]]  # text and description, each time
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Written]:
-    """What was written, by the key of the artifact."""
+    """Written texts by artifact key."""
     found: dict[str, Written] = {}
 
     def markdown(key: str, text: str, description: str):  # type: ignore[no-untyped-def]
@@ -33,7 +33,7 @@ def config(tmp_path: Path) -> PipelineConfig:
 
 
 def row(text: str, name: str) -> list[str]:
-    """The cells of a line of the first table."""
+    """The cells of a row of the first table."""
     (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
@@ -42,14 +42,14 @@ def failed(name: str, reason: str = "it is no use. Mend it.", tries: int = 1) ->
     return Work(name, "", "failed", attempts=tries, error_type="DocumentError", error=reason)
 
 
-def test_a_page_tells_where_a_run_is_and_what_became_of_each_stage(config: PipelineConfig, written: dict[str, Written]):
+def test_a_page_shows_progress_and_the_result_of_each_stage(config: PipelineConfig, written: dict[str, Written]):
     with run_page(config, "pipeline", ["ingest"]) as page:
         page.begun("ingest", "run-1")
         page.ended(Summary("ingest", done=5, cached=2, failed=1, seconds=3.4), [failed("hol|low_*", tries=3)])
         page.expect(["augment", "parametrize"])
         page.begun("augment", "run-2")
         text, description = written["pipeline"][-1]
-        assert description.startswith("Under way for 0 s: augment; 1 failed")
+        assert description.startswith("Running for 0 s: augment; 1 failed")
         assert row(text, "ingest") == [
             "some failed",
             "3",
@@ -58,10 +58,10 @@ def test_a_page_tells_where_a_run_is_and_what_became_of_each_stage(config: Pipel
             "1",
             "0",
             "3",
-            "[its page](../../runs/flow-run/run-1)",
+            "[flow run](../../runs/flow-run/run-1)",
         ]
         assert row(text, "augment")[0] == "running"
-        assert row(text, "parametrize")[0] == "to come"
+        assert row(text, "parametrize")[0] == "pending"
         waits = Work("b", "", "waiting", error="the budget is spent.")
         summary = Summary("augment", done=3, partial=1, waiting=2, reason="the budget is spent.")
         page.ended(
@@ -70,7 +70,7 @@ def test_a_page_tells_where_a_run_is_and_what_became_of_each_stage(config: Pipel
         )
     text, description = written["pipeline"][-1]
     assert description == "Ended after 0 s; 1 failed"
-    assert row(text, "augment") == ["stopped", "3", "0", "1", "0", "2", "0", "[its page](../../runs/flow-run/run-2)"]
+    assert row(text, "augment") == ["stopped", "3", "0", "1", "0", "2", "0", "[flow run](../../runs/flow-run/run-2)"]
     assert row(text, "parametrize") == ["not run", "", "", "", "", "", "", ""]
     assert r"- **hol\|low\_\***, ingest: it is no use. Mend it. (3 tries)" in text
     assert f"`dyprag run --set store={config.store} --set corpus.documents=demo`" in text
@@ -79,7 +79,7 @@ def test_a_page_tells_where_a_run_is_and_what_became_of_each_stage(config: Pipel
     assert current_page() is None
 
 
-def test_an_error_that_ends_the_run_stands_on_the_page(config: PipelineConfig, written: dict[str, Written]):
+def test_an_error_that_ends_the_run_is_shown_on_the_page(config: PipelineConfig, written: dict[str, Written]):
     def broken() -> None:
         with run_page(config, "pipeline", ["ingest", "augment"]) as page:
             page.begun("ingest", "run-1")
@@ -88,13 +88,13 @@ def test_an_error_that_ends_the_run_stands_on_the_page(config: PipelineConfig, w
     with pytest.raises(ZeroDivisionError):
         broken()
     text, description = written["pipeline"][-1]
-    assert description == "Broken off after 0 s"
+    assert description == "Ended early after 0 s"
     assert text.startswith(r"> by \<zero\>")
     assert row(text, "ingest")[0] == "failed"
     assert row(text, "augment")[0] == "not run"
 
 
-def test_a_run_that_is_stopped_has_not_failed(config: PipelineConfig, written: dict[str, Written]):
+def test_a_stopped_run_is_not_shown_as_failed(config: PipelineConfig, written: dict[str, Written]):
     def stopped() -> None:
         with run_page(config, "pipeline", ["ingest"]) as page:
             page.begun("ingest", "run-1")
@@ -103,11 +103,11 @@ def test_a_run_that_is_stopped_has_not_failed(config: PipelineConfig, written: d
     with pytest.raises(KeyboardInterrupt):
         stopped()
     text, _ = written["pipeline"][-1]
-    assert text.startswith("> It was stopped before its end.")
+    assert text.startswith("> The run was stopped.")
     assert row(text, "ingest")[0] == "stopped"
 
 
-def test_a_page_stays_of_a_size_that_can_be_read(config: PipelineConfig, written: dict[str, Written]):
+def test_a_page_is_limited_in_size(config: PipelineConfig, written: dict[str, Written]):
     with run_page(config, "pipeline", ["augment"]) as page:
         many = [failed(f"document-{number:04}", "far too long. " * 200) for number in range(900)]
         page.ended(Summary("augment", failed=900), many)
@@ -118,10 +118,10 @@ def test_a_page_stays_of_a_size_that_can_be_read(config: PipelineConfig, written
     assert description == "Ended after 0 s; 900 failed"
     assert len(text) < 45_000
     assert "dyprag report 01234567" in text
-    assert "too long to be shown" in text
+    assert "too long to show" in text
 
 
-def test_how_far_a_stage_is_reaches_the_page_now_and_then(
+def test_progress_of_a_stage_reaches_the_page_from_time_to_time(
     config: PipelineConfig, written: dict[str, Written], monkeypatch: pytest.MonkeyPatch
 ):
     with run_page(config, "pipeline", ["augment"]) as page:
@@ -131,12 +131,10 @@ def test_how_far_a_stage_is_reaches_the_page_now_and_then(
         assert len(written["pipeline"]) == count  # it was written a moment ago
         monkeypatch.setattr(pages, "NOTED_EVERY", -1.0)
         page.note("augment: 2 of 9 documents, 22 %")
-        assert written["pipeline"][-1][1] == "Under way for 0 s: augment: 2 of 9 documents, 22 %"
+        assert written["pipeline"][-1][1] == "Running for 0 s: augment: 2 of 9 documents, 22 %"
 
 
-def test_an_experiments_page_has_its_variants_and_what_failed_in_them(
-    config: PipelineConfig, written: dict[str, Written]
-):
+def test_an_experiments_page_shows_its_variants_and_their_failures(config: PipelineConfig, written: dict[str, Written]):
     def variant(name: str, above: Page, failures: int) -> None:
         above.begun(name, "")
         with run_page(config, "pipeline", ["augment"]) as page:
@@ -149,7 +147,7 @@ def test_an_experiments_page_has_its_variants_and_what_failed_in_them(
         page.note("augment: 1 of 2")
         text, description = written["experiment"][-1]
         assert row(text, "width 2")[:4] == ["done", "2", "0", "0"]
-        assert row(text, "width 8")[0] == "to come"
+        assert row(text, "width 8")[0] == "pending"
         page.begun("width 8", "")
         with pytest.raises(ZeroDivisionError), run_page(config, "pipeline", ["augment"]):
             raise ZeroDivisionError
@@ -161,7 +159,7 @@ def test_an_experiments_page_has_its_variants_and_what_failed_in_them(
     assert len(written["pipeline"]) >= 6  # each variant has its own
 
 
-def test_the_reports_table_is_short_enough_for_it():
+def test_the_reports_table_fits_the_page():
     from dyprag.evaluation.results import ALL
 
     figures = dict.fromkeys(

@@ -1,4 +1,4 @@
-"""The flows on a real Prefect server with a tiny model: what is made, what is cached, what fails and is tried again."""
+"""The flows on a real Prefect server with a tiny model: artifacts, caching, failures and retries."""
 
 import json
 import os
@@ -26,7 +26,7 @@ ARTIFACTS = {"corpus": 1, "rewrites": 3, "qa_pairs": 3, "adapter": 3, "embedding
 
 
 def run_pipeline(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str, int]]:
-    """Run the pipeline; gives each stage's summary by its name."""
+    """Run the pipeline. Returns the stages' summaries by name."""
     from dyprag.flows.pipeline import pipeline
 
     state = pipeline(PipelineConfig.model_validate({**settings, **changes}), return_state=True)
@@ -34,7 +34,7 @@ def run_pipeline(settings: dict[str, Any], **changes: Any) -> dict[str, dict[str
 
 
 def run_until(last: str, settings: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """Run the stages up to one; gives each one's summary by its name."""
+    """Run the stages up to the given one. Returns their summaries by name."""
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
     from dyprag.flows.parametrize import parametrize
@@ -48,7 +48,7 @@ def run_until(last: str, settings: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def made(summaries: dict[str, dict[str, int]]) -> dict[str, int]:
-    """Per stage, how many units were really worked on."""
+    """Number of units that were worked on, by stage."""
     return {stage: summary["done"] - summary["cached"] for stage, summary in summaries.items()}
 
 
@@ -82,7 +82,7 @@ def test_a_run_makes_every_artifact_and_a_second_run_makes_nothing(
     assert "parametrize: 3 in all: 3 cached, 0 made" in messages
 
 
-def test_changing_the_rank_makes_the_adapters_again_and_what_follows_but_not_the_augmentation(settings: dict[str, Any]):
+def test_changing_the_rank_repeats_adapters_and_later_stages_but_not_the_augmentation(settings: dict[str, Any]):
     run_pipeline(settings)
     changed = made(run_pipeline(settings, lora={"rank": 3}))
     assert changed == {
@@ -90,8 +90,8 @@ def test_changing_the_rank_makes_the_adapters_again_and_what_follows_but_not_the
     }  # fmt: skip
 
 
-def test_an_official_translator_is_taken_instead_of_training_one(tmp_path: Path, settings: dict[str, Any]):
-    """Nothing needs an adapter then, and every document is one that it has not seen."""
+def test_an_official_translator_is_used_instead_of_training_one(tmp_path: Path, settings: dict[str, Any]):
+    """No document needs an adapter then, and all documents count as unseen."""
     from dyprag.flows.evaluate import evaluate
     from dyprag.flows.ingest import ingest
     from dyprag.flows.train_translator import train_translator
@@ -118,7 +118,7 @@ def test_an_official_translator_is_taken_instead_of_training_one(tmp_path: Path,
         train_translator(config)
 
 
-def test_a_document_whose_training_diverges_fails_by_itself_with_the_remedy(settings: dict[str, Any]):
+def test_a_document_whose_training_diverges_fails_alone_with_the_remedy(settings: dict[str, Any]):
     settings["parametrize"]["learning_rate"] = 1e38
     summaries = run_until("parametrize", settings)
     assert (summaries["parametrize"]["failed"], summaries["parametrize"]["done"]) == (3, 0)
@@ -127,7 +127,7 @@ def test_a_document_whose_training_diverges_fails_by_itself_with_the_remedy(sett
     assert all("Lower parametrize.learning_rate" in row["error"] for row in failures)
 
 
-def test_the_report_and_the_catalogue_tell_the_results(settings: dict[str, Any]):
+def test_the_report_and_the_catalogue_contain_the_results(settings: dict[str, Any]):
     run_pipeline(settings)
     catalogue = Catalogue(Store(settings["store"]))
     rows = catalogue.query("SELECT method, split, questions, f1, f1_low, f1_high FROM results")
@@ -141,7 +141,7 @@ def test_the_report_and_the_catalogue_tell_the_results(settings: dict[str, Any])
     assert "<html" in (latest / "report.html").read_text()
 
 
-def test_a_document_without_text_fails_by_itself_and_the_others_go_on(tmp_path: Path, settings: dict[str, Any]):
+def test_a_document_without_text_fails_alone(tmp_path: Path, settings: dict[str, Any]):
     rows = [{"id": "hollow", "text": " "}, *({"id": i, "text": text} for i, text in TEXTS.items())]
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
     summaries = run_pipeline(settings)
@@ -152,7 +152,7 @@ def test_a_document_without_text_fails_by_itself_and_the_others_go_on(tmp_path: 
     assert failure["error"] == "document 'hollow': it has no text. Add text to it, or remove it."
 
 
-def test_a_document_longer_than_the_context_fails_by_itself_and_only_it_is_tried_again(
+def test_a_document_longer_than_the_context_fails_alone_and_only_it_is_retried(
     tmp_path: Path, settings: dict[str, Any]
 ):
     rows = [{"id": "endless", "text": "On and on it went. " * 2000}, *({"id": i, "text": t} for i, t in TEXTS.items())]
@@ -170,9 +170,7 @@ def test_a_document_longer_than_the_context_fails_by_itself_and_only_it_is_tried
     assert (second["augment"]["cached"], second["augment"]["failed"]) == (3, 1)
 
 
-def test_a_flow_with_failures_ends_in_a_state_that_is_no_success_and_says_how_it_ended(
-    tmp_path: Path, settings: dict[str, Any]
-):
+def test_a_flow_with_failures_ends_in_a_failed_state_with_its_counts(tmp_path: Path, settings: dict[str, Any]):
     from dyprag.flows.ingest import ingest
 
     settings["corpus"]["documents"] = write_jsonl(
@@ -191,7 +189,7 @@ def test_a_flow_with_failures_ends_in_a_state_that_is_no_success_and_says_how_it
 
 
 def _limited_memory(spare_bytes: int, work: Callable[[], Any]) -> Any:
-    """Do some work with only so much more address space than the process has now."""
+    """Call a function with a limited amount of additional address space."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + spare_bytes, hard))
@@ -202,7 +200,7 @@ def _limited_memory(spare_bytes: int, work: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux: the memory is limited by setrlimit")
-def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: Path, settings: dict[str, Any]):
+def test_a_document_that_exceeds_the_memory_fails_alone(tmp_path: Path, settings: dict[str, Any]):
     long_text = " ".join(f"The Ostrel lamp number {n} was built in {1800 + n} by Greta Olmsted." for n in range(50))
     rows = [{"id": "heavy", "text": long_text}, *({"id": i, "text": text} for i, text in TEXTS.items())]
     settings["corpus"]["documents"] = write_jsonl(tmp_path / "docs.jsonl", rows)
@@ -226,7 +224,7 @@ def test_a_document_for_which_memory_does_not_suffice_fails_by_itself(tmp_path: 
     assert (again["cached"], again["done"], again["failed"]) == (3, 4, 0)
 
 
-def test_a_passing_fault_is_tried_again_and_a_document_s_own_fault_is_not(
+def test_transient_errors_are_retried_and_faulty_documents_are_not(
     tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     from dyprag.flows.augment import augment

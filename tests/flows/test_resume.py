@@ -1,4 +1,4 @@
-"""kill -9 in the middle: nothing on disk is damaged, and what was finished is not done again."""
+"""Kill a run in the middle: nothing on disk is damaged, and finished work is not repeated."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.prefect
 
 
 def start(config: Path, log: Path) -> subprocess.Popen[bytes]:
-    """`dyprag run` in a process group of its own, so that the server it starts dies with it."""
+    """`dyprag run` in a process group of its own, so that its server is killed with it."""
     with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "dyprag.cli.main", "run", "--config", str(config), "--json"],
@@ -28,7 +28,7 @@ def start(config: Path, log: Path) -> subprocess.Popen[bytes]:
 
 
 def adapters(store: Store) -> dict[str, float]:
-    """Adapter files by key, with the time each was written."""
+    """Adapter files by key, with their modification times."""
     return {path.parent.name: path.stat().st_mtime for path in store.root.glob("adapter/*/*/adapter_model.safetensors")}
 
 

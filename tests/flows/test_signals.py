@@ -1,5 +1,5 @@
-"""Ctrl-C and SIGTERM on a terminal, and kill -9: how soon a command ends, what it says, what is marked, what is left
-behind, and that the same command goes on from there."""
+"""Ctrl-C and SIGTERM on a terminal, and SIGKILL: a command ends soon, reports and marks it, leaves nothing behind, and
+continues when it is run again."""
 
 import signal
 import sqlite3
@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def configured(tmp_path: Path, settings: dict[str, Any]) -> Any:
-    """Writes a configuration of eight documents, which take some seconds in each stage."""
+    """Writes a configuration with eight documents, which take some seconds in each stage."""
     settings["corpus"] |= eight_lamps(tmp_path)
     settings["parametrize"] |= {"epochs": 40, "documents": 1}
     settings["translator"] |= {"epochs": 60}
@@ -58,7 +58,7 @@ def configured(tmp_path: Path, settings: dict[str, Any]) -> Any:
 
 
 def states(server: Server, since: set[str]) -> dict[str, str]:
-    """The states of the flow runs that were not there before, by the names of their flows."""
+    """States of new flow runs by flow name."""
     flows = {flow["id"]: flow["name"] for flow in server.api("/flows/filter", {})}
     runs = server.api("/flow_runs/filter", {})
     return {flows[run["flow_id"]]: run["state_name"] for run in runs if run["id"] not in since}
@@ -73,7 +73,7 @@ def records(store: Path) -> dict[Path, int]:
 
 
 def ends_well(run: Terminal, sent: int | bytes, said: str = SAID) -> None:
-    """Send a signal: it ends soon, with the right code, says so once, and leaves nothing behind."""
+    """Send a signal, and check that the command ends soon with the right code and message and leaves nothing."""
     run.send(sent)
     code, seconds = run.end(60)
     assert seconds < SOON, f"{seconds:.1f} s: {run.text}"
@@ -85,7 +85,7 @@ def ends_well(run: Terminal, sent: int | bytes, said: str = SAID) -> None:
 
 
 def goes_on(store: Path, *words: str, home: Path, server: Server | None = None) -> str:
-    """The same command again: it ends well and makes nothing twice; gives what it says."""
+    """Run the same command again, and check that it succeeds and makes nothing twice. Returns its output."""
     made = records(store)
     again = Terminal(*words, home=home, server=server)
     code, _ = again.end()
@@ -97,7 +97,7 @@ def goes_on(store: Path, *words: str, home: Path, server: Server | None = None) 
 
 
 def prepared(config: str, server: Server, *stages: str) -> None:
-    """Run stages in this process, which is quicker than as commands."""
+    """Run stages in this process, which is faster than running commands."""
     settings = PipelineConfig.model_validate(yaml.safe_load(Path(config).read_text()))
     with temporary_settings({PREFECT_API_URL: server.url}):
         for name in stages:
@@ -108,7 +108,9 @@ def run_states(store: Path) -> list[str]:
     return [row["state"] for row in Catalogue(Store(store)).query("SELECT state FROM runs ORDER BY started")]
 
 
-def test_ctrl_c_in_a_training_ends_the_run_and_the_next_goes_on(configured: Any, tmp_path: Path, server: Server):
+def test_ctrl_c_during_training_ends_the_run_and_the_next_run_continues(
+    configured: Any, tmp_path: Path, server: Server
+):
     config, store = configured("store"), tmp_path / "store"
     prepared(config, server, "ingest", "augment")
     before = known(server)
@@ -149,7 +151,7 @@ def own_server(run: Terminal) -> psutil.Process | None:
     return next((child for child in children if "uvicorn" in " ".join(child.cmdline())), None)
 
 
-def test_a_run_s_own_server_ends_with_it_be_it_killed(configured: Any, tmp_path: Path):
+def test_a_run_s_own_server_ends_with_it_even_if_the_run_is_killed(configured: Any, tmp_path: Path):
     config = configured("store")
     run = Terminal("run", "-c", config, home=tmp_path)
     run.wait_until("its server", lambda: own_server(run))
@@ -174,7 +176,7 @@ if "parametrize" in sys.orig_argv:
 
 
 @pytest.mark.slow
-def test_work_that_never_looks_up_ends_with_the_process_and_all_is_told(
+def test_work_that_ignores_interruptions_ends_with_the_process_and_is_reported(
     configured: Any, tmp_path: Path, server: Server
 ):
     config, store = configured("store"), tmp_path / "store"
@@ -195,7 +197,7 @@ def test_work_that_never_looks_up_ends_with_the_process_and_all_is_told(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("sent", CODES, ids=["SIGINT", "SIGTERM"])
-def test_a_run_that_is_stopped_in_each_stage_makes_what_an_undisturbed_one_makes(
+def test_a_run_stopped_in_each_stage_ends_with_the_artifacts_of_an_undisturbed_one(
     sent: int | bytes, configured: Any, tmp_path: Path, server: Server
 ):
     goes_on(tmp_path / "alone", "run", "-c", configured("alone"), home=tmp_path, server=server)
@@ -217,7 +219,7 @@ def test_a_run_that_is_stopped_in_each_stage_makes_what_an_undisturbed_one_makes
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", CODES, ids=["SIGINT", "SIGTERM"])
-def test_a_run_with_a_server_of_its_own_ends_and_takes_it_along(sent: int | bytes, configured: Any, tmp_path: Path):
+def test_a_run_with_its_own_server_ends_together_with_it(sent: int | bytes, configured: Any, tmp_path: Path):
     config, store = configured("store"), tmp_path / "store"
     run = Terminal("run", "-c", config, home=tmp_path)
     run.wait_until("an adapter", lambda: list(store.glob(ADAPTERS)), 300)
@@ -230,7 +232,9 @@ def test_a_run_with_a_server_of_its_own_ends_and_takes_it_along(sent: int | byte
 
 
 @pytest.mark.slow
-def test_many_documents_are_being_read(configured: Any, tmp_path: Path, server: Server, settings: dict[str, Any]):
+def test_a_run_can_be_stopped_while_it_reads_many_documents(
+    configured: Any, tmp_path: Path, server: Server, settings: dict[str, Any]
+):
     folder = tmp_path / "documents"
     folder.mkdir()
     for number in range(6000):
@@ -245,7 +249,7 @@ def test_many_documents_are_being_read(configured: Any, tmp_path: Path, server: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_translator_that_is_learned_goes_on_from_the_step_at_which_it_was_stopped(
+def test_learning_a_translator_resumes_from_the_step_at_which_it_was_stopped(
     configured: Any, tmp_path: Path, server: Server
 ):
     recall = {"closed": 2, "open": 2, "questions": 1, "parametrized": 1}
@@ -269,9 +273,7 @@ def test_a_translator_that_is_learned_goes_on_from_the_step_at_which_it_was_stop
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", CODES, ids=["SIGINT", "SIGTERM"])
-def test_worker_processes_end_with_a_run_that_is_stopped(
-    sent: int | bytes, configured: Any, tmp_path: Path, server: Server
-):
+def test_worker_processes_end_with_a_stopped_run(sent: int | bytes, configured: Any, tmp_path: Path, server: Server):
     run_settings = {"retries": 0, "runner": "processes", "workers": 2, "documents_per_task": 1}
     config, store = configured("store", run=run_settings), tmp_path / "store"
     run = Terminal("run", "-c", config, home=tmp_path, server=server)
@@ -297,7 +299,7 @@ def test_a_second_ctrl_c_ends_at_once(configured: Any, tmp_path: Path, server: S
 
 
 @pytest.mark.slow
-def test_two_runs_on_a_store_and_one_is_stopped(configured: Any, tmp_path: Path, server: Server):
+def test_stopping_one_of_two_runs_on_a_store_does_not_affect_the_other(configured: Any, tmp_path: Path, server: Server):
     config, store = configured("store"), tmp_path / "store"
     both = [Terminal("run", "-c", config, home=tmp_path, server=server) for _ in range(2)]
     both[0].wait_until("an adapter", lambda: list(store.glob(ADAPTERS)), 300)
@@ -329,8 +331,8 @@ def test_a_server_with_an_open_stream_ends(sent: int | bytes, tmp_path: Path, fo
 
 
 @pytest.mark.slow
-def test_a_question_that_is_being_answered_is_given_up(configured: Any, tmp_path: Path):
-    """While the model is loaded, which nothing interrupts: a large one."""
+def test_a_question_can_be_interrupted(configured: Any, tmp_path: Path):
+    """Interrupt while a large model is loaded, which cannot be interrupted."""
     model = make_tiny_model(tmp_path / "large", layers=8, hidden=512)
     document = tmp_path / "lamp.txt"
     document.write_text("The Ostrel lamp was built in 1911 by Greta Olmsted.")

@@ -1,4 +1,4 @@
-"""Where the work is done: worker processes that die, a document that kills each of its workers, and the same artifacts
+"""Where work runs: worker processes that die, a document that kills each of its workers, and the same artifacts
 from threads, processes, Dask and Ray."""
 
 import os
@@ -27,7 +27,7 @@ from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue, Work
 from dyprag.tasks.planning.jobs import DocumentJob
 from dyprag.tasks.processes import Processes
-from dyprag.tasks.shards import Tried, failed, work_on
+from dyprag.tasks.shards import Attempt, failed, work_on
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 
@@ -53,8 +53,7 @@ if any("forkserver" in word for word in sys.orig_argv):
 
 @pytest.fixture(scope="module", autouse=True)
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """In worker processes, and nowhere else, the document 'poison' is the end of its process, and what tells of a tower
-    cannot be embedded."""
+    """In worker processes only, document 'poison' kills its process, and a passage about a tower has no embedding."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "sitecustomize.py").write_text(POISON)
     with pytest.MonkeyPatch.context() as patch:
@@ -68,7 +67,7 @@ def corpus(tmp_path: Path, settings: dict[str, Any], *ids: str) -> None:
 
 
 def prepare(settings: dict[str, Any], store: Path) -> None:
-    """Ingest and augment into a store of its own."""
+    """Ingest and augment into a separate store."""
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
 
@@ -78,7 +77,7 @@ def prepare(settings: dict[str, Any], store: Path) -> None:
 
 
 def run(settings: dict[str, Any], store: Path, **how: Any) -> dict[str, Any]:
-    """Parametrize in a store of its own; gives the stage's summary."""
+    """Parametrize in a separate store. Returns the stage's summary."""
     from dyprag.flows.parametrize import parametrize
 
     if not store.exists():
@@ -89,12 +88,12 @@ def run(settings: dict[str, Any], store: Path, **how: Any) -> dict[str, Any]:
 
 
 def adapters(store: Path) -> dict[str, bytes]:
-    """Every file of every adapter, the records with their times apart."""
+    """Every file of every adapter, with records without their times."""
     files = (path for path in store.glob("adapter/*/[!.]*/*") if path.name != "record.json")
     return {str(path.relative_to(store)): path.read_bytes() for path in files}
 
 
-def test_a_document_that_kills_its_process_is_set_apart_and_the_rest_goes_on(tmp_path: Path, settings: dict[str, Any]):
+def test_a_document_that_kills_its_process_is_isolated_and_the_others_succeed(tmp_path: Path, settings: dict[str, Any]):
     corpus(tmp_path, settings, "bridge", "poison", "book")
     store = tmp_path / "processes"
     summary = run(settings, store, runner="processes", documents_per_task=3, retries=1, retry_delay=0.1)
@@ -112,7 +111,7 @@ def test_a_document_that_kills_its_process_is_set_apart_and_the_rest_goes_on(tmp
     assert len(alone) == 3 * len(adapters(store)) / 2
 
 
-def test_a_killed_worker_process_costs_nothing_but_its_shard_s_time(tmp_path: Path, settings: dict[str, Any]):
+def test_a_killed_worker_process_loses_only_its_shard_s_time(tmp_path: Path, settings: dict[str, Any]):
     corpus(tmp_path, settings, "bridge", "lamp", "book", "tower")
     settings["parametrize"]["epochs"] = 90  # long enough to be hit, on one core too
     store, killed = tmp_path / "store", []
@@ -136,9 +135,7 @@ def test_a_killed_worker_process_costs_nothing_but_its_shard_s_time(tmp_path: Pa
     assert (summary["done"], summary["failed"]) == (4, 0)
 
 
-def test_a_document_that_cannot_be_embedded_in_a_worker_process_fails_by_itself(
-    tmp_path: Path, settings: dict[str, Any]
-):
+def test_a_document_that_cannot_be_embedded_in_a_worker_process_fails_alone(tmp_path: Path, settings: dict[str, Any]):
     from dyprag.flows.ingest import ingest
     from dyprag.flows.train_translator import embed_corpus
 
@@ -157,20 +154,20 @@ def test_a_document_that_cannot_be_embedded_in_a_worker_process_fails_by_itself(
     assert failure == {"document_id": "tower", "error": "no such token"}
 
 
-def trips_then_dies(jobs: list[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Tried]:
+def trips_then_dies(jobs: list[DocumentJob], corpus_key: str, config: PipelineConfig, number: int) -> list[Attempt]:
     if number > 1:
         os.kill(os.getpid(), signal.SIGKILL)
     tripped = failed(jobs[0], [OSError("a passing fault")], [], number)
     return [tripped, *((job, Work(job.document_id, job.key, "done"), [], None) for job in jobs[1:])]
 
 
-def test_a_document_that_kills_its_process_at_its_second_try_takes_no_other_with_it():
+def test_a_document_that_kills_its_process_on_retry_affects_no_other():
     config = PipelineConfig.model_validate({"run": {"runner": "processes", "workers": 2, "retry_delay": 0}})
     with pytest.raises(ShardLost):  # tried in halves: a WorkerLost would be the failure of every job of the task
         work_on([DocumentJob("poison", "", "1"), DocumentJob("book", "", "2")], "", config, trips_then_dies)
 
 
-def test_a_process_that_died_with_nothing_to_do_is_no_document_s_fault():
+def test_an_idle_process_that_died_is_replaced_without_a_failure():
     processes = Processes(1, ())
     died = processes.run(os.getpid)
     os.kill(died, signal.SIGKILL)
@@ -179,7 +176,7 @@ def test_a_process_that_died_with_nothing_to_do_is_no_document_s_fault():
 
 
 def workers(process: psutil.Process) -> list[psutil.Process]:
-    """The worker processes of a process: children of its fork server."""
+    """A process's worker processes: children of its fork server."""
     try:
         servers = [child for child in process.children() if "forkserver" in " ".join(child.cmdline())]
         return [worker for server in servers for worker in server.children()]
@@ -242,7 +239,7 @@ def test_a_cluster_s_workers_use_the_server_that_the_run_started(tmp_path: Path,
 
 
 def servers_of(home: str) -> set[int]:
-    """The Prefect servers with this home."""
+    """Prefect servers that use this home folder."""
     found = set()
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -253,7 +250,7 @@ def servers_of(home: str) -> set[int]:
     return found
 
 
-def test_a_run_s_own_server_is_named_to_clusters_that_can_reach_it(monkeypatch: pytest.MonkeyPatch):
+def test_a_run_s_own_server_is_passed_to_clusters_that_can_reach_it(monkeypatch: pytest.MonkeyPatch):
     from dyprag.flows.workers import server_told
 
     class Client:
@@ -275,7 +272,7 @@ def test_a_run_s_own_server_is_named_to_clusters_that_can_reach_it(monkeypatch: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("device", "count", "share"), [("auto", 4, 0.5), ("cuda", None, 1), ("cpu", 4, None)])
-def test_a_task_asks_ray_for_its_share_of_a_gpu(device: str, count: int | None, share: float | None):
+def test_a_task_requests_its_share_of_a_gpu_from_ray(device: str, count: int | None, share: float | None):
     ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     from dyprag.flows.workers import ray_options
 

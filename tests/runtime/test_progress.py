@@ -126,7 +126,7 @@ def test_a_stage_says_what_it_will_do_then_how_far_it_is_and_how_long_it_took(
         advance(4, 1)
         time.sleep(0.1)
         advance(4, 0)
-    assert messages[0] == "parametrize: 8 documents to train, 40 found"
+    assert messages[0] == "parametrize: 8 documents to train, 40 cached"
     assert any(line.startswith("parametrize: 0 of 8 documents, 25 %") for line in messages)
     assert any(re.search(r", [\d.]+ a (second|minute), \d+ s left$", line) for line in messages)
     assert any(line.startswith("parametrize: 4 of 8 documents, 1 failed, 50 %") for line in messages)

@@ -1,4 +1,4 @@
-"""Artifacts: whole or not at all, checked when read, and the catalogue's source."""
+"""Artifacts: written atomically, checked when read, and the source of the catalogue."""
 
 import json
 import os
@@ -36,14 +36,14 @@ def _write(folder: Path, text: str) -> None:
     (folder / "data.txt").write_text(text)
 
 
-def test_what_was_written_is_found_with_its_size_and_checksum(store: Store):
+def test_a_written_artifact_is_found_with_its_size_and_checksum(store: Store):
     record = put(store)
     assert store.find("rewrites", record.key) == record
     assert record.bytes == 5
     assert (store.open("rewrites", record.key) / "data.txt").read_text() == "hello"
 
 
-def test_files_can_be_read_by_whom_the_folder_can(store: Store):
+def test_files_have_the_permissions_of_their_folder(store: Store):
     def fill(folder: Path) -> None:
         _write(folder, "hello")
         (folder / "data.txt").chmod(0o600)  # as safetensors leaves its files
@@ -64,7 +64,7 @@ def test_a_writer_that_fails_leaves_nothing(store: Store):
     assert not [path for path in store.root.rglob("*") if path.is_file()]
 
 
-def test_a_writer_that_is_killed_leaves_no_artifact_and_its_remains_are_swept(store: Store):
+def test_a_killed_writer_leaves_no_artifact_and_its_files_are_swept(store: Store):
     script = (
         "import os, sys; from dyprag.storage.artifacts import *\n"
         "def fill(folder):\n    (folder / 'x').write_text('half'); os.kill(os.getpid(), 9)\n"
@@ -87,7 +87,7 @@ def test_the_second_writer_of_a_key_gets_the_first_ones_artifact(store: Store):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "record"])
-def test_damage_is_noticed_reported_and_moved_aside(store: Store, damage: str, caplog: pytest.LogCaptureFixture):
+def test_damage_is_detected_reported_and_moved_aside(store: Store, damage: str, caplog: pytest.LogCaptureFixture):
     record = put(store)
     path = store.folder("rewrites", record.key) / "data.txt"
     match damage:
@@ -113,7 +113,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path):
         Store(tmp_path / "file" / "store")
 
 
-def test_tables_give_back_what_they_got(tmp_path: Path):
+def test_tables_round_trip(tmp_path: Path):
     corpus = Corpus(
         (Document("a", "Text ä", "Title"), Document("b", "")),
         (Question("q", "Who?", ("A", "B"), ("a",), "multihop"),),
@@ -124,7 +124,7 @@ def test_tables_give_back_what_they_got(tmp_path: Path):
     assert read_embedding(tmp_path) == [0.5, -1.25]
 
 
-def test_products_give_back_what_was_accepted_dropped_and_why(store: Store):
+def test_products_round_trip_with_dropped_items_and_reasons(store: Store):
     pairs = Product(
         (Accepted(QAPair("q", "a", "full"), {"support": 0.9, "by": "likeness"}), Accepted(QAPair("r", "b", "c"))),
         (Dropped(QAPair("s", "t", "u"), "it is the same as another one"),),

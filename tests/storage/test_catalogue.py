@@ -1,4 +1,4 @@
-"""The catalogue: what people ask it, one writer at a time, and rebuilt when it is gone."""
+"""The catalogue: queries, one writer at a time, and rebuilding a missing file."""
 
 import multiprocessing
 import shutil
@@ -34,13 +34,13 @@ def failed(document: str, attempts: int = 3) -> Work:
     return Work(document, "k", "failed", "dk", attempts, 0.5, "OutOfMemory", f"document {document!r}: too big")
 
 
-def test_which_documents_failed_where_and_why_is_one_line_of_sql(catalogue: Catalogue):
+def test_one_line_of_sql_lists_failed_documents_with_stage_and_reason(catalogue: Catalogue):
     catalogue.record_work("r1", "parametrize", [Work("a", "k1", "done"), failed("b")])
     rows = catalogue.query("SELECT document_id, stage, error FROM failures")
     assert rows == [{"document_id": "b", "stage": "parametrize", "error": "document 'b': too big"}]
 
 
-def test_an_artifact_that_is_made_again_has_the_row_of_the_new_one(catalogue: Catalogue):
+def test_an_artifact_that_is_made_again_replaces_its_row(catalogue: Catalogue):
     made = Record("adapter", "ab" * 16, [], {}, "dk", "a", created=1764000000.123457, measures={"loss": 2.0})
     catalogue.record_work("r1", "parametrize", [Work("a", made.key, "done")], [made])
     catalogue.record_work("r2", "parametrize", [Work("a", made.key, "cached")], [made])
@@ -68,7 +68,7 @@ def test_progress_counts_the_newest_run_of_each_stage(catalogue: Catalogue):
     assert catalogue.query("SELECT * FROM failures") == []
 
 
-def test_what_is_damaged_or_gone_is_told_and_left_as_it_is(catalogue: Catalogue, store: Store):
+def test_verify_reports_damaged_and_missing_artifacts_and_changes_nothing(catalogue: Catalogue, store: Store):
     def fill(folder: Path) -> None:
         (folder / "text").write_text("hello")
 
@@ -106,7 +106,7 @@ def test_a_deleted_catalogue_is_rebuilt_from_the_artifacts(store: Store, catalog
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_rebuilding_takes_what_is_on_disk_and_says_what_it_lost(store: Store, catalogue: Catalogue, damaged: bool):
+def test_a_rebuild_uses_what_is_on_disk_and_reports_what_was_lost(store: Store, catalogue: Catalogue, damaged: bool):
     corpus = Corpus((Document("a", "Two words", "T"), Document("b", "One more text")), ())
     store.write(Record("corpus", "cc" * 16, [], {}), lambda folder: write_corpus(folder, corpus))
     store.write(Record("adapter", "ab" * 16, [], {}, "dk", "a"), _write)
@@ -133,8 +133,8 @@ def _write(folder: Path) -> None:
     (folder / "x").write_bytes(b"12345")
 
 
-def test_no_catalogue_yet_is_one_clear_error(store: Store):
-    with pytest.raises(StoreError, match=r"there is none yet. Run the pipeline first"):
+def test_a_missing_catalogue_is_one_clear_error(store: Store):
+    with pytest.raises(StoreError, match=r"it does not exist yet. Run the pipeline first"):
         Catalogue(store).query("SELECT 1")
 
 
@@ -150,7 +150,7 @@ HOLD = (
 )
 
 
-def test_a_catalogue_held_by_another_process_is_waited_for(catalogue: Catalogue):
+def test_a_writer_waits_for_a_catalogue_held_by_another_process(catalogue: Catalogue):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(catalogue.path), "1.5"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()

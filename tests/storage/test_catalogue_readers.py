@@ -1,4 +1,4 @@
-"""The catalogue beside others: readers that keep it open, processes that die over it, disks that cannot be written."""
+"""The catalogue with other processes: readers that keep it open, processes that die, disks that cannot be written."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 @contextmanager
 def holding(path: Path, mode: str = "ro", seconds: float = 60, *statements: str) -> Iterator[int]:
-    """Another process has the file open; gives its number."""
+    """Open the file in another process. Yields its id."""
     command = [sys.executable, "-c", HOLD, str(path), mode, str(seconds), *statements]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -64,7 +64,7 @@ def works(path: Path) -> int:
 
 
 @pytest.mark.parametrize("mode", ["ro", "rw"])  # a shell with -readonly, and a database browser that opens to write
-def test_who_keeps_the_catalogue_open_stops_no_run(catalogue: Catalogue, mode: str):
+def test_a_reader_that_keeps_the_catalogue_open_blocks_no_run(catalogue: Catalogue, mode: str):
     began = time.monotonic()
     with holding(catalogue.snapshot, mode):
         Catalogue(catalogue.store).prepare()
@@ -77,7 +77,7 @@ def test_who_keeps_the_catalogue_open_stops_no_run(catalogue: Catalogue, mode: s
     assert works(catalogue.snapshot) == 1
 
 
-def test_a_stages_end_is_seen_by_readers_and_one_that_is_open_goes_on_with_the_old(catalogue: Catalogue):
+def test_readers_see_the_end_of_a_stage_and_open_readers_keep_the_old_copy(catalogue: Catalogue):
     with duckdb.connect(str(catalogue.snapshot), read_only=True) as reader:
         catalogue.record_work("r1", "augment", [Work(f"{number}", "k" * 5000, "done") for number in range(300)])
         catalogue.finish_run("r1", "completed")
@@ -85,7 +85,7 @@ def test_a_stages_end_is_seen_by_readers_and_one_that_is_open_goes_on_with_the_o
     assert works(catalogue.snapshot) == 300
 
 
-def test_readers_of_any_moment_see_a_whole_catalogue(catalogue: Catalogue):
+def test_readers_always_see_a_complete_catalogue(catalogue: Catalogue):
     ended = threading.Event()
     counts: list[int] = []
     faults: list[BaseException] = []
@@ -114,13 +114,13 @@ def test_readers_of_any_moment_see_a_whole_catalogue(catalogue: Catalogue):
     assert counts == sorted(counts)
 
 
-def test_what_a_run_has_written_is_told_by_sql_before_the_stage_ends(catalogue: Catalogue):
+def test_sql_shows_what_a_run_has_written_before_the_stage_ends(catalogue: Catalogue):
     catalogue.record_work("r1", "augment", DONE)
     assert works(catalogue.snapshot) == 0  # too young to be made anew
     assert sql(catalogue.store, "SELECT count(*) AS n FROM work").stdout == "n\n1\n"
 
 
-def test_what_somebody_writes_into_the_copy_is_not_taken_for_the_catalogue(catalogue: Catalogue):
+def test_changes_of_the_copy_do_not_reach_the_catalogue(catalogue: Catalogue):
     catalogue.record_work("r1", "augment", DONE)
     assert sql(catalogue.store, "SELECT count(*) AS n FROM work").stdout == "n\n1\n"
     with duckdb.connect(str(catalogue.snapshot)) as browser:
@@ -134,7 +134,7 @@ def test_what_somebody_writes_into_the_copy_is_not_taken_for_the_catalogue(catal
 
 
 @pytest.mark.parametrize("mode", ["ro", "rw"])
-def test_who_holds_the_writers_file_is_waited_for_by_name(catalogue: Catalogue, messages: list[str], mode: str):
+def test_the_process_that_holds_the_file_is_named_while_waiting(catalogue: Catalogue, messages: list[str], mode: str):
     with holding(catalogue.path, mode, 2.5) as process:
         catalogue.record_work("r1", "augment", DONE)
     (said,) = messages
@@ -142,7 +142,7 @@ def test_who_holds_the_writers_file_is_waited_for_by_name(catalogue: Catalogue, 
     assert catalogue.query("SELECT count(*) AS n FROM work") == [{"n": 1}]
 
 
-def test_who_never_lets_go_is_named_with_what_to_do(catalogue: Catalogue):
+def test_a_process_that_holds_the_file_for_too_long_is_named_with_a_remedy(catalogue: Catalogue):
     impatient = Catalogue(catalogue.store, wait_seconds=0.3)
     with holding(catalogue.path) as process:
         with pytest.raises(CatalogueHeld, match=rf"(?s)holds it \(PID {process}: .*finished work is kept.*catalogue.d"):
@@ -151,7 +151,7 @@ def test_who_never_lets_go_is_named_with_what_to_do(catalogue: Catalogue):
     impatient.record_work("r1", "augment", DONE)
 
 
-def test_a_run_goes_on_while_the_catalogue_is_held_and_writes_it_later(
+def test_a_run_continues_while_the_catalogue_is_held_and_writes_it_later(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("dyprag.flows.fan_out.WRITTEN_EVERY", 0.0)
@@ -188,7 +188,7 @@ def test_a_run_that_can_never_write_keeps_its_artifacts_for_the_next(
     assert catalogue.query("SELECT key FROM artifacts") == [{"key": made.key}]
 
 
-def test_a_writer_that_is_killed_keeps_what_it_committed_and_stops_nobody(catalogue: Catalogue):
+def test_a_killed_writer_keeps_what_it_committed_and_blocks_nobody(catalogue: Catalogue):
     rows = "INSERT INTO runs (run_id) VALUES ('{}')"
     with holding(catalogue.path, "rw", 60, "BEGIN", rows.format("kept"), "COMMIT", "BEGIN", rows.format("lost")):
         pass  # killed
@@ -199,7 +199,7 @@ def test_a_writer_that_is_killed_keeps_what_it_committed_and_stops_nobody(catalo
     assert not catalogue.path.with_name(f"{catalogue.path.name}.wal").exists()
 
 
-def test_a_catalogue_of_an_older_version_or_of_a_copied_store_is_gone_on_with(catalogue: Catalogue):
+def test_a_catalogue_of_an_older_version_or_a_copied_store_is_adopted(catalogue: Catalogue):
     catalogue.record_work("r1", "augment", DONE)
     catalogue.finish_run("r1", "completed")
     catalogue.path.unlink()
@@ -226,7 +226,7 @@ def test_a_damaged_file_is_replaced_by_the_copy_and_its_history_is_kept(catalogu
     assert made.lost[0].startswith("work, runs, scores and results since 20")
 
 
-def test_a_store_that_can_only_be_read_is_told_of(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch):
+def test_a_read_only_store_is_reported(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch):
     catalogue.record_work("r1", "augment", DONE)
     monkeypatch.setattr(Store, "_try_writing", _read_only)
     monkeypatch.setattr("dyprag.storage.catalogue_file.os.open", _read_only)
@@ -240,13 +240,15 @@ def test_a_store_that_can_only_be_read_is_told_of(catalogue: Catalogue, monkeypa
         catalogue.record_work("r2", "augment", DONE)
 
 
-def test_looking_at_a_store_that_is_not_there_makes_none(tmp_path: Path):
+def test_reading_a_missing_store_does_not_create_it(tmp_path: Path):
     said = CliRunner().invoke(app, ["status", "--set", f"store={tmp_path / 'none'}"])
-    assert "there is none yet" in said.stderr
+    assert "it does not exist yet" in said.stderr
     assert not (tmp_path / "none").exists()
 
 
-def test_a_full_disk_keeps_the_old_copy_and_stops_no_run(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_keeps_the_old_copy_and_does_not_stop_the_run(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+):
     def full(*_: Any) -> None:
         raise OSError(28, os.strerror(28))
 

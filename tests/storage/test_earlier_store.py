@@ -1,4 +1,4 @@
-"""A store that an earlier version made is found whole: every artifact by its key, and nothing is made again."""
+"""Every artifact in a store of an earlier version is found by its key, and nothing is made again."""
 
 import tarfile
 from pathlib import Path
@@ -18,7 +18,7 @@ METHODS = ["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine",
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_a_store_that_an_earlier_version_made_is_found_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_artifacts_of_an_earlier_versions_store_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dyprag.flows.pipeline import pipeline
 
     with tarfile.open(EARLIER) as archive:

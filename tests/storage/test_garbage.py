@@ -1,4 +1,4 @@
-"""`dyprag gc`: what no document refers to goes, what anything refers to stays, and nothing goes under a run."""
+"""`dyprag gc` deletes artifacts that no document refers to, keeps all others, and deletes nothing during a run."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def add_corpus(store: Store, name: str, *documents: Document, noted: bool) -> No
 
 @pytest.fixture
 def config(tmp_path: Path) -> PipelineConfig:
-    """Of a store in which one document is no longer in the corpus."""
+    """A configuration whose store has artifacts of a document that is no longer in the corpus."""
     store = Store(tmp_path / "store")
     add_corpus(store, "old corpus", HERE, GONE, noted=False)
     add_corpus(store, "corpus", HERE, noted=True)
@@ -72,7 +72,7 @@ def there(config: PipelineConfig) -> set[str]:
     return {names[record.key] for record in Store(config.store).records()}
 
 
-def test_what_no_document_refers_to_goes_and_the_rest_stays(config: PipelineConfig):
+def test_unreferenced_artifacts_are_deleted_and_the_others_kept(config: PipelineConfig):
     goes = {
         "old corpus", "adapter gone", "embedding gone", "trained on gone", "old translator", "mean of gone", "passages",
     }  # fmt: skip
@@ -92,7 +92,7 @@ def test_what_no_document_refers_to_goes_and_the_rest_stays(config: PipelineConf
     assert collected_text(collect(config, dry_run=False)) == "Nothing to delete: every artifact is referred to."
 
 
-def test_nothing_goes_while_a_run_is_at_work(config: PipelineConfig):
+def test_nothing_is_deleted_during_a_run(config: PipelineConfig):
     hold = (
         "import sys, time; from dyprag.storage.artifacts import Store; from dyprag.storage.guard import in_use\n"
         "with in_use(Store(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -102,17 +102,17 @@ def test_nothing_goes_while_a_run_is_at_work(config: PipelineConfig):
         other.stdout.readline()
         with in_use(Store(config.store)):  # runs share it
             pass
-        with pytest.raises(StoreError, match=r"another run is using it. Wait for that run to end, or stop it"):
+        with pytest.raises(StoreError, match=r"another run is using it. Wait for that run to finish, or stop it"):
             collect(config, dry_run=False)
         assert there(config) == KEYS.keys()
         other.kill()
     assert collect(config, dry_run=False)["artifacts"] == 8
 
 
-def test_where_the_documents_are_not_known_nothing_goes(config: PipelineConfig, tmp_path: Path):
+def test_nothing_is_deleted_if_the_documents_are_not_known(config: PipelineConfig, tmp_path: Path):
     store = Store(config.store)
     (store.folder("corpus", KEYS["corpus"]) / "documents.parquet").write_bytes(b"")
-    with pytest.raises(StoreError, match=r"is damaged or gone\. Run: dyprag ingest"):
+    with pytest.raises(StoreError, match=r"is damaged or missing\. Run: dyprag ingest"):
         collect(config, dry_run=False)
     (store.root / "latest" / "corpus-of-another-location.json").write_bytes(b"")  # as a power cut may leave it
     with pytest.raises(StoreError, match=r"corpus-of-another-location\.json cannot be read"):

@@ -1,4 +1,4 @@
-"""The journal: every answer is there after a kill, and none is given again once its product is made."""
+"""The journal: every response survives a kill, and none is reused once its product is complete."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def answer(request: str, product: str = "p", text: str = "Grüße\u2028 \ud800",
     return Response(request, product, "doc", "ask 1", text, "stop", "m", tokens, 2 * tokens, 40, 0.5, 1, None, 1.5)
 
 
-def test_what_one_process_was_answered_another_finds(store: Store):
+def test_a_response_is_found_by_another_process(store: Store):
     journal = Journal(store)
     journal.add(answer("r1"))
     journal.add(answer("r2", text="b"))
@@ -35,7 +35,7 @@ def test_what_one_process_was_answered_another_finds(store: Store):
         assert again.tokens == {"m": (20, 40)}
 
 
-def test_of_a_product_that_is_made_nothing_is_given_and_all_is_kept(store: Store):
+def test_responses_of_a_finished_product_are_kept_but_not_reused(store: Store):
     journal = Journal(store)
     journal.add(answer("r1"))
     journal.close("p")
@@ -52,7 +52,7 @@ def test_of_a_product_that_is_made_nothing_is_given_and_all_is_kept(store: Store
 
 
 @pytest.mark.parametrize("end", [1, 20, 150])
-def test_a_line_that_a_kill_cut_short_is_passed_over(store: Store, end: int, messages: list[str]):
+def test_an_incomplete_line_is_skipped(store: Store, end: int, messages: list[str]):
     journal = Journal(store)
     journal.add(answer("r1"))
     journal.add(answer("r2"))
@@ -66,7 +66,7 @@ def test_a_line_that_a_kill_cut_short_is_passed_over(store: Store, end: int, mes
     assert bool(messages) is (end > 1)
 
 
-def test_lines_that_are_no_answers_are_passed_over(store: Store, messages: list[str]):
+def test_malformed_lines_are_skipped(store: Store, messages: list[str]):
     Journal(store).add(answer("r1"))
     (path,) = (store.root / "responses").iterdir()
     with path.open("a") as stream:
@@ -76,7 +76,7 @@ def test_lines_that_are_no_answers_are_passed_over(store: Store, messages: list[
     assert len(messages) >= 4
 
 
-def test_batches_stay_open_until_they_have_ended(store: Store):
+def test_batches_are_open_until_they_end(store: Store):
     journal = Journal(store)
     batch = OpenBatch("batch_1", 12.5, (Wanted("r1", "p", "doc", "ask 1", 40),))
     journal.open_batch(batch)
@@ -85,7 +85,7 @@ def test_batches_stay_open_until_they_have_ended(store: Store):
     assert list(Journal(store).open_batches()) == []
 
 
-def test_why_a_batch_left_a_request_unanswered_is_known_to_the_next_process(store: Store):
+def test_the_next_process_knows_why_a_batch_left_a_request_unanswered(store: Store):
     journal = Journal(store)
     requests = tuple(Wanted(name, "p", "doc", "ask 1", 40) for name in ("r1", "r2"))
     for number, why in enumerate(("it failed", "it expired", "")):
@@ -119,11 +119,11 @@ def test_the_catalogue_has_every_request_once_and_is_rebuilt_from_the_journal(st
 
 def test_a_journal_that_cannot_be_written_is_one_clear_error(store: Store):
     (store.root / "responses").write_text("a file where the journal wants a folder")
-    with pytest.raises(StoreError, match=r"an answer cannot be kept in it .*Free disk space"):
+    with pytest.raises(StoreError, match=r"a response cannot be written to it .*Free disk space"):
         Journal(store).add(answer("r1"))
 
 
-def test_how_often_a_product_failed_is_known_to_the_next_process(store: Store):
+def test_the_next_process_knows_how_often_a_product_failed(store: Store):
     journal = Journal(store)
     for number in range(3):
         journal.add(answer(f"r{number}"))

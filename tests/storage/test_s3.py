@@ -1,4 +1,4 @@
-"""A corpus in a bucket, and a store: a real server that speaks S3, on loopback; the same code as for a folder."""
+"""A corpus and a store in a bucket, on a real local S3 server, with the same code as for a folder."""
 
 import json
 import os
@@ -32,7 +32,7 @@ SERVER = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The address of an S3 server in a process of its own."""
+    """The address of an S3 server in a separate process."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
@@ -43,7 +43,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a folder in a bucket with three texts and a file that is none; credentials are in the environment."""
+    """The URL of a bucket's folder with three texts and another file; credentials are in the environment."""
     import s3fs
 
     for name, value in {
@@ -62,7 +62,7 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://{name}"
 
 
-def test_a_bucket_is_read_as_a_folder_is(bucket: str):
+def test_a_bucket_is_read_like_a_folder(bucket: str):
     import s3fs
 
     corpus = load_corpus(f"{bucket}/docs")
@@ -77,7 +77,7 @@ def test_a_bucket_is_read_as_a_folder_is(bucket: str):
     assert {d.id for d in load_corpus(f"{bucket}/docs").documents} == {"book", "bridge", "mill"}
 
 
-def test_a_bucket_that_is_not_there_is_one_error_without_secrets(bucket: str):
+def test_a_missing_bucket_is_one_error_without_secrets(bucket: str):
     with pytest.raises(CorpusError, match="no such file or folder") as caught:
         load_corpus("s3://nowhere-at-all/docs")
     assert "s3://nowhere-at-all/docs" in str(caught.value)
@@ -89,7 +89,7 @@ RECORD = Record("adapter", "ab12", [], {"rank": 2}, "d1", "lamp")
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Go over to another machine: one whose copy of a store is empty, and which knows of nothing."""
+    """Simulate another machine, whose copy of a store is empty."""
 
     def move(name: str) -> None:
         from dyprag.storage.remote import remote_of
@@ -109,7 +109,7 @@ def fill(folder: Path) -> dict[str, Any]:
 
 
 def names(url: str) -> list[str]:
-    """What is below a URL, without the bucket."""
+    """Paths below a URL, without the bucket."""
     import s3fs
 
     files = s3fs.S3FileSystem(skip_instance_cache=True)
@@ -139,7 +139,7 @@ def test_a_store_behind_a_url_is_the_same_on_another_machine(bucket: str, elsewh
     assert latest(here, "adapter", {"a": 1}) is None
 
 
-def test_what_is_damaged_here_is_read_again_and_what_is_damaged_there_is_made_again(
+def test_a_damaged_local_copy_is_downloaded_and_a_damaged_remote_artifact_made_again(
     bucket: str, elsewhere: Any, messages: list[str]
 ):
     import s3fs
@@ -161,7 +161,7 @@ def test_what_is_damaged_here_is_read_again_and_what_is_damaged_there_is_made_ag
     assert Store(url).find("adapter", "ab12")
 
 
-def test_an_artifact_that_was_half_written_is_none(bucket: str, elsewhere: Any):
+def test_an_incomplete_artifact_counts_as_missing(bucket: str, elsewhere: Any):
     import s3fs
 
     url = f"{bucket}/store"
@@ -172,7 +172,7 @@ def test_an_artifact_that_was_half_written_is_none(bucket: str, elsewhere: Any):
     assert Store(url).count() == 0
 
 
-def test_no_name_in_a_record_leads_out_of_its_folder(bucket: str, elsewhere: Any, tmp_path: Path):
+def test_no_file_name_in_a_record_leaves_its_folder(bucket: str, elsewhere: Any, tmp_path: Path):
     import s3fs
 
     url, files = f"{bucket}/store", s3fs.S3FileSystem()
@@ -187,7 +187,7 @@ def test_no_name_in_a_record_leads_out_of_its_folder(bucket: str, elsewhere: Any
     assert not [path for path in tmp_path.rglob("stolen") if "damaged" not in path.parts]
 
 
-def test_what_is_here_and_was_deleted_there_is_written_again(bucket: str, elsewhere: Any):
+def test_a_local_artifact_that_was_deleted_remotely_is_uploaded_again(bucket: str, elsewhere: Any):
     url = f"{bucket}/store"
     made = Store(url).write(RECORD, fill)
     elsewhere("there")
@@ -199,7 +199,7 @@ def test_what_is_here_and_was_deleted_there_is_written_again(bucket: str, elsewh
     assert Store(url).find("adapter", "ab12") == made
 
 
-def test_what_is_collected_is_gone_there_as_well(bucket: str, elsewhere: Any):
+def test_garbage_collection_deletes_remote_artifacts(bucket: str, elsewhere: Any):
     url = f"{bucket}/store"
     store = Store(url)
     store.write(RECORD, fill)
@@ -215,7 +215,7 @@ def test_what_is_collected_is_gone_there_as_well(bucket: str, elsewhere: Any):
     [
         ("s3://nowhere-at-all/store", "NoSuchBucket|bucket does not exist"),
         ("s3://name:not-to-be-shown@bucket/store", "a password or a signature"),
-        ("nosuch://bucket/store", "no such kind of address"),
+        ("nosuch://bucket/store", "the kind of address is unknown"),
     ],
 )
 def test_a_store_that_cannot_be_reached_is_one_clear_error(
@@ -229,7 +229,7 @@ def test_a_store_that_cannot_be_reached_is_one_clear_error(
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_a_pipeline_in_a_bucket_goes_on_on_another_machine(
+def test_a_pipeline_in_a_bucket_continues_on_another_machine(
     bucket: str, elsewhere: Any, settings: dict[str, Any], tmp_path: Path
 ):
     from dyprag.flows.pipeline import pipeline
@@ -262,7 +262,7 @@ def test_a_pipeline_in_a_bucket_goes_on_on_another_machine(
     assert Catalogue(Store(config.store)).query(rows) == there
 
 
-def test_answers_that_were_paid_for_go_along(bucket: str, elsewhere: Any):
+def test_paid_responses_are_available_on_another_machine(bucket: str, elsewhere: Any):
     from dyprag.augmentation.products import Response
     from dyprag.storage.journal import Journal, responses
 
@@ -278,7 +278,7 @@ def test_answers_that_were_paid_for_go_along(bucket: str, elsewhere: Any):
 @pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_workers_elsewhere_need_no_common_folder(bucket: str, elsewhere: Any, settings: dict[str, Any], tmp_path: Path):
+def test_remote_workers_need_no_shared_folder(bucket: str, elsewhere: Any, settings: dict[str, Any], tmp_path: Path):
     if find_spec("prefect_dask") is None:
         pytest.skip("the extra 'dask' is not installed")
     from dyprag.flows.augment import augment

@@ -1,4 +1,4 @@
-"""A store knows its corpus: by any name of its place, with the settings that it was ingested with."""
+"""A store remembers its corpus, with its settings, under any form of its location."""
 
 import json
 from pathlib import Path
@@ -19,12 +19,12 @@ from dyprag.tasks.corpora import corpus_of, stored_corpora, with_stored_corpus
 from dyprag.tasks.ingest import read_location
 from dyprag.tasks.planning.keys import CORPUS_LAYOUT
 from dyprag.tasks.planning.plan import Plan
-from dyprag.tasks.planning.sources import corpus_settings, find_latest, note_found
+from dyprag.tasks.planning.sources import corpus_settings, find_latest, note_latest_of_location
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a corpus, its questions and another corpus in it, and a link to it."""
+    """A working directory with a corpus, its questions, another corpus, and a link to the directory."""
     (tmp_path / "work").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
@@ -43,7 +43,7 @@ def config(*changes: str, model: str = "") -> PipelineConfig:
 
 
 def ingest(given: PipelineConfig, earlier: bool = False) -> str:
-    """Store a corpus and note it, as the flow does without a server, or as version 0.1.0 did; gives its key."""
+    """Store and record a corpus as the flow does, or as version 0.1.0 did. Returns its key."""
     store, corpus = Store(given.store), read_location(given)
     plan = Plan(given, corpus)
     record = Record("corpus", plan.corpus_key, [], {})
@@ -52,12 +52,12 @@ def ingest(given: PipelineConfig, earlier: bool = False) -> str:
         noted = given.corpus.model_dump(mode="json", exclude={"held_out"}, exclude_none=True)
         note_latest(store, "corpus", {**noted, "layout": CORPUS_LAYOUT}, plan.corpus_key)
     else:
-        note_found(store, "corpus", corpus_settings(given), plan.corpus_key)
+        note_latest_of_location(store, "corpus", corpus_settings(given), plan.corpus_key)
     return plan.corpus_key
 
 
 def taken(given: PipelineConfig, ingests: bool = False) -> tuple[str, str | None]:
-    """The documents and questions that a command works on, shortened."""
+    """The documents and questions that a command uses, shortened."""
     corpus = with_stored_corpus(given, ingests)[0].corpus
     return Path(corpus.documents).name, corpus.questions and Path(corpus.questions).name
 
@@ -66,7 +66,7 @@ def taken(given: PipelineConfig, ingests: bool = False) -> tuple[str, str | None
 @pytest.mark.parametrize(
     "name", ["docs", "./docs", "docs/", "docs/../docs", "{place}/docs", "{place}/docs/", "{link}/docs", "~/docs", "file://{place}/docs"]
 )  # fmt: skip
-def test_a_corpus_is_found_by_any_name_of_its_place(
+def test_a_corpus_is_found_by_any_form_of_its_location(
     place: Path, monkeypatch: pytest.MonkeyPatch, name: str, earlier: bool
 ):
     monkeypatch.setenv("HOME", str(place))
@@ -79,14 +79,14 @@ def test_a_corpus_is_found_by_any_name_of_its_place(
         corpus_of(other, Store("store"))
 
 
-def test_the_same_name_in_another_folder_is_another_corpus(place: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_same_relative_path_in_another_folder_is_another_corpus(place: Path, monkeypatch: pytest.MonkeyPatch):
     ingest(config("corpus.documents=docs"))
     monkeypatch.chdir(place / "more")
     settings = corpus_settings(config("corpus.documents=docs"))
     assert find_latest(Store(place / "store"), "corpus", settings) is None
 
 
-def test_a_note_under_another_name_gives_way_so_that_what_it_kept_can_be_deleted(place: Path):
+def test_a_note_about_another_form_of_the_location_is_replaced(place: Path):
     old = ingest(config("corpus.documents=docs"), earlier=True)
     (place / "docs" / "new.txt").write_text("The Ilmar hollow was dug in 1871.")
     new = ingest(config(f"corpus.documents={place}/docs"))
@@ -94,14 +94,14 @@ def test_a_note_under_another_name_gives_way_so_that_what_it_kept_can_be_deleted
     assert list(all_latest(Store("store"), "corpus")) == [new]
 
 
-def test_patterns_and_addresses_keep_what_is_no_path():
+def test_patterns_and_urls_are_resolved_only_as_far_as_they_are_paths():
     here = Path.cwd()
     assert resolved_location("docs/*.txt") == str(here / "docs" / "*.txt")
     assert resolved_location("./a/../docs/**/x?.md") == str(here / "docs" / "**" / "x?.md")
     assert resolved_location("s3://bucket/folder/") == "s3://bucket/folder"
 
 
-def test_who_names_no_corpus_works_on_the_one_in_the_store_with_its_questions_and_splitting(place: Path):
+def test_without_a_named_corpus_the_stored_one_is_used_with_its_settings(place: Path):
     ingest(config("corpus.documents=docs", "corpus.questions=questions.jsonl", "corpus.max_documents=2"))
     found, said = with_stored_corpus(config("lora.rank=3"))
     assert taken(config()) == ("docs", "questions.jsonl")
@@ -112,7 +112,7 @@ def test_who_names_no_corpus_works_on_the_one_in_the_store_with_its_questions_an
     assert found.corpus.held_out == PipelineConfig().corpus.held_out
 
 
-def test_of_several_the_last_that_agrees_with_what_is_set_is_taken(place: Path):
+def test_of_several_corpora_the_last_that_agrees_with_the_settings_is_used(place: Path):
     ingest(config("corpus.documents=docs", "corpus.questions=questions.jsonl"))
     ingest(config("corpus.documents=docs"))
     ingest(config("corpus.documents=more"))
@@ -126,14 +126,14 @@ def test_of_several_the_last_that_agrees_with_what_is_set_is_taken(place: Path):
     assert taken(config()) == ("docs", "questions.jsonl")
 
 
-def test_documents_that_are_named_bring_the_other_settings_they_were_ingested_with(place: Path):
+def test_named_documents_bring_the_other_settings_of_their_ingest(place: Path):
     ingest(config("corpus.documents=docs", "corpus.questions=questions.jsonl"))
     ingest(config("corpus.documents=more"))
     found, said = with_stored_corpus(config(f"corpus.documents={place}/docs"))
     assert (Path(str(found.corpus.questions)).name, said) == ("questions.jsonl", "")
 
 
-def test_a_run_does_as_it_is_told_and_takes_the_stores_corpus_where_it_is_told_nothing(place: Path):
+def test_a_run_uses_its_explicit_settings_and_else_the_stored_corpus(place: Path):
     assert taken(config(), ingests=True) == ("demo", None)  # a new store
     ingest(config("corpus.documents=docs", "corpus.questions=questions.jsonl"))
     assert taken(config(), ingests=True) == ("docs", "questions.jsonl")
@@ -144,7 +144,7 @@ def test_a_run_does_as_it_is_told_and_takes_the_stores_corpus_where_it_is_told_n
     assert with_stored_corpus(config("corpus.documents=demo"), ingests=True)[0].corpus.documents == "demo"
 
 
-def test_the_demo_is_taken_without_a_word_and_what_experiments_made_is_no_corpus(place: Path):
+def test_the_demo_is_used_without_a_message_and_corpora_of_experiments_are_ignored(place: Path):
     ingest(config("corpus.documents=demo", "corpus.max_documents=2"))
     found, said = with_stored_corpus(config())
     assert (found.corpus.max_documents, said) == (2, "")
@@ -155,14 +155,14 @@ def test_the_demo_is_taken_without_a_word_and_what_experiments_made_is_no_corpus
     assert with_stored_corpus(named)[0] is named
 
 
-def test_a_file_of_settings_counts_as_set(place: Path):
+def test_settings_from_a_file_count_as_explicit(place: Path):
     (place / "mine.yaml").write_text("store: store\ncorpus: {documents: more}\n")
     ingest(config("corpus.documents=more"))
     ingest(config("corpus.documents=docs"))
     assert taken(read_config(place / "mine.yaml", None)) == ("more", None)
 
 
-def test_commands_name_the_corpus_once_on_stderr_and_work_on_it(place: Path, tiny_model: str):
+def test_commands_name_their_corpus_once_on_stderr(place: Path, tiny_model: str):
     ingest(config("corpus.documents=docs", model=tiny_model))
     arguments = ["--set", "store=store", "--set", f"model.name={tiny_model}", "--set", "model.device=cpu"]
     said = CliRunner().invoke(app, ["ask", "--json", "-m", "rag", *arguments, "Who built the Ostrel lamp?"])
@@ -176,7 +176,7 @@ def test_commands_name_the_corpus_once_on_stderr_and_work_on_it(place: Path, tin
     assert json.loads(told.stdout)["id"] == "lamp", told.output
 
 
-def test_a_question_is_answered_by_all_methods_that_the_store_has_what_they_need_for(place: Path, tiny_model: str):
+def test_a_question_is_answered_by_all_methods_whose_artifacts_exist(place: Path, tiny_model: str):
     ingest(config("corpus.documents=docs", model=tiny_model))
     arguments = ["--set", "store=store", "--set", f"model.name={tiny_model}", "--set", "model.device=cpu"]
     arguments += ["--set", "evaluate.max_new_tokens=3", "--compare"]
@@ -194,6 +194,6 @@ def test_a_question_is_answered_by_all_methods_that_the_store_has_what_they_need
     assert "rag, from the model alone: no document was found that has a word of the question" in said.stderr
 
 
-def test_a_stage_opened_without_a_corpus_is_told_of_the_one_it_wants(place: Path):
+def test_a_stage_for_a_missing_corpus_lists_the_stored_ones(place: Path):
     with pytest.raises(StoreError, match="corpus demo has not been ingested into it"):
         Stage(config().resolved(), "ask").require_corpus()

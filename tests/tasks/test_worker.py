@@ -1,4 +1,4 @@
-"""What a process keeps for its tasks: made once, for one store and model at a time, and let go of when it is closed."""
+"""The cache of a worker: objects are created once, for one store and model at a time, and dropped on close."""
 
 import threading
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ def worker() -> Worker:
 
 @pytest.fixture
 def no_worker() -> Iterator[None]:
-    """As in a process that has just begun."""
+    """A process without a worker."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_current", None)
         yield
 
 
 @pytest.mark.usefixtures("no_worker")
-def test_a_process_has_one_worker_until_it_turns_to_another_store_or_model(tmp_path: Path):
+def test_a_process_has_one_worker_per_store_and_model(tmp_path: Path):
     here = PipelineConfig(store=str(tmp_path / "here"))
     first = worker_of(here)
     assert worker_of(PipelineConfig(store=here.store)) is first
@@ -56,7 +56,7 @@ def test_a_corpus_is_read_once_until_the_worker_is_closed(tmp_path: Path, monkey
     assert len(reads) == 2
 
 
-def test_threads_that_want_the_same_at_once_have_it_made_once(worker: Worker):
+def test_threads_that_need_the_same_object_create_it_once(worker: Worker):
     made: list[int] = []
     together = threading.Barrier(4)
 
@@ -78,8 +78,8 @@ def test_threads_that_want_the_same_at_once_have_it_made_once(worker: Worker):
     assert given == [1] * 4
 
 
-def test_what_is_there_is_given_while_another_thing_is_made(worker: Worker):
-    worker.keep("things", "a", lambda: 1, most=2)
+def test_cached_objects_are_available_while_another_is_created(worker: Worker):
+    worker.keep("things", "a", lambda: 1, limit=2)
     begun, over = threading.Event(), threading.Event()
 
     def make() -> int:
@@ -91,7 +91,7 @@ def test_what_is_there_is_given_while_another_thing_is_made(worker: Worker):
     thread.start()
     assert begun.wait(10)
     given: list[int] = []
-    asking = threading.Thread(target=lambda: given.append(worker.keep("things", "a", lambda: 3, most=2)), daemon=True)
+    asking = threading.Thread(target=lambda: given.append(worker.keep("things", "a", lambda: 3, limit=2)), daemon=True)
     asking.start()
     asking.join(10)
     over.set()
@@ -99,11 +99,11 @@ def test_what_is_there_is_given_while_another_thing_is_made(worker: Worker):
     assert given == [1]
 
 
-def test_the_things_used_last_are_kept_and_one_that_could_not_be_made_is_not(worker: Worker):
+def test_the_most_recently_used_objects_are_kept_and_failures_are_not(worker: Worker):
     for key in ("a", "b", "a", "c"):
-        worker.keep("things", key, lambda key=key: key, most=2)
-    assert worker.keep("things", "a", lambda: "new", most=2) == "a"
-    assert worker.keep("things", "b", lambda: "new", most=2) == "new"
+        worker.keep("things", key, lambda key=key: key, limit=2)
+    assert worker.keep("things", "a", lambda: "new", limit=2) == "a"
+    assert worker.keep("things", "b", lambda: "new", limit=2) == "new"
     with pytest.raises(ZeroDivisionError):
         worker.keep("others", "a", lambda: 1 // 0)
     assert worker.keep("others", "a", lambda: 1) == 1

@@ -12,13 +12,13 @@ from dyprag.storage.catalogue import Catalogue
 from dyprag.storage.tables import write_corpus
 from dyprag.tasks.ingest import read_location
 from dyprag.tasks.planning.plan import Plan
-from dyprag.tasks.planning.sources import corpus_settings, note_found
+from dyprag.tasks.planning.sources import corpus_settings, note_latest_of_location
 from dyprag.tasks.workspace import Workspace
 
 
 @pytest.fixture
 def config(tmp_path: Path, tiny_model: str) -> PipelineConfig:
-    """Of three documents, which are not ingested."""
+    """A configuration with three documents that are not ingested."""
     documents = write_jsonl(tmp_path / "docs.jsonl", [{"id": name, "text": text} for name, text in TEXTS.items()])
     return PipelineConfig.model_validate({
         "store": str(tmp_path / "store"), "corpus": {"documents": str(documents)}, "model": {"name": tiny_model},
@@ -26,16 +26,16 @@ def config(tmp_path: Path, tiny_model: str) -> PipelineConfig:
 
 
 def ingest(config: PipelineConfig) -> str:
-    """Store the corpus as the flow does; gives its key."""
+    """Store the corpus as the flow does. Returns its key."""
     workspace, corpus = Workspace(config, writes=True), read_location(config)
     key = Plan(workspace.config, corpus).corpus_key
     record = Record("corpus", key, [], {"location": "docs"})
     workspace.store.write(record, lambda folder: write_corpus(folder, corpus))
-    note_found(workspace.store, "corpus", corpus_settings(workspace.config), key)
+    note_latest_of_location(workspace.store, "corpus", corpus_settings(workspace.config), key)
     return key
 
 
-def test_it_opens_the_corpus_that_was_ingested_last(config: PipelineConfig):
+def test_the_workspace_opens_the_last_ingested_corpus(config: PipelineConfig):
     key = ingest(config)
     workspace = Workspace(config)
     assert workspace.corpus_key == key
@@ -46,7 +46,7 @@ def test_it_opens_the_corpus_that_was_ingested_last(config: PipelineConfig):
     assert workspace.config.augment.qa_pairs is not None, "the preset's"
 
 
-def test_opening_it_leaves_no_trace(config: PipelineConfig):
+def test_opening_a_workspace_changes_nothing(config: PipelineConfig):
     workspace = Workspace(config)
     with pytest.raises(StoreError, match=r"has not been ingested into it. Run: dyprag ingest"):
         _ = workspace.plan
@@ -54,13 +54,13 @@ def test_opening_it_leaves_no_trace(config: PipelineConfig):
     assert not Path(config.store).exists()
 
 
-def test_a_document_that_is_not_there_is_told_with_those_that_may_be_meant(config: PipelineConfig):
+def test_an_unknown_document_is_reported_with_suggestions(config: PipelineConfig):
     ingest(config)
     with pytest.raises(CorpusError, match="Did you mean 'lamp'"):
         Workspace(config).document("lump")
 
 
-def test_it_can_be_opened_for_other_methods_with_the_same_keys(config: PipelineConfig):
+def test_a_workspace_for_other_methods_has_the_same_keys(config: PipelineConfig):
     ingest(config)
     workspace = Workspace(config)
     lamp, other = workspace.document("lamp"), workspace.answering("rag")
@@ -70,7 +70,7 @@ def test_it_can_be_opened_for_other_methods_with_the_same_keys(config: PipelineC
     assert workspace.config.evaluate.methods != ("rag",)
 
 
-def test_results_are_those_of_a_run_or_an_error_that_says_what_to_do(config: PipelineConfig):
+def test_results_belong_to_a_run_or_raise_an_error_with_a_remedy(config: PipelineConfig):
     workspace = Workspace(config, writes=True)
     Catalogue(workspace.store).prepare()
     with pytest.raises(DypragError, match=r"nothing has been evaluated yet. Run: dyprag run"):
