@@ -1,4 +1,4 @@
-"""The settings of an LLM behind an OpenAI-compatible endpoint, which augments documents or judges answers."""
+"""Settings of an LLM behind an OpenAI-compatible endpoint, used to augment documents or judge answers."""
 
 from typing import Any, Literal
 
@@ -8,14 +8,14 @@ from dyprag.config.base import Section, basic, expert
 
 
 class Price(Section):
-    """What a model's tokens cost, in any one currency."""
+    """Token prices of a model, in any currency."""
 
     input: float = expert(..., "Price of a million input tokens.", ge=0)
     output: float = expert(..., "Price of a million output tokens.", ge=0)
 
 
 class ApiSettings(Section):
-    """An OpenAI-compatible endpoint that augments: OpenAI, vLLM, Ollama, llama.cpp, Together and others."""
+    """An OpenAI-compatible endpoint: OpenAI, vLLM, Ollama, llama.cpp, Together and others."""
 
     model: str = basic("", "Name of the model at the endpoint.")
     base_url: str | None = basic(
@@ -67,13 +67,15 @@ class ApiSettings(Section):
     batch_wait: float = expert(0.0, "Seconds to wait for a batch's answers before the run ends without them.", ge=0)
 
     @model_validator(mode="after")
-    def _sound(self) -> "ApiSettings":
+    def _check_consistency(self) -> "ApiSettings":
         if self.max_cost is not None and self.model not in self.prices:
             raise ValueError(f"max_cost requires the price of {self.model!r} (set prices, too)")
         if self.base_url and "@" in self.base_url.split("://", 1)[-1].split("/", 1)[0]:
-            raise ValueError("base_url holds a user name or password (put the key into key_env or key_block)")
-        if ours := sorted(
+            raise ValueError("base_url contains a user name or password (use key_env or key_block for the key)")
+        if reserved := sorted(
             {"max_tokens", "max_completion_tokens", "n", "stream", "model", "messages"} & {*self.extra_body}
         ):
-            raise ValueError(f"extra_body holds {', '.join(ours)} (these are set by other settings; remove them)")
+            raise ValueError(
+                f"extra_body contains {', '.join(reserved)} (these are set by other settings; remove them)"
+            )
         return self

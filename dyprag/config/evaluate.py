@@ -1,4 +1,4 @@
-"""The settings of answering, stage 3 (§3.3)."""
+"""Settings of answering, stage 3 (§3.3)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -95,8 +95,8 @@ class EvaluateSettings(Section):
     })  # fmt: skip
 
     def gate_of(self, method: str) -> "Gate | None":
-        """When a method's adapter is held back: beside passages that do not bear out its own answer."""
-        gated = self._beside_passages(method) and self.combine_when == "borne-out"
+        """Return the gate that decides when a Combine method leaves its adapter out, or None if it never does."""
+        gated = self._combines(method) and self.combine_when == "borne-out"
         if not (gated and self.combine_strength and self.strength):
             return None
         from dyprag.methods.gate import Gate
@@ -104,20 +104,21 @@ class EvaluateSettings(Section):
         return Gate(self.strength / self.combine_strength)
 
     def form(self) -> "PromptForm":
-        """How questions are put beside their passages."""
+        """Return how prompts present a question and its passages."""
         from dyprag.model.prompts import PromptForm
 
         return PromptForm(self.passage_order, self.ask_for, self.prompt_passages, self.prompt_tokens)
 
     def strength_of(self, method: str) -> float:
-        """What a method's adapter is multiplied by: another number beside passages than without them."""
-        return self.combine_strength if self._beside_passages(method) else self.strength
+        """Return the factor on a method's adapter. It differs between methods with and without passages."""
+        return self.combine_strength if self._combines(method) else self.strength
 
     def answer_length(self, question: "Question") -> int:
-        """The longest answer to a question, in tokens."""
+        """Return the maximum length of a question's answer in tokens."""
         return self.reasoning_tokens if question.chain_of_thought else self.max_new_tokens
 
     @staticmethod
-    def _beside_passages(method: str) -> bool:
+    def _combines(method: str) -> bool:
+        """Whether a method shows passages and injects an adapter."""
         spec = spec_of(method)
         return spec.shows_passages and spec.injects != "nothing"

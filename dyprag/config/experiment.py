@@ -1,4 +1,4 @@
-"""The settings of an experiment and of its data sets (§4)."""
+"""Settings of an experiment and its data sets (§4)."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ ExperimentName = Literal["main", "out-of-distribution", "width", "alignment-size
 
 
 class DataSetSettings(Section):
-    """One data set of an experiment, and how its questions are parted."""
+    """One data set of an experiment, and how its questions are split into test and alignment questions."""
 
     name: str = expert(..., "Name of the data set in tables.", pattern=r"^[^/]+$")
     format: DataSetName | None = expert(None, "File format. Empty: that of the data set of this name.")
@@ -49,7 +49,7 @@ class DataSetSettings(Section):
 
 
 class ExperimentSettings(Section):
-    """An experiment of the paper (§4), or one of these with other data sets: `dyprag evaluate --experiment NAME`."""
+    """An experiment of the paper (§4), on the paper's or other data sets: `dyprag evaluate --experiment NAME`."""
 
     name: ExperimentName | None = basic(None, "Experiment to run.")
     data: str = basic("data", "Folder that holds the data sets' folders.")
@@ -64,10 +64,10 @@ class ExperimentSettings(Section):
 
     @field_validator("sets")
     @classmethod
-    def _unlike_names(cls, sets: tuple[DataSetSettings, ...]) -> tuple[DataSetSettings, ...]:
-        names = [one.name for one in sets]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two data sets are named {twice.pop()!r} (give each a name of its own, and its format)")
+    def _check_names(cls, sets: tuple[DataSetSettings, ...]) -> tuple[DataSetSettings, ...]:
+        names = [data_set.name for data_set in sets]
+        if duplicates := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two data sets are named {duplicates.pop()!r} (give each a unique name, and its format)")
         if "all" in names:
             raise ValueError("a data set is named 'all', which is reserved (give it another name)")
         return sets

@@ -1,4 +1,4 @@
-"""The settings of a translator that is learned from questions, with no trained adapters."""
+"""Settings of a translator that is trained on questions, without trained adapters as targets."""
 
 from typing import ClassVar, Literal
 
@@ -6,7 +6,7 @@ from dyprag.config.base import Section, basic, expert
 
 
 class LearnSettings(Section):
-    """A translator learned from documents and what is asked about them, with no trained adapter as its target."""
+    """A translator trained on documents and questions about them, without trained adapters as targets."""
 
     kind: Literal["attentive", "hypernetwork"] = basic(
         "attentive",
@@ -66,5 +66,5 @@ class LearnSettings(Section):
     form_order: ClassVar[tuple[str, ...]] = (
         "kind", "data", "closed", "open", "real", "steps", "learning_rate", "rank", "start", "output",
     )  # fmt: skip
-    # the lessons and the first weights stand for where they are from
+    # the key contains the lessons and the initial weights themselves, not the paths that they are read from
     immaterial: ClassVar[frozenset[str]] = frozenset({"data", "start", "output"})

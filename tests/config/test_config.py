@@ -156,9 +156,9 @@ def test_where_and_how_fast_an_endpoint_is_reached_does_not_matter_to_what_it_wr
 @pytest.mark.parametrize(
     ("augment", "reason"),
     [
-        ({"backend": "api"}, "needs the model's name"),
+        ({"backend": "api"}, "requires the endpoint's model name"),
         ({"api": {"model": "m", "max_cost": 1}}, "max_cost requires the price of 'm'"),
-        ({"api": {"base_url": "http://me:secret@host/v1"}}, "holds a user name or password"),
+        ({"api": {"base_url": "http://me:secret@host/v1"}}, "contains a user name or password"),
     ],
 )
 def test_an_endpoint_that_cannot_be_used_is_refused(augment: dict[str, Any], reason: str):

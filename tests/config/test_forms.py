@@ -154,8 +154,8 @@ def test_a_relative_file_is_looked_for_where_the_run_works(tmp_path: Path, monke
         ({"settings": {"store.rank": 2}, "store": "a"}, "setting 'store'"),
         ({"lora": {"rank": 0}}, "setting 'lora.rank': Input should be greater than or equal to 1 (given: 0)"),
         ({"config_file": __file__}, "it cannot be read"),
-        ([1], "parameter 'config': it contains no settings"),
-        ({"settings": [1]}, "setting 'settings': it contains no settings"),
+        ([1], "parameter 'config': it is not a mapping of settings"),
+        ({"settings": [1]}, "setting 'settings': it is not a mapping of settings"),
         ({"config_file": 3}, "setting 'config_file'"),
     ],
 )

@@ -251,7 +251,7 @@ def test_what_is_handed_over_is_used_as_far_as_it_can_be_read(tmp_path: Path):
     ]  # fmt: skip
     assert {unread.id for unread in given.unread} == {"latin.txt", "a", "c"}
     assert {skipped.id for skipped in given.skipped} == {"empty.md", "note.docx"}
-    for location, reason in ((bad, "it is not UTF-8"), (none, r"a file was passed over: note\.docx")):
+    for location, reason in ((bad, "it is not UTF-8"), (none, r"one file was skipped: note\.docx")):
         with pytest.raises(CorpusError, match=reason):
             read_given([location, void])
     given = read_given([bad, one, none, void])
@@ -267,8 +267,8 @@ def test_an_empty_location_and_what_is_no_file_are_refused(tmp_path: Path):
 
     os.mkfifo(tmp_path / "pipe.txt")
     for location, reason in {
-        "": "no location is given", " ": "no location is given", str(tmp_path / "pipe.txt"): "it is no regular file",
-        "/dev/zero": "it is no regular file", str(tmp_path / "*.txt"): "it is no regular file",
+        "": "no location is given", " ": "no location is given", str(tmp_path / "pipe.txt"): "it is not a regular file",
+        "/dev/zero": "it is not a regular file", str(tmp_path / "*.txt"): "it is not a regular file",
     }.items():  # fmt: skip
         with pytest.raises(CorpusError, match=reason):
             load_corpus(location)

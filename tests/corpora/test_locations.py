@@ -144,22 +144,22 @@ def test_what_a_folder_holds_besides_documents_is_named_with_the_reason(tmp_path
     assert [document.id for document in corpus.documents] == ["a"]
     assert corpus.unread == ()
     assert {one.id: one.reason for one in corpus.skipped} == {
-        "empty.txt": "there is no text in it", "blank.md": "there is no text in it",
-        "table.csv": "it has no column 'id' and none 'text'",
-        "numbers.parquet": "it has no column 'id' and none 'text'",
+        "empty.txt": "it contains no text", "blank.md": "it contains no text",
+        "table.csv": "it has no column 'id' and no column 'text'",
+        "numbers.parquet": "it has no column 'id' and no column 'text'",
         "settings.json": "its lines are not JSON objects with 'id' and 'text'",
         "picture.png": ".png files are not supported", "Makefile": "files without an extension are not supported",
         "._a.txt": "it is a hidden file", "~$a.md": "it is a hidden file", ".git/": "it is a hidden folder",
-        "elsewhere/": "it is a link to a folder, which is not followed", "dead.txt": "it is a link that leads nowhere",
-        "pipe.txt": "it is no regular file",
+        "elsewhere/": "links to folders are not followed", "dead.txt": "it is a broken link",
+        "pipe.txt": "it is not a regular file",
     }  # fmt: skip
     (tmp_path / "a.txt").unlink()
     with pytest.raises(
-        CorpusError, match=r"holds no document, and 13 files were passed over: \.git/ \(it is a hid"
+        CorpusError, match=r"contains no documents, and 13 files were skipped: \.git/ \(it is a hid"
     ) as caught:
         load_corpus(str(tmp_path))
     assert ".txt, .md, .html, .pdf" in caught.value.remedy
-    with pytest.raises(CorpusError, match=r"a file was passed over: empty\.txt \(there is no text in it\)"):
+    with pytest.raises(CorpusError, match=r"one file was skipped: empty\.txt \(it contains no text\)"):
         read_documents(str(tmp_path / "empty.txt"))
 
 
@@ -260,7 +260,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path
     assert all(str(tmp_path / name) in message for name, message in told.items())
     reasons = {
         "binary.txt": "it is binary", "binary.html": "it is binary",
-        "latin.txt": "it is not UTF-8 (byte 3 is 0xe9). Convert it", "cut.txt.gz": "it is broken",
+        "latin.txt": "it is not UTF-8 (byte 3 is 0xe9). Convert it", "cut.txt.gz": "it is damaged",
         "deep.html": "nested too deep", "scan.pdf": "OCR", "broken.pdf": "it is a broken PDF",
         "locked.pdf": "Save it without a password",
     }  # fmt: skip
@@ -336,7 +336,7 @@ def test_what_cannot_be_reached_is_one_clear_error():
         "https://host/docs.jsonl?X-Amz-Signature=hunter2",
         "abfs://x/y?sig=hunter2",
     ):
-        with pytest.raises(CorpusError, match="there is a password or a signature in it") as caught:
+        with pytest.raises(CorpusError, match="the URL contains a password or signature") as caught:
             load_corpus(secret)
         assert "hunter2" not in str(caught.value)
 

@@ -85,7 +85,7 @@ def test_a_mark_that_is_closed_in_another_row_does_not_make_one_of_them():
         "7": '"Sea songs are old.', "8": "The lamp is new.", "9": 'They end with sea"', "10": "A well.",
     }  # fmt: skip
     assert faults(corpus) == {}
-    assert notes(corpus) == ["quotation marks in a row are taken as they stand: they do not go around a cell"]
+    assert notes(corpus) == ["quotation marks in one row are part of the text, because they do not enclose a cell"]
 
 
 def test_a_cell_of_several_lines_stays_whole():
@@ -101,9 +101,9 @@ def test_a_cell_of_several_lines_stays_whole():
         (PLAIN, []),
         (PLAIN.replace("\n", "\r\n"), []),
         (PLAIN.replace("\n", "\r"), []),
-        (PLAIN.replace(",", ";"), ["its cells are parted by semicolons"]),
-        (PLAIN.replace(",", "\t"), ["its cells are parted by tabs"]),
-        (PLAIN.replace(",", "|"), ["its cells are parted by vertical bars"]),
+        (PLAIN.replace(",", ";"), ["its cells are separated by semicolons"]),
+        (PLAIN.replace(",", "\t"), ["its cells are separated by tabs"]),
+        (PLAIN.replace(",", "|"), ["its cells are separated by vertical bars"]),
         ("sep=;\r\n" + PLAIN.replace(",", ";"), []),
         ("\ufeff" + PLAIN, []),
         (PLAIN.encode("utf-16"), []),
@@ -132,8 +132,8 @@ def test_every_make_of_table_says_the_same(data: str | bytes, said: list[str]):
     [
         ("id,text,text\n1,a,b\n", "it has several columns 'text'"),
         ("id,body\n1,a\n", "it has no column 'text'"),
-        ("", "it has no column 'id' and none 'text'"),
-        ("\n\n", "it has no column 'id' and none 'text'"),
+        ("", "it has no column 'id' and no column 'text'"),
+        ("\n\n", "it has no column 'id' and no column 'text'"),
         (PLAIN.encode("utf-16-le"), "it seems to be UTF-16LE without a byte order mark. Convert it"),
         (PLAIN.encode("utf-16") + b"\0", "it is not UTF-16"),
         (b"\x00\x01\x02", "it is binary"),

@@ -106,11 +106,11 @@ def test_on_a_cpu_the_number_format_is_the_one_it_multiplies_quicker(
 
     monkeypatch.setattr(torch, "mm", mm)
     monkeypatch.setattr(models, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    models._bfloat16_is_quicker.cache_clear()
+    models._bfloat16_is_faster.cache_clear()
     try:
         assert load_model(str(shutil.copytree(tiny_model, tmp_path / "auto")), device="cpu").dtype == quicker
     finally:
-        models._bfloat16_is_quicker.cache_clear()
+        models._bfloat16_is_faster.cache_clear()
 
 
 @pytest.mark.parametrize("use", [load_model, check_model, model_fingerprint])

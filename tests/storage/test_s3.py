@@ -214,7 +214,7 @@ def test_what_is_collected_is_gone_there_as_well(bucket: str, elsewhere: Any):
     ("url", "reason"),
     [
         ("s3://nowhere-at-all/store", "NoSuchBucket|bucket does not exist"),
-        ("s3://name:not-to-be-shown@bucket/store", "a password or a signature"),
+        ("s3://name:not-to-be-shown@bucket/store", "a password or signature"),
         ("nosuch://bucket/store", "no such kind of address"),
     ],
 )
