@@ -24,7 +24,7 @@ SHOWN = 3  # maximum number of files that an error lists
 MOST_COMPARED = 20_000  # maximum number of ids that are compared with an unknown one
 
 
-class Shelf:
+class DocumentCollection:
     """A collection of documents under unique, readable ids, in the order in which they were added.
 
     Documents with equal title and text are stored once.
@@ -47,7 +47,7 @@ class Shelf:
     def __contains__(self, identity: str) -> bool:
         return identity in self._documents
 
-    def put(self, title: str, text: str, name: str = "") -> str:
+    def add(self, title: str, text: str, name: str = "") -> str:
         """Add a document, unless an equal one exists, and return its id.
 
         The id is the name or, without one, the title. If it is taken, ' (2)' is appended.
@@ -97,10 +97,10 @@ def load_corpus(
         raise _nothing_read(documents, corpus)
     if questions is None:
         return corpus
-    shelf = Shelf(corpus.documents)
-    test_questions = _by_id(read_questions(questions, shelf), shelf)
-    require_documents(questions, test_questions, shelf)
-    selected = shelf.documents[:max_documents]
+    collection = DocumentCollection(corpus.documents)
+    test_questions = _by_id(read_questions(questions, collection), collection)
+    require_documents(questions, test_questions, collection)
+    selected = collection.documents[:max_documents]
     ids = {document.id for document in selected}
     test_questions = tuple(question for question in test_questions if set(question.documents) <= ids)
     if max_questions is not None:
@@ -133,7 +133,7 @@ def check_corpus(documents: str, questions: str | None = None) -> None:
     else:
         raise _nothing_read(documents, _corpus(entries))
     if questions is not None:
-        read_questions(questions, Shelf())
+        read_questions(questions, DocumentCollection())
 
 
 def read_documents(location: str) -> tuple[Document, ...]:
@@ -200,13 +200,13 @@ def _nothing_read(location: str, corpus: Corpus) -> CorpusError:
     return CorpusError(subject, reason, f"Convert them to one of {READ}, with text in them, or name another corpus.")
 
 
-def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
+def read_questions(location: str, collection: DocumentCollection) -> tuple[Question, ...]:
     """Read a JSONL file of questions, and add the passages that it contains to the documents.
 
     Args:
         location: as in `load_corpus`. A question's `passages` is a list of strings, or of objects with `text` and an
             optional `title`. They are gold documents, in addition to those that its `documents` name.
-        shelf: the documents, to which new passages are added.
+        collection: the documents, to which new passages are added.
 
     Raises:
         CorpusError: the file, or a line of it, cannot be used. The ids in `documents` are not checked.
@@ -233,7 +233,7 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
         if identity in questions:
             raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each question a unique id.")
         passages = [
-            shelf.put(title, text, title or f"{identity} passage {which}")
+            collection.add(title, text, title or f"{identity} passage {which}")
             for which, (title, text) in enumerate(_passages(row.get("passages") or [], place), start=1)
         ]
         questions[identity] = Question(
@@ -246,22 +246,22 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
     return tuple(questions.values())
 
 
-def _by_id(questions: Iterable[Question], shelf: Shelf) -> tuple[Question, ...]:
+def _by_id(questions: Iterable[Question], collection: DocumentCollection) -> tuple[Question, ...]:
     """Replace file names in the questions' `documents` by the documents' ids, which may lack the extension."""
-    ids = {document.source: document.id for document in shelf.documents if document.source.startswith(document.id)}
+    ids = {document.source: document.id for document in collection.documents if document.source.startswith(document.id)}
 
     def id_of(name: str) -> str:
-        return name if name in shelf else ids.get(name, name)
+        return name if name in collection else ids.get(name, name)
 
     return tuple(replace(question, documents=tuple(map(id_of, question.documents))) for question in questions)
 
 
-def require_documents(location: str, questions: Iterable[Question], shelf: Shelf) -> None:
+def require_documents(location: str, questions: Iterable[Question], collection: DocumentCollection) -> None:
     """Raise CorpusError for the first question that names an unknown document."""
     for question in questions:
         for identity in question.documents:
-            if identity not in shelf:
-                known = [document.id for document in shelf.documents]
+            if identity not in collection:
+                known = [document.id for document in collection.documents]
                 raise CorpusError(
                     f"questions {location}",
                     f"question {question.id!r} names a document {identity!r} that is not in the corpus",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyprag.corpora.documents import Document
-from dyprag.corpora.reader import Shelf, load_corpus, read_given
+from dyprag.corpora.reader import DocumentCollection, load_corpus, read_given
 from dyprag.errors import CorpusError
 
 
@@ -48,7 +48,7 @@ def test_questions_may_name_a_document_by_its_file(tmp_path: Path):
     asked = load_corpus(str(tmp_path), write_jsonl(tmp_path.parent / "q.jsonl", rows)).questions
     assert [question.documents for question in asked] == [("one", "two")]
     write_jsonl(tmp_path.parent / "q.jsonl", [{**rows[0], "documents": ["tow"]}])
-    with pytest.raises(CorpusError, match=r"'tow' that is not in the corpus. Mend .*; did you mean 'two'\?"):
+    with pytest.raises(CorpusError, match=r"'tow' that is not in the corpus. Correct .*; did you mean 'two'\?"):
         load_corpus(str(tmp_path), str(tmp_path.parent / "q.jsonl"))
 
 
@@ -223,11 +223,11 @@ def test_a_document_that_is_not_in_the_corpus_is_named(tmp_path: Path, corpus_fi
 
 @given(st.lists(st.tuples(st.sampled_from(["A", "A (2)", ""]), st.sampled_from("xyz"))))
 def test_documents_on_a_shelf_have_unique_ids_and_are_there_once(put: list[tuple[str, str]]):
-    shelf = Shelf([Document("A", "y", "A")])
-    ids = {(title, text): shelf.put(title, text) for title, text in put}
-    assert [shelf.put(title, text) for title, text in put] == [ids[each] for each in put]
-    held = {document.id: (document.title, document.text) for document in shelf.documents}
-    assert len(held) == len(shelf.documents) == len({*put, ("A", "y")})
+    collection = DocumentCollection([Document("A", "y", "A")])
+    ids = {(title, text): collection.add(title, text) for title, text in put}
+    assert [collection.add(title, text) for title, text in put] == [ids[each] for each in put]
+    held = {document.id: (document.title, document.text) for document in collection.documents}
+    assert len(held) == len(collection.documents) == len({*put, ("A", "y")})
     assert all(held[identity] == each for each, identity in ids.items())
 
 

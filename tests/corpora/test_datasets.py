@@ -115,7 +115,7 @@ def test_the_facts_stand_for_paragraphs_that_are_missing():
         "Only law enforcement officers can perform lawful arrests.",
     ]
     assert [question.answers for question in dataset.questions[:2]] == [("yes",), ("no",)]
-    assert any("facts stand for" in note for note in dataset.notes)
+    assert any("facts replace the evidence" in note for note in dataset.notes)
 
 
 # The official layouts
@@ -188,7 +188,7 @@ def test_supporting_facts_outside_the_context_are_said(tmp_path: Path):
     full_wiki = {**HOP, "context": HOP["context"][:2]}
     dataset = load_dataset("hotpotqa", _write(tmp_path / "x.json", [full_wiki]))
     assert dataset.questions[0].documents == ("Osk bridge",)
-    assert dataset.notes == ("gold documents incomplete, as the context lacks them: 1 of 1 questions",)
+    assert dataset.notes == ("incomplete gold documents, because the context lacks them: 1 of 1 questions",)
 
 
 def test_given_passages_stand_for_a_sets_own(tmp_path: Path):
@@ -215,7 +215,7 @@ def test_popqa_puts_the_object_first_and_says_which_subjects_have_no_passage(tmp
     dataset = load_dataset("popqa", tmp_path, passages)
     assert [question.answers for question in dataset.questions] == [("poet", "bard"), ("printmaker", "poet", "bard")]
     assert [question.documents for question in dataset.questions] == [("1", "2"), ()]
-    assert dataset.notes == ("no passage titled as their subject: 1 of 2 questions",)
+    assert dataset.notes == ("no passage has their subject as its title: 1 of 2 questions",)
 
 
 def test_cwq_takes_all_answers_and_leaves_out_those_without_a_name(tmp_path: Path):
@@ -230,7 +230,7 @@ def test_cwq_takes_all_answers_and_leaves_out_those_without_a_name(tmp_path: Pat
     assert dataset.questions == (
         Question(id="a", question="Which?", answers=("Brazil", "Brasil", "Peru"), type="conjunction"),
     )
-    assert dataset.notes == ("left out, answer without a name: 1 of 2 questions",)
+    assert dataset.notes == ("excluded, answer without a name: 1 of 2 questions",)
 
 
 def test_strategyqa_gold_is_what_any_annotator_gave(tmp_path: Path):
@@ -252,7 +252,7 @@ def test_strategyqa_gold_is_what_any_annotator_gave(tmp_path: Path):
         Question(id="q", question="Can they?", answers=("no",), documents=("Arrest-2", "The Police-1")),
     )
     assert dataset.documents[2] == Document("Fog-9", "Fog is wet.", "Fog")
-    assert dataset.notes == ("evidence paragraphs that strategyqa_train_paragraphs.json lacks: 1",)
+    assert dataset.notes == ("evidence paragraphs missing in strategyqa_train_paragraphs.json: 1",)
 
 
 def _iirc(qid: str, answer: dict, *context: tuple[str, str]) -> dict:
@@ -288,8 +288,8 @@ def test_iirc_has_answers_of_three_types_and_leaves_out_the_unanswerable(tmp_pat
     )
     assert [question.documents for question in dataset.questions[:3]] == [("Mr Hale", "osk"), ("osk",), ()]
     assert dataset.notes == (
-        "left out, no answer: 1 of 6 questions",
-        "several spans for an answer, all of them asked for: 1 of 5 questions",
+        "excluded, no answer: 1 of 6 questions",
+        "answers with several spans, all of them required: 1 of 5 questions",
     )
 
 
@@ -310,7 +310,7 @@ def test_ragtruth_takes_questions_only_and_splits_their_passages(tmp_path: Path)
         ("14292", "how to cook beets", ())
     ]
     assert _texts(dataset, dataset.questions[0]) == ["Wash them.", "Boil, as passage 3: says.", "Eat."]
-    assert dataset.notes == ("left out, another task than QA: 1 of 2 records",)
+    assert dataset.notes == ("excluded, another task than QA: 1 of 2 records",)
 
 
 words = st.lists(st.sampled_from(["beet", "passage", "2", "9:", "Wash."]), min_size=1).map(" ".join)
@@ -337,7 +337,7 @@ def test_passages_of_ones_own_questions_join_those_given(tmp_path: Path):
     )
     alone = load_dataset("jsonl", tmp_path)
     assert [question.documents for question in alone.questions] == [("question-1 passage 1",), ()]
-    assert alone.notes == ("documents named, but no passages given: 1 of 2 questions",)
+    assert alone.notes == ("gold documents named, but no passages given: 1 of 2 questions",)
     both = load_dataset("jsonl", questions, write_jsonl(tmp_path / "p.jsonl", [{"id": 5, "text": "Osk is old."}]))
     assert [question.documents for question in both.questions] == [("question-1 passage 1",), ("5",)]
     assert [document.id for document in both.documents] == ["5", "question-1 passage 1"]
@@ -361,7 +361,7 @@ def test_an_unknown_set_and_a_missing_file_are_named(tmp_path: Path):
     assert "has no popQA.tsv" in _raised("popqa", tmp_path).reason
     assert "no such file" in _raised("popqa", tmp_path / "nowhere").reason
     file = _write(tmp_path / "x.json", [HOP])
-    with pytest.raises(CorpusError, match="holds no document"):
+    with pytest.raises(CorpusError, match="contains no documents"):
         load_dataset("hotpotqa", file, write_jsonl(tmp_path / "empty.jsonl", []))
 
 
@@ -375,7 +375,7 @@ def test_an_unknown_set_and_a_missing_file_are_named(tmp_path: Path):
         ('{"data": []}', "field required"),
         ("[5]", "valid dictionary"),
         ('"x"', "not a list"),
-        ("[]", "no question"),
+        ("[]", "no usable questions"),
     ],
 )
 def test_a_file_of_another_layout_is_named_with_what_was_expected(tmp_path: Path, name: str, content: str, reason: str):
@@ -383,7 +383,7 @@ def test_a_file_of_another_layout_is_named_with_what_was_expected(tmp_path: Path
     path.write_text(content, encoding="utf-8")
     error = _raised(name, path)
     assert reason in error.reason
-    assert reason == "no question" or "question" in error.remedy
+    assert reason == "no usable questions" or "question" in error.remedy
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_a_file_of_another_layout_is_named_with_what_was_expected(tmp_path: Path
     [
         ("hotpotqa", {**HOP, "answer": 5}, "'answer'"),
         ("hotpotqa", {**HOP, "context": [["Fog", "Fog is wet."]]}, "'context.0.1'"),
-        ("hotpotqa", {**HOP, "context": {"title": ["Fog"], "sentences": []}}, "one length"),
+        ("hotpotqa", {**HOP, "context": {"title": ["Fog"], "sentences": []}}, "equal length"),
         ("2wikimultihopqa", {key: HOP[key] for key in HOP if key != "supporting_facts"}, "'supporting_facts'"),
         ("complexwebquestions", {"ID": "h1", "question": "?", "answers": ["Brazil"]}, "'answers.0'"),
         ("strategyqa", {"qid": "h1", "question": "?", "facts": [], "evidence": []}, "'answer'"),
@@ -420,7 +420,7 @@ def test_an_id_that_occurs_twice_is_named(tmp_path: Path):
         ("id,question\n1,Who?\n", "possible_answers", ""),
         (POP_HEADER + "7\toccupation\n", "6 columns", "line 2 (7)"),
         (POP_HEADER + POP_ROW + POP_ROW.replace('"[""poet"", ""bard""]"', "poet"), "'possible_answers'", "line 3 (7)"),
-        (POP_HEADER, "no question", ""),
+        (POP_HEADER, "no usable questions", ""),
         (POP_HEADER + "7\ta\tb\tc\td\t\"[]", "cannot be read", "line 2"),
     ],
 )  # fmt: skip
@@ -484,7 +484,7 @@ def test_every_mention_of_an_answer_is_replaced_whole_words_only_longest_first()
         (_asked("x", "weaver"), Document("Olm", "Olm was a weaver."), "no gold document"),
         (_asked("x", "weaver", document="Olm"), Document("Olm", "Olm wove."), "no gold document"),
         (_asked("x", "Osk", document="Olm"), Document("Olm", "Osk Olm is of Osk.", "Osk Olm"), "title"),
-        (_asked("x", "yes", document="Olm"), Document("Olm", "Olm said yes."), "yes or no"),
+        (_asked("x", "yes", document="Olm"), Document("Olm", "Olm said yes."), "yes/no questions"),
         (_asked("x", "Osk", document="Olm", kind="place"), Document("Olm", "He is of Osk."), "no other answer"),
         (_asked("x", document="Olm"), Document("Olm", "Olm wove."), "no gold document"),
         (_asked("x", "smith", document="Olm"), Document("Olm", "A smith, poet and joiner."), "no other answer"),

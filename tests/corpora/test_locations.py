@@ -180,7 +180,7 @@ def test_a_named_file_without_an_ending_is_read_as_what_it_begins_like(tmp_path:
         path = tmp_path / documents[0][0] if documents[0][0].endswith(".gz") else tmp_path / "LICENSE"
         path.write_bytes(content)
         assert [(one.id, one.title, one.text) for one in read_documents(str(path))] == documents
-    for content, reason in ((b"", "no text in it"), (b"\0\1\2", "binary"), (b"caf\xe9", "not UTF-8")):
+    for content, reason in ((b"", "no text"), (b"\0\1\2", "binary"), (b"caf\xe9", "not UTF-8")):
         (tmp_path / "LICENSE").write_bytes(content)
         with pytest.raises(CorpusError, match=reason):
             read_documents(str(tmp_path / "LICENSE"))
@@ -259,14 +259,14 @@ def test_files_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path
     told = faults(corpus)
     assert all(str(tmp_path / name) in message for name, message in told.items())
     reasons = {
-        "binary.txt": "it is binary", "binary.html": "it is binary",
+        "binary.txt": "it is a binary file", "binary.html": "it is a binary file",
         "latin.txt": "it is not UTF-8 (byte 3 is 0xe9). Convert it", "cut.txt.gz": "it is damaged",
-        "deep.html": "nested too deep", "scan.pdf": "OCR", "broken.pdf": "it is a broken PDF",
+        "deep.html": "nested too deep", "scan.pdf": "OCR", "broken.pdf": "it is a damaged PDF",
         "locked.pdf": "Save it without a password",
     }  # fmt: skip
     assert told.keys() == reasons.keys()
     assert all(reason in told[name] for name, reason in reasons.items())
-    with pytest.raises(CorpusError, match="it is binary"):  # who wants all or nothing
+    with pytest.raises(CorpusError, match="it is a binary file"):  # who wants all or nothing
         read_documents(str(tmp_path))
 
 
@@ -306,7 +306,7 @@ def test_rows_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path)
     assert f"corpus {path}, line 2: it is not JSON" in told["line 2"]
     assert f"corpus {path}, line 3: it is not a JSON object" in told["line 3"]
     assert "line 4: the document has no 'id'. Give each" in told["line 4"]
-    assert "line 5: document 'c' has no 'text' string. Put" in told["c"]
+    assert "line 5: document 'c' has no 'text' string. Set" in told["c"]
     assert "the id 'a' occurs twice" in told["a (again)"]
     assert "line 7: it is not UTF-8 (byte 11 of it is 0xe9)" in told["line 7"]
 

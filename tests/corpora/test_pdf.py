@@ -134,9 +134,9 @@ def test_what_is_no_readable_pdf_is_said_with_its_reason():
     short += b"trailer<</Root 1 0 R/Size 3>>\n%%EOF"
     whole = lines([KEEPER[:60]])
     for data, reason in {
-        bytes(blank.output()): "without text, of scanned pages perhaps", bytes(locked.output()): "it is encrypted",
-        pageless: "without pages", short: "of its 4 pages only 0 are there", whole[:300]: "it is a broken PDF",
-        whole[:-400]: "it is a broken PDF", b"": "it is a broken PDF", b"no PDF at all": "it is a broken PDF",
+        bytes(blank.output()): "without text, perhaps scanned pages", bytes(locked.output()): "it is encrypted",
+        pageless: "without pages", short: "only 0 of its 4 pages exist", whole[:300]: "it is a damaged PDF",
+        whole[:-400]: "it is a damaged PDF", b"": "it is a damaged PDF", b"no PDF at all": "it is a damaged PDF",
     }.items():  # fmt: skip
         with pytest.raises(DocumentError, match=reason) as caught:
             read_pdf(data)

@@ -467,7 +467,7 @@ def test_passages_are_a_stream(tmp_path: Path):
         ("a.jsonl", b'{"id": 1}', "line 1: passage '1' has no 'text' string"),
         ("a.tsv.gz", gzip.compress(TSV, mtime=0)[:-20], "it cannot be read after line"),
         ("a.tsv.gz", TSV, "it cannot be read after line 0"),
-        ("a.txt", TSV, "neither .tsv nor .jsonl"),
+        ("a.txt", TSV, "only .tsv, .jsonl"),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, name: str, content: bytes, message: str):

@@ -51,13 +51,13 @@ def notes(corpus: Corpus) -> list[str]:
 
 
 BAD_ROWS = {
-    "too many cells": ("2,The tower, built late, leans,Tower", "it has 5 cells, and the header has 3. Put a cell"),
+    "too many cells": ("2,The tower, built late, leans,Tower", "it has 5 cells, and the header has 3. Put cells"),
     "too few cells": ("2,The tower leans", "it has 2 cells, and the header has 3"),
     "one cell": ("leans", "it has 1 cell, and the header has 3"),
-    "a stray mark": ('2,"leaning" towers,Tower', "words behind a cell's closing quotation mark"),
-    "escaped as in C": ('2,"a \\"leaning\\" tower",Tower', "words behind a cell's closing quotation mark"),
+    "a stray mark": ('2,"leaning" towers,Tower', "there is text after a cell's closing quotation mark"),
+    "escaped as in C": ('2,"a \\"leaning\\" tower",Tower', "there is text after a cell's closing quotation mark"),
     "an unclosed mark": ('2,"The tower leans,Tower', "its quotation mark is never closed"),
-    "a NUL": ("2,The \0tower,Tower", "there is a NUL in it"),
+    "a NUL": ("2,The \0tower,Tower", "it contains a NUL"),
     "another encoding": (b"2,The caf\xe9 tower,Tower", "it is not UTF-8 (byte 7 of its cell is 0xe9). Convert it"),
     "no id": (" ,The tower leans,Tower", "the document has no 'id'"),
 }  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_mark_that_is_closed_in_another_row_does_not_make_one_of_them():
     )
     corpus = read(rows)
     assert texts(corpus) == {"8": "The lamp is new.", "9": 'They end with sea"', "10": "A well."}
-    assert "closed in another row only" in faults(corpus)["line 2"]
+    assert "not closed in this row" in faults(corpus)["line 2"]
     corpus = read(rows.replace(",", "\t"), "rows.tsv")  # most of these know no quoting
     assert texts(corpus) == {
         "7": '"Sea songs are old.', "8": "The lamp is new.", "9": 'They end with sea"', "10": "A well.",
@@ -134,9 +134,9 @@ def test_every_make_of_table_says_the_same(data: str | bytes, said: list[str]):
         ("id,body\n1,a\n", "it has no column 'text'"),
         ("", "it has no column 'id' and no column 'text'"),
         ("\n\n", "it has no column 'id' and no column 'text'"),
-        (PLAIN.encode("utf-16-le"), "it seems to be UTF-16LE without a byte order mark. Convert it"),
+        (PLAIN.encode("utf-16-le"), "it appears to be UTF-16LE without a byte order mark. Convert it"),
         (PLAIN.encode("utf-16") + b"\0", "it is not UTF-16"),
-        (b"\x00\x01\x02", "it is binary"),
+        (b"\x00\x01\x02", "it is a binary file"),
     ],
 )  # fmt: skip
 def test_a_table_without_documents_is_one_clear_fault(data: str | bytes, reason: str):

@@ -83,7 +83,7 @@ def test_a_question_is_about_the_passages_that_hold_its_answer(tiny_model: str):
 
 
 def test_an_id_that_a_passage_needs_is_named(tiny_model: str):
-    with pytest.raises(CorpusError, match="document 'long#2': its id is that of a passage"):
+    with pytest.raises(CorpusError, match="document 'long#2': its id is also the id of another document's passage"):
         split_corpus(Corpus((LONG, Document("long#2", "x"))), splitter(tiny_model, 60, 0))
 
 

@@ -91,7 +91,7 @@ def test_a_model_that_computes_otherwise_is_refused(
         return output
 
     monkeypatch.setattr(kind, "forward", forward)
-    with pytest.raises(ModelError, match=f"computes its {part} in an unknown way"):
+    with pytest.raises(ModelError, match=f"computes its {part} in an unsupported way"):
         load_model(str(folder), "float32", "cpu")
 
 

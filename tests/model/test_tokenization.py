@@ -94,7 +94,7 @@ def test_a_missing_padding_token_is_the_end_token(tiny_model: str, tmp_path: Pat
 
 def test_a_vocabulary_larger_than_the_embedding_matrix_is_one_clear_error(tiny_model: str, tmp_path: Path):
     folder = odd_model(tiny_model, tmp_path / "odd")
-    with pytest.raises(ModelError, match=r"its tokenizer has \d+ tokens and its embedding matrix 100 rows\. Take the"):
+    with pytest.raises(ModelError, match=r"its tokenizer has \d+ tokens and its embedding matrix 100 rows\. Use the"):
         load_tokenizer(folder, rows=100)
 
 
@@ -125,7 +125,7 @@ def test_all_tokens_that_end_an_answer_do(
 def test_without_any_end_token_it_is_refused(tiny_model: str, tmp_path: Path):
     none: dict[str, Any] = {"eos_token_id": None}
     odd = {"tokenizer_config": {"eos_token": None}, "generation_config": none, "config": none}
-    with pytest.raises(ModelError, match=r"names an end token\. Set eos_token"):
+    with pytest.raises(ModelError, match=r"defines an end-of-sequence token\. Set eos_token"):
         load_model(str(odd_model(tiny_model, tmp_path / "odd", **odd)), "float32", "cpu")
 
 
