@@ -34,7 +34,7 @@ def _jsonl(stream: Iterable[bytes], place: str) -> Iterator[Read]:
         try:
             row = object_of(line.decode("utf-8-sig"), where)
         except UnicodeDecodeError as error:
-            fault = undecodable(error, line, " of it")
+            fault = undecodable(error, line, " of the line")
             yield Unread(f"line {number}", DocumentError(where, fault.reason, fault.remedy))
         except DocumentError as error:
             yield Unread(f"line {number}", error)

@@ -155,7 +155,7 @@ class SeparatedValues:
             try:
                 data.decode("utf-8")
             except UnicodeDecodeError as error:
-                return undecodable(error, data, " of its cell")
+                return undecodable(error, data, " of the cell")
         if len(cells) == width:
             return cells
         reason = f"it has {len(cells)} cell{'s' * (len(cells) != 1)}, and the header has {width}"
