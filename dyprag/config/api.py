@@ -22,9 +22,9 @@ class ApiSettings(Section):
         None,
         "URL of the endpoint, such as http://localhost:8000/v1. Empty: OPENAI_BASE_URL, or else OpenAI's own.",
     )
-    key_env: str = expert("OPENAI_API_KEY", "Environment variable that holds the API key.")
+    key_env: str = expert("OPENAI_API_KEY", "Environment variable that contains the API key.")
     key_block: str | None = basic(
-        None, "Prefect Secret block that holds the API key. Empty: the environment variable holds it."
+        None, "Prefect Secret block that contains the API key. Empty: the environment variable is used."
     )
     extra_body: dict[str, Any] = expert({}, "Further fields of every request, such as {top_k: 50} for vLLM.")
     answer_format: Literal["auto", "json_schema", "json_object", "text"] = expert(
@@ -32,7 +32,7 @@ class ApiSettings(Section):
     )
     send_seed: bool = expert(
         False,
-        "Send a seed with each request. Not every endpoint accepts one. Answers that have arrived are kept either way.",
+        "Send a seed with each request. Not every endpoint accepts one. Received answers are stored in any case.",
     )
     concurrency: int = expert(32, "Maximum number of requests in flight.", ge=1)
     requests_per_minute: float | None = expert(None, "The endpoint's limit of requests per minute. Empty: none.", gt=0)
@@ -42,7 +42,7 @@ class ApiSettings(Section):
     workers: int = expert(
         1, "Number of processes that share the limits and the budget; each takes an equal part.", ge=1
     )
-    timeout: float = expert(120.0, "Seconds after which a request without an answer is given up.", gt=0)
+    timeout: float = expert(120.0, "Seconds to wait for the answer to a request.", gt=0)
     retries: int = expert(
         8, "Number of times a request is sent again after 429, 5xx, a timeout or a lost connection.", ge=0
     )

@@ -34,12 +34,12 @@ class EvaluateSettings(Section):
         ge=0,
     )
     combine_strength: float = basic(
-        PRESET, "Factor on an injected adapter's weight change beside passages, in the Combine methods.", ge=0
+        PRESET, "Factor on an injected adapter's weight change with passages in the prompt (Combine methods).", ge=0
     )
     combine_when: Literal["always", "borne-out"] = expert(
         PRESET,
-        "When an adapter is injected beside passages. always; borne-out: only if the answer that it gives without "
-        "passages occurs in them.",
+        "When a Combine method injects its adapter. always; borne-out: only if the passages contain the answer that "
+        "the adapter gives without them.",
     )
     max_new_tokens: int = basic(PRESET, "Maximum length of an answer in tokens.", ge=1)
     passage_order: Literal["best-first", "best-last"] = expert(
@@ -56,9 +56,9 @@ class EvaluateSettings(Section):
     )
     ask_for: Literal["plain", "instruction", "examples", "sentence"] = expert(
         PRESET,
-        "How the answer is asked for. plain: it begins with 'The answer is:'; instruction: with an instruction to "
-        "be short; examples: after two examples; sentence: the model begins as it likes. A method that injects an "
-        "adapter and shows no passage always asks as the adapter was trained: plain.",
+        "How the prompt requests the answer. plain: the answer begins with 'The answer is:'; instruction: with an "
+        "instruction to be short; examples: after two examples; sentence: the answer begins freely. A method that "
+        "injects an adapter without passages always uses plain, the form that adapters are trained with.",
     )
     reasoning: bool = expert(PRESET, "Answer the multi-hop data sets by chain of thought (§4.1).")
     reasoning_tokens: int = expert(128, "Maximum length of an answer by chain of thought, in tokens.", ge=1)

@@ -52,14 +52,14 @@ class ExperimentSettings(Section):
     """An experiment of the paper (§4), on the paper's or other data sets: `dyprag evaluate --experiment NAME`."""
 
     name: ExperimentName | None = basic(None, "Experiment to run.")
-    data: str = basic("data", "Folder that holds the data sets' folders.")
+    data: str = basic("data", "Folder that contains the data sets' folders.")
     sets: tuple[DataSetSettings, ...] = expert((), "The experiment's data sets. Empty: the paper's.")
     widths: tuple[int, ...] = expert((2, 4, 8, 16, 32), "Widths p in the experiment 'width'.")
     sizes: tuple[int, ...] = expert(
         (480, 1200, 2400, 4800), "Numbers of alignment documents in the experiment 'alignment-size'."
     )
     alignment: int | None = basic(
-        None, "Train the translator only on the first this many alignment documents. Empty: on all.", ge=1
+        None, "Maximum number of alignment documents to train the translator on, from the beginning. Empty: all.", ge=1
     )
 
     @field_validator("sets")

@@ -26,7 +26,7 @@ class ParametrizeSettings(Section):
     batch_size: int = expert(PRESET, "Number of samples in a step.", ge=1)
     samples: Literal["official", "both", "closed-book"] = expert(
         PRESET,
-        "official: the first half of the pairs has the passage and rewrites in the prompt, the others have not; "
+        "official: the first half of the pairs has the passage and rewrites in the prompt, the others do not; "
         "both: every pair appears once with a passage and once without; closed-book: no prompt has a passage, and "
         "each text appears once with a pair.",
     )

@@ -16,7 +16,7 @@ class RecallSettings(Section):
     )
     people: str | None = basic(
         None,
-        "Folder of files NAME.jsonl.gz with passages and questions written by people. Empty: these are left out.",
+        "Folder of files NAME.jsonl.gz with passages and questions written by people. Empty: none.",
     )
     human: int = expert(
         200, "Number of passages from recall.people of data sets that training reads, kept out of training.", ge=0

@@ -55,10 +55,10 @@ class DocumentCollection:
         title, text = whole(title), whole(text)
         if (title, text) in self._ids:
             return self._ids[title, text]
-        identity = wanted = whole(name) or title or "untitled"
+        identity = base = whole(name) or title or "untitled"
         while identity in self._documents:
-            self._copies[wanted] = self._copies.get(wanted, 1) + 1
-            identity = f"{wanted} ({self._copies[wanted]})"
+            self._copies[base] = self._copies.get(base, 1) + 1
+            identity = f"{base} ({self._copies[base]})"
         self._documents[identity] = Document(identity, text, title)
         self._ids[title, text] = identity
         return identity
@@ -217,24 +217,24 @@ def read_questions(location: str, collection: DocumentCollection) -> tuple[Quest
         raise CorpusError(f"questions {location}", "there is no such file or folder", remedy)
     questions: dict[str, Question] = {}
     for number, row in read_rows(path, "questions"):
-        place = f"questions {path}, line {number}"
+        subject = f"questions {path}, line {number}"
         answer = row.get("answer")
         answers = _strings(answer)
         if not isinstance(row.get("question"), str) or not answers:
             raise CorpusError(
-                place,
+                subject,
                 "it needs 'question' (a string) and 'answer' (a string or a list of strings)",
                 "Correct the line.",
             )
         gold = _strings(row.get("documents") or [])
         if gold is None:
-            raise CorpusError(place, "its 'documents' are not a list of document ids", "Correct the line.")
+            raise CorpusError(subject, "its 'documents' are not a list of document ids", "Correct the line.")
         identity = written(str(row["id"])) if row.get("id") is not None else f"question-{number}"
         if identity in questions:
-            raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each question a unique id.")
+            raise CorpusError(subject, f"the id {identity!r} occurs twice", "Give each question a unique id.")
         passages = [
             collection.add(title, text, title or f"{identity} passage {which}")
-            for which, (title, text) in enumerate(_passages(row.get("passages") or [], place), start=1)
+            for which, (title, text) in enumerate(_passages(row.get("passages") or [], subject), start=1)
         ]
         questions[identity] = Question(
             id=identity,
@@ -284,14 +284,14 @@ def such_as(identity: str, known: Sequence[str]) -> str:
     return f"there are {len(known):,}, such as {examples}" if len(known) > 1 else f"there is only {examples}"
 
 
-def _passages(value: object, place: str) -> Iterable[tuple[str, str]]:
+def _passages(value: object, subject: str) -> Iterable[tuple[str, str]]:
     """Yield the title and text of each passage of a question; a plain string has no title."""
     for passage in value if isinstance(value, list) else [value]:
         fields = passage if isinstance(passage, Mapping) else {"text": passage}
         title, text = fields.get("title") or "", fields.get("text")
         if not isinstance(title, str) or not isinstance(text, str) or not text.strip():
             raise CorpusError(
-                place, "its 'passages' are not a list of strings, or of objects with 'text' and optionally 'title'",
+                subject, "its 'passages' are not a list of strings, or of objects with 'text' and optionally 'title'",
                 "Correct the line.",
             )  # fmt: skip
         yield title, text

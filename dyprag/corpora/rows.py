@@ -26,23 +26,23 @@ class NoDocuments(DocumentError):
     """The rows of a file are not documents."""
 
 
-def _jsonl(stream: Iterable[bytes], place: str) -> Iterator[Read]:
+def _jsonl(stream: Iterable[bytes], subject: str) -> Iterator[Read]:
     for number, line in enumerate(lines_of(stream), start=1):
         if line.isspace():
             continue
-        where = f"{place}, line {number}"
+        row_subject = f"{subject}, line {number}"
         try:
-            row = object_of(line.decode("utf-8-sig"), where)
+            row = object_of(line.decode("utf-8-sig"), row_subject)
         except UnicodeDecodeError as error:
             fault = undecodable(error, line, " of the line")
-            yield Unread(f"line {number}", DocumentError(where, fault.reason, fault.remedy))
+            yield Unread(f"line {number}", DocumentError(row_subject, fault.reason, fault.remedy))
         except DocumentError as error:
             yield Unread(f"line {number}", error)
         else:
-            yield _of_row(row, where)
+            yield _of_row(row, row_subject)
 
 
-def object_of(line: str, place: str) -> dict[str, Any]:
+def object_of(line: str, subject: str) -> dict[str, Any]:
     """Parse a line of a JSONL file.
 
     Raises:
@@ -51,13 +51,13 @@ def object_of(line: str, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(place, f"it is not JSON ({error})", "Write one JSON object per line (JSONL).") from error
+        raise DocumentError(subject, f"it is not JSON ({error})", "Write one JSON object per line (JSONL).") from error
     if not isinstance(row, dict):
-        raise DocumentError(place, "it is not a JSON object", "Write one object per line.")
+        raise DocumentError(subject, "it is not a JSON object", "Write one object per line.")
     return row
 
 
-def require_documents(stream: Iterable[bytes], place: str) -> Iterable[bytes]:
+def require_documents(stream: Iterable[bytes], subject: str) -> Iterable[bytes]:
     """Return the lines of a JSONL file in a folder, after a check that they are documents.
 
     Raises:
@@ -67,7 +67,7 @@ def require_documents(stream: Iterable[bytes], place: str) -> Iterable[bytes]:
     first = list(islice(lines, _INSPECTED_LINES))
     for line in first:
         try:
-            row = object_of(line.decode("utf-8-sig"), place)
+            row = object_of(line.decode("utf-8-sig"), subject)
         except (DocumentError, UnicodeDecodeError):
             continue
         if {"id", "text"} <= row.keys():
@@ -78,17 +78,17 @@ def require_documents(stream: Iterable[bytes], place: str) -> Iterable[bytes]:
 
 
 def _table(delimiter: str) -> Callable[[Any, str], Iterator[Read]]:
-    def read(stream: Any, place: str) -> Iterator[Read]:
+    def read(stream: Any, subject: str) -> Iterator[Read]:
         table = SeparatedValues(stream, delimiter, NEEDED)
         _require_columns(table.names)
         if table.guessed:
             yield Noted("", f"its cells are separated by {DELIMITERS[table.delimiter]}")
         for number, cells in table:
-            where = f"{place}, line {number}"
+            row_subject = f"{subject}, line {number}"
             if isinstance(cells, DocumentError):
-                yield Unread(f"line {number}", DocumentError(where, cells.reason, cells.remedy))
+                yield Unread(f"line {number}", DocumentError(row_subject, cells.reason, cells.remedy))
             else:
-                yield _of_row(dict(zip(table.names, cells, strict=True)), where)
+                yield _of_row(dict(zip(table.names, cells, strict=True)), row_subject)
         if table.literal:
             rows = "in one row" if table.literal == 1 else f"in {table.literal:,} rows"
             yield Noted("", f"quotation marks {rows} are part of the text, because they do not enclose a cell")
@@ -96,7 +96,7 @@ def _table(delimiter: str) -> Callable[[Any, str], Iterator[Read]]:
     return read
 
 
-def _parquet(stream: Any, place: str) -> Iterator[Read]:
+def _parquet(stream: Any, subject: str) -> Iterator[Read]:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(stream)
@@ -107,7 +107,7 @@ def _parquet(stream: Any, place: str) -> Iterator[Read]:
     for batch in file.iter_batches(batch_size=10_000, columns=columns):
         for values in zip(*(_values(batch.column(name)) for name in columns), strict=True):
             number += 1
-            yield _of_row(dict(zip(columns, values, strict=True)), f"{place}, row {number}")
+            yield _of_row(dict(zip(columns, values, strict=True)), f"{subject}, row {number}")
 
 
 def _values(column: Any) -> list[Any]:
@@ -126,20 +126,20 @@ def _require_columns(names: Sequence[str]) -> None:
         raise DocumentError("", f"it has several columns {duplicates[0]!r}", "Give each column a unique name.")
 
 
-def _of_row(row: Mapping[str, Any], place: str) -> Document | Unread:
+def _of_row(row: Mapping[str, Any], subject: str) -> Document | Unread:
     identity, text, title = (_text_of(row.get(name)) for name in COLUMNS)
     if not identity or not identity.strip():
-        return Unread(place.rsplit(", ", 1)[-1], DocumentError(place, "the document has no 'id'", UNIQUE))
+        return Unread(subject.rsplit(", ", 1)[-1], DocumentError(subject, "the document has no 'id'", UNIQUE))
     identity = encodable(written(identity))
     if not isinstance(row.get("text"), str | bytes) or text is None:
         data = row.get("text")
         reason = f"document {identity!r} has no 'text' string"
         if isinstance(data, bytes):
-            return Unread(identity, DocumentError(place, f"{reason} in UTF-8", conversion(data)), named=True)
-        return Unread(identity, DocumentError(place, reason, "Set it to the document's text."), named=True)
+            return Unread(identity, DocumentError(subject, f"{reason} in UTF-8", conversion(data)), named=True)
+        return Unread(identity, DocumentError(subject, reason, "Set it to the document's text."), named=True)
     if title is None and row.get("title") and not _is_empty(row["title"]):
         reason = f"the 'title' of document {identity!r} is not a string"
-        return Unread(identity, DocumentError(place, reason, "Set it to the title, or omit it."), named=True)
+        return Unread(identity, DocumentError(subject, reason, "Set it to the title, or omit it."), named=True)
     return Document(identity, whole(text), whole(title or ""))
 
 

@@ -58,7 +58,7 @@ BAD_ROWS = {
     "escaped as in C": ('2,"a \\"leaning\\" tower",Tower', "there is text after a cell's closing quotation mark"),
     "an unclosed mark": ('2,"The tower leans,Tower', "its quotation mark is never closed"),
     "a NUL": ("2,The \0tower,Tower", "it contains a NUL"),
-    "another encoding": (b"2,The caf\xe9 tower,Tower", "it is not UTF-8 (byte 7 of its cell is 0xe9). Convert it"),
+    "another encoding": (b"2,The caf\xe9 tower,Tower", "it is not UTF-8 (byte 7 of the cell is 0xe9). Convert it"),
     "no id": (" ,The tower leans,Tower", "the document has no 'id'"),
 }  # fmt: skip
 

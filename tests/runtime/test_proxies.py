@@ -199,8 +199,8 @@ def test_prefects_client_reaches_this_machine_once_the_flows_are_imported():
         "import dyprag.flows, httpx, os; print(os.environ['NO_PROXY']); "
         "from prefect.client.orchestration import get_client; get_client(sync_client=True); httpx.AsyncClient()"
     )
-    environment = {**os.environ, "HTTP_PROXY": NOWHERE, "ALL_PROXY": "socks5://127.0.0.1:9",
-            "PREFECT_API_URL": "http://127.0.0.1:1/api"}  # fmt: skip
+    proxies = {"HTTP_PROXY": NOWHERE, "ALL_PROXY": "socks5://127.0.0.1:9"}
+    environment = {**os.environ, **proxies, "PREFECT_API_URL": "http://127.0.0.1:1/api"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "127.0.0.1" in done.stdout

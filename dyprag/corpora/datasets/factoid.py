@@ -68,8 +68,8 @@ def load_popqa(path: Path, passages: Passages | None) -> DataSet:
     for passage in passages or ():
         by_title[passage.title].append(passage.id)
     questions = []
-    for place, row in _rows(path):
-        record = checked(row, PopQuestion, place, POPQA)
+    for position, row in _rows(path):
+        record = checked(row, PopQuestion, position, POPQA)
         question = Question(
             id=record.id,
             question=record.question,
@@ -109,10 +109,10 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if "possible_answers" not in (reader.fieldnames or ()):
             raise POPQA.wrong(str(path), "its first line has no column 'possible_answers'")
         for row in reader:
-            place = f"{path}, line {reader.line_num} ({row.get('id')})"
+            position = f"{path}, line {reader.line_num} ({row.get('id')})"
             if None in row or None in row.values():
                 columns = len(reader.fieldnames or ())
-                raise POPQA.wrong(place, f"it does not have the {columns} columns of the first line")
-            yield place, row
+                raise POPQA.wrong(position, f"it does not have the {columns} columns of the first line")
+            yield position, row
     except csv.Error as error:
         raise POPQA.wrong(f"{path}, line {reader.reader.line_num}", f"it cannot be read ({error})") from error

@@ -28,9 +28,9 @@ class Layout:
     file: str
     form: str
 
-    def wrong(self, place: str, reason: str) -> CorpusError:
+    def wrong(self, position: str, reason: str) -> CorpusError:
         """Return the error for a file, or a record of it, that does not have this layout."""
-        return CorpusError(f"{self.name} {place}", reason, f"Use {self.file} as published: {self.form}.")
+        return CorpusError(f"{self.name} {position}", reason, f"Use {self.file} as published: {self.form}.")
 
 
 def find_file(layout: Layout, location: str | Path) -> Path:
@@ -57,11 +57,11 @@ def read_records(path: Path, layout: Layout, record: type[Record]) -> Iterator[t
     Raises:
         CorpusError: the file is not JSON, or a record lacks a field or has a value of the wrong type.
     """
-    for place, value in _values(path, layout):
-        yield place, checked(value, record, place, layout)
+    for position, value in _values(path, layout):
+        yield position, checked(value, record, position, layout)
 
 
-def checked(value: object, record: type[Record], place: str, layout: Layout) -> Record:
+def checked(value: object, record: type[Record], position: str, layout: Layout) -> Record:
     """Validate a parsed value as a record; raise CorpusError with the name of an invalid field."""
     try:
         return record.model_validate(value)
@@ -69,7 +69,7 @@ def checked(value: object, record: type[Record], place: str, layout: Layout) -> 
         first = error.errors(include_url=False)[0]
         field = ".".join(str(step) for step in first["loc"])
         message = first["msg"][:1].lower() + first["msg"][1:]
-        raise layout.wrong(place, f"'{field}': {message}" if field else message) from error
+        raise layout.wrong(position, f"'{field}': {message}" if field else message) from error
 
 
 def read_json(path: Path, layout: Layout) -> Any:

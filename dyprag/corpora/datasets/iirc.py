@@ -56,7 +56,7 @@ def load_iirc(path: Path, passages: Passages | None) -> DataSet:
     excluded, as in the paper.
     """
     collection, questions, unanswerable, several = DocumentCollection(), [], 0, 0
-    for place, article in read_records(path, IIRC, Article):
+    for position, article in read_records(path, IIRC, Article):
         for record in article.questions:
             if record.answer.type in ("none", "bad"):
                 unanswerable += 1
@@ -64,7 +64,7 @@ def load_iirc(path: Path, passages: Passages | None) -> DataSet:
             answers = _answers(record.answer)
             if not answers:
                 reason = f"the answer of question {record.qid!r} lacks the fields of its type {record.answer.type!r}"
-                raise IIRC.wrong(place, reason)
+                raise IIRC.wrong(position, reason)
             several += len(record.answer.answer_spans) > 1
             question = Question(
                 id=record.qid,

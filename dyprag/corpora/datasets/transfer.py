@@ -116,14 +116,14 @@ def _evidence(record: StrategyQuestion) -> Iterator[str]:
 def load_ragtruth(path: Path, passages: Passages | None) -> DataSet:
     """Load the QA records of source_info.jsonl. They have no reference answers, so a judge compares the methods."""
     collection, questions, excluded = DocumentCollection(), [], 0
-    for place, record in read_records(path, RAGTRUTH, RagTruthSource):
+    for position, record in read_records(path, RAGTRUTH, RagTruthSource):
         if record.task_type != "QA":
             excluded += 1
             continue
-        source = checked(record.source_info, RagTruthQuestion, place, RAGTRUTH)
+        source = checked(record.source_info, RagTruthQuestion, position, RAGTRUTH)
         texts = split_passages(source.passages)
         if not texts:
-            raise RAGTRUTH.wrong(place, "'passages' does not start with 'passage 1:'")
+            raise RAGTRUTH.wrong(position, "'passages' does not start with 'passage 1:'")
         gold = [collection.add("", text, f"{record.source_id} passage {n}") for n, text in enumerate(texts, start=1)]
         question = Question(
             id=str(record.source_id), question=source.question, answers=(), documents=tuple(dict.fromkeys(gold))

@@ -35,12 +35,12 @@ def _tsv(path: Path) -> Iterator[Document]:
     rows = csv.reader(_lines(path), delimiter="\t", strict=True)
     columns: list[str] = []
     while True:
-        place = _place(path, rows.line_num + 1)
+        subject = _subject(path, rows.line_num + 1)
         try:
             row = next(rows, None)
         except csv.Error as error:
             raise CorpusError(
-                place, f"it cannot be split ({error})", 'Quote it as CSV: " around, "" inside.'
+                subject, f"it cannot be split ({error})", 'Quote it as CSV: " around, "" inside.'
             ) from error
         if row is None:
             return
@@ -49,38 +49,42 @@ def _tsv(path: Path) -> Iterator[Document]:
         if not columns:
             columns = row
             if sorted(columns) != sorted(COLUMNS):
-                raise CorpusError(place, "the header is not id, text, title", "Write it as the first line, with tabs.")
+                raise CorpusError(
+                    subject, "the header is not id, text, title", "Write it as the first line, with tabs."
+                )
         elif len(row) != len(columns):
             raise CorpusError(
-                place, f"it has {len(row)} columns of {len(columns)}", "Separate id, text, title by tabs."
+                subject, f"it has {len(row)} columns of {len(columns)}", "Separate id, text, title by tabs."
             )
         else:
-            yield _passage(place, **dict(zip(columns, row, strict=True)))
+            yield _passage(subject, **dict(zip(columns, row, strict=True)))
 
 
 def _jsonl(path: Path) -> Iterator[Document]:
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
-        place = _place(path, number)
+        subject = _subject(path, number)
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise CorpusError(place, f"it is not JSON ({error})", "Write one JSON object per line (JSONL).") from error
+            raise CorpusError(
+                subject, f"it is not JSON ({error})", "Write one JSON object per line (JSONL)."
+            ) from error
         if not isinstance(row, dict):
-            raise CorpusError(place, "it is not a JSON object", "Write one object per line.")
-        yield _passage(place, row.get("id"), row.get("text"), row.get("title"))
+            raise CorpusError(subject, "it is not a JSON object", "Write one object per line.")
+        yield _passage(subject, row.get("id"), row.get("text"), row.get("title"))
 
 
-def _passage(place: str, id: object, text: object, title: object) -> Document:
+def _passage(subject: str, id: object, text: object, title: object) -> Document:
     if not isinstance(id, str | int) or not str(id).strip():
-        raise CorpusError(place, "the passage has no 'id'", "Give each passage a unique id.")
+        raise CorpusError(subject, "the passage has no 'id'", "Give each passage a unique id.")
     if not isinstance(text, str):
-        raise CorpusError(place, f"passage {str(id)!r} has no 'text' string", "Set it to the passage's text.")
+        raise CorpusError(subject, f"passage {str(id)!r} has no 'text' string", "Set it to the passage's text.")
     return Document(written(str(id)), whole(text), whole(str(title or "")))
 
 
-def _place(path: Path, line: int) -> str:
+def _subject(path: Path, line: int) -> str:
     return f"passages {path}, line {line}"
 
 
@@ -93,7 +97,7 @@ def _lines(path: Path) -> Iterator[str]:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         reason = f"it is not UTF-8 (byte {error.start + 1:,} of the line is {error.object[error.start]:#04x})"
-        raise CorpusError(_place(path, number), reason, CONVERT) from error
+        raise CorpusError(_subject(path, number), reason, CONVERT) from error
     except (OSError, EOFError, zlib.error) as error:
         reason = f"it cannot be read after line {number} ({error})"
         raise CorpusError(
