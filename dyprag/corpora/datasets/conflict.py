@@ -46,15 +46,15 @@ def contradict(dataset: DataSet, seed: int) -> Conflict:
     for question in dataset.questions:
         originals, reason = _to_alter(question, [documents[identity] for identity in question.documents])
         generator = random.Random(f"{seed} {question.id}")
-        answer = _new_answer(question, originals, by_type[question.type], generator) if originals else None
-        if answer is None:
+        new_answer = _new_answer(question, originals, by_type[question.type], generator) if originals else None
+        if new_answer is None:
             excluded[reason or "no other answer of their type fits"] += 1
             continue
-        copies = [_altered(document, question, answer) for document in originals]
+        copies = [_altered(document, question, new_answer) for document in originals]
         altered += copies
         replaced |= {document.id for document in originals}
         believed[question.id] = question.answers
-        questions.append(replace(question, answers=(answer,), documents=tuple(copy.id for copy in copies)))
+        questions.append(replace(question, answers=(new_answer,), documents=tuple(copy.id for copy in copies)))
     kept = (document for document in dataset.documents if document.id not in replaced)
     notes = (f"excluded from the conflict, {why}: {share(count, dataset.questions)}" for why, count in excluded.items())
     return Conflict(
