@@ -1,15 +1,15 @@
-"""The project's own errors. Each names the input, the reason and the remedy, so that one line is enough to act on."""
+"""The project's exceptions. Each message names the input, the reason and the remedy, so a user can act on one line."""
 
 CONVERT = "Convert it, for example: iconv -f CP1252 -t UTF-8 OLD > NEW."  # the remedy for a file that is not UTF-8
 
 
 class DypragError(Exception):
-    """Base of all errors that a user can mend.
+    """Base class of all errors that a user can fix.
 
     Args:
-        subject: what was being handled: a file, a document id, a setting.
+        subject: the file, document id, setting or other input that was being handled.
         reason: what is wrong with it.
-        remedy: what to do about it.
+        remedy: what the user can do about it.
     """
 
     def __init__(self, subject: str, reason: str, remedy: str) -> None:
@@ -21,72 +21,72 @@ class DypragError(Exception):
 
 
 class ConfigError(DypragError):
-    """A setting that does not exist or has a value that cannot be used."""
+    """A setting does not exist, or its value is invalid."""
 
 
 class CorpusError(DypragError):
-    """A corpus or question file that cannot be read as a whole."""
+    """A corpus or question file cannot be used at all."""
 
 
 class DocumentError(DypragError):
-    """One document that cannot be processed; the others are not affected."""
+    """One document cannot be processed. The other documents are not affected."""
 
 
 class DocumentTooLong(DocumentError):
-    """The document does not fit the model's context, or the limit set for it."""
+    """The document exceeds the model's context length or a configured limit."""
 
 
 class OutOfMemory(DocumentError):
-    """The machine's memory did not suffice for this document."""
+    """The machine ran out of memory while processing this document."""
 
 
 class WorkerLost(DocumentError):
-    """A document over which its worker process dies, every time."""
+    """The worker process dies on every attempt to process this document."""
 
 
 class ShardLost(DypragError):
-    """A worker process died over one of several documents; each half of them is tried by itself."""
+    """A worker process died while processing a group of documents. Each half of the group is retried separately."""
 
 
 class Waiting(DypragError):
-    """A document that cannot go on now through no fault of its own; a later run takes it up where it stands."""
+    """A document cannot continue now, for reasons outside the document. A later run resumes it."""
 
 
 class Stopped(Waiting):
-    """What keeps every document waiting: a budget that is spent, an endpoint that is down or refuses the key."""
+    """No document can continue: the budget is exhausted, or the endpoint is down or rejects the API key."""
 
 
 class Interrupted(Stopped):
-    """Work that ended because it was told to, by Ctrl-C or a signal."""
+    """The work was interrupted by Ctrl-C or a signal."""
 
 
 class ModelError(DypragError):
-    """A base model that cannot be found, loaded or adapted."""
+    """A base model cannot be found, loaded or adapted."""
 
 
 class ArtifactError(DypragError):
-    """A stored artifact that is missing or damaged."""
+    """A stored artifact is missing or damaged."""
 
 
 class StoreError(DypragError):
-    """A store folder or catalogue that cannot be read or written."""
+    """A store folder or catalogue cannot be read or written."""
 
 
 class ExportError(DypragError):
-    """Something that cannot be exported, or a folder that it cannot be written to."""
+    """An object cannot be exported, or the target folder is not usable."""
 
 
 class ServerError(DypragError):
-    """A Prefect server that does not answer, so that a run cannot begin or its end cannot be told."""
+    """A Prefect server does not respond, so a run cannot start or its final state cannot be read."""
 
 
 class CatalogueHeld(StoreError):
-    """The catalogue is sound, for all that is known, and another process holds it."""
+    """Another process holds the lock on the catalogue. The catalogue itself is not known to be damaged."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out: Python's, CUDA's or the CPU allocator's own wording."""
+    """Whether an error is an out-of-memory error of Python, CUDA or PyTorch's CPU allocator."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
-        and any(words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory"))
+        and any(phrase in str(error) for phrase in ("out of memory", "can't allocate memory", "not enough memory"))
     )

@@ -1,8 +1,9 @@
-"""Every setting of the pipeline: one tree for the command line, YAML or TOML files and the Prefect form.
+"""All settings of the pipeline, in one tree shared by the command line, YAML and TOML files, and the Prefect form.
 
-The only place with defaults, one file a section. A setting that is empty (None) takes the value of the model's preset;
-`PipelineConfig.resolved()` fills those in. Each section says which of its settings matter to the artifact that it makes
-(only those enter its key), and each field says whether it is basic or expert; see `base.Section`.
+Defaults are defined only here, with one file per section. A setting that is empty (None) takes its value from the
+model's preset; `PipelineConfig.resolved()` fills these in. Each section declares which of its settings affect the
+artifact that it produces (only these enter the artifact's key). Each field is marked as basic or expert; see
+`base.Section`.
 """
 
 from dyprag.config.api import ApiSettings, Price

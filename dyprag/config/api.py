@@ -1,4 +1,4 @@
-"""The settings of an LLM behind an OpenAI-compatible endpoint, which augments documents or judges answers."""
+"""Settings of an LLM behind an OpenAI-compatible endpoint, used to augment documents or judge answers."""
 
 from typing import Any, Literal
 
@@ -8,23 +8,23 @@ from dyprag.config.base import Section, basic, expert
 
 
 class Price(Section):
-    """What a model's tokens cost, in any one currency."""
+    """Token prices of a model, in any currency."""
 
     input: float = expert(..., "Price of a million input tokens.", ge=0)
     output: float = expert(..., "Price of a million output tokens.", ge=0)
 
 
 class ApiSettings(Section):
-    """An OpenAI-compatible endpoint that augments: OpenAI, vLLM, Ollama, llama.cpp, Together and others."""
+    """An OpenAI-compatible endpoint: OpenAI, vLLM, Ollama, llama.cpp, Together and others."""
 
     model: str = basic("", "Name of the model at the endpoint.")
     base_url: str | None = basic(
         None,
         "URL of the endpoint, such as http://localhost:8000/v1. Empty: OPENAI_BASE_URL, or else OpenAI's own.",
     )
-    key_env: str = expert("OPENAI_API_KEY", "Environment variable that holds the API key.")
+    key_env: str = expert("OPENAI_API_KEY", "Environment variable that contains the API key.")
     key_block: str | None = basic(
-        None, "Prefect Secret block that holds the API key. Empty: the environment variable holds it."
+        None, "Prefect Secret block that contains the API key. Empty: the environment variable is used."
     )
     extra_body: dict[str, Any] = expert({}, "Further fields of every request, such as {top_k: 50} for vLLM.")
     answer_format: Literal["auto", "json_schema", "json_object", "text"] = expert(
@@ -32,7 +32,7 @@ class ApiSettings(Section):
     )
     send_seed: bool = expert(
         False,
-        "Send a seed with each request. Not every endpoint accepts one. Answers that have arrived are kept either way.",
+        "Send a seed with each request. Not every endpoint accepts one. Received answers are stored in any case.",
     )
     concurrency: int = expert(32, "Maximum number of requests in flight.", ge=1)
     requests_per_minute: float | None = expert(None, "The endpoint's limit of requests per minute. Empty: none.", gt=0)
@@ -42,7 +42,7 @@ class ApiSettings(Section):
     workers: int = expert(
         1, "Number of processes that share the limits and the budget; each takes an equal part.", ge=1
     )
-    timeout: float = expert(120.0, "Seconds after which a request without an answer is given up.", gt=0)
+    timeout: float = expert(120.0, "Seconds to wait for the answer to a request.", gt=0)
     retries: int = expert(
         8, "Number of times a request is sent again after 429, 5xx, a timeout or a lost connection.", ge=0
     )
@@ -67,13 +67,15 @@ class ApiSettings(Section):
     batch_wait: float = expert(0.0, "Seconds to wait for a batch's answers before the run ends without them.", ge=0)
 
     @model_validator(mode="after")
-    def _sound(self) -> "ApiSettings":
+    def _check_consistency(self) -> "ApiSettings":
         if self.max_cost is not None and self.model not in self.prices:
             raise ValueError(f"max_cost requires the price of {self.model!r} (set prices, too)")
         if self.base_url and "@" in self.base_url.split("://", 1)[-1].split("/", 1)[0]:
-            raise ValueError("base_url holds a user name or password (put the key into key_env or key_block)")
-        if ours := sorted(
+            raise ValueError("base_url contains a user name or password (use key_env or key_block for the key)")
+        if reserved := sorted(
             {"max_tokens", "max_completion_tokens", "n", "stream", "model", "messages"} & {*self.extra_body}
         ):
-            raise ValueError(f"extra_body holds {', '.join(ours)} (these are set by other settings; remove them)")
+            raise ValueError(
+                f"extra_body contains {', '.join(reserved)} (these are set by other settings; remove them)"
+            )
         return self

@@ -1,4 +1,4 @@
-"""The settings of augmentation, stage 1a (§3.1)."""
+"""Settings of augmentation, stage 1a (§3.1)."""
 
 from typing import Any, ClassVar, Literal
 
@@ -49,17 +49,17 @@ class AugmentSettings(Section):
     form_order: ClassVar[tuple[str, ...]] = ("backend", "api", "qa_pairs", "rewrites")
 
     def material_of(self, product: Literal["rewrites", "qa_pairs"]) -> dict[str, Any]:
-        """The settings that change one of the two products."""
+        """Return the settings that affect one of the two products, for its key."""
         names = {"backend", "temperature", "seed", "max_new_tokens", product}
         names |= {"top_k"} if self.backend == "local" else set()
         names |= {"rewrite_recall", "rewrite_change"} if product == "rewrites" else {"answer_support", "verify"}
         settings = self.model_dump(mode="json", include=names)
-        if self.backend == "api":  # where it is reached and how fast does not matter
+        if self.backend == "api":  # the endpoint's address and limits do not affect the result
             settings |= {"model": self.api.model, "extra_body": self.api.extra_body}
         return settings
 
     @model_validator(mode="after")
-    def _endpoint_named(self) -> "AugmentSettings":
+    def _check_model_name(self) -> "AugmentSettings":
         if self.backend == "api" and not self.api.model:
             raise ValueError("backend 'api' requires the endpoint's model name (set augment.api.model)")
         return self

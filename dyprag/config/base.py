@@ -1,32 +1,32 @@
-"""What every section of the configuration is made of: fields marked as basic or expert, and nothing unknown."""
+"""The base class of all configuration sections: fields are marked as basic or expert, and unknown keys are errors."""
 
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-LEVEL = "x-level"  # the key of a field's mark in the JSON schema
-PRESET: Any = object()  # in place of a default: the model's preset has it
+LEVEL = "x-level"  # the JSON schema key that stores a field's level
+PRESET: Any = object()  # used instead of a default if the model's preset provides the value
 
 
 class Section(BaseModel):
-    """A group of settings. Unknown keys are errors; nulls mean 'not given', as a form sends them.
+    """A group of settings. Unknown keys are errors. Null means 'not given', because forms send null for empty fields.
 
-    A section says which of its settings are `immaterial`: they do not change the result, and stay out of its key.
-    Each field is `basic` or `expert`. The basic ones are on the form of a run and in what `dyprag config` prints, in
-    the order of their definition or, where that differs, in `form_order`.
+    The settings listed in `immaterial` do not affect the result and are not part of its key. Each field is `basic` or
+    `expert`. Basic settings appear on the run form and in the output of `dyprag config`, in `form_order` if it is set,
+    and otherwise in the order of their definition.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
     immaterial: ClassVar[frozenset[str]] = frozenset()
     form_order: ClassVar[tuple[str, ...]] = ()
-    basic: ClassVar[tuple[str, ...]] = ()  # names of the basic settings; worked out from the marks
+    basic: ClassVar[tuple[str, ...]] = ()  # names of the basic settings; derived from the fields' levels
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        marked = tuple(name for name in cls.model_fields if level_of(cls, name) == "basic")
-        if cls.form_order and set(cls.form_order) != set(marked):
+        names = tuple(name for name in cls.model_fields if level_of(cls, name) == "basic")
+        if cls.form_order and set(cls.form_order) != set(names):
             raise TypeError(f"{cls.__name__}.form_order does not list the section's basic settings")
-        cls.basic = cls.form_order or marked
+        cls.basic = cls.form_order or names
 
     @model_validator(mode="before")
     @classmethod
@@ -36,27 +36,28 @@ class Section(BaseModel):
         return values
 
     def material(self) -> dict[str, Any]:
-        """The settings that change the result, for an artifact's key."""
+        """Return the settings that affect the result, for an artifact's key."""
         return self.model_dump(mode="json", exclude=set(self.immaterial))
 
 
 def basic(default: Any, description: str, **bounds: Any) -> Any:
-    """A setting that many people change: it is on the form of a run and in what `dyprag config` prints.
+    """Declare a setting that many users change. It appears on the run form and in the output of `dyprag config`.
 
     Args:
-        default: its default; `PRESET` where the model's preset has it; `...` where the setting must be given.
-        bounds: limits of the value, as pydantic's `Field` takes them.
+        default: the default value; `PRESET` if the model's preset provides it; `...` if the setting is required.
+        description: the help text of the setting.
+        bounds: limits of the value, such as `ge=0`, as in pydantic's `Field`.
     """
     return _field("basic", default, description, bounds)
 
 
 def expert(default: Any, description: str, **bounds: Any) -> Any:
-    """A setting that few people change: `dyprag config --all` prints it. The arguments are those of `basic`."""
+    """Declare a setting that few users change. Only `dyprag config --all` prints it. Same arguments as `basic`."""
     return _field("expert", default, description, bounds)
 
 
 def level_of(section: type[BaseModel], name: str) -> str | None:
-    """How a section's field is marked: basic, expert, or not at all."""
+    """Return a field's level: "basic", "expert", or None if it has no level."""
     extra = section.model_fields[name].json_schema_extra
     return str(extra[LEVEL]) if isinstance(extra, dict) and LEVEL in extra else None
 

@@ -1,4 +1,4 @@
-"""The settings of documents and test questions."""
+"""Settings of the documents and test questions."""
 
 from pydantic import model_validator
 
@@ -32,7 +32,7 @@ class CorpusSettings(Section):
     held_out: float = basic(0.25, "Share of the documents that are kept out of the translator's training.", ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _room_beside_the_overlap(self) -> "CorpusSettings":
+    def _check_overlap(self) -> "CorpusSettings":
         if self.overlap and self.overlap >= (self.passage_tokens or 0):
             raise ValueError("overlap must be less than passage_tokens (set passage_tokens, or lower overlap)")
         return self

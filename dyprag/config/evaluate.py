@@ -1,4 +1,4 @@
-"""The settings of answering, stage 3 (§3.3)."""
+"""Settings of answering, stage 3 (§3.3)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -34,12 +34,12 @@ class EvaluateSettings(Section):
         ge=0,
     )
     combine_strength: float = basic(
-        PRESET, "Factor on an injected adapter's weight change beside passages, in the Combine methods.", ge=0
+        PRESET, "Factor on an injected adapter's weight change with passages in the prompt (Combine methods).", ge=0
     )
     combine_when: Literal["always", "borne-out"] = expert(
         PRESET,
-        "When an adapter is injected beside passages. always; borne-out: only if the answer that it gives without "
-        "passages occurs in them.",
+        "When a Combine method injects its adapter. always; borne-out: only if the passages contain the answer that "
+        "the adapter gives without them.",
     )
     max_new_tokens: int = basic(PRESET, "Maximum length of an answer in tokens.", ge=1)
     passage_order: Literal["best-first", "best-last"] = expert(
@@ -56,9 +56,9 @@ class EvaluateSettings(Section):
     )
     ask_for: Literal["plain", "instruction", "examples", "sentence"] = expert(
         PRESET,
-        "How the answer is asked for. plain: it begins with 'The answer is:'; instruction: with an instruction to "
-        "be short; examples: after two examples; sentence: the model begins as it likes. A method that injects an "
-        "adapter and shows no passage always asks as the adapter was trained: plain.",
+        "How the prompt requests the answer. plain: the answer begins with 'The answer is:'; instruction: with an "
+        "instruction to be short; examples: after two examples; sentence: the answer begins freely. A method that "
+        "injects an adapter without passages always uses plain, the form that adapters are trained with.",
     )
     reasoning: bool = expert(PRESET, "Answer the multi-hop data sets by chain of thought (§4.1).")
     reasoning_tokens: int = expert(128, "Maximum length of an answer by chain of thought, in tokens.", ge=1)
@@ -95,8 +95,8 @@ class EvaluateSettings(Section):
     })  # fmt: skip
 
     def gate_of(self, method: str) -> "Gate | None":
-        """When a method's adapter is held back: beside passages that do not bear out its own answer."""
-        gated = self._beside_passages(method) and self.combine_when == "borne-out"
+        """Return the gate that decides when a Combine method leaves its adapter out, or None if it never does."""
+        gated = self._combines(method) and self.combine_when == "borne-out"
         if not (gated and self.combine_strength and self.strength):
             return None
         from dyprag.methods.gate import Gate
@@ -104,20 +104,21 @@ class EvaluateSettings(Section):
         return Gate(self.strength / self.combine_strength)
 
     def form(self) -> "PromptForm":
-        """How questions are put beside their passages."""
+        """Return how prompts present a question and its passages."""
         from dyprag.model.prompts import PromptForm
 
         return PromptForm(self.passage_order, self.ask_for, self.prompt_passages, self.prompt_tokens)
 
     def strength_of(self, method: str) -> float:
-        """What a method's adapter is multiplied by: another number beside passages than without them."""
-        return self.combine_strength if self._beside_passages(method) else self.strength
+        """Return the factor on a method's adapter. It differs between methods with and without passages."""
+        return self.combine_strength if self._combines(method) else self.strength
 
     def answer_length(self, question: "Question") -> int:
-        """The longest answer to a question, in tokens."""
+        """Return the maximum length of a question's answer in tokens."""
         return self.reasoning_tokens if question.chain_of_thought else self.max_new_tokens
 
     @staticmethod
-    def _beside_passages(method: str) -> bool:
+    def _combines(method: str) -> bool:
+        """Whether a method shows passages and injects an adapter."""
         spec = spec_of(method)
         return spec.shows_passages and spec.injects != "nothing"

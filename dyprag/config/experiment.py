@@ -1,4 +1,4 @@
-"""The settings of an experiment and of its data sets (§4)."""
+"""Settings of an experiment and its data sets (§4)."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ ExperimentName = Literal["main", "out-of-distribution", "width", "alignment-size
 
 
 class DataSetSettings(Section):
-    """One data set of an experiment, and how its questions are parted."""
+    """One data set of an experiment, and how its questions are split into test and alignment questions."""
 
     name: str = expert(..., "Name of the data set in tables.", pattern=r"^[^/]+$")
     format: DataSetName | None = expert(None, "File format. Empty: that of the data set of this name.")
@@ -49,25 +49,25 @@ class DataSetSettings(Section):
 
 
 class ExperimentSettings(Section):
-    """An experiment of the paper (§4), or one of these with other data sets: `dyprag evaluate --experiment NAME`."""
+    """An experiment of the paper (§4), on the paper's or other data sets: `dyprag evaluate --experiment NAME`."""
 
     name: ExperimentName | None = basic(None, "Experiment to run.")
-    data: str = basic("data", "Folder that holds the data sets' folders.")
+    data: str = basic("data", "Folder that contains the data sets' folders.")
     sets: tuple[DataSetSettings, ...] = expert((), "The experiment's data sets. Empty: the paper's.")
     widths: tuple[int, ...] = expert((2, 4, 8, 16, 32), "Widths p in the experiment 'width'.")
     sizes: tuple[int, ...] = expert(
         (480, 1200, 2400, 4800), "Numbers of alignment documents in the experiment 'alignment-size'."
     )
     alignment: int | None = basic(
-        None, "Train the translator only on the first this many alignment documents. Empty: on all.", ge=1
+        None, "Maximum number of alignment documents to train the translator on, from the beginning. Empty: all.", ge=1
     )
 
     @field_validator("sets")
     @classmethod
-    def _unlike_names(cls, sets: tuple[DataSetSettings, ...]) -> tuple[DataSetSettings, ...]:
-        names = [one.name for one in sets]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two data sets are named {twice.pop()!r} (give each a name of its own, and its format)")
+    def _check_names(cls, sets: tuple[DataSetSettings, ...]) -> tuple[DataSetSettings, ...]:
+        names = [data_set.name for data_set in sets]
+        if duplicates := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two data sets are named {duplicates.pop()!r} (give each a unique name, and its format)")
         if "all" in names:
             raise ValueError("a data set is named 'all', which is reserved (give it another name)")
         return sets

@@ -1,7 +1,7 @@
-"""Settings as they are written down: a file's, single ones over it, and both made one configuration or one clear error.
+"""Read settings from files and overrides, and build one configuration from them or raise one clear error.
 
-The command line (`--config`, `--set`) and the form of a run (forms.py) read with the same functions, so that the same
-words mean the same configuration.
+The command line (`--config`, `--set`) and the run form (form.py) use the same functions, so the same input always
+gives the same configuration.
 """
 
 import difflib
@@ -21,10 +21,10 @@ SEE = "See: dyprag config --all."
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The settings of a YAML or TOML file, not checked yet.
+    """Return the settings in a YAML or TOML file, not yet validated.
 
     Raises:
-        ConfigError: it cannot be read, or holds something else.
+        ConfigError: the file cannot be read or does not contain settings.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -41,10 +41,10 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def set_one(values: dict[str, Any], key: str, value: Any) -> None:
-    """Put a setting, named as in `section.key`, into `values`.
+    """Set a setting, named as in `section.key`, in `values`.
 
     Raises:
-        ConfigError: what stands there for the section is a single value.
+        ConfigError: `values` has a single value in place of the section.
     """
     *sections, name = key.strip().split(".")
     for section in sections:
@@ -56,23 +56,23 @@ def set_one(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def set_override(values: dict[str, Any], override: str) -> None:
-    """Put `section.key=value`, as it is written behind `--set`, into `values`.
+    """Set `section.key=value`, as given to `--set`, in `values`.
 
     Raises:
-        ConfigError: it has no '=', nothing behind it where that cannot be, or what stands there for the section is a
-            single value.
+        ConfigError: the override has no '=' or no value where one is required, or `values` has a single value in place
+            of the section.
     """
     key, separator, text = override.partition("=")
     if not separator:
         raise ConfigError(f"--set {override}", "it has no '='", "Write --set section.key=value.")
     value = from_override(key, text)
-    if value == "" and _default(key):  # a shell's variable that is not set, most often
+    if value == "" and _default(key):  # usually an unset shell variable
         raise ConfigError(f"--set {override}", "there is no value after '='", "Add a value, or remove it.")
     set_one(values, key, value)
 
 
 def _default(key: str) -> Any:
-    """What a setting, named as in `section.key`, is where it is not given; None where there is no such setting."""
+    """Return the default of a setting, named as in `section.key`; None if there is no such setting."""
     value: Any = PipelineConfig()
     for name in key.strip().split("."):
         value = getattr(value, name, None)
@@ -82,29 +82,29 @@ def _default(key: str) -> Any:
 def merged(
     below: Mapping[str, Any], above: Mapping[str, Any], section: type[Section] = PipelineConfig
 ) -> dict[str, Any]:
-    """The settings of both, where `above` wins, setting by setting; nulls in it are not given."""
-    both = dict(below)
+    """Return the settings of both mappings. Values in `above` override those in `below`; nulls count as not given."""
+    result = dict(below)
     for name, value in above.items():
         inner = section_of(section, name)
-        if inner and isinstance(value, Mapping) and isinstance(both.get(name), Mapping):
-            both[name] = merged(both[name], value, inner)
+        if inner and isinstance(value, Mapping) and isinstance(result.get(name), Mapping):
+            result[name] = merged(result[name], value, inner)
         elif value is not None:
-            both[name] = value
-    return both
+            result[name] = value
+    return result
 
 
 def section_of(section: type[Section], name: str) -> type[Section] | None:
-    """The class of the settings that a section has under this name; None for a single setting, or none."""
+    """Return the class of a subsection; None if the name is a single setting or unknown."""
     field = section.model_fields.get(name)
     kind = field.annotation if field else None
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def configuration(values: Mapping[str, Any]) -> PipelineConfig:
-    """The configuration that these settings make.
+    """Build the configuration from these settings.
 
     Raises:
-        ConfigError: a setting that does not exist, or a value that does not fit.
+        ConfigError: a setting does not exist, or a value is invalid.
     """
     try:
         return PipelineConfig.model_validate(dict(values))
@@ -113,7 +113,7 @@ def configuration(values: Mapping[str, Any]) -> PipelineConfig:
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"setting {key!r}", "there is no such setting", _nearest(first["loc"])) from None
-        if first["type"] == "value_error":  # our own, of settings that do not go together
+        if first["type"] == "value_error":  # raised by our own validators
             raise ConfigError(f"setting {key!r}", str(first["ctx"]["error"]), SEE) from None
         unquoted = first["type"] == "string_type" and not isinstance(first["input"], dict | list)
         remedy = f"Write it in quotes. {SEE}" if unquoted else SEE
@@ -124,7 +124,7 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     section: Any = PipelineConfig()
     for part in location[:-1]:
         section = getattr(section, str(part), None)
-    if not isinstance(section, BaseModel):  # an item of a list, which has no value yet
+    if not isinstance(section, BaseModel):  # an item of a list has no default to inspect
         return SEE
     known = list(type(section).model_fields)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -132,26 +132,30 @@ def _nearest(location: tuple[int | str, ...]) -> str:
 
 
 def to_write(config: PipelineConfig, everything: bool) -> dict[str, Any]:
-    """A configuration for a file, the model's preset filled in: the basic settings and whatever else is not as it
-    would be anyway, or everything."""
+    """Return a configuration's settings for a file, with the model's preset filled in.
+
+    Args:
+        config: the configuration.
+        everything: include all settings; otherwise the basic settings and those that differ from their defaults.
+    """
     values = config.resolved().model_dump(mode="json")
     return values if everything else _basic(values, untouched(config), PipelineConfig)
 
 
 def untouched(config: PipelineConfig) -> dict[str, Any]:
-    """What every setting would be with this model and preset and nothing else given."""
+    """Return the value that each setting has if only this model and preset are given."""
     plain = PipelineConfig(preset=config.preset, model=config.model).resolved().model_dump(mode="json")
     return plain | PipelineConfig().model_dump(mode="json", include={"preset", "model"})
 
 
 def _basic(values: dict[str, Any], plain: dict[str, Any], section: type[Section]) -> dict[str, Any]:
     names = [*section.basic, *(name for name in section.model_fields if name not in section.basic)]
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name in names:
         inner = section_of(section, name)
         if inner:
-            if settings := _basic(values[name], plain[name], inner):
-                found[name] = settings
+            if inner_settings := _basic(values[name], plain[name], inner):
+                settings[name] = inner_settings
         elif name in section.basic or values[name] != plain[name]:
-            found[name] = values[name]
-    return found
+            settings[name] = values[name]
+    return settings

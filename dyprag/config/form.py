@@ -1,15 +1,16 @@
-"""The form of a run in Prefect's UI: for each flow its own basic settings, and two fields for all others.
+"""The run form in Prefect's UI: each flow shows its own basic settings, and two fields accept all other settings.
 
-Prefect draws the form from a JSON schema. What the UIs (3.8, V1 and V2) do with one decides how ours looks:
+Prefect draws the form from a JSON schema. The schema works around the behaviour of the UIs (3.8, V1 and V2):
 
-- A default is sent as if it had been typed. So there is none in the schema (the description tells it): what nobody
-  touches is absent, and is the settings file's, the model preset's or the default, as on the command line.
-- An empty boolean is sent as false. So one is a choice of 'yes' and 'no', which pydantic reads; true and false stay
-  valid. Only a schema without `type` may list both and is still drawn as a choice.
-- Whatever may be null is sent as null by some. So nothing on the form may.
-- `properties` are drawn; `patternProperties` and `propertyNames` are heeded when a run is made, and not drawn. So these
-  hold the settings that are not on the form, for deployments and scripts that send them.
-- PostgreSQL's JSON forgets the order of keys; `position` restores it.
+- The UI sends a default as if the user had typed it. The schema therefore has no defaults; descriptions mention them.
+  A field that is left empty is not sent, and takes its value from the settings file, the model preset or the default,
+  as on the command line.
+- The UI sends an empty boolean as false. A boolean is therefore a choice of 'yes' and 'no', which pydantic accepts;
+  true and false stay valid. The UI draws a choice with both only if the schema has no `type`.
+- Some UIs send null for every nullable field. No field of the form is therefore nullable.
+- The UI draws `properties` only. `patternProperties` and `propertyNames` are validated when a run is created, but not
+  drawn. They contain the settings that are not on the form, for deployments and scripts that send them.
+- PostgreSQL's JSON does not keep the order of keys; `position` restores it.
 """
 
 import re
@@ -25,9 +26,9 @@ from dyprag.config.base import LEVEL
 from dyprag.config.files import configuration, merged, read_file, section_of, set_one
 from dyprag.errors import ConfigError
 
-UNTOUCHED: Any = {}  # the form as it opens; a flow's default, which may not be the 165 settings' values
+UNTOUCHED: Any = {}  # an empty form: the default of a flow's parameter, instead of the values of all settings
 
-WORDS = {"api": "API", "lora": "LoRA", "qa": "QA", "url": "URL"}  # of labels
+WORDS = {"api": "API", "lora": "LoRA", "qa": "QA", "url": "URL"}  # spelling of these words in labels
 FILE, MORE = "config_file", "settings"
 OWN = {
     FILE: {
@@ -46,10 +47,10 @@ OWN = {
 
 
 class Form:
-    """Beside `PipelineConfig` in a flow's signature: what is sent by a form of these settings is read as one.
+    """Annotation for a `PipelineConfig` parameter of a flow, which defines its form and reads the submitted values.
 
     Args:
-        names: sections, of which the basic settings are on the form, or single ones of these (`model.name`).
+        names: sections whose basic settings the form shows, or single basic settings (`model.name`).
     """
 
     def __init__(self, *names: str) -> None:
@@ -62,7 +63,7 @@ class Form:
         return self.json_schema()
 
     def json_schema(self) -> dict[str, Any]:
-        """The form's JSON schema, with no references in it."""
+        """Return the form's JSON schema, without references."""
         whole = PipelineConfig.model_json_schema()
         form = _form_of(PipelineConfig, _inlined(whole, whole["$defs"]), "", self)
         for position, (name, own) in enumerate(OWN.items(), start=len(form["properties"])):
@@ -72,15 +73,15 @@ class Form:
         return form
 
     def shows(self, name: str) -> bool:
-        """Whether a setting, or some of a section, is on the form."""
-        return any(f"{name}.".startswith(f"{one}.") or f"{one}.".startswith(f"{name}.") for one in self.names)
+        """Whether the form shows a setting, or any setting of a section."""
+        return any(f"{name}.".startswith(f"{shown}.") or f"{shown}.".startswith(f"{name}.") for shown in self.names)
 
 
 def read_form(given: Any) -> PipelineConfig:
-    """The configuration that a form, a deployment's parameters or a script gives; one that is made stays as it is.
+    """Build the configuration from the values of a form, deployment or script; return a `PipelineConfig` unchanged.
 
     Raises:
-        ConfigError: a file that cannot be read, a setting that does not exist, or a value that does not fit.
+        ConfigError: a file cannot be read, a setting does not exist, or a value is invalid.
     """
     if isinstance(given, PipelineConfig):
         return given
@@ -105,22 +106,22 @@ def read_form(given: Any) -> PipelineConfig:
     return configuration(merged(values, further))
 
 
-def _form_of(section: type[Section], schema: dict[str, Any], place: str, form: Form) -> dict[str, Any]:
-    """The schema of a section with its basic settings as properties, and all others allowed but not drawn."""
-    shown: dict[str, Any] = {}
-    others: dict[str, Any] = {}
+def _form_of(section: type[Section], schema: dict[str, Any], prefix: str, form: Form) -> dict[str, Any]:
+    """Return the schema of a section: its basic settings as properties, and all others allowed but not drawn."""
+    drawn: dict[str, Any] = {}
+    undrawn: dict[str, Any] = {}
     for name in [*section.basic, *(name for name in section.model_fields if name not in section.basic)]:
         inner, field = section_of(section, name), schema["properties"][name]
-        one = _form_of(inner, field, f"{place}{name}.", form) if inner else None
-        if name in section.basic and form.shows(place + name):
-            shown[name] = {**(one or _drawn(field)), "title": _title(name), "position": len(shown)}
+        subform = _form_of(inner, field, f"{prefix}{name}.", form) if inner else None
+        if name in section.basic and form.shows(prefix + name):
+            drawn[name] = {**(subform or _drawn(field)), "title": _title(name), "position": len(drawn)}
         else:
-            others[f"^{re.escape(name)}$"] = _undrawn(one or field)
+            undrawn[f"^{re.escape(name)}$"] = _undrawn(subform or field)
     return {
         "type": "object",
         "description": schema["description"],
-        "properties": shown,
-        "patternProperties": others,
+        "properties": drawn,
+        "patternProperties": undrawn,
         "propertyNames": {"enum": list(schema["properties"])},
     }
 
@@ -131,16 +132,16 @@ def _title(name: str) -> str:
 
 
 def _drawn(field: dict[str, Any]) -> dict[str, Any]:
-    """A setting as the UIs draw it well: of one type, never null, with its default in words."""
-    kind = dict(next(one for one in field.get("anyOf", [field]) if one.get("type") != "null"))
-    default = kind.pop("default", field.get("default"))
+    """Return the schema of a drawn setting: one type, not nullable, with its default in the description."""
+    schema = dict(next(option for option in field.get("anyOf", [field]) if option.get("type") != "null"))
+    default = schema.pop("default", field.get("default"))
     description = field["description"]
     if default not in (None, ""):
         description += f" Default: {_in_words(default)}."
-    if kind.get("type") == "boolean":
-        del kind["type"]
-        kind["enum"] = ["yes", "no", True, False]
-    return {**kind, "description": description}
+    if schema.get("type") == "boolean":
+        del schema["type"]
+        schema["enum"] = ["yes", "no", True, False]
+    return {**schema, "description": description}
 
 
 def _in_words(value: Any) -> str:
@@ -150,7 +151,7 @@ def _in_words(value: Any) -> str:
 
 
 def _undrawn(field: dict[str, Any]) -> dict[str, Any]:
-    """What is only checked, each time a run is made: with no words, and null, which means not given."""
+    """Return the schema of a setting that is only validated: without texts, and nullable (null means not given)."""
     checked = {key: value for key, value in field.items() if key not in ("default", "title", "description")}
     if isinstance(checked.get("type"), str) and "enum" not in checked:
         return {**checked, "type": [checked["type"], "null"]}
@@ -158,12 +159,12 @@ def _undrawn(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A schema with what it refers to put in place."""
+    """Return a schema with all references replaced by their definitions."""
     if isinstance(schema, list):
-        return [_inlined(one, definitions) for one in schema]
+        return [_inlined(item, definitions) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        referred = definitions[schema["$ref"].removeprefix("#/$defs/")]
-        schema = {**referred, **{key: value for key, value in schema.items() if key != "$ref"}}
+        definition = definitions[schema["$ref"].removeprefix("#/$defs/")]
+        schema = {**definition, **{key: value for key, value in schema.items() if key != "$ref"}}
     return {key: _inlined(value, definitions) for key, value in schema.items() if key not in ("$defs", LEVEL)}

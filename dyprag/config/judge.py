@@ -1,4 +1,4 @@
-"""The settings of the LLM that judges answers (§4)."""
+"""Settings of the LLM that judges answers (§4)."""
 
 from dyprag.config.api import ApiSettings
 from dyprag.config.base import Section, basic, expert

@@ -1,4 +1,4 @@
-"""The base model's settings."""
+"""Settings of the base model."""
 
 from typing import ClassVar, Literal
 
@@ -6,7 +6,7 @@ from dyprag.config.base import Section, basic, expert
 
 
 class ModelSettings(Section):
-    """The base model: frozen, and the same for augmentation, parametrization and answering."""
+    """The frozen base model, which augmentation, parametrization and answering share."""
 
     name: str = basic(
         "smollm2-135m",

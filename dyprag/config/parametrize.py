@@ -1,14 +1,14 @@
-"""The settings of the adapters and of their training, stage 1b (§3.1)."""
+"""Settings of the adapters and their training, stage 1b (§3.1)."""
 
 from typing import ClassVar, Literal
 
 from dyprag.config.base import PRESET, Section, basic, expert
 
-MOST_TOGETHER = 64  # documents handed to the model at once: more fill no accelerator better
+MOST_TOGETHER = 64  # maximum number of documents trained together; more do not use an accelerator better
 
 
 class LoraSettings(Section):
-    """The adapters' shape, on gate_proj, up_proj and down_proj of every layer."""
+    """The shape of the adapters, which adapt gate_proj, up_proj and down_proj of every layer."""
 
     rank: int = basic(2, "Rank r of the adapters.", ge=1)
     alpha: float = expert(32, "LoRA's alpha; the weight change is scaled by alpha / rank.", gt=0)
@@ -19,14 +19,14 @@ class LoraSettings(Section):
 
 
 class ParametrizeSettings(Section):
-    """Stage 1b: training one adapter a document (§3.1)."""
+    """Stage 1b: training one adapter per document (§3.1)."""
 
     learning_rate: float = basic(PRESET, "AdamW's learning rate.", gt=0)
     epochs: int = basic(PRESET, "Number of passes over a document's samples.", ge=1)
     batch_size: int = expert(PRESET, "Number of samples in a step.", ge=1)
     samples: Literal["official", "both", "closed-book"] = expert(
         PRESET,
-        "official: the first half of the pairs has the passage and rewrites in the prompt, the others have not; "
+        "official: the first half of the pairs has the passage and rewrites in the prompt, the others do not; "
         "both: every pair appears once with a passage and once without; closed-book: no prompt has a passage, and "
         "each text appears once with a pair.",
     )

@@ -1,4 +1,4 @@
-"""The tree of all settings, and how the model's preset fills in what is not given."""
+"""The tree of all settings. The model's preset fills in settings that are not given."""
 
 from typing import ClassVar, Literal
 
@@ -18,7 +18,7 @@ from dyprag.config.translator import TranslatorSettings
 
 
 class PipelineConfig(Section):
-    """The whole pipeline's configuration."""
+    """The configuration of the whole pipeline."""
 
     preset: Literal["auto", "paper", "official", "smollm2-135m"] = basic(
         "auto",
@@ -47,7 +47,7 @@ class PipelineConfig(Section):
     )  # fmt: skip
 
     def resolved(self) -> "PipelineConfig":
-        """The same with every empty setting filled in from the model's preset."""
+        """Return a copy in which the model's preset fills in every empty setting."""
         by_model = "smollm2-135m" if self.model.name == "smollm2-135m" else "paper"
         preset = PRESETS[by_model if self.preset == "auto" else self.preset]
         given = self.model_dump(exclude_none=True)

@@ -1,8 +1,8 @@
-"""What settings without a default of their own are, for each preset."""
+"""The values that each preset gives to settings without a default."""
 
 from typing import Any
 
-# The paper's values (§4.1), for any model that has no preset of its own.
+# The paper's values (§4.1), for any model without its own preset.
 PAPER: dict[str, dict[str, Any]] = {
     "augment": {"rewrites": 1, "qa_pairs": 3, "least_pairs": 3},
     "parametrize": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official", "shuffle": False},
@@ -16,16 +16,18 @@ PAPER: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-# The official code's choices, to study its results and its published translators: the delta added unscaled, the mean
-# of A and of B taken apart, the first sample only, all weights N(0, 1e-7). (The paper's preset shares its loss weights
-# and its loss on all tokens.) It also takes the KL over padding, which is not repeated here.
+# The official code's choices, for reproducing its results and using its published translators: it adds the delta
+# unscaled, averages A and B separately, trains on the first sample only and draws all weights from N(0, 1e-7). The
+# loss weights and the loss on all tokens are those of the paper's preset. The official code also computes the KL
+# divergence over padding tokens; this is not reproduced.
 OFFICIAL: dict[str, dict[str, Any]] = {
     **PAPER,
     "translator": {**PAPER["translator"], "scaling": "none", "init_std_down": 1e-7, "samples": "first"},
     "evaluate": {**PAPER["evaluate"], "dyprag_merge": "matrices"},
 }
 
-# A model of 135M parameters learns nothing at the paper's rate and writes poor rewrites: larger steps, more pairs.
+# A model with 135M parameters learns nothing at the paper's learning rate and writes poor rewrites. It gets a higher
+# learning rate and more question-answer pairs.
 SMOLLM2: dict[str, dict[str, Any]] = {
     "augment": {"rewrites": 1, "qa_pairs": 14, "least_pairs": 3},
     "parametrize": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "samples": "closed-book", "shuffle": True},

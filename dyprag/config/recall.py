@@ -1,4 +1,4 @@
-"""The settings of the fact-recall benchmark."""
+"""Settings of the fact-recall benchmark."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from dyprag.config.base import Section, basic, expert
 
 
 class RecallSettings(Section):
-    """The fact-recall benchmark: documents that no translator has seen, asked about without the passage."""
+    """The fact-recall benchmark: questions about documents unseen in training, without the passage in the prompt."""
 
     closed: int = basic(80, "Number of invented documents with facts from closed vocabularies.", ge=0)
     open: int = basic(80, "Number of invented documents with new names, dates and numbers.", ge=0)
@@ -16,7 +16,7 @@ class RecallSettings(Section):
     )
     people: str | None = basic(
         None,
-        "Folder of files NAME.jsonl.gz with passages and questions written by people. Empty: these are left out.",
+        "Folder of files NAME.jsonl.gz with passages and questions written by people. Empty: none.",
     )
     human: int = expert(
         200, "Number of passages from recall.people of data sets that training reads, kept out of training.", ge=0

@@ -1,4 +1,4 @@
-"""The settings of how work is run: nothing here changes a result."""
+"""Settings of how the work is run. None of them affects results."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from dyprag.config.base import Section, basic, expert
 
 
 class RunSettings(Section):
-    """How the work is run; nothing here changes a result."""
+    """How the work is run. None of these settings affects results."""
 
     retries: int = expert(2, "Number of retries of a document after a temporary failure.", ge=0)
     runner: Literal["threads", "processes", "dask", "ray"] = basic(

@@ -1,8 +1,8 @@
-"""The stages of a run, one entry each: what it makes, how it is spoken of, and which settings its form shows.
+"""The stages of a run: for each one its artifacts, the words for its work in messages, and the settings on its form.
 
-A new stage is one entry here and a flow that opens it by its name. What a form shows are the basic settings of the
-sections that it names, and single settings; of earlier stages those by which a stage finds what they made. All others
-come from a file of settings or as JSON, two fields that every form has.
+A new stage requires an entry here and a flow that opens it by name. A form shows single settings and the basic
+settings of the sections that it names. From earlier stages it shows the settings that identify their artifacts. All
+other settings are given in a settings file or as JSON, in two fields that every form has.
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,18 @@ TRAINED = ("parametrize.learning_rate", "parametrize.epochs")
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage.
+    """A stage of the pipeline.
 
     Args:
-        name: in the catalogue, the log and the Prefect UI.
-        flow: the flow that it is part of, and the command that runs it again; empty: those of its own name.
-        kinds: of artifacts, as the store knows them, that it makes.
-        unit: what it works on, one of them, in its progress.
-        task: what is done to these, as in '3 documents to embed'.
-        form: the settings on the form of its flow, if it has one of its own.
-        counted: whether `dyprag status` lists it, documents or not.
-        lasting: whether its artifacts are kept although nothing refers to them: the catalogue's runs do.
+        name: the stage's name in the catalogue, the log and the Prefect UI.
+        flow: the flow that contains the stage and the command that reruns it; empty if both have the stage's name.
+        kinds: the kinds of artifacts that the stage produces.
+        unit: the singular noun for a unit of work, shown in progress messages.
+        task: the verb for the work, as in '3 documents to embed'.
+        form: the settings on the form of the stage's flow, if it has its own flow.
+        counted: whether `dyprag status` always lists the stage, even without documents.
+        lasting: whether garbage collection keeps its artifacts although no artifact refers to them; runs in the
+            catalogue do.
     """
 
     name: str
@@ -39,12 +40,12 @@ class StageSpec:
 
     @property
     def command(self) -> str:
-        """The flow that it is part of, which is the `dyprag` command, too."""
+        """The flow that contains the stage, which is also the name of the `dyprag` command."""
         return self.flow or self.name
 
     @property
     def kind(self) -> str:
-        """The kind of artifact that the keys of its work name; empty where a unit of work makes several."""
+        """The kind of artifact that a job's key names; empty if a job produces several kinds."""
         return self.kinds[0] if len(self.kinds) == 1 else ""
 
 
@@ -79,7 +80,7 @@ STAGES = (
     StageSpec("report", "evaluate"),
 )  # fmt: skip
 
-# flows that run the others, and the settings on their forms
+# flows that run several stages, and the settings on their forms
 WHOLE = {
     "pipeline": (
         *ALWAYS, *CORPUS, *AUGMENTED, "augment.api.base_url", *TRAINED, "evaluate.methods", "evaluate.passages",
@@ -93,10 +94,10 @@ _BY_NAME = {spec.name: spec for spec in STAGES}
 COUNTED = tuple(spec.name for spec in STAGES if spec.counted)
 FLOWS = ("pipeline", *(spec.name for spec in STAGES if not spec.flow), "experiment")
 FORMS = {**{spec.name: spec.form for spec in STAGES if not spec.flow}, **WHOLE}
-KINDS = ("passages", *dict.fromkeys(kind for spec in STAGES for kind in spec.kinds))  # passages: an experiment's
+KINDS = ("passages", *dict.fromkeys(kind for spec in STAGES for kind in spec.kinds))  # experiments store passages
 LASTING = tuple(kind for spec in STAGES if spec.lasting for kind in spec.kinds)
 
 
 def spec_of(name: str) -> StageSpec:
-    """The stage of a name; for any other name (a run of all stages has one) one of which nothing more is known."""
+    """Return the stage of a name; for an unknown name, such as that of a run of all stages, a stage with defaults."""
     return _BY_NAME.get(name) or StageSpec(name)

@@ -1,4 +1,4 @@
-"""The settings of the translator and of its training by alignment, stage 2 (§3.2)."""
+"""Settings of the translator and its training by alignment, stage 2 (§3.2)."""
 
 from typing import ClassVar, Literal
 
@@ -68,27 +68,26 @@ class TranslatorSettings(Section):
     lambda_mse: float = expert(100.0, "Weight of L_mse, between the LoRA matrices.", ge=0)
     lambda_kl: float = expert(0.01, "Weight of L_kl, between the token distributions.", ge=0)
     seed: int = expert(0, "Seed of the initial weights and the sample order.")
-    validation: float = expert(0.0, "Share of the training documents kept aside for early stopping.", ge=0, lt=1)
+    validation: float = expert(0.0, "Share of the training documents held out for early stopping.", ge=0, lt=1)
     validate_every: int = expert(100, "Number of steps between two validations.", ge=1)
     patience: int | None = expert(None, "Stop after this many validations without a better loss. Empty: never.", ge=1)
 
-    immaterial: ClassVar[frozenset[str]] = frozenset(
-        {"official", "learned", "retrain", "retrain_loss", "tune"}
-    )  # the first two's bytes count
+    # the key contains the files that `official` and `learned` name, not their paths
+    immaterial: ClassVar[frozenset[str]] = frozenset({"official", "learned", "retrain", "retrain_loss", "tune"})
 
     @property
     def given(self) -> bool:
-        """Whether the translator comes from elsewhere and is not trained here."""
+        """Whether an existing translator is used instead of training one."""
         return self.official is not None or self.learned is not None
 
     @model_validator(mode="after")
-    def _one_source(self) -> "TranslatorSettings":
+    def _check_source(self) -> "TranslatorSettings":
         if self.official is not None and self.learned is not None:
             raise ValueError("only one translator can be used (set official or learned, not both)")
         return self
 
     @model_validator(mode="after")
-    def _documents_to_look_at(self) -> "TranslatorSettings":
+    def _check_validation(self) -> "TranslatorSettings":
         if self.patience is not None and not self.validation:
             raise ValueError("patience requires validation documents (set validation, for example to 0.1)")
         return self

@@ -1,1 +1,1 @@
-"""Documents and questions: what they are, where they rest, how files become text, data sets, and retrieval."""
+"""Documents and questions: their types, their locations, file readers, data sets, and retrieval."""

@@ -1,6 +1,6 @@
-"""The nouns that all parts share: documents, their augmentations, questions; and the keys that name artifacts.
+"""The types that all parts share (documents, augmentations, questions) and the keys that name artifacts.
 
-A key is a hash of whatever made an artifact, so equal work has an equal name and is done once.
+A key is a hash of everything that determines an artifact. Equal work therefore has the same key and is done only once.
 """
 
 import hashlib
@@ -11,17 +11,17 @@ from functools import cached_property
 
 from dyprag.errors import DocumentError
 
-_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode  # made once: a million documents have keys
-FORMAT_VERSION = 1  # raise it when the bytes of an artifact would change for the same settings
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode  # created once, used for millions of documents
+FORMAT_VERSION = 1  # raise it if the bytes of an artifact change for the same settings
 
 
 def content_key(kind: str, inputs: Sequence[str], settings: Mapping[str, object] | None = None) -> str:
-    """Name an artifact by what made it.
+    """Return the key of an artifact.
 
     Args:
         kind: the artifact's kind, such as "adapter".
         inputs: texts or keys of the upstream artifacts, in order.
-        settings: those settings that change the result; must be JSON-serialisable.
+        settings: the settings that affect the result; must be JSON-serialisable.
 
     Returns:
         32 hexadecimal characters (128 bits).
@@ -32,11 +32,11 @@ def content_key(kind: str, inputs: Sequence[str], settings: Mapping[str, object]
 
 @dataclass(frozen=True)
 class Document:
-    """A text that an adapter is made for. The paper's d_i.
+    """A text for which an adapter is trained; the paper's d_i.
 
-    `id` is the user's name for it; `key` depends on title and text only, so a renamed document is not made again.
-    `source` is the file that it was read from, below the corpus' location; "" where that is the location itself, and
-    for a stored one.
+    `id` is the user's name for the document. `key` depends on title and text only, so a renamed document is not
+    processed again. `source` is the file that contains it, relative to the corpus location; it is empty if the location
+    itself is the file, and for stored documents.
     """
 
     id: str
@@ -50,22 +50,23 @@ class Document:
 
     @property
     def fault(self) -> DocumentError | None:
-        """Why it can be of no use: it has no text; None where it has."""
+        """The error for a document without text; None if it has text."""
         if self.text.strip():
             return None
         return DocumentError(f"document {self.id!r}", "it has no text", "Add text to it, or remove it.")
 
     @property
     def passage(self) -> str:
-        """The text as it stands in a prompt, the title before it where there is one."""
+        """The document as shown in a prompt: its text, after its title if it has one."""
         return f"{self.title}\n{self.text}" if self.title else self.text
 
 
 @dataclass(frozen=True)
 class Unread:
-    """What stands where a document should be and cannot be read.
+    """A document that cannot be read.
 
-    `id` is that document's where `named`, else its file's or line's name; `source` the file, as a document's.
+    `id` is the document's id if `named`, and otherwise the name of its file or line. `source` is its file, as in
+    `Document`.
     """
 
     id: str
@@ -76,7 +77,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that holds no document, by its name (a folder's ends with a slash), and why it was passed over."""
+    """A skipped file without documents, and the reason. `id` is its name; a folder's name ends with a slash."""
 
     id: str
     reason: str
@@ -84,7 +85,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Noted:
-    """How a file, by its name, is read, where that was guessed."""
+    """A note that the format of a file was guessed. `id` is the file's name, `how` says how the file is read."""
 
     id: str
     how: str
@@ -101,7 +102,7 @@ class QAPair:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What the augmenting model wrote about one document: n rewrites and m question-answer pairs (§3.1)."""
+    """The texts that the augmenting model wrote about a document: n rewrites and m question-answer pairs (§3.1)."""
 
     rewrites: tuple[str, ...]
     qa_pairs: tuple[QAPair, ...]
@@ -111,8 +112,8 @@ class Augmentation:
 class Question:
     """A test question.
 
-    `answers` holds the canonical answer first, then its aliases (none where only a judge can say); `documents` the ids
-    of those that hold the answer, its gold documents.
+    `answers` contains the canonical answer first, then its aliases; it is empty if only a judge can score the question.
+    `documents` contains the ids of its gold documents, which contain the answer.
     """
 
     id: str
@@ -121,30 +122,35 @@ class Question:
     documents: tuple[str, ...] = ()
     type: str = "single"
     dataset: str = ""
-    chain_of_thought: bool = False  # whether it is answered step by step, as the paper answers the multi-hop sets
-    believed: tuple[str, ...] = ()  # the true answers, where its documents have been altered to contradict them
+    chain_of_thought: bool = False  # answer step by step, as the paper does for the multi-hop data sets
+    believed: tuple[str, ...] = ()  # the true answers, if its documents have been altered to contradict them
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """A document found for a question, with the retriever's score (higher is better)."""
+    """A document that was retrieved for a question, with its score (higher is better)."""
 
     document: Document
     score: float
 
 
-Found = tuple[tuple[str, float], ...]  # documents found for a question, best first: id, and the retriever's score
+Found = tuple[tuple[str, float], ...]  # the documents retrieved for a question, best first: (id, score)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in the order of their source, and the questions asked about them.
+    """Documents in the order of their source, and questions about them.
 
-    `alignment` holds the ids of the documents that the translator is trained on, where they are set apart from those
-    of the test questions; `retrieved` what was found for each question (by its id) in the passages of its data set,
-    and `passages` under which key those are stored, where retrieval was done before. `unread` is what could not be
-    read at its source, `skipped` what holds no document there, `noted` how files are read where that was guessed; they
-    are not stored.
+    Args:
+        documents: the documents.
+        questions: the test questions.
+        alignment: ids of the documents for training the translator, if they are separate from the test documents.
+        retrieved: documents retrieved for each question id from its data set's passages, if already retrieved.
+        passages: the keys under which the passages of each data set are stored, if already retrieved.
+        alignment_questions: the questions that the alignment documents were chosen by.
+        unread: documents that could not be read. These and the following two are not stored.
+        skipped: files without documents.
+        noted: files whose format was guessed.
     """
 
     documents: tuple[Document, ...]

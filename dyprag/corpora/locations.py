@@ -1,6 +1,7 @@
-"""Where a corpus rests, and how what is there becomes documents: a folder, files of rows, a glob, here or behind a URL.
+"""Read the documents at a location: a folder, files of rows or a glob, on this machine or behind a URL.
 
-Whatever cannot be read is one `Unread`, which names the file (and row), the reason and the remedy; the others go on.
+A document that cannot be read becomes an `Unread` entry with its file (and row), the reason and the remedy. The other
+documents are not affected.
 """
 
 import csv
@@ -22,14 +23,14 @@ from dyprag.corpora.rows import ROWS, UNIQUE, NoDocuments, encodable, require_do
 from dyprag.corpora.text.forms import written
 from dyprag.errors import CorpusError, DocumentError, DypragError
 
-Found = Document | Unread | Skipped | Noted
+Entry = Document | Unread | Skipped | Noted
 READ = ".txt, .md, .html, .pdf, .jsonl, .parquet, .csv and .tsv"
-MEND = "Repair the file, or remove it."
-NO_FILE = "it is no regular file"
-# What a file's content raises, whichever library reads it.
+REPAIR = "Repair the file, or remove it."
+NO_FILE = "it is not a regular file"
+# The exceptions that reading libraries raise for damaged files.
 BROKEN = (ValueError, EOFError, zlib.error, csv.Error, LookupError, RecursionError)
-SECRET = re.compile(r"sig|token|key|secret|passw|credential", re.IGNORECASE)  # what parts of a URL's query are called
-# How the names of files and folders begin that a system or an editor hides.
+SECRET = re.compile(r"sig|token|key|secret|passw|credential", re.IGNORECASE)  # names of secret URL parameters
+# The beginnings of names of files and folders that systems and editors hide.
 HIDDEN = re.compile(
     r"\.|~\$|(?:__MACOSX|__pycache__|@eaDir|\$RECYCLE\.BIN|System Volume Information|lost\+found|desktop\.ini"
     r"|Thumbs\.db)$",
@@ -37,167 +38,180 @@ HIDDEN = re.compile(
 )
 
 
-def documents_at(location: str) -> Iterator[Found]:
-    """The documents at a location, each id once, in the order of its files' names and of their rows; and what was
-    passed over there, with the reason.
+def documents_at(location: str) -> Iterator[Entry]:
+    """Yield the documents at a location, and an entry with the reason for everything that is not read.
+
+    Documents come in the order of their files' names and of their rows. An id that occurs again is an error of the
+    later document.
 
     Args:
-        location: a folder, whose text files (.txt, .md, .html, .pdf) are documents named by their path, without its
-            ending where that is unambiguous; one such file; a file of rows (.jsonl, .parquet, .csv, .tsv; .json is
-            taken for the first) with `id`, `text` and an optional `title`, also in a folder; a glob of either; or a URL
-            of these that fsspec knows, such as s3://bucket/folder. A file may be compressed (.gz). One whose name has
-            no ending is read as what it begins like.
+        location: a folder, a file, a glob, or a URL of one of these that fsspec supports, such as s3://bucket/folder.
+            Text files (.txt, .md, .html, .pdf) are documents; their ids are their paths, without the extension if that
+            is unambiguous. Files of rows (.jsonl, .parquet, .csv, .tsv; .json is read as .jsonl) have `id`, `text` and
+            an optional `title`. Files may be compressed (.gz). The type of a file without an extension is detected from
+            its beginning.
 
     Raises:
         CorpusError: the location does not exist or cannot be reached.
     """
     seen: set[str] = set()
-    again: Counter[str] = Counter()
-    for found in _each(location):
-        if not isinstance(found, Document | Unread) or found.id not in seen:
-            if isinstance(found, Document | Unread):
-                seen.add(found.id)
-            yield found
+    repeats: Counter[str] = Counter()
+    for entry in _each(location):
+        if not isinstance(entry, Document | Unread) or entry.id not in seen:
+            if isinstance(entry, Document | Unread):
+                seen.add(entry.id)
+            yield entry
             continue
-        again[found.id] += 1
-        name = f"{found.id} (again{f', {again[found.id]}' if again[found.id] > 1 else ''})"
-        if isinstance(found, Unread):
-            yield replace(found, id=name)
+        repeats[entry.id] += 1
+        name = f"{entry.id} (again{f', {repeats[entry.id]}' if repeats[entry.id] > 1 else ''})"
+        if isinstance(entry, Unread):
+            yield replace(entry, id=name)
         else:
-            fault = DocumentError(f"corpus {location}", f"the id {found.id!r} occurs twice", UNIQUE)
-            yield Unread(name, fault, found.source, named=True)
+            error = DocumentError(f"corpus {location}", f"the id {entry.id!r} occurs twice", UNIQUE)
+            yield Unread(name, error, entry.source, named=True)
 
 
-def _each(location: str) -> Iterator[Found]:
+def _each(location: str) -> Iterator[Entry]:
     from fsspec.core import has_magic
 
-    place = f"corpus {location}"
+    subject = f"corpus {location}"
     refuse_secrets(location, "corpus", CorpusError)
     if not location.strip():
         raise CorpusError(
             "corpus ''", "no location is given", "Name a folder or a file, or 'demo' to try the pipeline."
         )
-    passed: list[Unread | Skipped] = []
+    skipped: list[Unread | Skipped] = []
     many = folder = False
     try:
         fs, path = _file_system(location)
-        fs.invalidate_cache()  # a process may look twice
+        fs.invalidate_cache()  # the files may have changed since an earlier call
         if fs.isdir(path):
             base, many, folder = path.rstrip("/"), True, True
-            files = list(_below(base, passed) if _is_local(fs) else _shown(fs.find(path), base, passed))
+            files = list(_below(base, skipped) if _is_local(fs) else _visible(fs.find(path), base, skipped))
         elif fs.exists(path):
             base, files = os.path.dirname(path), [path]
-            if _is_local(fs) and not os.path.isfile(path):  # a pipe would be waited for, a device never ends
-                raise CorpusError(place, NO_FILE, "Name a file or a folder; save what a program writes first.")
+            if _is_local(fs) and not os.path.isfile(path):  # reading a pipe or device might never end
+                raise CorpusError(subject, NO_FILE, "Name a file or a folder; save a program's output to a file first.")
         elif has_magic(path):
             base, many = os.path.dirname(re.split(r"[*?\[]", path, maxsplit=1)[0]), True
-            files = list(_matching(fs, path, base, passed))
+            files = list(_matching(fs, path, base, skipped))
         else:
             remedy = "Check the path, or use 'demo' to try the pipeline."
-            raise CorpusError(place, "there is no such file or folder", remedy)
+            raise CorpusError(subject, "there is no such file or folder", remedy)
     except CorpusError:
         raise
     except ImportError as error:
         extra = "pip install 'dyprag[s3]'" if location.startswith("s3") else "install the package that it names"
-        raise CorpusError(place, f"a library for it is missing ({error})", f"Install it: {extra}.") from error
-    except Exception as error:  # each file system has its own kinds
+        raise CorpusError(subject, f"a library for it is missing ({error})", f"Install it: {extra}.") from error
+    except Exception as error:  # each file system raises its own types
         reason = f"it cannot be reached ({in_a_line(error)})"
-        raise CorpusError(place, reason, "Check the address, the network and the credentials.") from error
-    yield from passed
+        raise CorpusError(subject, reason, "Check the address, the network and the credentials.") from error
+    yield from skipped
     names = {file: written(encodable(file[len(base) :].lstrip("/"))) for file in sorted(files)}
     ids = _ids(names.values())
     for file, name in names.items():
         if many and _kind(file) not in {*TEXTS, *ROWS, "json"}:
             yield Skipped(name, _unsupported(name))
         else:
-            found = _of_file(fs, file, name, ids[name], folder)
-            yield from (_sourced(one, name) for one in found) if many else found
+            entries = _of_file(fs, file, name, ids[name], folder)
+            yield from (_with_source(entry, name) for entry in entries) if many else entries
 
 
 def _file_system(location: str) -> tuple[Any, str]:
-    """Where a location is, and its path there. Without '://' it is a path of this machine, whatever is in it: '::' or
-    'file:' in a name mean nothing, and a leading ~ is the home folder unless something here is called so."""
+    """Return the file system of a location and the path in it.
+
+    A location without '://' is a path on this machine; '::' or 'file:' in it have no special meaning. A leading ~ is
+    the home folder, unless there is a file of that name.
+    """
     import fsspec
 
     if "://" in location and not os.path.exists(location):
         fs, path = fsspec.url_to_fs(location)
         return fs, path
-    known = os.path.lexists(location)
-    return fsspec.filesystem("file"), os.path.abspath(location if known else os.path.expanduser(location))
+    exists = os.path.lexists(location)
+    return fsspec.filesystem("file"), os.path.abspath(location if exists else os.path.expanduser(location))
 
 
-def _below(base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
-    """The files below a folder of this machine. `passed` takes what is hidden or no file, and the folders that cannot
-    be listed, which would seem to have been removed."""
+def _below(base: str, skipped: list[Unread | Skipped]) -> Iterator[str]:
+    """Yield the files below a local folder.
 
-    def closed(error: OSError) -> None:
-        shown = encodable(str(error.filename))
+    Hidden and irregular files are added to `skipped`. So are folders that cannot be listed; otherwise their documents
+    would seem to have been removed.
+    """
+
+    def report_unlistable(error: OSError) -> None:
+        folder = encodable(str(error.filename))
         reason = f"this folder cannot be listed ({in_a_line(error)})"
-        fault = DocumentError(f"corpus {shown}", reason, "Check its permissions.")
-        name = f"{shown[len(base) :].lstrip('/')}/"
-        passed.append(Unread(name, fault, name))
+        name = f"{folder[len(base) :].lstrip('/')}/"
+        skipped.append(Unread(name, DocumentError(f"corpus {folder}", reason, "Check its permissions."), name))
 
-    def pass_over(path: str, reason: str) -> None:
-        passed.append(Skipped(encodable(path[len(base) :].lstrip("/")), reason))
+    def skip(path: str, reason: str) -> None:
+        skipped.append(Skipped(encodable(path[len(base) :].lstrip("/")), reason))
 
-    for place, folders, names in os.walk(base, onerror=closed):
+    for parent, folders, names in os.walk(base, onerror=report_unlistable):
         for folder in sorted(folders):
-            path = os.path.join(place, folder)
+            path = os.path.join(parent, folder)
             if HIDDEN.match(folder):
                 folders.remove(folder)
-                pass_over(f"{path}/", "it is a hidden folder")
+                skip(f"{path}/", "it is a hidden folder")
             elif os.path.islink(path):
-                pass_over(f"{path}/", "it is a link to a folder, which is not followed")
+                skip(f"{path}/", "links to folders are not followed")
         for name in names:
-            path = os.path.join(place, name)
+            path = os.path.join(parent, name)
             if HIDDEN.match(name):
-                pass_over(path, "it is a hidden file")
+                skip(path, "it is a hidden file")
             elif not os.path.isfile(path):
-                pass_over(path, "it is a link that leads nowhere" if os.path.islink(path) else NO_FILE)
+                skip(path, "it is a broken link" if os.path.islink(path) else NO_FILE)
             else:
                 yield path
 
 
-def _shown(files: Iterable[str], base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
-    """Files of a far folder, those apart that are hidden or in a hidden folder."""
+def _visible(files: Iterable[str], base: str, skipped: list[Unread | Skipped]) -> Iterator[str]:
+    """Yield the files of a remote folder. Hidden files, and files in hidden folders, are added to `skipped`."""
     for file in files:
         name = file[len(base) :].lstrip("/")
         if any(HIDDEN.match(part) for part in name.split("/")):
-            passed.append(Skipped(encodable(name), "it is hidden"))
+            skipped.append(Skipped(encodable(name), "it is hidden"))
         else:
             yield file
 
 
-def _matching(fs: Any, pattern: str, base: str, passed: list[Unread | Skipped]) -> Iterator[str]:
-    """The files that a pattern matches; `passed` takes those that are hidden, unless the pattern names what hides them,
-    and what is no file."""
-    meant = any(map(HIDDEN.match, pattern[len(base) :].split("/")))
+def _matching(fs: Any, pattern: str, base: str, skipped: list[Unread | Skipped]) -> Iterator[str]:
+    """Yield the files that a pattern matches.
+
+    Irregular files are added to `skipped`. So are hidden files, unless the pattern itself contains a hidden name.
+    """
+    include_hidden = any(map(HIDDEN.match, pattern[len(base) :].split("/")))
     for path in fs.glob(pattern):
         name = path[len(base) :].lstrip("/")
-        if not meant and any(map(HIDDEN.match, name.split("/"))):
-            passed.append(Skipped(encodable(name), "it is hidden"))
+        if not include_hidden and any(map(HIDDEN.match, name.split("/"))):
+            skipped.append(Skipped(encodable(name), "it is hidden"))
         elif fs.isfile(path):
             yield path
         elif not fs.isdir(path):
-            passed.append(Skipped(encodable(name), NO_FILE))
+            skipped.append(Skipped(encodable(name), NO_FILE))
 
 
 def _ids(names: Iterable[str]) -> dict[str, str]:
-    """The documents' ids by their files' names: without the ending where no other file has the same name or id."""
-    short = {name: _stem(name) for name in names}
-    count = Counter(short.values())
-    return {name: stem if count[stem] == 1 and stem not in short else name for name, stem in short.items()}
+    """Return the document ids by file name: without the extension, if no other file has the same name or id."""
+    stems = {name: _stem(name) for name in names}
+    count = Counter(stems.values())
+    return {name: stem if count[stem] == 1 and stem not in stems else name for name, stem in stems.items()}
 
 
 def _stem(name: str) -> str:
-    """A file's path without an ending that says how it is read."""
+    """Return a file's path without the extension of a supported text format."""
     bare = name.removesuffix(".gz") if name.lower().endswith(".gz") else name
-    stem, _, ending = bare.rpartition(".")
-    return stem if stem and not stem.endswith("/") and KINDS.get(ending.lower(), ending.lower()) in TEXTS else name
+    stem, _, extension = bare.rpartition(".")
+    kind = KINDS.get(extension.lower(), extension.lower())
+    return stem if stem and not stem.endswith("/") and kind in TEXTS else name
 
 
 def readable(name: str) -> str:
-    """A file's name as a title: without path and ending, its words apart. What has a number keeps its hyphens."""
+    """Turn a file name into a title: without path and extension, with spaces between words.
+
+    Hyphens next to digits are kept.
+    """
     stem = PurePosixPath(_stem(name)).name
     words = stem.replace("_", " ")
     if " " not in words:
@@ -209,83 +223,82 @@ def _is_local(fs: Any) -> bool:
     return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
 
 
-def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> Iterator[Found]:
-    """The documents of a file. In a folder, files of rows that are something else than documents are passed over."""
+def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> Iterator[Entry]:
+    """Yield the documents of a file. In a folder, files of rows that contain no documents are skipped."""
     local = _is_local(fs)
-    shown = file if local else fs.unstrip_protocol(file)
-    place, kind = f"corpus {encodable(shown)}", _kind(file)
+    address = file if local else fs.unstrip_protocol(file)
+    subject, kind = f"corpus {encodable(address)}", _kind(file)
     try:
         with fs.open(file, "rb", compression="infer" if kind != "parquet" else None) as stream:
-            begun: list[bytes] = []
-            if "/" in kind:  # the name has no ending
-                kind, begun = _by_content(stream)
+            head: list[bytes] = []
+            if "/" in kind:  # the name has no extension
+                kind, head = _by_content(stream)
             if kind in TEXTS:
-                read = TEXTS[kind](b"".join((*begun, stream.read())))
-                text = whole(read.text)
-                title = whole(read.title) or readable(name)
-                yield Document(identity, text, title, name) if text else Skipped(name, "there is no text in it")
+                reading = TEXTS[kind](b"".join((*head, stream.read())))
+                text = whole(reading.text)
+                title = whole(reading.title) or readable(name)
+                yield Document(identity, text, title, name) if text else Skipped(name, "it contains no text")
             elif kind in ROWS or kind == "json":
                 form = kind if kind in ROWS else "jsonl"
-                given = require_documents(stream, place) if in_folder and form == "jsonl" else stream
-                given = chain(begun, given) if begun else given
-                for one in ROWS[form](given, place):
-                    yield Noted(name, one.how) if isinstance(one, Noted) else one
+                lines = require_documents(stream, subject) if in_folder and form == "jsonl" else stream
+                lines = chain(head, lines) if head else lines
+                for entry in ROWS[form](lines, subject):
+                    yield Noted(name, entry.how) if isinstance(entry, Noted) else entry
             else:
                 raise DocumentError("", _unsupported(name), f"Convert it to one of {READ}.")
     except NoDocuments as error:
-        yield (
-            Skipped(name, error.reason) if in_folder else Unread(name, DocumentError(place, error.reason, error.remedy))
-        )
+        unread = Unread(name, DocumentError(subject, error.reason, error.remedy))
+        yield Skipped(name, error.reason) if in_folder else unread
     except UnicodeDecodeError as error:
         fault = undecodable(error, error.object)
-        yield Unread(name, DocumentError(place, fault.reason, fault.remedy))
+        yield Unread(name, DocumentError(subject, fault.reason, fault.remedy))
     except DocumentError as error:
-        yield Unread(name, DocumentError(place, error.reason, error.remedy))
+        yield Unread(name, DocumentError(subject, error.reason, error.remedy))
     except ImportError as error:
-        raise CorpusError(place, f"a library for it is missing ({error})", "Install dyprag anew.") from error
+        raise CorpusError(subject, f"a library for it is missing ({error})", "Reinstall dyprag.") from error
     except BROKEN as error:
-        yield Unread(name, DocumentError(place, f"it is broken ({in_a_line(error)})", MEND))
+        yield Unread(name, DocumentError(subject, f"it is damaged ({in_a_line(error)})", REPAIR))
     except Exception as error:
         reason = f"it cannot be read ({in_a_line(error)})"
         denied = isinstance(error, PermissionError | FileNotFoundError)
-        # Of a file of rows the rest would seem to have been removed, and of a far one, it may be there the next minute,
-        # or all others are denied from now on as well: a token's time is up.
+        # Other errors stop the ingest. The remaining rows of a file would otherwise seem to have been removed. A remote
+        # file may be available again in a minute, or, if a token has expired, all further files are denied as well.
         if ((denied or kind in TEXTS) and local) or isinstance(error, FileNotFoundError):
-            yield Unread(name, DocumentError(place, reason, "Check its permissions." if denied else MEND))
+            yield Unread(name, DocumentError(subject, reason, "Check its permissions." if denied else REPAIR))
             return
-        remedy = "Check the credentials and its rights, and run again" if denied else "Run again"
-        raise CorpusError(place, reason, f"{remedy}; the last ingest stays what it was.") from error
+        remedy = "Check the credentials and permissions, and run again" if denied else "Run again"
+        raise CorpusError(subject, reason, f"{remedy}; the last ingest is unchanged.") from error
 
 
-def _sourced(found: Found, source: str) -> Found:
-    """What was found with the name of the file that it was read from; a line's name says which file's."""
-    if isinstance(found, Document) and not found.source:
-        return Document(found.id, found.text, found.title, source)
-    if isinstance(found, Unread) and not found.source:
-        own = found.named or found.id == source
-        return replace(found, id=found.id if own else f"{source}, {found.id}", source=source)
-    return found
+def _with_source(entry: Entry, source: str) -> Entry:
+    """Return an entry with the name of its file. The name of an unread line then includes the file."""
+    if isinstance(entry, Document) and not entry.source:
+        return Document(entry.id, entry.text, entry.title, source)
+    if isinstance(entry, Unread) and not entry.source:
+        unique = entry.named or entry.id == source
+        return replace(entry, id=entry.id if unique else f"{source}, {entry.id}", source=source)
+    return entry
 
 
 def _kind(file: str) -> str:
-    """A file's kind by its name: a key of TEXTS or ROWS, or whatever it ends with."""
+    """Return a file's kind by its name: a key of TEXTS or ROWS, or the extension if it is not supported."""
     name = (urlsplit(file).path if "://" in file else file).lower().removesuffix(".gz")
-    return KINDS.get(ending := name.rsplit(".", 1)[-1], ending)
+    return KINDS.get(extension := name.rsplit(".", 1)[-1], extension)
 
 
 def _by_content(stream: Iterable[bytes]) -> tuple[str, list[bytes]]:
-    """A file's kind by its first line that is not blank, and the lines that were read for it."""
-    begun: list[bytes] = []
+    """Return a file's kind, detected from its first non-blank line, and the lines that were read."""
+    lines: list[bytes] = []
     for line in stream:
-        begun.append(line)
+        lines.append(line)
         if head := line.strip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").lower():
             kinds = ((b"{", "jsonl"), (b"%pdf-", "pdf"), (b"<!doctype html", "html"), (b"<html", "html"))
-            return next((kind for sign, kind in kinds if head.startswith(sign)), "text"), begun
-    return "text", begun
+            return next((kind for prefix, kind in kinds if head.startswith(prefix)), "text"), lines
+    return "text", lines
 
 
 def _unsupported(name: str) -> str:
-    """Why a file of this name is not read."""
+    """Return the reason why a file with this name is not read."""
     suffix = PurePosixPath(name).suffix
     return f"{suffix} files are not supported" if suffix else "files without an extension are not supported"
 
@@ -315,15 +328,16 @@ def _pdf(data: bytes) -> Reading:
 
 
 def refuse_secrets(location: str, what: str, kind: type[DypragError]) -> None:
-    """Raise an error of this kind where an address holds a password or a signature: it would be shown."""
+    """Raise an error of this class if a URL contains a password or signature, because logs and reports show the URL."""
     url = urlsplit(location)
     if url.scheme and (url.password or any(SECRET.search(name) for name, _ in parse_qsl(url.query))):
-        reason = "there is a password or a signature in it, which would be shown"
-        raise kind(f"{what} {url.scheme}://…", reason, "Give it by the environment or the library's own files.")
+        reason = "the URL contains a password or signature, which logs would show"
+        remedy = "Provide credentials through the environment or the library's configuration files."
+        raise kind(f"{what} {url.scheme}://…", reason, remedy)
 
 
 def in_a_line(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """Return an error's message on one line."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())[:200] or type(error).__name__
 
 

@@ -1,6 +1,6 @@
-"""Read a user's documents and questions, or the demo that ships with the project.
+"""Read a user's documents and questions, or the demo corpus of this package.
 
-What makes a whole corpus unusable is one error up front; a document that cannot be read is its own failure, later.
+A problem with the whole corpus raises one error immediately. A document that cannot be read fails on its own, later.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dyprag.corpora.documents import Corpus, Document, Noted, Question, Skipped, Unread
-from dyprag.corpora.locations import READ, Found, documents_at
+from dyprag.corpora.locations import READ, Entry, documents_at
 from dyprag.corpora.reading.encodings import letters_of
 from dyprag.corpora.rows import object_of, whole
 from dyprag.corpora.text.forms import folded, written
@@ -20,15 +20,17 @@ from dyprag.runtime import progress
 from dyprag.runtime.interruption import check
 
 DEMO = "demo"
-SHOWN = 3  # files that an error names
-MOST_COMPARED = 20_000  # ids that are compared with one that there is not
+SHOWN = 3  # maximum number of files that an error lists
+MOST_COMPARED = 20_000  # maximum number of ids that are compared with an unknown one
 
 
-class Shelf:
-    """Documents under unique, readable ids, in the order in which they came. Equal title and text is one document.
+class DocumentCollection:
+    """A collection of documents under unique, readable ids, in the order in which they were added.
+
+    Documents with equal title and text are stored once.
 
     Args:
-        documents: those that stand on it already, under the ids that they have.
+        documents: the initial documents, which keep their ids.
     """
 
     def __init__(self, documents: Iterable[Document] = ()) -> None:
@@ -45,15 +47,18 @@ class Shelf:
     def __contains__(self, identity: str) -> bool:
         return identity in self._documents
 
-    def put(self, title: str, text: str, name: str = "") -> str:
-        """Add a document unless it is there; gives its id: its name, or else its title, with ' (2)' where taken."""
+    def add(self, title: str, text: str, name: str = "") -> str:
+        """Add a document, unless an equal one exists, and return its id.
+
+        The id is the name or, without one, the title. If it is taken, ' (2)' is appended.
+        """
         title, text = whole(title), whole(text)
         if (title, text) in self._ids:
             return self._ids[title, text]
-        identity = wanted = whole(name) or title or "untitled"
+        identity = base = whole(name) or title or "untitled"
         while identity in self._documents:
-            self._copies[wanted] = self._copies.get(wanted, 1) + 1
-            identity = f"{wanted} ({self._copies[wanted]})"
+            self._copies[base] = self._copies.get(base, 1) + 1
+            identity = f"{base} ({self._copies[base]})"
         self._documents[identity] = Document(identity, text, title)
         self._ids[title, text] = identity
         return identity
@@ -65,77 +70,77 @@ def load_corpus(
     """Read documents and questions.
 
     Args:
-        documents: where they are, see `documents_at`; or "demo".
+        documents: the location of the documents, see `documents_at`; or "demo".
         questions: a JSONL file of objects with `question`, `answer` (a string, or a list with aliases), and optional
-            `id`, `documents` (ids that hold the answer), `passages` (texts that hold it, see `read_questions`) and
-            `type`; "demo"; or None. The demo corpus brings its own.
-        max_documents: take only the first so many documents, and only questions about those.
-        max_questions: take at most so many questions about each document, or set of documents.
+            `id`, `documents` (ids of documents with the answer), `passages` (texts with the answer, see
+            `read_questions`) and `type`; "demo"; or None. The demo corpus has its own questions.
+        max_documents: use only this many documents, from the beginning, and only questions about them.
+        max_questions: use at most this many questions about each document or set of documents.
 
     Raises:
-        CorpusError: no document can be read, or the questions cannot be: missing, not UTF-8, not JSON, lacking a field,
-            or with an id that occurs twice.
+        CorpusError: no document can be read, or the questions are missing, not UTF-8, not JSON, lack a field, or
+            contain an id twice.
     """
     if documents == DEMO and questions is None:
         questions = DEMO
-    read: list[Found] = []
+    entries: list[Entry] = []
     count = 0
-    for found in documents_at(_demo(documents, "documents.jsonl")):
+    for entry in documents_at(_demo(documents, "documents.jsonl")):
         check()
-        read.append(found)
-        count += isinstance(found, Document)
+        entries.append(entry)
+        count += isinstance(entry, Document)
         progress.advance()
         if questions is None and count == max_documents:
             break
-    corpus = _corpus(read)
+    corpus = _corpus(entries)
     if not count:
         raise _nothing_read(documents, corpus)
     if questions is None:
         return corpus
-    shelf = Shelf(corpus.documents)
-    asked = _by_id(read_questions(questions, shelf), shelf)
-    require_documents(questions, asked, shelf)
-    taken = shelf.documents[:max_documents]
-    known = {document.id for document in taken}
-    asked = tuple(question for question in asked if set(question.documents) <= known)
+    collection = DocumentCollection(corpus.documents)
+    test_questions = _by_id(read_questions(questions, collection), collection)
+    require_documents(questions, test_questions, collection)
+    selected = collection.documents[:max_documents]
+    ids = {document.id for document in selected}
+    test_questions = tuple(question for question in test_questions if set(question.documents) <= ids)
     if max_questions is not None:
-        asked = tuple(_first_of_each(asked, max_questions))
-    return replace(corpus, documents=taken, questions=asked)
+        test_questions = tuple(_first_of_each(test_questions, max_questions))
+    return replace(corpus, documents=selected, questions=test_questions)
 
 
-def _corpus(found: Iterable[Found]) -> Corpus:
-    """What was found at a location, each kind by itself."""
-    found = tuple(found)
+def _corpus(entries: Iterable[Entry]) -> Corpus:
+    """Sort the entries of a location by their kinds."""
+    entries = tuple(entries)
     return Corpus(
-        tuple(one for one in found if isinstance(one, Document)),
-        unread=tuple(one for one in found if isinstance(one, Unread)),
-        skipped=tuple(one for one in found if isinstance(one, Skipped)),
-        noted=tuple(one for one in found if isinstance(one, Noted)),
+        tuple(entry for entry in entries if isinstance(entry, Document)),
+        unread=tuple(entry for entry in entries if isinstance(entry, Unread)),
+        skipped=tuple(entry for entry in entries if isinstance(entry, Skipped)),
+        noted=tuple(entry for entry in entries if isinstance(entry, Noted)),
     )
 
 
 def check_corpus(documents: str, questions: str | None = None) -> None:
-    """Find out early whether there is a document to be read, and whether the questions can be.
+    """Check early that at least one document can be read, and that the questions can be read.
 
     Raises:
-        CorpusError: see `load_corpus`; which documents the questions name is not looked at.
+        CorpusError: see `load_corpus`. The document ids in the questions are not checked.
     """
-    passed: list[Found] = []
-    for found in documents_at(_demo(documents, "documents.jsonl")):
-        if isinstance(found, Document):
+    entries: list[Entry] = []
+    for entry in documents_at(_demo(documents, "documents.jsonl")):
+        if isinstance(entry, Document):
             break
-        passed.append(found)
+        entries.append(entry)
     else:
-        raise _nothing_read(documents, _corpus(passed))
+        raise _nothing_read(documents, _corpus(entries))
     if questions is not None:
-        read_questions(questions, Shelf())
+        read_questions(questions, DocumentCollection())
 
 
 def read_documents(location: str) -> tuple[Document, ...]:
-    """The documents at a location, all of them or none: for what must be whole, such as a data set's passages.
+    """Read all documents at a location that must be complete, such as a data set's passages.
 
     Raises:
-        CorpusError: one that cannot be read, or nothing there is a document.
+        CorpusError: a document cannot be read, or the location contains no documents.
     """
     corpus = read_anything(location)
     if not corpus.documents or corpus.unread:
@@ -144,35 +149,36 @@ def read_documents(location: str) -> tuple[Document, ...]:
 
 
 def read_given(locations: Sequence[str]) -> Corpus:
-    """What a person hands over to be asked: the documents that can be read and have a text, and what is amiss with the
-    others. An id that two locations have is told apart by the location.
+    """Read the documents that a user gives together with a question, and report the ones that cannot be used.
+
+    A document without text counts as unread. If two locations have the same id, the location is put before the second.
 
     Raises:
-        CorpusError: one of them does not exist, or at none of them is a document that can be read.
+        CorpusError: a location does not exist, or no location has a document that can be read.
     """
     documents: dict[str, Document] = {}
-    found: list[Found] = []
-    nothing: CorpusError | None = None
+    entries: list[Entry] = []
+    first_error: CorpusError | None = None
     for location in dict.fromkeys(locations):
         corpus = read_anything(location)
-        faults = [Unread(one.id, one.fault, one.source, named=True) for one in corpus.documents if one.fault]
-        corpus = replace(corpus, unread=(*corpus.unread, *faults))
-        sound = [one for one in corpus.documents if not one.fault]
-        if not sound:
-            nothing = nothing or _nothing_read(location, corpus)
+        empty = [Unread(each.id, each.fault, each.source, named=True) for each in corpus.documents if each.fault]
+        corpus = replace(corpus, unread=(*corpus.unread, *empty))
+        usable = [document for document in corpus.documents if not document.fault]
+        if not usable:
+            first_error = first_error or _nothing_read(location, corpus)
             if not (corpus.unread or corpus.skipped):
-                found.append(Skipped(location, "it contains no documents"))
-        for one in sound:
-            name = one.id if one.id not in documents else f"{location}: {one.id}"
-            documents[name] = replace(one, id=name)
-        found += [*corpus.unread, *corpus.skipped, *corpus.noted]
-    if nothing and not documents:
-        raise nothing
-    return replace(_corpus(found), documents=tuple(documents.values()))
+                entries.append(Skipped(location, "it contains no documents"))
+        for document in usable:
+            name = document.id if document.id not in documents else f"{location}: {document.id}"
+            documents[name] = replace(document, id=name)
+        entries += [*corpus.unread, *corpus.skipped, *corpus.noted]
+    if first_error and not documents:
+        raise first_error
+    return replace(_corpus(entries), documents=tuple(documents.values()))
 
 
 def read_anything(location: str) -> Corpus:
-    """What there is at a location, be it that nothing can be read.
+    """Read everything at a location, even if it contains no readable document.
 
     Raises:
         CorpusError: the location does not exist or cannot be reached.
@@ -181,28 +187,29 @@ def read_anything(location: str) -> Corpus:
 
 
 def _nothing_read(location: str, corpus: Corpus) -> CorpusError:
-    place, passed = f"corpus {location}", corpus.skipped
+    """Return the error for a location without readable documents."""
+    subject, skipped = f"corpus {location}", corpus.skipped
     if corpus.unread:
         return CorpusError(*corpus.unread[0].error.args)
-    if not passed:
-        return CorpusError(place, "it contains no documents", "Add documents to it, or name another corpus.")
-    first = ", ".join(f"{one.id} ({one.reason})" for one in passed[:SHOWN])
-    count = f"{len(passed):,} files were" if len(passed) > 1 else "a file was"
-    more = ", …" if len(passed) > SHOWN else ""
-    reason = f"it contains no documents, and {count} passed over: {first}{more}"
-    return CorpusError(place, reason, f"Convert them to one of {READ}, with text in them, or name another corpus.")
+    if not skipped:
+        return CorpusError(subject, "it contains no documents", "Add documents to it, or name another corpus.")
+    first = ", ".join(f"{file.id} ({file.reason})" for file in skipped[:SHOWN])
+    count = f"{len(skipped):,} files were" if len(skipped) > 1 else "one file was"
+    more = ", …" if len(skipped) > SHOWN else ""
+    reason = f"it contains no documents, and {count} skipped: {first}{more}"
+    return CorpusError(subject, reason, f"Convert them to one of {READ}, with text in them, or name another corpus.")
 
 
-def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
-    """Read a JSONL file of questions, and put the passages that they carry on the shelf.
+def read_questions(location: str, collection: DocumentCollection) -> tuple[Question, ...]:
+    """Read a JSONL file of questions, and add the passages that it contains to the documents.
 
     Args:
-        location: as `load_corpus` takes it. A question's `passages` is a list of strings, or of objects with `text` and
-            an optional `title`; they are documents that hold its answer, beside those that its `documents` name.
-        shelf: the corpus, which the passages join where they are not in it.
+        location: as in `load_corpus`. A question's `passages` is a list of strings, or of objects with `text` and an
+            optional `title`. They are gold documents, in addition to those that its `documents` name.
+        collection: the documents, to which new passages are added.
 
     Raises:
-        CorpusError: the file, or a line of it, cannot be used. Whether `documents` exist is not looked at.
+        CorpusError: the file, or a line of it, cannot be used. The ids in `documents` are not checked.
     """
     path = Path(_demo(location, "questions.jsonl")).expanduser()
     if not path.exists():
@@ -210,51 +217,51 @@ def read_questions(location: str, shelf: Shelf) -> tuple[Question, ...]:
         raise CorpusError(f"questions {location}", "there is no such file or folder", remedy)
     questions: dict[str, Question] = {}
     for number, row in read_rows(path, "questions"):
-        place = f"questions {path}, line {number}"
+        subject = f"questions {path}, line {number}"
         answer = row.get("answer")
         answers = _strings(answer)
         if not isinstance(row.get("question"), str) or not answers:
             raise CorpusError(
-                place,
+                subject,
                 "it needs 'question' (a string) and 'answer' (a string or a list of strings)",
                 "Correct the line.",
             )
-        about = _strings(row.get("documents") or [])
-        if about is None:
-            raise CorpusError(place, "its 'documents' are not a list of document ids", "Correct the line.")
+        gold = _strings(row.get("documents") or [])
+        if gold is None:
+            raise CorpusError(subject, "its 'documents' are not a list of document ids", "Correct the line.")
         identity = written(str(row["id"])) if row.get("id") is not None else f"question-{number}"
         if identity in questions:
-            raise CorpusError(place, f"the id {identity!r} occurs twice", "Give each question a unique id.")
-        carried = [
-            shelf.put(title, text, title or f"{identity} passage {which}")
-            for which, (title, text) in enumerate(_passages(row.get("passages") or [], place), start=1)
+            raise CorpusError(subject, f"the id {identity!r} occurs twice", "Give each question a unique id.")
+        passages = [
+            collection.add(title, text, title or f"{identity} passage {which}")
+            for which, (title, text) in enumerate(_passages(row.get("passages") or [], subject), start=1)
         ]
         questions[identity] = Question(
             id=identity,
             question=written(row["question"]),
             answers=tuple(map(written, answers)),
-            documents=tuple(dict.fromkeys((*map(written, about), *carried))),
+            documents=tuple(dict.fromkeys((*map(written, gold), *passages))),
             type=str(row.get("type") or "single"),
         )
     return tuple(questions.values())
 
 
-def _by_id(questions: Iterable[Question], shelf: Shelf) -> tuple[Question, ...]:
-    """Questions that name a document by its file's name made to name it by its id, which may lack the ending."""
-    ids = {one.source: one.id for one in shelf.documents if one.source.startswith(one.id)}
+def _by_id(questions: Iterable[Question], collection: DocumentCollection) -> tuple[Question, ...]:
+    """Replace file names in the questions' `documents` by the documents' ids, which may lack the extension."""
+    ids = {document.source: document.id for document in collection.documents if document.source.startswith(document.id)}
 
-    def known(name: str) -> str:
-        return name if name in shelf else ids.get(name, name)
+    def id_of(name: str) -> str:
+        return name if name in collection else ids.get(name, name)
 
-    return tuple(replace(question, documents=tuple(map(known, question.documents))) for question in questions)
+    return tuple(replace(question, documents=tuple(map(id_of, question.documents))) for question in questions)
 
 
-def require_documents(location: str, questions: Iterable[Question], shelf: Shelf) -> None:
-    """Raise CorpusError for the first question that names a document which is not on the shelf."""
+def require_documents(location: str, questions: Iterable[Question], collection: DocumentCollection) -> None:
+    """Raise CorpusError for the first question that names an unknown document."""
     for question in questions:
         for identity in question.documents:
-            if identity not in shelf:
-                known = [document.id for document in shelf.documents]
+            if identity not in collection:
+                known = [document.id for document in collection.documents]
                 raise CorpusError(
                     f"questions {location}",
                     f"question {question.id!r} names a document {identity!r} that is not in the corpus",
@@ -263,35 +270,35 @@ def require_documents(location: str, questions: Iterable[Question], shelf: Shelf
 
 
 def such_as(identity: str, known: Sequence[str]) -> str:
-    """The ids that may be meant by one that there is not, in words."""
+    """Return a text that suggests known ids in place of an unknown one."""
     stem = folded(PurePosixPath(identity).stem)
     by_stem: dict[str, str] = {}
-    for other in known:
-        by_stem.setdefault(folded(PurePosixPath(other).stem), other)
-    near = [by_stem[stem]] if stem in by_stem else difflib.get_close_matches(identity, known[:MOST_COMPARED], n=3)
-    named = ", ".join(map(repr, near or known[:3]))
-    if near:
-        return f"did you mean {named}?"
+    for candidate in known:
+        by_stem.setdefault(folded(PurePosixPath(candidate).stem), candidate)
+    close = [by_stem[stem]] if stem in by_stem else difflib.get_close_matches(identity, known[:MOST_COMPARED], n=3)
+    examples = ", ".join(map(repr, close or known[:3]))
+    if close:
+        return f"did you mean {examples}?"
     if not known:
         return "there is none"
-    return f"there are {len(known):,}, such as {named}" if len(known) > 1 else f"there is only {named}"
+    return f"there are {len(known):,}, such as {examples}" if len(known) > 1 else f"there is only {examples}"
 
 
-def _passages(value: object, place: str) -> Iterable[tuple[str, str]]:
-    """Title and text of each passage that a question carries; a plain string has no title."""
+def _passages(value: object, subject: str) -> Iterable[tuple[str, str]]:
+    """Yield the title and text of each passage of a question; a plain string has no title."""
     for passage in value if isinstance(value, list) else [value]:
         fields = passage if isinstance(passage, Mapping) else {"text": passage}
         title, text = fields.get("title") or "", fields.get("text")
         if not isinstance(title, str) or not isinstance(text, str) or not text.strip():
             raise CorpusError(
-                place, "its 'passages' are not a list of strings, or of objects with 'text' and perhaps 'title'",
+                subject, "its 'passages' are not a list of strings, or of objects with 'text' and optionally 'title'",
                 "Correct the line.",
             )  # fmt: skip
         yield title, text
 
 
 def _strings(value: object) -> tuple[str, ...] | None:
-    """One string or a list of strings, none of them empty, as a tuple; None where it is something else."""
+    """Return a non-empty string, or a list of them, as a tuple; None for any other value."""
     values = [value] if isinstance(value, str) else value
     if isinstance(values, list) and all(isinstance(v, str) and v.strip() for v in values):
         return tuple(values)
@@ -299,10 +306,11 @@ def _strings(value: object) -> tuple[str, ...] | None:
 
 
 def _first_of_each(questions: Iterable[Question], limit: int) -> Iterable[Question]:
-    taken: dict[tuple[str, ...], int] = {}
+    """Yield at most `limit` questions about each set of documents, and all questions without documents."""
+    counts: dict[tuple[str, ...], int] = {}
     for question in questions:
-        taken[question.documents] = taken.get(question.documents, 0) + 1
-        if not question.documents or taken[question.documents] <= limit:
+        counts[question.documents] = counts.get(question.documents, 0) + 1
+        if not question.documents or counts[question.documents] <= limit:
             yield question
 
 
@@ -311,7 +319,7 @@ def _demo(location: str, file: str) -> str:
 
 
 def read_text(path: Path, what: str) -> str:
-    """A whole file of text; `what` says in an error what the file is."""
+    """Read a text file. Errors call the file `what`."""
     try:
         return letters_of(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
     except DocumentError as error:
@@ -323,7 +331,7 @@ def read_text(path: Path, what: str) -> str:
 
 
 def read_rows(path: Path, what: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    """Line number, from 1, and object of each line of a JSONL file that is not blank."""
+    """Yield the number, from 1, and the object of each non-blank line of a JSONL file. Errors call the file `what`."""
     for number, line in enumerate(read_text(path, what).split("\n"), start=1):
         if not line.strip():
             continue

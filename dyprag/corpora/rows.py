@@ -1,4 +1,4 @@
-"""Files of rows (JSONL, Parquet, CSV, TSV): a document a row, by its columns id, text and perhaps title."""
+"""Files of rows (JSONL, Parquet, CSV, TSV): each row is a document with the columns id, text and optionally title."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,84 +19,84 @@ Read = Document | Unread | Noted
 NEEDED = ("id", "text")
 COLUMNS = (*NEEDED, "title")
 UNIQUE = "Give each document a unique id."
-_LOOKED_AT = 50  # lines, in which a file of documents has shown one
+_INSPECTED_LINES = 50  # one of these must be a document if the file contains documents
 
 
 class NoDocuments(DocumentError):
-    """A file of rows that are something else than documents."""
+    """The rows of a file are not documents."""
 
 
-def _jsonl(stream: Iterable[bytes], place: str) -> Iterator[Read]:
+def _jsonl(stream: Iterable[bytes], subject: str) -> Iterator[Read]:
     for number, line in enumerate(lines_of(stream), start=1):
         if line.isspace():
             continue
-        where = f"{place}, line {number}"
+        row_subject = f"{subject}, line {number}"
         try:
-            row = object_of(line.decode("utf-8-sig"), where)
+            row = object_of(line.decode("utf-8-sig"), row_subject)
         except UnicodeDecodeError as error:
-            fault = undecodable(error, line, " of it")
-            yield Unread(f"line {number}", DocumentError(where, fault.reason, fault.remedy))
+            fault = undecodable(error, line, " of the line")
+            yield Unread(f"line {number}", DocumentError(row_subject, fault.reason, fault.remedy))
         except DocumentError as error:
             yield Unread(f"line {number}", error)
         else:
-            yield _of_row(row, where)
+            yield _of_row(row, row_subject)
 
 
-def object_of(line: str, place: str) -> dict[str, Any]:
-    """The object that a line of a JSONL file is.
+def object_of(line: str, subject: str) -> dict[str, Any]:
+    """Parse a line of a JSONL file.
 
     Raises:
-        DocumentError: it is none.
+        DocumentError: the line is not a JSON object.
     """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(place, f"it is not JSON ({error})", "Write one JSON object a line (JSONL).") from error
+        raise DocumentError(subject, f"it is not JSON ({error})", "Write one JSON object per line (JSONL).") from error
     if not isinstance(row, dict):
-        raise DocumentError(place, "it is not a JSON object", "Write one object a line.")
+        raise DocumentError(subject, "it is not a JSON object", "Write one object per line.")
     return row
 
 
-def require_documents(stream: Iterable[bytes], place: str) -> Iterable[bytes]:
-    """The lines of a JSONL file that nobody named, if they are documents.
+def require_documents(stream: Iterable[bytes], subject: str) -> Iterable[bytes]:
+    """Return the lines of a JSONL file in a folder, after a check that they are documents.
 
     Raises:
         NoDocuments: none of its first lines is an object with 'id' and 'text'.
     """
     lines = lines_of(stream)
-    first = list(islice(lines, _LOOKED_AT))
+    first = list(islice(lines, _INSPECTED_LINES))
     for line in first:
         try:
-            row = object_of(line.decode("utf-8-sig"), place)
+            row = object_of(line.decode("utf-8-sig"), subject)
         except (DocumentError, UnicodeDecodeError):
             continue
         if {"id", "text"} <= row.keys():
             return chain(first, lines)
     raise NoDocuments(
-        "", "its lines are not JSON objects with 'id' and 'text'", "Write one document a line, or leave it."
+        "", "its lines are not JSON objects with 'id' and 'text'", "Write one document per line, or ignore it."
     )
 
 
 def _table(delimiter: str) -> Callable[[Any, str], Iterator[Read]]:
-    def read(stream: Any, place: str) -> Iterator[Read]:
+    def read(stream: Any, subject: str) -> Iterator[Read]:
         table = SeparatedValues(stream, delimiter, NEEDED)
         _require_columns(table.names)
         if table.guessed:
-            yield Noted("", f"its cells are parted by {DELIMITERS[table.delimiter]}")
+            yield Noted("", f"its cells are separated by {DELIMITERS[table.delimiter]}")
         for number, cells in table:
-            where = f"{place}, line {number}"
+            row_subject = f"{subject}, line {number}"
             if isinstance(cells, DocumentError):
-                yield Unread(f"line {number}", DocumentError(where, cells.reason, cells.remedy))
+                yield Unread(f"line {number}", DocumentError(row_subject, cells.reason, cells.remedy))
             else:
-                yield _of_row(dict(zip(table.names, cells, strict=True)), where)
+                yield _of_row(dict(zip(table.names, cells, strict=True)), row_subject)
         if table.literal:
-            rows = "in a row" if table.literal == 1 else f"in {table.literal:,} rows"
-            yield Noted("", f"quotation marks {rows} are taken as they stand: they do not go around a cell")
+            rows = "in one row" if table.literal == 1 else f"in {table.literal:,} rows"
+            yield Noted("", f"quotation marks {rows} are part of the text, because they do not enclose a cell")
 
     return read
 
 
-def _parquet(stream: Any, place: str) -> Iterator[Read]:
+def _parquet(stream: Any, subject: str) -> Iterator[Read]:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(stream)
@@ -107,11 +107,11 @@ def _parquet(stream: Any, place: str) -> Iterator[Read]:
     for batch in file.iter_batches(batch_size=10_000, columns=columns):
         for values in zip(*(_values(batch.column(name)) for name in columns), strict=True):
             number += 1
-            yield _of_row(dict(zip(columns, values, strict=True)), f"{place}, row {number}")
+            yield _of_row(dict(zip(columns, values, strict=True)), f"{subject}, row {number}")
 
 
 def _values(column: Any) -> list[Any]:
-    """A column's values; texts that are not UTF-8 as bytes, so that they are their own rows' fault."""
+    """Return a column's values. If a text is not UTF-8, all are bytes, so that only the affected rows fail."""
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:
@@ -119,33 +119,32 @@ def _values(column: Any) -> list[Any]:
 
 
 def _require_columns(names: Sequence[str]) -> None:
-    remedy = "Name its columns id, text and perhaps title."
-    if lacking := set(NEEDED) - set(names):
-        reason = f"it has no column {' and none '.join(repr(name) for name in sorted(lacking))}"
-        raise NoDocuments("", reason, remedy)
-    if twice := [name for name in COLUMNS if names.count(name) > 1]:
-        raise DocumentError("", f"it has several columns {twice[0]!r}", "Give each column its own name.")
+    if missing := sorted(set(NEEDED) - set(names)):
+        reason = f"it has no column {' and no column '.join(map(repr, missing))}"
+        raise NoDocuments("", reason, "Name its columns id, text and optionally title.")
+    if duplicates := [name for name in COLUMNS if names.count(name) > 1]:
+        raise DocumentError("", f"it has several columns {duplicates[0]!r}", "Give each column a unique name.")
 
 
-def _of_row(row: Mapping[str, Any], place: str) -> Document | Unread:
-    identity, text, title = (_word(row.get(name)) for name in COLUMNS)
+def _of_row(row: Mapping[str, Any], subject: str) -> Document | Unread:
+    identity, text, title = (_text_of(row.get(name)) for name in COLUMNS)
     if not identity or not identity.strip():
-        return Unread(place.rsplit(", ", 1)[-1], DocumentError(place, "the document has no 'id'", UNIQUE))
+        return Unread(subject.rsplit(", ", 1)[-1], DocumentError(subject, "the document has no 'id'", UNIQUE))
     identity = encodable(written(identity))
     if not isinstance(row.get("text"), str | bytes) or text is None:
         data = row.get("text")
         reason = f"document {identity!r} has no 'text' string"
         if isinstance(data, bytes):
-            return Unread(identity, DocumentError(place, f"{reason} in UTF-8", conversion(data)), named=True)
-        return Unread(identity, DocumentError(place, reason, "Put the document's text there."), named=True)
+            return Unread(identity, DocumentError(subject, f"{reason} in UTF-8", conversion(data)), named=True)
+        return Unread(identity, DocumentError(subject, reason, "Set it to the document's text."), named=True)
     if title is None and row.get("title") and not _is_empty(row["title"]):
-        reason = f"the 'title' of document {identity!r} is no string"
-        return Unread(identity, DocumentError(place, reason, "Put its title there, or leave it out."), named=True)
+        reason = f"the 'title' of document {identity!r} is not a string"
+        return Unread(identity, DocumentError(subject, reason, "Set it to the title, or omit it."), named=True)
     return Document(identity, whole(text), whole(title or ""))
 
 
-def _word(value: Any) -> str | None:
-    """A value as a word, None for what is none: 7.0, as a table may hold a whole number, is 7."""
+def _text_of(value: Any) -> str | None:
+    """Return a value as text; None if it has no text form. A whole number stored as a float (7.0) becomes "7"."""
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")
@@ -161,18 +160,17 @@ def _word(value: Any) -> str | None:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a value is none, as databases and data frames say it: null, or not a number."""
+    """Whether a value is missing: null in databases, NaN in data frames."""
     return value is None or value != value
 
 
 def whole(text: str) -> str:
-    """A text as it is stored: stripped, its letters in one form (`written`), and with halves of surrogate pairs (a cut
-    emoji in JSON), which nothing can encode, as '?'."""
+    """Return a text in the form in which it is stored: stripped, normalised (`written`) and encodable as UTF-8."""
     return encodable(written(text).strip())
 
 
 def encodable(text: str) -> str:
-    """With '?' for halves of surrogate pairs, and for bytes of a file's name that are not UTF-8."""
+    """Replace lone surrogates by '?'. They come from cut emoji in JSON, or from file names that are not UTF-8."""
     return text.encode("utf-8", "replace").decode()
 
 

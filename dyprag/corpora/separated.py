@@ -1,7 +1,8 @@
-"""CSV, TSV and their kin: rows of cells, of which each that cannot be read is its own fault and no other's.
+"""Read CSV, TSV and similar files, so that a malformed row does not affect the others.
 
-A quotation mark opens a cell only where it begins one, and is doubled inside of it. Lines are looked at one by one: a
-mark that is never closed, or only by that of another row, costs its own row and not those behind it.
+A quotation mark opens a cell only at the cell's beginning, and is doubled inside it. Lines are inspected one by one, so
+that a mark that is never closed, or is closed only by a mark of another row, costs its own row and not the rows after
+it.
 """
 
 import csv
@@ -14,9 +15,9 @@ from dyprag.corpora.reading.encodings import binary, lines_of, undecodable
 from dyprag.errors import DocumentError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-QUOTE = 'Put the cell in quotation marks, and double those inside of it: "so ""called""".'
-_SAID = re.compile(r'"?sep=([^"\w\r\n])"?')  # the first line that Excel writes, and reads
-_LEAST_TRIED = 100  # lines in which a quoted cell must end once others have never ended
+QUOTE = 'Put the cell in quotation marks, and double those inside it: "so ""called""".'
+_SEPARATOR_LINE = re.compile(r'"?sep=([^"\w\r\n])"?')  # a first line that declares the delimiter, as Excel writes it
+_LEAST_TRIED = 100  # minimum number of lines searched for the end of a quoted cell after others did not end
 _NEVER = "its quotation mark is never closed"
 csv.field_size_limit(sys.maxsize)
 
@@ -24,67 +25,70 @@ Row = list[str] | DocumentError
 
 
 class _Lines:
-    """Lines that can be looked at before they are taken."""
+    """A stream of lines with lookahead."""
 
     def __init__(self, stream: Iterable[bytes]) -> None:
         self._rest = lines_of(stream)
-        self._held: deque[str] = deque()
-        self.number = 1  # of the next
+        self._buffer: deque[str] = deque()
+        self.number = 1  # of the next line
 
-    def at(self, place: int) -> str | None:
-        """A line from the next one on, bytes that are not UTF-8 as lone surrogates; None behind the last."""
-        while len(self._held) <= place:
+    def at(self, offset: int) -> str | None:
+        """Return the line at an offset from the next one; None after the last line.
+
+        Bytes that are not UTF-8 become lone surrogates.
+        """
+        while len(self._buffer) <= offset:
             line = next(self._rest, None)
             if line is None:
                 return None
-            self._held.append(line.decode("utf-8", "surrogateescape"))
-        return self._held[place]
+            self._buffer.append(line.decode("utf-8", "surrogateescape"))
+        return self._buffer[offset]
 
     def drop(self, count: int) -> None:
         for _ in range(count):
-            self._held.popleft()
+            self._buffer.popleft()
         self.number += count
 
 
 class SeparatedValues:
-    """The rows of a file, its header read.
+    """The rows of a file, whose header has been read.
 
     Args:
-        stream: its lines, in bytes.
-        delimiter: what its name says stands between cells. Where the header has the wanted names only with another,
-            that is taken.
-        wanted: names that the header must have for that; the first of them is the rows' identity.
+        stream: the lines of the file, in bytes.
+        delimiter: the delimiter that the file's name implies. If the header has the wanted names only with another
+            delimiter, that one is used.
+        wanted: the names that the header must contain; the first of them is the id column.
 
     Raises:
-        DocumentError: the header is no text.
+        DocumentError: the header is not text.
     """
 
     def __init__(self, stream: Iterable[bytes], delimiter: str, wanted: tuple[str, ...]) -> None:
         self._lines = _Lines(stream)
-        said = self._begin()
-        tried = [said] if said else list(dict.fromkeys((delimiter, *DELIMITERS)))
-        headers = {one: self._header(one) for one in tried}
-        chosen = next((one for one, header in headers.items() if set(wanted) <= set(header[0])), tried[0])
-        self.delimiter, self.guessed = chosen, chosen not in (delimiter, said)
+        declared = self._begin()
+        candidates = [declared] if declared else list(dict.fromkeys((delimiter, *DELIMITERS)))
+        headers = {candidate: self._header(candidate) for candidate in candidates}
+        chosen = next((key for key, header in headers.items() if set(wanted) <= set(header[0])), candidates[0])
+        self.delimiter, self.guessed = chosen, chosen not in (delimiter, declared)
         self.names, used = headers[chosen]
         line = self._lines.at(0) or ""
-        self._spaced = f"{chosen} " in line and not line.startswith(" ")  # a space after each delimiter means nothing
+        self._spaced = f"{chosen} " in line and not line.startswith(" ")  # ignore a space after each delimiter
         self._identity = self.names.index(wanted[0]) if wanted[0] in self.names else 0
-        self.literal = 0  # rows whose quotation marks are taken as they stand
+        self.literal = 0  # number of rows whose quotation marks are part of the text
         self._lines.drop(used)
 
     def _begin(self) -> str | None:
-        """Pass over empty lines, and over one that says what stands between cells."""
-        said = None
+        """Skip empty lines and a line that declares the delimiter; return that delimiter."""
+        declared = None
         while (line := self._lines.at(0)) is not None:
             if "\0" in line:
                 raise binary("".join(filter(None, map(self._lines.at, range(20)))).encode("utf-8", "surrogateescape"))
-            found = _SAID.fullmatch(line.strip("\r\n")) if self._lines.number == 1 else None
-            said = found[1] if found else said
-            if found is None and line.strip():
+            match = _SEPARATOR_LINE.fullmatch(line.strip("\r\n")) if self._lines.number == 1 else None
+            declared = match[1] if match else declared
+            if match is None and line.strip():
                 break
             self._lines.drop(1)
-        return said
+        return declared
 
     def _header(self, delimiter: str) -> tuple[list[str], int]:
         cells, used = self._record(delimiter, True, _LEAST_TRIED)
@@ -94,26 +98,26 @@ class SeparatedValues:
         return _without_empty([_readable(cell).strip() for cell in cells], 0), used if line else 0
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
-        """The number of each row's first line, and its cells, as many as the header has; or why it cannot be read."""
+        """Yield the number of each row's first line, and its cells, as many as in the header, or its error."""
         most = sys.maxsize
         while (line := self._lines.at(0)) is not None:
             number = self._lines.number
             cells, used = self._record(self.delimiter, self._spaced, most)
             if isinstance(cells, DocumentError) and cells.reason == _NEVER:
-                most = max(_LEAST_TRIED, min(most, used) // 2)  # or a file of such rows would be read for each of them
+                most = max(_LEAST_TRIED, min(most, used) // 2)  # otherwise each such row would scan the whole file
             if isinstance(cells, list) and used > 1 and self._are_rows(used):
                 cells = DocumentError("", "its quotation mark is not closed in this row", QUOTE)
             if isinstance(cells, DocumentError):
                 used = 1
                 plain = _cut(line, self.delimiter)
                 if self.delimiter == "\t" and len(_without_empty(plain, len(self.names))) == len(self.names):
-                    cells, self.literal = plain, self.literal + 1  # most of these files know no quoting
+                    cells, self.literal = plain, self.literal + 1  # most TSV files do not use quoting
             self._lines.drop(used)
             if isinstance(cells, DocumentError) or any(cell.strip() for cell in cells):
                 yield number, cells if isinstance(cells, DocumentError) else self._checked(cells)
 
     def _record(self, delimiter: str, spaced: bool, most: int) -> tuple[Row, int]:
-        """The next row, and how many lines it takes; they are not dropped."""
+        """Return the next row and the number of its lines, without dropping them."""
         line = self._lines.at(0) or ""
         if '"' not in line:
             cells = _cut(line, delimiter)
@@ -135,12 +139,12 @@ class SeparatedValues:
             ), used
 
     def _are_rows(self, count: int) -> bool:
-        """Whether each of the next lines is a row by itself, so that a quoted cell over all of them is none."""
+        """Whether each of the next lines is a complete row, so that they are not one multi-line quoted cell."""
         rows = [_without_empty(_cut(self._lines.at(n) or "", self.delimiter), len(self.names)) for n in range(count)]
         if any(len(row) != len(self.names) for row in rows):
             return False
         first, *ids = (row[self._identity].strip(' "\r\n') for row in rows)
-        return all(ids) and (self.delimiter == "\t" or all(_are_alike(first, other) for other in ids))
+        return all(ids) and (self.delimiter == "\t" or all(_are_similar(first, identity) for identity in ids))
 
     def _checked(self, cells: list[str]) -> Row:
         cells, width = _without_empty(cells, len(self.names)), len(self.names)
@@ -151,38 +155,37 @@ class SeparatedValues:
             try:
                 data.decode("utf-8")
             except UnicodeDecodeError as error:
-                return undecodable(error, data, " of its cell")
+                return undecodable(error, data, " of the cell")
         if len(cells) == width:
             return cells
-        counts = f"it has {len(cells)} cell{'s' * (len(cells) != 1)}, and the header has {width}"
+        reason = f"it has {len(cells)} cell{'s' * (len(cells) != 1)}, and the header has {width}"
         if len(cells) > width:
-            return DocumentError(
-                "", counts, f"Put a cell with {DELIMITERS.get(self.delimiter, 'one')} in it in quotes."
-            )
-        return DocumentError("", counts, "Write all its cells; one of several lines stands in quotes.")
+            delimiters = DELIMITERS.get(self.delimiter, "the delimiter")
+            return DocumentError("", reason, f"Put cells that contain {delimiters} in quotes.")
+        return DocumentError("", reason, "Write all its cells, and put a cell with line breaks in quotes.")
 
 
 def _cut(line: str, delimiter: str) -> list[str]:
-    """A line's cells, if quotation marks mean nothing."""
+    """Split a line into cells, without interpreting quotation marks."""
     return line.rstrip("\r\n").split(delimiter)
 
 
 def _without_empty(cells: list[str], least: int) -> list[str]:
-    """Without the empty cells at the end, as spreadsheets write them; so many stay."""
+    """Remove the empty cells at the end, which spreadsheets write, but keep at least `least` cells."""
     count = len(cells)
     while count > least and not cells[count - 1].strip():
         count -= 1
     return cells[:count]
 
 
-def _are_alike(one: str, other: str) -> bool:
-    """Whether two words could both be ids of one file: of the same make, or of one length and with digits."""
+def _are_similar(first: str, second: str) -> bool:
+    """Whether two words could be ids of the same file: they have the same pattern, or the same length and digits."""
 
-    def make(word: str) -> str:
+    def pattern(word: str) -> str:
         return re.sub(r"[a-z]+", "a", re.sub(r"[A-Z]+", "A", re.sub(r"\d+", "0", word)))
 
-    numbered = len(one) == len(other) and any(map(str.isdigit, one)) and any(map(str.isdigit, other))
-    return not re.search(r"\s", other) and (make(one) == make(other) or numbered)
+    numbered = len(first) == len(second) and any(map(str.isdigit, first)) and any(map(str.isdigit, second))
+    return not re.search(r"\s", second) and (pattern(first) == pattern(second) or numbered)
 
 
 def _is_text(cell: str) -> bool:
@@ -190,5 +193,5 @@ def _is_text(cell: str) -> bool:
 
 
 def _readable(cell: str) -> str:
-    """A header's cell; letters of another encoding in a name that nobody wants are no fault."""
+    """Return a header's cell. Bytes of another encoding are replaced, because they may be in an unused column."""
     return cell.encode("utf-8", "replace").decode()

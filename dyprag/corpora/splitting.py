@@ -1,4 +1,4 @@
-"""Long documents as passages: so many tokens of the model's at most, ended where sentences and paragraphs end."""
+"""Split long documents into passages of a maximum number of tokens, at the ends of sentences and paragraphs."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -10,16 +10,16 @@ from dyprag.errors import CorpusError
 from dyprag.model.files import model_folder
 from dyprag.model.tokenization import load_tokenizer
 
-LONGEST = 4_000  # characters without a space or a full stop: splitting takes time with their square
+LONGEST = 4_000  # maximum characters without a space or full stop; splitting takes time quadratic in their number
 
 
 def splitter(model: str, tokens: int, overlap: int) -> Callable[[str], list[str]]:
-    """What splits a text into passages.
+    """Return a function that splits a text into passages.
 
     Args:
-        model: whose tokenizer counts.
-        tokens: most tokens of a passage.
-        overlap: of these, most that the passage before ends with: whole sentences, if they fit.
+        model: the model whose tokenizer counts the tokens.
+        tokens: maximum number of tokens of a passage.
+        overlap: maximum number of tokens shared with the previous passage, in whole sentences.
 
     Raises:
         ModelError: there is no such model.
@@ -32,7 +32,7 @@ def splitter(model: str, tokens: int, overlap: int) -> Callable[[str], list[str]
 
 
 def _breakable(text: str) -> Iterator[str]:
-    """The text; one with a stretch that nothing breaks, such as a picture in base64, in parts: cut within it."""
+    """Yield a text in parts, cut within long stretches that have no break, such as a base64 image."""
     begin = 0
     for stretch in re.finditer(r"[^\s。！？]+", text):
         for cut in range(stretch.start() + LONGEST, stretch.end(), LONGEST):
@@ -42,7 +42,7 @@ def _breakable(text: str) -> Iterator[str]:
 
 
 def split_document(document: Document, split: Callable[[str], list[str]]) -> list[Document]:
-    """The passages of a document, DOCUMENT#1, DOCUMENT#2, ...; itself where it is short enough."""
+    """Return the passages of a document, DOCUMENT#1, DOCUMENT#2, …, or the document itself if it is short enough."""
     texts = split(document.text)
     if len(texts) < 2:
         return [document]
@@ -52,13 +52,13 @@ def split_document(document: Document, split: Callable[[str], list[str]]) -> lis
 
 
 def split_corpus(corpus: Corpus, split: Callable[[str], list[str]]) -> Corpus:
-    """The corpus with every document that is split replaced by its passages.
+    """Return the corpus with long documents replaced by their passages.
 
-    A question about such a document is one about those passages that an answer of it stands in; about all of them
-    where none is found.
+    A question about a split document refers to the passages that contain one of its answers, or to all of them if no
+    passage does.
 
     Raises:
-        CorpusError: a document has the id of another's passage.
+        CorpusError: a document has the id of another document's passage.
     """
     documents: list[Document] = []
     passages: dict[str, list[Document]] = {}
@@ -68,21 +68,24 @@ def split_corpus(corpus: Corpus, split: Callable[[str], list[str]]) -> Corpus:
         if len(parts) > 1:
             passages[document.id] = parts
     if len({document.id for document in documents}) < len(documents):
-        taken_ids = {part.id for some in passages.values() for part in some}
-        taken = next(document.id for document in corpus.documents if document.id in taken_ids)
-        raise CorpusError(f"document {taken!r}", "its id is also the id of another document's passage", "Rename it.")
+        passage_ids = {passage.id for parts in passages.values() for passage in parts}
+        duplicate = next(document.id for document in corpus.documents if document.id in passage_ids)
+        reason = "its id is also the id of another document's passage"
+        raise CorpusError(f"document {duplicate!r}", reason, "Rename it.")
     questions = tuple(
         replace(
-            question, documents=tuple(about for one in question.documents for about in _about(question, one, passages))
+            question,
+            documents=tuple(gold for identity in question.documents for gold in _gold(question, identity, passages)),
         )
         for question in corpus.questions
     )
     return replace(corpus, documents=tuple(documents), questions=questions)
 
 
-def _about(question: Question, document: str, passages: dict[str, list[Document]]) -> list[str]:
+def _gold(question: Question, document: str, passages: dict[str, list[Document]]) -> list[str]:
+    """Return the ids of a gold document's passages with an answer, or of all its passages if none has one."""
     if document not in passages:
         return [document]
     answers = [folded(answer) for answer in question.answers]
-    holding = [p.id for p in passages[document] if any(answer in folded(p.text) for answer in answers)]
-    return holding or [passage.id for passage in passages[document]]
+    with_answer = [p.id for p in passages[document] if any(answer in folded(p.text) for answer in answers)]
+    return with_answer or [passage.id for passage in passages[document]]

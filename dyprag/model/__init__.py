@@ -1,1 +1,1 @@
-"""The base model: its files, its tokenizer and chat template, and how a question is put to it."""
+"""The base model: its files, tokenizer and chat template, and the prompts for questions."""

@@ -1,6 +1,6 @@
-"""Base models: load one once per process, find its gated FFNs, and know where its answers end.
+"""Base models: load a model once per process, find its gated FFNs, and list the tokens that end its answers.
 
-Nothing is patched: any decoder whose layers carry a gated FFN (gate_proj, up_proj, down_proj) will do.
+The model is not patched. Any decoder whose layers have a gated FFN (gate_proj, up_proj, down_proj) is supported.
 """
 
 import contextlib
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-KNOWN = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text")  # types of models that have a gated FFN in each layer
+KNOWN = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text")  # model types with a gated FFN in each layer
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A frozen causal language model with what the method needs to know about it.
+    """A frozen causal language model, its tokenizer and the properties that the method needs.
 
-    `blocks[layer]` is that layer's gated FFN: down_proj(act_fn(gate_proj(x)) · up_proj(x)). One thread at a time may
-    use the model: hold `lock`.
+    `blocks[layer]` is that layer's gated FFN: down_proj(act_fn(gate_proj(x)) · up_proj(x)). Only one thread at a time
+    may use the model; acquire `lock` first.
     """
 
     model: Any
@@ -77,21 +77,24 @@ class BaseModel:
 
     @cached_property
     def end_ids(self) -> frozenset[int]:
-        """The tokens that end an answer: the tokenizer's and the configuration's, which may name several, and the one
-        that the chat template sets behind an answer. Models differ in where they name theirs."""
-        named = [getattr(self.tokenizer, "eos_token_id", None), *turn_ends(self.tokenizer)]
+        """The tokens that end an answer.
+
+        Models differ in where they define them, so this collects those of the tokenizer, of the configuration (which
+        may list several) and the token that the chat template writes after an answer.
+        """
+        ids = [getattr(self.tokenizer, "eos_token_id", None), *turn_ends(self.tokenizer)]
         for config in (getattr(self.model, "generation_config", None), self.model.config.get_text_config()):
-            named += token_ids(getattr(config, "eos_token_id", None))
-        return frozenset(index for index in named if index is not None)
+            ids += token_ids(getattr(config, "eos_token_id", None))
+        return frozenset(index for index in ids if index is not None)
 
     @cached_property
     def newline_ids(self) -> tuple[int, ...]:
-        """Every token whose text holds a line break."""
+        """All tokens whose text contains a line break."""
         texts = self.tokenizer.batch_decode([[index] for index in range(len(self.tokenizer))])
         return tuple(index for index, text in enumerate(texts) if "\n" in text)
 
     def head(self, hidden: "torch.Tensor") -> "torch.Tensor":
-        """Logits, [tokens, vocabulary], of last hidden states, [tokens, hidden]."""
+        """Compute the logits, [tokens, vocabulary], of last hidden states, [tokens, hidden]."""
         import torch
 
         logits = self.model.get_output_embeddings()(hidden)
@@ -99,7 +102,7 @@ class BaseModel:
         return cap * torch.tanh(logits / cap) if cap else logits
 
     def features(self, projection: str) -> tuple[int, int]:
-        """(in_features, out_features) of one of the three FFN projections."""
+        """Return (in_features, out_features) of one of the three FFN projections."""
         module: Any = getattr(self.blocks[0], projection)
         return module.in_features, module.out_features
 
@@ -109,34 +112,34 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> BaseMode
 
     Args:
         name: a short name (`smollm2-135m`), a Hugging Face id, or a folder with safetensors.
-        dtype: "float32", "bfloat16", or "auto": bfloat16 on an accelerator and on a CPU that is quicker in it, else
+        dtype: "float32", "bfloat16", or "auto": bfloat16 on an accelerator or on a CPU where it is faster, otherwise
             float32.
-        device: "cpu", "cuda", "mps", or "auto": the first accelerator, else the CPU.
+        device: "cpu", "cuda", "mps", or "auto": the first accelerator, otherwise the CPU.
 
     Raises:
-        ModelError: unknown name, unreadable files, or no gated FFN in the model.
+        ModelError: the name is unknown, its files cannot be read, or the model has no gated FFN.
     """
     with _load_lock:
         return _load(name, dtype, device, model_fingerprint(name))
 
 
 def check_model(name: str) -> None:
-    """Find out early, and without reading weights, whether a model can be used.
+    """Check early, without reading the weights, whether a model can be used.
 
     Raises:
-        ModelError: unknown name, unreadable configuration, or no gated FFN in the model.
+        ModelError: the name is unknown, the configuration cannot be read, or the model has no gated FFN.
     """
     if name in EMBEDDED:
         embedded_file(name)
-    elif model_type(model_folder(name)) not in KNOWN:  # to build it, torch and transformers are imported: seconds
+    elif model_type(model_folder(name)) not in KNOWN:  # importing torch and transformers takes seconds
         model_shape(name)
 
 
 def model_shape(name: str) -> BaseModel:
-    """A base model without its weights and tokenizer: for its modules' names, number and sizes only.
+    """Return a base model without weights and tokenizer, to inspect the names, number and sizes of its modules.
 
     Raises:
-        ModelError: unknown name, unreadable configuration, or no gated FFN in the model.
+        ModelError: the name is unknown, the configuration cannot be read, or the model has no gated FFN.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -151,8 +154,11 @@ def model_shape(name: str) -> BaseModel:
 
 
 def _configuration(folder: Path) -> Any:
-    """A checkpoint's configuration. A padding id beyond the embedding matrix, as of a token that was added to the
-    tokenizer alone, is taken out: no embedding can be built with it, and padding is masked."""
+    """Return a checkpoint's configuration, without a padding id that is outside the embedding matrix.
+
+    Such an id occurs if a padding token was added only to the tokenizer. It makes building the embedding fail, and is
+    not needed because padding is masked.
+    """
     from transformers import AutoConfig
 
     config: Any = AutoConfig.from_pretrained(folder)
@@ -176,18 +182,18 @@ def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
     folder = model_folder(name)
     if device == "auto":
         device = str(torch.accelerator.current_accelerator() or "cpu") if torch.accelerator.is_available() else "cpu"
-    limit_threads()  # before number formats are timed
+    limit_threads()  # before the timing of number formats
     torch_dtype = _resolve_dtype(dtype, device)
     try:
         weight_files(folder)
-        with loadable(folder) as place:
+        with loadable(folder) as checkpoint:
             model: Any = AutoModelForCausalLM.from_pretrained(
-                place, config=_configuration(place), dtype=torch_dtype, use_safetensors=True
+                checkpoint, config=_configuration(checkpoint), dtype=torch_dtype, use_safetensors=True
             )
         tokenizer = load_tokenizer(folder, model.get_input_embeddings().num_embeddings)
     except ModelError:
         raise
-    except Exception as error:  # transformers, tokenizers and safetensors each have their own kinds
+    except Exception as error:  # transformers, tokenizers and safetensors each raise their own types
         if is_out_of_memory(error):
             raise
         raise _unloadable(name, error) from error
@@ -198,20 +204,23 @@ def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
     _check_formulas(base, name)
     if tokenizer.chat_template:
         render(tokenizer, [], "Hello")
-    # every token that is written, every step of a training and every batch of an embedding passes here
+    # every generated token, training step and embedding batch runs this hook
     model.get_decoder().register_forward_pre_hook(lambda *_: check())
     return base
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed. It gives large tables back to the system at once, and to fault their pages in anew
-    at every step costs up to a third of a training step. The environment's own settings (MALLOC_…) stand."""
+    """Make glibc keep freed memory.
+
+    By default glibc returns large blocks to the system immediately, and faulting their pages in again takes up to a
+    third of each training step. MALLOC_… variables in the environment take precedence.
+    """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
         if not mallopt(_M_MMAP_THRESHOLD, 1 << 30):
-            mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that older releases take
+            mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the maximum in older releases
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
@@ -219,10 +228,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def _check_formulas(base: BaseModel, name: str) -> None:
-    """Training and injection compute the FFN and the logits themselves: make sure that the model does it alike."""
+    """Check that the model computes its FFN and logits with the formulas that training and injection use."""
     import torch
 
-    def refuse(what: str) -> ModelError:
+    def unsupported(what: str) -> ModelError:
         return ModelError(
             f"model {name!r}", f"it computes its {what} in an unsupported way (type {base.model.config.model_type!r})",
             "Choose a LLaMA-, Qwen2/3- or Gemma-like model.",
@@ -234,23 +243,23 @@ def _check_formulas(base: BaseModel, name: str) -> None:
     with torch.no_grad():
         whole = base.model(input_ids=ids, use_cache=False).logits
         parts = base.head(base.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
-        if not _alike(whole, parts):
-            raise refuse("logits")
+        if not _are_close(whole, parts):
+            raise unsupported("logits")
         block: Any = base.blocks[0]
         plain = block.down_proj(block.act_fn(block.gate_proj(x)) * block.up_proj(x))
-        if not _alike(block(x), plain):
-            raise refuse("FFN")
+        if not _are_close(block(x), plain):
+            raise unsupported("FFN")
 
 
-def _alike(one: "torch.Tensor", other: "torch.Tensor") -> bool:
-    return bool((one - other).float().norm() <= 0.02 * other.float().norm())  # bfloat16 rounds by 0.004
+def _are_close(actual: "torch.Tensor", expected: "torch.Tensor") -> bool:
+    return bool((actual - expected).float().norm() <= 0.02 * expected.float().norm())  # bfloat16 rounds by 0.004
 
 
 def find_ffn(model: Any, name: str) -> tuple["nn.Module", ...]:
-    """The gated FFN of every decoder layer, in layer order.
+    """Return the gated FFN of every decoder layer, in layer order.
 
     Raises:
-        ModelError: a layer without one, or layers of unlike width.
+        ModelError: a layer has no gated FFN, or the FFNs have different widths.
     """
     from torch import nn
 
@@ -277,23 +286,26 @@ def _resolve_dtype(dtype: str, device: str) -> "torch.dtype":
     if dtype != "auto":
         return getattr(torch, dtype)
     if device.startswith("cpu"):
-        return torch.bfloat16 if _bfloat16_is_quicker() else torch.float32
+        return torch.bfloat16 if _bfloat16_is_faster() else torch.float32
     return torch.bfloat16
 
 
 @lru_cache(maxsize=1)
-def _bfloat16_is_quicker() -> bool:
-    """Whether this CPU multiplies matrices quicker in bfloat16. Its feature flags do not tell: with AVX512-BF16 it can
-    be half as quick as in float32, with AMX many times quicker."""
+def _bfloat16_is_faster() -> bool:
+    """Whether this CPU multiplies matrices faster in bfloat16.
+
+    The CPU's feature flags do not answer this: with AVX512-BF16 it can be half as fast as in float32, with AMX many
+    times faster.
+    """
     import torch
 
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
-    for _ in range(5):  # the quickest of several, in turn: another process may be in the way
-        for kind in seconds:
-            x, y = torch.ones(256, 1024, dtype=kind), torch.ones(1024, 1024, dtype=kind)
-            began = time.perf_counter()
+    for _ in range(5):  # alternate and take the minimum, because another process may interfere
+        for dtype in seconds:
+            x, y = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+            start = time.perf_counter()
             torch.mm(x, y)
-            seconds[kind] = min(seconds[kind], time.perf_counter() - began)
+            seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
     return 1.2 * seconds[torch.bfloat16] < seconds[torch.float32]
 
 
@@ -305,5 +317,5 @@ def _unloadable(name: str, error: Exception) -> ModelError:
     return ModelError(
         f"model {name!r}",
         f"it cannot be loaded ({first_line(error)})",
-        "Give a folder that holds config.json, safetensors weights and a tokenizer, or another model name.",
+        "Give a folder that contains config.json, safetensors weights and a tokenizer, or another model name.",
     )

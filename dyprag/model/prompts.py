@@ -1,6 +1,6 @@
-"""Prompts as token ids: how a question, its passages and its answer are put to a chat model (§3.1 and §3.3).
+"""Prompts as token ids: format a question, its passages and its answer for a chat model (§3.1 and §3.3).
 
-Text from documents and questions is data: control tokens in it are broken up before the template is applied.
+Texts of documents and questions are data: control tokens in them are broken up before the template is applied.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeVar
 from dyprag.model.base import neutralise
 from dyprag.model.chat import render
 
-PROMPTS_VERSION = 1  # part of the keys of adapters and predictions: raise it with any change of the prompts below
-REASONING_VERSION = 1  # the same for what is answered step by step
-# likewise of predictions: where a method, or generation, answers otherwise (2: an answer that repeats itself ends)
-ANSWERS_VERSION = 2
+# These versions are part of keys. Raise the one whose results change.
+PROMPTS_VERSION = 1  # the prompts below: adapters and predictions
+REASONING_VERSION = 1  # the prompts with chain of thought
+ANSWERS_VERSION = 2  # methods and generation: predictions (2: generation stops at an answer that repeats itself)
 ANSWER_PREFIX = "The answer is:"
 WITH_PASSAGES = (
     "Answer the question from the passages below and from what you know yourself.\n\n{passages}\n\nQuestion: {question}"
@@ -48,7 +48,7 @@ REASONING_EXAMPLES = tuple(
 )
 
 
-Found = TypeVar("Found")
+Passage = TypeVar("Passage")
 Order = Literal["best-first", "best-last"]
 AskFor = Literal["plain", "instruction", "examples", "sentence"]
 INSTRUCTION = "Answer with a few words only: a name, a date, a number, yes or no."
@@ -68,12 +68,15 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class PromptForm:
-    """How a question is put; the same for every method, but an adapter without passages is asked as it was trained.
+    """The form of a question's prompt, shared by all methods. An adapter without passages is always asked as trained.
 
-    order: of the passages. ask_for: "plain" begins the answer with ANSWER_PREFIX; "instruction" also asks for a few
-    words, "examples" also shows two turns that answer so; "sentence" lets the model begin as it likes. shown: most
-    passages in the prompt, the best ones; None: all that were retrieved. tokens: most of the whole prompt; None: what
-    the model's context leaves.
+    Args:
+        order: the order of the passages.
+        ask_for: how the answer is requested. "plain": it begins with ANSWER_PREFIX; "instruction": in addition, the
+            prompt asks for a few words; "examples": in addition, the prompt shows two examples; "sentence": the model
+            begins the answer as it likes.
+        shown: maximum number of passages in the prompt, best first; None: all retrieved passages.
+        tokens: maximum length of the whole prompt; None: limited by the model's context only.
     """
 
     order: Order = "best-first"
@@ -81,13 +84,13 @@ class PromptForm:
     shown: int | None = None
     tokens: int | None = None
 
-    def arranged(self, found: Sequence[Found]) -> Sequence[Found]:
-        """What of the passages found (best first) stands in the prompt, in its order."""
-        shown = found[: self.shown]
+    def arranged(self, retrieved: Sequence[Passage]) -> Sequence[Passage]:
+        """Return the retrieved passages (given best first) that the prompt shows, in the prompt's order."""
+        shown = retrieved[: self.shown]
         return shown if self.order == "best-first" else shown[::-1]
 
     def longest(self, room: int) -> int:
-        """Most tokens of a prompt where the model has room for so many."""
+        """Return the maximum length of a prompt, if the model has room for this many tokens."""
         return min(room, self.tokens or room)
 
 
@@ -97,14 +100,14 @@ PLAIN = PromptForm()
 def chat_text(
     tokenizer: Any, user: str, assistant: str = "", history: Sequence[tuple[str, str]] = (), system: str = ""
 ) -> str:
-    """Render a conversation up to and including the beginning of the assistant's turn.
+    """Render a conversation up to and including the beginning of the assistant's message.
 
     Args:
-        tokenizer: with a chat template, which `render` applies, or without one: then plain lines are used.
+        tokenizer: a tokenizer with a chat template, which `render` applies; without one, plain lines are used.
         user: the last user message.
-        assistant: the words that the answer is to begin with.
+        assistant: the beginning of the answer.
         history: earlier (user, assistant) turns, such as few-shot examples.
-        system: what the model is told before all else; empty: what the template says by itself.
+        system: the system message; empty: the template's default.
 
     Raises:
         ModelError: the chat template fails.
@@ -119,10 +122,10 @@ def chat_text(
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a rendered prompt, with no further special tokens where the template has set them already."""
+    """Return the token ids of a rendered prompt. Special tokens are added only if no template has added them."""
     ids: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
     while ids and ids[-1] == tokenizer.eos_token_id and not tokenizer.chat_template:
-        ids.pop()  # some tokenizers end every text, and an answer is to follow
+        ids.pop()  # some tokenizers append an end token to every text, but the answer has to follow
     return ids
 
 
@@ -135,26 +138,26 @@ def question_prompt(
     system: str = "",
     ask_for: AskFor = "plain",
 ) -> list[int]:
-    """Ids of a question, with or without passages, that end where the answer is to begin.
+    """Return the token ids of a question, with or without passages, up to the beginning of the answer.
 
-    With `chain_of_thought` examples stand before it, which reason and then say 'So the answer is …'; else `ask_for`
-    says how the answer is asked for, see `PromptForm`. `history` and `system` are as `chat_text` takes them.
+    With `chain_of_thought`, the prompt starts with examples that reason and then say 'So the answer is …'. Otherwise
+    `ask_for` defines how the answer is requested; see `PromptForm`. For `history` and `system`, see `chat_text`.
     """
-    user = _asked(question, passages)
+    user = _user_message(question, passages)
     if chain_of_thought:
         return encode(tokenizer, chat_text(tokenizer, user, history=REASONING_EXAMPLES))
     if ask_for == "instruction":
         user = f"{user}\n\n{INSTRUCTION}"
     if ask_for == "examples":
         history = [
-            (_asked(other, [passage] if passages else ()), f"{ANSWER_PREFIX} {answer}.")
-            for other, passage, answer in EXAMPLES
+            (_user_message(example, [passage] if passages else ()), f"{ANSWER_PREFIX} {answer}.")
+            for example, passage, answer in EXAMPLES
         ] + list(history)
     prefix = "" if ask_for == "sentence" else ANSWER_PREFIX
     return encode(tokenizer, chat_text(tokenizer, user, prefix, history, system))
 
 
-def _asked(question: str, passages: Sequence[str]) -> str:
+def _user_message(question: str, passages: Sequence[str]) -> str:
     if not passages:
         return WITHOUT_PASSAGES.format(question=question)
     numbered = "\n".join(f"Passage {number}: {text}" for number, text in enumerate(passages, start=1))
@@ -162,27 +165,27 @@ def _asked(question: str, passages: Sequence[str]) -> str:
 
 
 def training_sample(tokenizer: Any, question: str, answer: str, passage: str | None = None) -> tuple[list[int], int]:
-    """One sample [d ⊕ q ⊕ a] (§3.1) as ids, and the number of ids before the answer.
+    """Return one sample [d ⊕ q ⊕ a] (§3.1) as token ids, and the number of ids before the answer.
 
-    The end token is part of it, so that a trained answer also stops.
+    The sample includes the end token, so that the model learns to stop after the answer.
     """
     prompt = question_prompt(tokenizer, question, [passage] if passage else ())
-    return _ended(tokenizer, prompt, " " + neutralise(answer, tokenizer).strip().rstrip(".") + ".")
+    return _with_answer(tokenizer, prompt, " " + neutralise(answer, tokenizer).strip().rstrip(".") + ".")
 
 
 def reasoned_sample(
     tokenizer: Any, question: str, reasons: str, answer: str, passage: str | None = None
 ) -> tuple[list[int], int]:
-    """The same for answers by chain of thought: the full sentence, then 'So the answer is …'.
+    """Return a sample for chain-of-thought answers: the full sentence, then 'So the answer is …'.
 
-    The examples that stand in the prompt when it is used are left out: seven tenths of a sample would be the same in
-    all documents.
+    Unlike the prompt at answering time, it contains no examples. They would make up 70 % of every sample and be the
+    same for all documents.
     """
-    prompt = encode(tokenizer, chat_text(tokenizer, _asked(question, [passage] if passage else ())))
+    prompt = encode(tokenizer, chat_text(tokenizer, _user_message(question, [passage] if passage else ())))
     text = REASONED.format(reasons=reasons.strip().rstrip(".") + ".", answer=answer.strip().rstrip("."))
-    return _ended(tokenizer, prompt, neutralise(text, tokenizer))
+    return _with_answer(tokenizer, prompt, neutralise(text, tokenizer))
 
 
-def _ended(tokenizer: Any, prompt: list[int], text: str) -> tuple[list[int], int]:
+def _with_answer(tokenizer: Any, prompt: list[int], text: str) -> tuple[list[int], int]:
     answer_ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     return prompt + answer_ids, len(prompt)

@@ -1,11 +1,11 @@
-"""Thoughts that a model writes before its answer, such as `<think>…</think>`: they are no part of the answer."""
+"""Remove the thoughts that a model writes before its answer, such as `<think>…</think>`."""
 
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-# (begins, ends) as models write them: Qwen, DeepSeek, GLM and others; Exaone; Magistral; Command A; Seed; Kimi;
-# gpt-oss; Apertus; Gemma 4; MedGemma.
+# (begin, end) marks of thoughts in: Qwen, DeepSeek, GLM and others; Exaone; Magistral; Command A; Seed; Kimi; gpt-oss;
+# Apertus; Gemma 4; MedGemma.
 MARKS = (
     ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"),
     ("<thoughts>", "</thoughts>"), ("<reasoning>", "</reasoning>"), ("<reflection>", "</reflection>"),
@@ -14,57 +14,61 @@ MARKS = (
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
     ("<|inner_prefix|>", "<|inner_suffix|>"), ("<|channel>", "<channel|>"), ("<unused94>", "<unused95>"),
 )  # fmt: skip
-AT_ONCE = ("{", "[", "```")  # what begins so is an answer, whatever it says about thoughts
-# How some models mark what is not a thought: DeepSeek R1-Zero, Hunyuan; Sky-T1.
+AT_ONCE = ("{", "[", "```")  # a text that begins with one of these is an answer, even if it mentions thoughts
+# Marks around the answer in: DeepSeek R1-Zero and Hunyuan; Sky-T1.
 _ANSWER = re.compile(r"\s*(?:<answer>(.*)</answer>|<\|begin_of_solution\|>(.*)<\|end_of_solution\|>)\s*", re.DOTALL)
 
 
 def without_thoughts(text: str) -> str:
-    """An answer without the thoughts before it and the marks around it; empty where the thoughts never end.
+    """Return an answer without the thoughts before it and the marks around it; empty if the thoughts do not end.
 
-    A text that has only the end of a thought was begun by its prompt, as some templates do it.
+    If a text has only the end mark of a thought, the thought was opened in the prompt, as some templates do.
     """
     text = answer(text)
     if not text.lstrip().startswith(AT_ONCE):
         while end := min(_ends(text), default=0):
             text = answer(text[end:].lstrip())
-    found = _ANSWER.fullmatch(text)
-    return (found[1] or found[2] or "").strip() if found else text
+    marked = _ANSWER.fullmatch(text)
+    return (marked[1] or marked[2] or "").strip() if marked else text
 
 
 def _ends(text: str) -> Iterator[int]:
-    """The places behind thoughts that a prompt, or a line of the text, has begun. What begins and ends within a line
-    is spoken of."""
+    """Yield the end positions of thoughts that were opened in the prompt or at the start of a line.
+
+    If both marks are inside a line, the text only mentions them.
+    """
     for begins, ends in MARKS:
-        place = text.find(ends)
-        begun = text.rfind(begins, 0, max(place, 0))
-        if place >= 0 and (begun < 0 or not text[:begun].rpartition("\n")[2].strip()):
-            yield place + len(ends)
+        end = text.find(ends)
+        begin = text.rfind(begins, 0, max(end, 0))
+        if end >= 0 and (begin < 0 or not text[:begin].rpartition("\n")[2].strip()):
+            yield end + len(ends)
 
 
 def answer(text: str, ended: bool = True) -> str:
-    """What of a text stands behind the thoughts that it begins with.
+    """Return the part of a text after its leading thoughts.
 
     Args:
-        ended: whether all of the text is there; else nothing is given while its beginning could become a thought's.
+        text: the text.
+        ended: whether the text is complete. If not, the result is empty while the text could still become a begin mark.
     """
     while True:
         rest = text.lstrip()
         ends = next((ends for begins, ends in MARKS if rest.startswith(begins)), None)
         if ends is None:
-            waits = not ended and any(begins.startswith(rest) for begins, _ in MARKS)
-            return "" if waits else text
-        _, closed, behind = rest.partition(ends)
+            incomplete = not ended and any(begins.startswith(rest) for begins, _ in MARKS)
+            return "" if incomplete else text
+        _, closed, remainder = rest.partition(ends)
         if not closed:
             return ""
-        text = behind.lstrip()
+        text = remainder.lstrip()
 
 
 def closed(text: str, tail: str) -> str:
-    """A rendered prompt with an empty thought where its template begins one, so that the answer comes next.
+    """Close the thought that a template opens at the end of a prompt, so that the model continues with the answer.
 
     Args:
-        tail: the end of the text, behind the last message.
+        text: the rendered prompt.
+        tail: the part of the prompt after the last message.
     """
     for begins, ends in MARKS:
         if tail.rfind(begins) > tail.rfind(ends):
@@ -73,7 +77,7 @@ def closed(text: str, tail: str) -> str:
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The text of an answer's tokens without control tokens, but with those that begin and end thoughts."""
+    """Decode an answer's tokens without control tokens, except for those that begin and end thoughts."""
     marks = _special_marks(tokenizer)
     if not marks or not marks.keys() & set(ids):
         return tokenizer.decode(ids, skip_special_tokens=True)

@@ -1,5 +1,7 @@
-"""A model's tokenizer as this package uses it, whatever its files were left with: nothing is cut off or padded behind
-its back, every id is one that the model has, and text cannot act as control tokens."""
+"""Load a model's tokenizer with uniform behaviour, whatever settings its files contain.
+
+It neither truncates nor pads, it produces only ids that the model has, and texts cannot act as control tokens.
+"""
 
 import json
 import re
@@ -11,24 +13,25 @@ from typing import Any
 from dyprag.errors import ModelError
 from dyprag.model.files import read_json
 
-# Shapes of control tokens. Tokenizers hold others of the kind that are not marked as special, such as Qwen's
-# <|fim_prefix|>, and many added tokens that are plain text: words, "<table>", runs of spaces.
+# Shapes of control tokens. Some control tokens are not marked as special, such as Qwen's <|fim_prefix|>, and many added
+# tokens are plain text: words, "<table>", runs of spaces.
 _CONTROL = re.compile(r"<[|｜].*[|｜]>", re.DOTALL)
-_BRACKETED = re.compile(r"[<\[◁].*[>\]▷]", re.DOTALL)  # control if the chat template writes it
+_BRACKETED = re.compile(r"[<\[◁].*[>\]▷]", re.DOTALL)  # a control token if the chat template writes it
 
 
 def load_tokenizer(folder: Path, rows: int | None = None) -> Any:
-    """The tokenizer in a model's folder.
+    """Load the tokenizer in a model's folder.
 
-    Truncation and padding that a training left in tokenizer.json are switched off. Added tokens that the model has no
-    embedding of are dropped: their text is read as plain text. A missing end token is that of the model's own
-    configuration, and a missing or dropped padding token is the end token, since padding is masked.
+    Truncation and padding, which a training run may have left in tokenizer.json, are turned off. Added tokens for which
+    the model has no embedding are removed, so their text is tokenized as plain text. A missing end token is taken from
+    the model's configuration. A missing or removed padding token becomes the end token, since padding is masked.
 
     Args:
-        rows: of the model's embedding matrix; None: as config.json has it.
+        folder: the model's folder.
+        rows: number of rows of the model's embedding matrix; None: read from config.json.
 
     Raises:
-        ModelError: the vocabulary itself is larger than the embedding matrix, or nothing names an end token.
+        ModelError: the vocabulary is larger than the embedding matrix, or no end token is defined.
     """
     from transformers import AutoTokenizer
 
@@ -40,9 +43,9 @@ def load_tokenizer(folder: Path, rows: int | None = None) -> Any:
             _drop_tokens_without_embedding(tokenizer, folder, rows)
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
-    if getattr(tokenizer, "add_eos_token", False):  # a prompt would end before it is answered
+    if getattr(tokenizer, "add_eos_token", False):  # an end token must not follow a prompt
         tokenizer.add_eos_token = False
-    tokenizer.model_max_length = int(1e30)  # the model's own limit counts, and is checked where it matters
+    tokenizer.model_max_length = int(1e30)  # callers check the model's own limit
     if not _named(tokenizer, tokenizer.eos_token_id, tokenizer.eos_token, rows):
         tokenizer.eos_token = _configured_end(tokenizer, folder, rows)
     if not _named(tokenizer, tokenizer.pad_token_id, tokenizer.pad_token, rows):
@@ -51,7 +54,7 @@ def load_tokenizer(folder: Path, rows: int | None = None) -> Any:
 
 
 def _drop_tokens_without_embedding(tokenizer: Any, folder: Path, rows: int) -> None:
-    """Take added tokens with ids beyond the embedding matrix out of a tokenizer."""
+    """Remove added tokens with ids outside the embedding matrix from a tokenizer."""
     from tokenizers import Tokenizer
 
     backend = tokenizer.backend_tokenizer
@@ -66,23 +69,23 @@ def _drop_tokens_without_embedding(tokenizer: Any, folder: Path, rows: int) -> N
     if not outside:
         return
     if backend.token_to_id(str(tokenizer.unk_token)) in outside:
-        tokenizer.unk_token = None  # transformers would look it up without end
+        tokenizer.unk_token = None  # transformers would recurse endlessly when it looks the token up
     parts = json.loads(backend.to_str())
     parts["added_tokens"] = [token for token in parts["added_tokens"] if token["id"] not in outside]
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(parts))
 
 
 def _named(tokenizer: Any, index: Any, token: Any, rows: int | None) -> bool:
-    """Whether an id is the model's own and stands for this token, and not for whatever is unknown."""
-    return _inside(index, rows) and tokenizer.convert_ids_to_tokens(index) == str(token)
+    """Whether the model has an embedding for an id, and the id stands for this token rather than the unknown token."""
+    return _has_row(index, rows) and tokenizer.convert_ids_to_tokens(index) == str(token)
 
 
-def _inside(index: Any, rows: int | None) -> bool:
+def _has_row(index: Any, rows: int | None) -> bool:
     return isinstance(index, int) and index >= 0 and (not rows or index < rows)
 
 
 def _rows(folder: Path) -> int | None:
-    """Rows of the embedding matrix, as config.json tells."""
+    """Return the number of rows of the embedding matrix from config.json; None if it is not defined there."""
     config = read_json(folder / "config.json")
     text = config.get("text_config")
     rows = (text if isinstance(text, dict) else config).get("vocab_size")
@@ -92,7 +95,7 @@ def _rows(folder: Path) -> int | None:
 def _configured_end(tokenizer: Any, folder: Path, rows: int | None) -> str:
     for name in ("generation_config.json", "config.json"):
         for index in token_ids(read_json(folder / name).get("eos_token_id")):
-            token = tokenizer.convert_ids_to_tokens(index) if _inside(index, rows) else None
+            token = tokenizer.convert_ids_to_tokens(index) if _has_row(index, rows) else None
             if token:
                 return str(token)
     raise ModelError(
@@ -102,31 +105,31 @@ def _configured_end(tokenizer: Any, folder: Path, rows: int | None) -> str:
 
 
 def token_ids(value: Any) -> list[int]:
-    """The ids in a setting that holds one, several or none."""
+    """Return the token ids in a setting that contains one, several or none."""
     values = value if isinstance(value, list | tuple) else [value]
-    return [one for one in values if isinstance(one, int) and not isinstance(one, bool) and one >= 0]
+    return [index for index in values if isinstance(index, int) and not isinstance(index, bool) and index >= 0]
 
 
 def neutralise(text: str, tokenizer: Any) -> str:
-    """Break up control tokens that stand in a text, so that `<|im_end|>` in a document ends nothing.
+    """Break up control tokens in a text, so that `<|im_end|>` in a document does not end a message.
 
-    A space goes behind the token's first character; the words stay readable and no control id can come out. Other
-    added tokens are plain text and stay whole, as do control tokens of a single character, such as a full stop that
-    somebody made the end token. Halves of surrogate pairs, which no tokenizer takes, become '?'.
+    A space is inserted after the token's first character. The text stays readable and is never tokenized as a control
+    token. Other added tokens are plain text and stay unchanged, as do control tokens of a single character, such as a
+    full stop that serves as end token. Lone surrogates, which no tokenizer accepts, become '?'.
     """
     text = text.encode("utf-8", "replace").decode()
     tokens = control_tokens(tokenizer)
     present = [token for token in tokens if token in text]
-    while present:  # it ends: the space between two characters only grows, and no token has an endless one
+    while present:  # terminates, because the spaces between characters only grow and every token is finite
         for token in present:
-            place = len(token) - len(token.lstrip()) + 1
-            text = text.replace(token, f"{token[:place]} {token[place:]}")
+            split = len(token) - len(token.lstrip()) + 1
+            text = text.replace(token, f"{token[:split]} {token[split:]}")
         present = [token for token in tokens if token in text]
     return text
 
 
 def control_tokens(tokenizer: Any) -> Collection[str]:
-    """The texts of the tokens that steer a model, of more than one character besides spaces."""
+    """Return the texts of a tokenizer's control tokens that have more than one character besides spaces."""
     template = getattr(tokenizer, "chat_template", None)
     templates = "".join(template.values()) if isinstance(template, dict) else template or ""
     added = tuple((str(token), bool(token.special)) for token in tokenizer.added_tokens_decoder.values())
@@ -135,9 +138,9 @@ def control_tokens(tokenizer: Any) -> Collection[str]:
 
 @lru_cache(maxsize=8)
 def _control_tokens(added: tuple[tuple[str, bool], ...], special: tuple[str, ...], template: str) -> tuple[str, ...]:
-    found = {str(token) for token in special}
+    tokens = {str(token) for token in special}
     for token, is_special in added:
-        shaped = _CONTROL.fullmatch(token) or (_BRACKETED.fullmatch(token) and token in template)
-        if is_special or shaped:
-            found.add(token)
-    return tuple(sorted(token for token in found if len("".join(token.split())) > 1))
+        has_control_shape = _CONTROL.fullmatch(token) or (_BRACKETED.fullmatch(token) and token in template)
+        if is_special or has_control_shape:
+            tokens.add(token)
+    return tuple(sorted(token for token in tokens if len("".join(token.split())) > 1))

@@ -1,1 +1,1 @@
-"""What a process does while it works: batches, threads, progress, interruption, proxies. Knows no method."""
+"""Services for a running process, independent of the method: batching, threads, progress, interruption, proxies."""

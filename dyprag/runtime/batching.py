@@ -1,6 +1,6 @@
-"""One task a document, one batch for the machine: callers hand in single items, one thread computes them together.
+"""Batch items from many callers: each task submits one document, and one thread computes them together.
 
-As inference servers do it: what waits is taken together, up to a limit, and each caller is answered by itself.
+As in an inference server, the thread takes all waiting items up to a limit and returns each result to its caller.
 """
 
 import queue
@@ -20,10 +20,10 @@ _model_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dyprag-mod
 
 
 def compute(work: Callable[[], Result]) -> Result:
-    """Do tensor work on the one thread of the process that does any, and wait for it.
+    """Run tensor work on the process's single compute thread and return its result.
 
-    OpenMP keeps a team of threads for every thread that computes; with more teams than cores they sleep at each
-    barrier instead of spinning, and everything takes a third longer.
+    OpenMP keeps a team of threads for every thread that computes. If there are more teams than cores, the threads sleep
+    at each barrier instead of spinning, and everything takes a third longer.
     """
     check()
     if threading.current_thread().name.startswith("dyprag-model"):
@@ -32,15 +32,15 @@ def compute(work: Callable[[], Result]) -> Result:
 
 
 class Batcher(Generic[Item, Result]):
-    """Gathers items from many threads into batches for one worker thread.
+    """Collects items from many threads into batches for one worker thread.
 
     Args:
-        work: gets up to `size` items; gives (index, result or exception) of each, in any order, each as soon as it is
-            there. If it raises, the items without an answer are tried one by one.
-        size: most items in a batch.
-        wait: seconds to wait for more after the first item.
-        idle: seconds without an item after which the thread ends; the next item starts another. A batcher that
-            nobody uses any more is gone with what it holds.
+        work: takes up to `size` items and yields (index, result or exception) for each, in any order, as soon as it is
+            available. If it raises, the items without a result are retried one by one.
+        size: maximum number of items in a batch.
+        wait: seconds to wait for more items after the first one.
+        idle: seconds without an item after which the thread ends, which lets an unused batcher be garbage collected.
+            The next item starts a new thread.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Batcher(Generic[Item, Result]):
         self._running = False
 
     def submit(self, item: Item) -> Result:
-        """Wait until the item has been worked on; gives its result or raises its exception."""
+        """Submit an item and wait for its result; raises the item's exception."""
         return self.begin(item).result()
 
     def begin(self, item: Item) -> Future[Result]:
-        """Hand in an item; gives its result to come."""
+        """Submit an item and return a future for its result."""
         future: Future[Result] = Future()
         with self._lock:
             self._waiting.put((item, future))
@@ -87,19 +87,19 @@ class Batcher(Generic[Item, Result]):
             self._attempt(batch)
 
     def _attempt(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
-        """Answer a batch. If it fails as a whole, each item is tried alone: one item's fault is its own."""
+        """Compute a batch. If it fails, retry each item alone, so that a failure affects only its own item."""
         try:
             compute(partial(self._answer, batch))
-            error: Exception = RuntimeError(f"{len(batch)} items were worked on and not all had a result")
-        except Exception as failure:  # it belongs to the callers, and the thread must live on
-            # the frames of an error hold what filled the memory
+            error: Exception = RuntimeError(f"a batch of {len(batch)} items did not return a result for every item")
+        except Exception as failure:  # the callers get the error; the thread must survive it
+            # the frames of the traceback keep the large tensors alive
             error = failure.with_traceback(None) if is_out_of_memory(failure) else failure
-        left = [(item, future) for item, future in batch if not future.done()]
-        if len(batch) == 1 and left:
-            left[0][1].set_exception(error)
-        elif left:
-            for one in left:
-                self._attempt([one])
+        unanswered = [(item, future) for item, future in batch if not future.done()]
+        if len(batch) == 1 and unanswered:
+            unanswered[0][1].set_exception(error)
+        else:
+            for entry in unanswered:
+                self._attempt([entry])
 
     def _answer(self, batch: Sequence[tuple[Item, Future[Result]]]) -> None:
         for index, result in self._work([item for item, _ in batch]):

@@ -1,8 +1,8 @@
-"""An end from outside (Ctrl-C, SIGTERM): a flag that work looks at between its steps, since nothing can break off a
-thread in the midst of a computation.
+"""Interruption of work by Ctrl-C or SIGTERM, through a flag that work checks between its steps.
 
-Work that sees the flag raises `Interrupted`, which is nobody's failure: its documents wait for the next run. Whoever
-waits for something that never looks (a connection, another process) is called: see `on_interruption`.
+A thread cannot be stopped in the middle of a computation. Work that sees the flag raises `Interrupted`. This does not
+count as a failure: the documents wait for the next run. Code that waits for something which never checks the flag, such
+as a connection or another process, registers a callback with `on_interruption`.
 """
 
 import threading
@@ -13,18 +13,18 @@ from typing import TypeVar
 from dyprag.errors import Interrupted
 
 Result = TypeVar("Result")
-INTERRUPTED = Interrupted("this run", "it was interrupted", "Run the same command again: it goes on from here.")
+INTERRUPTED = Interrupted("this run", "it was interrupted", "Run the same command again to continue.")
 _flag = threading.Event()
-_calls: list[Callable[[], None]] = []
+_callbacks: list[Callable[[], None]] = []
 _lock = threading.RLock()
-_passing = False  # whether the process goes on: an interrupted cell of a notebook, which may run another flow
+_passing = False  # whether the process continues, as after an interrupted notebook cell, and may run another flow
 
 
 def interrupt(passing: bool = False) -> None:
-    """Have all work of this process end at its next step.
+    """Make all work of this process stop at its next step.
 
     Args:
-        passing: the process itself goes on, and `renew` may allow new work.
+        passing: the process itself continues, and `renew` may allow new work.
     """
     global _passing
     with _lock:
@@ -32,14 +32,14 @@ def interrupt(passing: bool = False) -> None:
             return
         _passing = passing
         _flag.set()
-        calls = list(_calls)
-    for call in calls:
-        with suppress(Exception):  # the others are to be called, too
-            call()
+        callbacks = list(_callbacks)
+    for callback in callbacks:
+        with suppress(Exception):  # one failing callback must not prevent the others
+            callback()
 
 
 def renew() -> None:
-    """New work begins: an interruption of earlier work, in a process that goes on, is no concern of it."""
+    """Clear an earlier interruption before new work starts, if the process was to continue after it."""
     global _passing
     with _lock:
         if _passing:
@@ -48,45 +48,45 @@ def renew() -> None:
 
 
 def interrupted() -> bool:
-    """Whether work is to end."""
+    """Whether work must stop."""
     return _flag.is_set()
 
 
 def for_good() -> bool:
-    """Whether the process is to end, too."""
+    """Whether the process must stop as well."""
     return _flag.is_set() and not _passing
 
 
 def check() -> None:
-    """Go on, or raise Interrupted."""
+    """Raise Interrupted if work must stop."""
     if _flag.is_set():
         raise Interrupted(*INTERRUPTED.args)
 
 
 def pause(seconds: float) -> None:
-    """Sleep; raises Interrupted as soon as work is to end."""
+    """Sleep; raise Interrupted as soon as work must stop."""
     _flag.wait(seconds)
     check()
 
 
 @contextmanager
-def on_interruption(call: Callable[[], None]) -> Iterator[None]:
-    """Within it, `call` is called when work is to end, from another thread; at once where that is so already."""
+def on_interruption(callback: Callable[[], None]) -> Iterator[None]:
+    """Within this context, call `callback` from another thread when work must stop, or at once if it already must."""
     with _lock:
-        _calls.append(call)
-        late = _flag.is_set()
+        _callbacks.append(callback)
+        already_interrupted = _flag.is_set()
     try:
-        if late:
-            call()
+        if already_interrupted:
+            callback()
         yield
     finally:
         with _lock:
-            _calls.remove(call)
+            _callbacks.remove(callback)
 
 
 async def until_interrupted(work: Awaitable[Result]) -> Result:
-    """Await some work, which is cancelled when work is to end; then Interrupted is raised."""
-    import asyncio  # a tenth of a second, which a command that needs none has better use for
+    """Await some work. On an interruption, cancel it and raise Interrupted."""
+    import asyncio  # takes a tenth of a second, which most commands can save
 
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
 

@@ -1,7 +1,7 @@
-"""How far the work under way in this process is: who computes counts its steps, who shows them asks now and then.
+"""Progress of the computations in this process: computations count their steps, and a display polls the counts.
 
-A unit of work (a document, a question) may take minutes, and units that are computed together end together; between
-their ends only the steps of the computation tell how far it is. To count one costs an addition.
+A unit of work (a document, a question) may take minutes, and units that are computed together finish together. In
+between, only the steps of the computation show its progress. Counting a step costs one addition.
 """
 
 import itertools
@@ -13,9 +13,9 @@ from contextvars import ContextVar
 
 
 class Part:
-    """A computation under way: of how many units it is, which share of it is done, and what there is to say of it.
+    """A running computation: its number of units, the share that is done, and a note to display.
 
-    `counted` is the number of steps so far, for work of which nobody knows how much there is.
+    `counted` is the number of steps so far, for work of unknown size.
     """
 
     def __init__(self, units: float) -> None:
@@ -24,62 +24,62 @@ class Part:
         self._end, self._step = 0.0, 0.0
 
     def phase(self, share: float, steps: float) -> None:
-        """Begin the next phase, which makes up this share of the whole, in so many steps; the one before is over."""
+        """End the current phase and begin the next one, which takes this share of the whole and has so many steps."""
         self.share = self._end
         self._end = min(1.0, self._end + share)
         self._step = (self._end - self.share) / max(1.0, steps)
 
     def advance(self, steps: float = 1.0) -> None:
-        """Some more steps of this phase are done."""
+        """Count steps of the current phase as done."""
         self.counted += steps
         self.share = min(self._end, self.share + steps * self._step)
 
 
-_under_way: dict[int, Part] = {}  # one operation on a dictionary is never seen half done
-_recent: deque[Part] = deque(maxlen=16)  # a short one may be over before anybody has looked
+_under_way: dict[int, Part] = {}  # single dictionary operations are atomic
+_recent: deque[Part] = deque(maxlen=16)  # a short computation may end before the display polls
 _numbers = itertools.count()
 _current: ContextVar[Part | None] = ContextVar("part", default=None)
 
 
 @contextmanager
 def part(units: float, steps: float | None = None) -> Iterator[Part]:
-    """A computation of so many units of work, in so many steps; without a number of steps its phases say theirs.
+    """Register a computation of so many units of work. Without `steps`, its phases define their numbers of steps.
 
-    What is called within it counts its steps on it by `advance`, on whatever thread the context is copied to. One
-    within another counts for nothing: the outer one knows what its steps are.
+    Code within this context counts steps with `advance`, on any thread that the context is copied to. A nested
+    computation is not reported, because the outer one counts its own steps.
     """
-    made, number = Part(units), next(_numbers)
+    computation, number = Part(units), next(_numbers)
     if steps is not None:
-        made.phase(1.0, steps)
-    inner = _current.get() is not None
-    token = _current.set(made)
-    if not inner:
-        _under_way[number] = made
-        _recent.append(made)
+        computation.phase(1.0, steps)
+    nested = _current.get() is not None
+    token = _current.set(computation)
+    if not nested:
+        _under_way[number] = computation
+        _recent.append(computation)
     try:
-        yield made
+        yield computation
     finally:
         _current.reset(token)
         _under_way.pop(number, None)
 
 
 def advance(steps: float = 1.0) -> None:
-    """Count steps on the computation that the caller belongs to, if it belongs to one."""
+    """Count steps of the caller's computation, if there is one."""
     if current := _current.get():
         current.advance(steps)
 
 
 def phase(share: float, steps: float) -> None:
-    """Begin a phase of the computation that the caller belongs to; see `Part.phase`."""
+    """Begin a phase of the caller's computation, if there is one; see `Part.phase`."""
     if current := _current.get():
         current.phase(share, steps)
 
 
 def under_way() -> list[Part]:
-    """The computations of this process that have begun and not ended."""
+    """Return the running computations of this process."""
     return list(_under_way.values())
 
 
 def latest_note(since: float) -> str:
-    """What the last computation that had something to say said, of those that began after a time of the clock."""
+    """Return the most recent note of the computations that began after a time of the monotonic clock."""
     return next((part.note for part in reversed(list(_recent)) if part.note and part.began >= since), "")

@@ -1,8 +1,8 @@
-"""Proxies of the environment: what runs on this machine is reached without one, and what they say is checked once.
+"""Proxy settings of the environment: validate them once, and bypass proxies for addresses on this machine.
 
-HTTP clients read HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY by themselves. They would ask a company's proxy for
-127.0.0.1, where Prefect's server and local endpoints are, and end with an error of their own at a proxy or an
-exception that they cannot read.
+HTTP clients read HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY on their own. Without this module they would ask a
+company's proxy for 127.0.0.1, where Prefect's server and local endpoints run, and would fail with obscure errors on
+proxies or NO_PROXY entries that they cannot parse.
 """
 
 import ipaddress
@@ -17,39 +17,39 @@ from dyprag.errors import ConfigError
 KINDS = ("http", "https", "all")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ENTRY = re.compile(r"(?:https?://)?(?:\*?\.)?[a-z0-9_-][a-z0-9_.-]*(?::\d{1,4}|:[1-5]\d{4})?(?:/\d+)?", re.I | re.A)
-_networks: set[str] = set()  # that NO_PROXY has named
+_networks: set[str] = set()  # networks that NO_PROXY has named
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 def prepare_proxies(url: str | None = None) -> None:
-    """Make the environment's proxies fit for HTTP clients; without any, nothing is changed.
+    """Adapt the environment's proxy variables to HTTP clients. Without proxies, nothing changes.
 
-    Addresses of this machine are added to NO_PROXY. Of its entries, networks such as fe80::/10, which clients cannot
-    read, are left out, and count where the host of the address is in them. socks:// is read as socks5://.
+    Adds addresses of this machine to NO_PROXY and removes entries that clients cannot parse. Networks such as fe80::/10
+    are among these; if the host of `url` is in such a network, the host is added instead. socks:// becomes socks5://.
 
     Args:
-        url: an address that is to be reached.
+        url: an address that the process will connect to.
 
     Raises:
-        ConfigError: a proxy is of a kind that no client here can use, or is no address.
+        ConfigError: a proxy is not a valid URL, or its scheme is not supported.
     """
     names = [name for kind in KINDS for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY") if os.environ.get(name)]
     if not names:
         return
     for name in names:
-        os.environ[name] = _sound(name, os.environ[name].strip())
-    given = [entry.strip() for entry in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")]
-    _networks.update(entry for entry in given if "/" in entry)
+        os.environ[name] = _checked(name, os.environ[name].strip())
+    listed = [entry.strip() for entry in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")]
+    _networks.update(entry for entry in listed if "/" in entry)
     host = _host(url)
-    spared = {*LOOPBACK, *([host] if host and (_on_this_machine(host) or _in_networks(host)) else [])}
-    kept = [entry for entry in (entry.strip("[]") for entry in given) if _is_readable(entry)]
-    if "*" not in kept:
-        kept += sorted(spared - {*kept})
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(kept)
+    bypassed = {*LOOPBACK, *([host] if host and (_on_this_machine(host) or _in_networks(host)) else [])}
+    entries = [entry for entry in (entry.strip("[]") for entry in listed) if _is_readable(entry)]
+    if "*" not in entries:
+        entries += sorted(bypassed - {*entries})
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(entries)
 
 
 def proxy_of(url: str) -> str:
-    """The proxy through which an address is reached, as VARIABLE=ADDRESS without its password; empty: none."""
+    """Return the proxy for an address as VARIABLE=ADDRESS, without its password; empty if no proxy is used."""
     parts, proxies = urlsplit(url), getproxies_environment()
     kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind)), None)
     if kind is None or proxy_bypass(parts.hostname or "") or proxy_bypass(parts.netloc.rpartition("@")[2]):
@@ -58,7 +58,8 @@ def proxy_of(url: str) -> str:
     return f"{name}={_without_password(proxies[kind])}"
 
 
-def _sound(name: str, value: str) -> str:
+def _checked(name: str, value: str) -> str:
+    """Return a proxy variable's value as a URL with a scheme; raise ConfigError if it is not usable."""
     address = value if "://" in value or not value else f"http://{value}"
     address = re.sub(r"^socks:", "socks5:", address)
     parts = urlsplit("")
@@ -79,7 +80,7 @@ def _without_password(address: str) -> str:
 
 
 def _is_readable(entry: str) -> bool:
-    """Whether clients can read an entry of NO_PROXY: an address, or a name with or without scheme and port."""
+    """Whether clients can parse an entry of NO_PROXY: an address, or a name with or without scheme and port."""
     with suppress(ValueError):
         return bool(ipaddress.ip_address(entry))
     return bool(_ENTRY.fullmatch(entry)) or entry == "*"

@@ -1,4 +1,4 @@
-"""Settings: presets fill what is empty, and nothing unknown is accepted."""
+"""Settings: presets fill in empty settings, and unknown settings are rejected."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ SECTIONS = ("augment", "parametrize", "translator", "evaluate")
 
 
 def values(config: PipelineConfig, preset: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A configuration's values of the settings that a preset has."""
+    """Return a configuration's values of the settings that a preset defines."""
     return {section: {name: getattr(getattr(config, section), name) for name in preset[section]} for section in preset}
 
 
 @pytest.mark.parametrize(("name", "preset"), [("smollm2-135m", SMOLLM2), ("Qwen/Qwen2.5-1.5B-Instruct", PAPER)])
-def test_the_models_preset_fills_in_what_is_empty(name: str, preset: dict):
+def test_the_models_preset_fills_in_empty_settings(name: str, preset: dict):
     config = PipelineConfig.model_validate({"model": {"name": name}})
     assert config.augment.qa_pairs is None
     assert values(config.resolved(), preset) == preset
@@ -37,7 +37,7 @@ def test_an_unknown_model_gets_the_papers_values():
     assert (config.evaluate.passages, config.evaluate.dyprag_merge) == (3, "mean")
 
 
-def test_no_setting_is_empty_after_resolving_but_those_that_mean_none():
+def test_only_optional_settings_are_empty_after_resolving():
     config = PipelineConfig().resolved()
     empty = {f"{section}.{name}" for section in SECTIONS for name, v in getattr(config, section) if v is None}
     assert empty == {
@@ -48,7 +48,7 @@ def test_no_setting_is_empty_after_resolving_but_those_that_mean_none():
     }  # fmt: skip
 
 
-def test_a_given_value_wins_over_the_preset():
+def test_a_given_value_overrides_the_preset():
     given = {"augment": {"qa_pairs": 7}, "translator": {"residual": False}, "evaluate": {"dyprag_merge": "matrices"}}
     config = PipelineConfig.model_validate(given).resolved()
     assert config.augment.qa_pairs == 7
@@ -57,12 +57,12 @@ def test_a_given_value_wins_over_the_preset():
     assert config.augment.rewrites == SMOLLM2["augment"]["rewrites"]
 
 
-def test_nulls_mean_not_given():
+def test_null_means_not_given():
     nulls = {"store": None, "model": {"name": None}, "lora": None, "parametrize": {"epochs": None, "seed": None}}
     assert PipelineConfig.model_validate(nulls) == PipelineConfig()
 
 
-def test_resolving_twice_is_resolving_once():
+def test_resolving_is_idempotent():
     once = PipelineConfig.model_validate({"parametrize": {"epochs": 4}}).resolved()
     assert once.resolved() == once
 
@@ -72,12 +72,12 @@ def test_resolving_twice_is_resolving_once():
     [{"modle": {}}, {"lora": {"rnak": 2}}, {"evaluate": {"methods": ["ragg"]}}, {"lora": {"rank": 0}},
      {"parametrize": {"learning_rate": 0}}, {"corpus": {"held_out": 1}}, {"model": {"dtype": "float16"}}],
 )  # fmt: skip
-def test_unknown_keys_and_impossible_values_are_errors(given: dict):
+def test_unknown_keys_and_invalid_values_are_errors(given: dict):
     with pytest.raises(ValidationError):
         PipelineConfig.model_validate(given)
 
 
-def test_a_configuration_cannot_be_changed():
+def test_a_configuration_is_immutable():
     with pytest.raises(ValidationError):
         PipelineConfig().lora.rank = 3  # type: ignore[misc]
 
@@ -90,7 +90,7 @@ def test_every_setting_has_a_description():
     assert [name for name, field in settings.items() if not field.get("description", "").strip()] == []
 
 
-def test_what_does_not_change_a_result_is_not_material():
+def test_settings_that_do_not_affect_results_are_not_material():
     first = PipelineConfig.model_validate({"augment": {"batch_documents": 1}, "model": {"device": "cpu"}})
     second = PipelineConfig.model_validate({"augment": {"batch_documents": 9}, "model": {"device": "cuda"}})
     assert first.augment.material_of("rewrites") == second.augment.material_of("rewrites")
@@ -99,7 +99,7 @@ def test_what_does_not_change_a_result_is_not_material():
     assert first.augment.material_of("rewrites") != other.augment.material_of("rewrites")
 
 
-def test_patience_without_documents_kept_aside_is_refused():
+def test_patience_requires_validation_documents():
     with pytest.raises(ValidationError, match="set validation"):
         PipelineConfig.model_validate({"translator": {"patience": 3}})
     PipelineConfig.model_validate({"translator": {"patience": 3, "validation": 0.1}})
@@ -107,12 +107,12 @@ def test_patience_without_documents_kept_aside_is_refused():
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize("model", ["smollm2-135m", "some/model"])
-def test_a_preset_chosen_by_name_wins_over_the_models(preset: str, model: str):
+def test_a_preset_chosen_by_name_overrides_the_models_preset(preset: str, model: str):
     config = PipelineConfig.model_validate({"preset": preset, "model": {"name": model}})
     assert values(config.resolved(), PRESETS[preset]) == PRESETS[preset]
 
 
-def test_the_official_preset_makes_the_official_codes_choices_one_by_one():
+def test_the_official_preset_has_the_official_codes_choices():
     config = PipelineConfig.model_validate({"preset": "official"}).resolved()
     translator = config.translator
     assert (translator.scaling, translator.samples, translator.layers) == ("none", "first", "own")
@@ -130,7 +130,7 @@ def test_the_official_preset_makes_the_official_codes_choices_one_by_one():
     }
 
 
-def test_what_changes_one_product_does_not_change_the_other():
+def test_a_setting_of_one_product_does_not_affect_the_other():
     augment = PipelineConfig().resolved().augment
     rewrites, pairs = augment.material_of("rewrites"), augment.material_of("qa_pairs")
     other = augment.model_copy(update={"qa_pairs": 5, "answer_support": 0.5, "batch_documents": 1, "tries": 9})
@@ -139,7 +139,7 @@ def test_what_changes_one_product_does_not_change_the_other():
     assert "qa_pairs" not in rewrites
 
 
-def test_where_and_how_fast_an_endpoint_is_reached_does_not_matter_to_what_it_writes():
+def test_an_endpoints_address_and_limits_are_not_material():
     def material(**api: Any) -> dict[str, Any]:
         given = {"backend": "api", "api": {"model": "m", **api}}
         return PipelineConfig.model_validate({"augment": given}).resolved().augment.material_of("qa_pairs")
@@ -156,11 +156,11 @@ def test_where_and_how_fast_an_endpoint_is_reached_does_not_matter_to_what_it_wr
 @pytest.mark.parametrize(
     ("augment", "reason"),
     [
-        ({"backend": "api"}, "needs the model's name"),
+        ({"backend": "api"}, "requires the endpoint's model name"),
         ({"api": {"model": "m", "max_cost": 1}}, "max_cost requires the price of 'm'"),
-        ({"api": {"base_url": "http://me:secret@host/v1"}}, "holds a user name or password"),
+        ({"api": {"base_url": "http://me:secret@host/v1"}}, "contains a user name or password"),
     ],
 )
-def test_an_endpoint_that_cannot_be_used_is_refused(augment: dict[str, Any], reason: str):
+def test_an_unusable_endpoint_is_rejected(augment: dict[str, Any], reason: str):
     with pytest.raises(ValidationError, match=reason):
         PipelineConfig.model_validate({"augment": augment})

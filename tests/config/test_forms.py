@@ -1,4 +1,4 @@
-"""The forms of runs: what each flow's JSON schema lets Prefect draw, accepts and refuses, and what is made of it."""
+"""Run forms: the JSON schema of each flow, the values that it accepts, and the resulting configuration."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +21,13 @@ UNTOUCHED_JSON = {"__prefect_kind": "json"}  # what both UIs send for an empty f
 
 
 def schema_of(flow: str) -> dict[str, Any]:
-    """The schema that a deployment of this flow has."""
+    """Return the schema of a deployment of this flow."""
     module = __import__(f"dyprag.flows.{flow}", fromlist=[flow])
     return parameter_schema(getattr(module, flow).fn).model_dump_for_openapi()
 
 
 def drawn(schema: dict[str, Any], place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """All fields and sections that are on a form, with their names."""
+    """Yield all fields and sections of a form, with their names."""
     for name, field in schema.get("properties", {}).items():
         yield place + name, field
         yield from drawn(field, f"{place}{name}.")
@@ -44,7 +44,7 @@ def test_there_is_a_form_for_every_flow():
     assert {flow.replace("-", "_") for flow in FLOWS} == set(STAGES)
 
 
-def test_what_is_marked_as_basic_exists_and_can_be_drawn():
+def test_basic_settings_exist_and_can_be_drawn():
     for section in sections():
         assert set(section.basic) <= set(section.model_fields), section
         fields = section.model_json_schema()["properties"]
@@ -54,7 +54,7 @@ def test_what_is_marked_as_basic_exists_and_can_be_drawn():
 
 
 @pytest.mark.parametrize("flow", STAGES)
-def test_a_form_has_nothing_that_a_ui_would_send_untouched_or_draw_as_a_null(flow: str):
+def test_a_form_has_no_defaults_and_no_nullable_fields(flow: str):
     schema = schema_of(flow)
     fields = dict(drawn(schema))
     assert schema["properties"]["config"]["default"] == {}
@@ -73,7 +73,7 @@ def test_a_form_has_nothing_that_a_ui_would_send_untouched_or_draw_as_a_null(flo
 
 @pytest.mark.parametrize("flow", STAGES)
 @pytest.mark.parametrize("sent", [{}, {"config": {}}, {"config": {"settings": UNTOUCHED_JSON}}])
-def test_an_untouched_form_is_accepted_and_is_the_configuration_of_the_command_line(flow: str, sent: dict[str, Any]):
+def test_an_empty_form_gives_the_command_lines_default_configuration(flow: str, sent: dict[str, Any]):
     parameters = hydrate(sent)
     validate(parameters, schema_of(flow), raise_on_error=True)
     config = read_form(parameters.get("config", {}))
@@ -85,7 +85,7 @@ def test_an_untouched_form_is_accepted_and_is_the_configuration_of_the_command_l
     ("default", "words"),
     [(1, "1"), (0, "0"), (True, "yes"), (False, "no"), (["rag", "prag"], "rag, prag"), (0.25, "0.25")],
 )
-def test_a_default_is_told_in_words(default: Any, words: str):
+def test_descriptions_mention_defaults(default: Any, words: str):
     drawn_field = _drawn({"description": "It.", "type": "boolean" if default is True else "string", "default": default})
     assert drawn_field["description"] == f"It. Default: {words}."
     assert "default" not in drawn_field
@@ -100,7 +100,7 @@ def test_further_settings_typed_as_json_are_read():
 
 
 @pytest.mark.parametrize("flow", STAGES)
-def test_a_deployment_may_give_any_setting_and_no_other(flow: str):
+def test_a_deployment_may_set_any_known_setting_and_no_other(flow: str):
     schema = schema_of(flow)
     config = PipelineConfig.model_validate({"run": {"workers": 2}, "experiment": {"name": "main"}}).resolved()
     everything = config.model_dump(mode="json")
@@ -114,7 +114,7 @@ def test_a_deployment_may_give_any_setting_and_no_other(flow: str):
             validate({"config": wrong}, schema, raise_on_error=True)
 
 
-def test_each_form_has_what_its_flow_uses():
+def test_each_form_has_the_settings_that_its_flow_uses():
     shown = {flow: {name for name, _ in drawn(schema_of(flow)["properties"]["config"])} for flow in STAGES}
     top = {flow: {name for name in names if "." not in name} - set(OWN) for flow, names in shown.items()}
     assert top["ingest"] == {"corpus", "model", "store"}
@@ -125,7 +125,7 @@ def test_each_form_has_what_its_flow_uses():
     assert "lora" in top["parametrize"]
 
 
-def test_the_form_wins_over_the_file_and_further_settings_over_both(tmp_path: Path):
+def test_the_form_overrides_the_file_and_further_settings_override_both(tmp_path: Path):
     file = tmp_path / "mine.yaml"
     file.write_text("lora: {rank: 4, alpha: 8}\nparametrize: {shuffle: false, epochs: 2}\nstore: file\n")
     sent = {
@@ -140,7 +140,7 @@ def test_the_form_wins_over_the_file_and_further_settings_over_both(tmp_path: Pa
     assert read_form(config) is config
 
 
-def test_a_relative_file_is_looked_for_where_the_run_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_relative_path_starts_at_the_runs_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "mine.toml").write_text("[lora]\nrank = 5\n")
     monkeypatch.chdir(tmp_path)
     assert read_form({"config_file": "mine.toml"}).lora.rank == 5
@@ -154,19 +154,19 @@ def test_a_relative_file_is_looked_for_where_the_run_works(tmp_path: Path, monke
         ({"settings": {"store.rank": 2}, "store": "a"}, "setting 'store'"),
         ({"lora": {"rank": 0}}, "setting 'lora.rank': Input should be greater than or equal to 1 (given: 0)"),
         ({"config_file": __file__}, "it cannot be read"),
-        ([1], "parameter 'config': it contains no settings"),
-        ({"settings": [1]}, "setting 'settings': it contains no settings"),
+        ([1], "parameter 'config': it is not a mapping of settings"),
+        ({"settings": [1]}, "setting 'settings': it is not a mapping of settings"),
         ({"config_file": 3}, "setting 'config_file'"),
     ],
 )
-def test_what_cannot_be_read_is_one_clear_error(sent: Any, words: str):
+def test_invalid_input_raises_one_clear_error(sent: Any, words: str):
     with pytest.raises(ConfigError) as error:
         read_form(sent)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_dict_settings_are_replaced_and_not_mixed(tmp_path: Path):
+def test_dict_settings_are_replaced_and_not_merged(tmp_path: Path):
     file = tmp_path / "mine.yaml"
     file.write_text("evaluate: {most_questions: {flare: 5}}\n")
     config = read_form({"config_file": str(file), "evaluate": {"most_questions": {"dragin": 6}}})
@@ -177,7 +177,7 @@ def test_dict_settings_are_replaced_and_not_mixed(tmp_path: Path):
 @pytest.mark.parametrize(
     "given", [{}, {"lora": {"seed": 7}}, {"model": {"name": "some/model"}, "translator": {"residual": True}}]
 )
-def test_what_config_writes_makes_the_same_configuration_again(given: dict[str, Any], everything: bool):
+def test_a_written_configuration_is_read_back_unchanged(given: dict[str, Any], everything: bool):
     config = PipelineConfig.model_validate(given)
     written = yaml.safe_load(yaml.safe_dump(to_write(config, everything)))
     assert configuration(written).resolved() == config.resolved()

@@ -1,4 +1,4 @@
-"""What enters artifacts' keys, held to the letter: a change here would make every stored artifact anew."""
+"""The exact settings in artifacts' keys: a change here would recompute every stored artifact."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ GOLDEN: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("materia
 
 
 def material_of(config: PipelineConfig) -> dict[str, Any]:
-    """What each section of a configuration, and each product of augmentation, puts into a key."""
+    """Return the settings that each section, and each product of augmentation, adds to a key."""
     sections = {name: getattr(config, name) for name in PipelineConfig.model_fields}
     material: dict[str, Any] = {
         n: section.material() for n, section in sections.items() if isinstance(section, Section)
@@ -25,7 +25,7 @@ def material_of(config: PipelineConfig) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_what_enters_keys_is_the_same_to_the_letter(name: str):
+def test_material_settings_are_exactly_as_recorded(name: str):
     config = PipelineConfig.model_validate(GOLDEN[name]["given"])
     material = material_of(config if "not resolved" in name else config.resolved())
     assert material.keys() == GOLDEN[name]["material"].keys()
@@ -33,7 +33,7 @@ def test_what_enters_keys_is_the_same_to_the_letter(name: str):
         assert json.dumps(material[section]) == json.dumps(expected), section
 
 
-def test_all_sections_are_held():
+def test_all_sections_are_recorded():
     sections = {name for name in PipelineConfig.model_fields if isinstance(getattr(PipelineConfig(), name), Section)}
     assert all(sections <= entry["material"].keys() for entry in GOLDEN.values())
     assert len(sections) == 12

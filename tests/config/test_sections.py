@@ -1,4 +1,4 @@
-"""Sections: each setting is marked as basic or expert, and the marks decide what is shown."""
+"""Sections: each setting is basic or expert, which decides where it is shown."""
 
 from collections.abc import Iterator
 
@@ -14,14 +14,14 @@ SECTIONS = [kind for name in package.__all__ if isinstance(kind := getattr(packa
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_setting_is_marked(section: type[Section]):
+def test_every_setting_is_basic_or_expert(section: type[Section]):
     assert issubclass(section, BaseModel)
     for name, field in section.model_fields.items():
         assert level_of(section, name) in ("basic", "expert"), f"{section.__name__}.{name}"
         assert field.description, f"{section.__name__}.{name}"
 
 
-def test_basic_settings_come_in_the_order_of_their_definition_or_in_that_of_the_form():
+def test_basic_settings_are_in_definition_order_or_form_order():
     class Lamp(Section):
         height: int = basic(24, "Its height in metres.")
         keeper: str | None = expert(PRESET, "Who keeps it.")
@@ -38,7 +38,7 @@ def test_basic_settings_come_in_the_order_of_their_definition_or_in_that_of_the_
         type("Pier", (Lamp,), {"form_order": ("oil",)})
 
 
-def test_marks_are_not_sent_to_a_form():
+def test_levels_are_not_part_of_a_forms_schema():
     def keys(schema: object) -> Iterator[str]:
         if isinstance(schema, dict):
             yield from schema

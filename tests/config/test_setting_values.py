@@ -1,4 +1,4 @@
-"""Values of settings: what a person types for a text arrives to the letter, and all else is read by its type."""
+"""Values of settings: text settings keep the typed text, and all others are parsed by their type."""
 
 import shlex
 from pathlib import Path
@@ -15,7 +15,9 @@ from dyprag.config.files import to_write
 from dyprag.errors import ConfigError
 from dyprag.flows.overview import retry_command
 
-TYPED = st.text(st.characters(exclude_characters="\0"), min_size=1)  # all that can be typed, or come from a variable
+TYPED = st.text(
+    st.characters(exclude_characters="\0"), min_size=1
+)  # any text that a user or a shell variable can provide
 ODD = [
     "minutes #4", "#letters", "no", "On", "~", "null", "0042", "1_000", "2023-11-30", "12:30", "1e5", "0x1F", ".inf",
     "=", "a: b", "a = b", "[draft].txt", "{x}", "'quoted'", '"quoted"', " spaced ", "*", "&a", "!x", "%", "@", "`",
@@ -28,7 +30,7 @@ def set_to(*overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_a_text_is_taken_as_it_is_typed(text: str):
+def test_a_text_setting_keeps_the_typed_text(text: str):
     made = set_to(
         f"corpus.documents={text}", f"model.name={text}", f"augment.api.model={text}", f"augment.prompts={text}"
     )
@@ -37,7 +39,7 @@ def test_a_text_is_taken_as_it_is_typed(text: str):
 
 
 @given(TYPED, TYPED)
-def test_any_text_comes_through_a_command_a_file_and_the_command_to_retry(text: str, other: str):
+def test_any_text_survives_a_command_a_file_and_the_retry_command(text: str, other: str):
     config = read_config(None, [f"corpus.documents={text}", f"augment.prompts={other}"])
     assert config.corpus.documents == text
     assert config.augment.prompts == (None if other == "null" else other)
@@ -46,13 +48,13 @@ def test_any_text_comes_through_a_command_a_file_and_the_command_to_retry(text: 
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_a_file_that_is_written_is_read_again(tmp_path: Path, text: str):
+def test_a_written_file_is_read_back_unchanged(tmp_path: Path, text: str):
     config = PipelineConfig.model_validate({"corpus": {"documents": text, "questions": text}})
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(to_write(config, everything=True)))
     assert read_config(tmp_path / "c.yaml", None).corpus == config.corpus
 
 
-def test_in_a_file_a_text_without_quotes_keeps_its_words(tmp_path: Path):
+def test_an_unquoted_text_in_a_file_is_kept_as_written(tmp_path: Path):
     (tmp_path / "c.yaml").write_text(
         "store: 2023-11-30\ncorpus: {documents: 0042, questions: no}\naugment:\n  prompts: ~\n  api:\n"
         "    prices: {7: {input: 1, output: 2.5}}\n    extra_body: {top_k: 5, on_time: true, day: 2023-11-30}\n"
@@ -83,7 +85,7 @@ def test_in_a_file_a_text_without_quotes_keeps_its_words(tmp_path: Path):
         ("augment.api.extra_body.stop", {"#": "#", "'5'": "5", "5": 5, "a #b": "a #b", "2023-11-30": "2023-11-30"}),
     ],
 )  # fmt: skip
-def test_what_is_no_text_is_read_by_its_type(key: str, typed: dict[str, Any]):
+def test_other_settings_are_parsed_by_their_type(key: str, typed: dict[str, Any]):
     for text, wanted in typed.items():
         value: Any = set_to(f"{key}={text}")
         for name in key.split("."):
@@ -105,12 +107,12 @@ def test_what_is_no_text_is_read_by_its_type(key: str, typed: dict[str, Any]):
         ("lora.rnak=2", "Did you mean 'rank'"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_as_it_was_typed(override: str, words: str):
+def test_an_invalid_value_is_rejected_as_it_was_typed(override: str, words: str):
     with pytest.raises(ConfigError, match=words):
         read_config(None, [override])
 
 
-def test_a_date_of_toml_where_a_text_belongs_is_told_to_be_quoted(tmp_path: Path):
+def test_the_error_for_a_toml_date_in_a_text_setting_suggests_quotes(tmp_path: Path):
     (tmp_path / "c.toml").write_text("[corpus]\ndocuments = 2023-11-30\n")
     with pytest.raises(ConfigError, match="Write it in quotes"):
         read_config(tmp_path / "c.toml", None)

@@ -1,4 +1,4 @@
-"""Corpora: what is read, and that every bad input is one plain error."""
+"""Corpora: what is read, and one clear error for every invalid input."""
 
 import unicodedata
 from collections import Counter
@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyprag.corpora.documents import Document
-from dyprag.corpora.reader import Shelf, load_corpus, read_given
+from dyprag.corpora.reader import DocumentCollection, load_corpus, read_given
 from dyprag.errors import CorpusError
 
 
-def test_jsonl_is_read_in_its_order(corpus_files: tuple[str, str]):
+def test_jsonl_is_read_in_order(corpus_files: tuple[str, str]):
     corpus = load_corpus(*corpus_files)
     assert corpus.documents == tuple(Document(i, text, i.title()) for i, text in TEXTS.items())
     assert [q.answers for q in corpus.questions] == [("Greta Olmsted",), ("Osk",), ("Mara Vell",)]
@@ -22,7 +22,7 @@ def test_jsonl_is_read_in_its_order(corpus_files: tuple[str, str]):
     assert load_corpus(corpus_files[0]).questions == ()
 
 
-def test_ids_blank_lines_marks_and_line_ends_of_other_systems_are_taken(tmp_path: Path):
+def test_ids_blank_lines_byte_order_marks_and_line_ends_are_accepted(tmp_path: Path):
     path = tmp_path / "docs.jsonl"
     path.write_bytes(
         b'\xef\xbb\xbf{"id": 7, "text": " Caf\xc3\xa9 "}\r\n\r\n{"id": "x", "text": "y", "title": null}\r\n'
@@ -48,12 +48,12 @@ def test_questions_may_name_a_document_by_its_file(tmp_path: Path):
     asked = load_corpus(str(tmp_path), write_jsonl(tmp_path.parent / "q.jsonl", rows)).questions
     assert [question.documents for question in asked] == [("one", "two")]
     write_jsonl(tmp_path.parent / "q.jsonl", [{**rows[0], "documents": ["tow"]}])
-    with pytest.raises(CorpusError, match=r"'tow' that is not in the corpus. Mend .*; did you mean 'two'\?"):
+    with pytest.raises(CorpusError, match=r"'tow' that is not in the corpus. Correct .*; did you mean 'two'\?"):
         load_corpus(str(tmp_path), str(tmp_path.parent / "q.jsonl"))
 
 
-def test_one_name_in_two_compositions_is_one_document(tmp_path: Path):
-    """A folder of a Mac has decomposed names; and a question may have been written there."""
+def test_two_unicode_compositions_of_a_name_are_one_document(tmp_path: Path):
+    """macOS stores decomposed file names, and questions may be written there as well."""
     for composition, other in (("NFD", "NFC"), ("NFC", "NFD")):
         folder = tmp_path / composition
         folder.mkdir()
@@ -84,7 +84,7 @@ def test_the_demo_can_be_answered_from_its_documents():
     assert [q.id for q in corpus.questions if q.answers[0] not in texts[q.documents[-1]]] == []
 
 
-def test_fewer_documents_leave_only_the_questions_about_them(corpus_files: tuple[str, str]):
+def test_limiting_documents_keeps_only_the_questions_about_them(corpus_files: tuple[str, str]):
     corpus = load_corpus(*corpus_files, max_documents=2)
     assert [document.id for document in corpus.documents] == ["lamp", "bridge"]
     assert [question.id for question in corpus.questions] == ["q1", "q2"]
@@ -131,7 +131,7 @@ def _check(error: CorpusError, path: str, reason: str) -> None:
         (b'{"id": "a", "text": ["x"]}', "'text'"),
     ],
 )
-def test_a_bad_corpus_file_is_named_with_reason_and_remedy(tmp_path: Path, content: bytes, reason: str):
+def test_an_invalid_corpus_file_is_named_with_reason_and_remedy(tmp_path: Path, content: bytes, reason: str):
     path = _bad(tmp_path, content)
     with pytest.raises(CorpusError) as caught:
         load_corpus(path)
@@ -167,7 +167,7 @@ def test_a_folder_without_documents_is_named(tmp_path: Path):
         (b"{", "not JSON"),
     ],
 )
-def test_bad_questions_are_named_with_reason_and_remedy(
+def test_invalid_questions_are_named_with_reason_and_remedy(
     tmp_path: Path, corpus_files: tuple[str, str], content: bytes, reason: str
 ):
     path = _bad(tmp_path, content)
@@ -182,7 +182,9 @@ def test_missing_questions_are_named(corpus_files: tuple[str, str]):
     _check(caught.value, "/no/such/questions.jsonl", "no such file")
 
 
-def test_passages_of_a_question_join_the_corpus_and_hold_its_answer(tmp_path: Path, corpus_files: tuple[str, str]):
+def test_passages_of_a_question_are_added_to_the_corpus_as_its_gold_documents(
+    tmp_path: Path, corpus_files: tuple[str, str]
+):
     lamp = {"title": "Lamp", "text": TEXTS["lamp"]}
     rows = [
         {"id": "known", "question": "Who?", "answer": "Greta Olmsted", "passages": [lamp]},
@@ -207,7 +209,7 @@ def test_passages_of_a_question_join_the_corpus_and_hold_its_answer(tmp_path: Pa
 
 
 @pytest.mark.parametrize("passages", [[1], [""], [{"title": "x"}], [{"title": 1, "text": "x"}], 5, [["x"]]])
-def test_passages_of_another_form_are_named(tmp_path: Path, corpus_files: tuple[str, str], passages: object):
+def test_malformed_passages_are_named(tmp_path: Path, corpus_files: tuple[str, str], passages: object):
     path = write_jsonl(tmp_path / "q.jsonl", [{"question": "Who?", "answer": "x", "passages": passages}])
     with pytest.raises(CorpusError) as caught:
         load_corpus(corpus_files[0], path)
@@ -222,16 +224,16 @@ def test_a_document_that_is_not_in_the_corpus_is_named(tmp_path: Path, corpus_fi
 
 
 @given(st.lists(st.tuples(st.sampled_from(["A", "A (2)", ""]), st.sampled_from("xyz"))))
-def test_documents_on_a_shelf_have_unique_ids_and_are_there_once(put: list[tuple[str, str]]):
-    shelf = Shelf([Document("A", "y", "A")])
-    ids = {(title, text): shelf.put(title, text) for title, text in put}
-    assert [shelf.put(title, text) for title, text in put] == [ids[each] for each in put]
-    held = {document.id: (document.title, document.text) for document in shelf.documents}
-    assert len(held) == len(shelf.documents) == len({*put, ("A", "y")})
+def test_documents_in_a_collection_have_unique_ids_and_are_stored_once(put: list[tuple[str, str]]):
+    collection = DocumentCollection([Document("A", "y", "A")])
+    ids = {(title, text): collection.add(title, text) for title, text in put}
+    assert [collection.add(title, text) for title, text in put] == [ids[each] for each in put]
+    held = {document.id: (document.title, document.text) for document in collection.documents}
+    assert len(held) == len(collection.documents) == len({*put, ("A", "y")})
     assert all(held[identity] == each for each, identity in ids.items())
 
 
-def test_what_is_handed_over_is_used_as_far_as_it_can_be_read(tmp_path: Path):
+def test_given_documents_are_used_as_far_as_they_can_be_read(tmp_path: Path):
     for name in ("one", "two", "bad", "none", "void"):
         (tmp_path / name).mkdir()
     (tmp_path / "one" / "lamp.txt").write_text("It is old.")
@@ -251,7 +253,7 @@ def test_what_is_handed_over_is_used_as_far_as_it_can_be_read(tmp_path: Path):
     ]  # fmt: skip
     assert {unread.id for unread in given.unread} == {"latin.txt", "a", "c"}
     assert {skipped.id for skipped in given.skipped} == {"empty.md", "note.docx"}
-    for location, reason in ((bad, "it is not UTF-8"), (none, r"a file was passed over: note\.docx")):
+    for location, reason in ((bad, "it is not UTF-8"), (none, r"one file was skipped: note\.docx")):
         with pytest.raises(CorpusError, match=reason):
             read_given([location, void])
     given = read_given([bad, one, none, void])
@@ -262,19 +264,19 @@ def test_what_is_handed_over_is_used_as_far_as_it_can_be_read(tmp_path: Path):
         read_given([one, str(tmp_path / "lost")])
 
 
-def test_an_empty_location_and_what_is_no_file_are_refused(tmp_path: Path):
+def test_an_empty_location_and_irregular_files_are_rejected(tmp_path: Path):
     import os
 
     os.mkfifo(tmp_path / "pipe.txt")
     for location, reason in {
-        "": "no location is given", " ": "no location is given", str(tmp_path / "pipe.txt"): "it is no regular file",
-        "/dev/zero": "it is no regular file", str(tmp_path / "*.txt"): "it is no regular file",
+        "": "no location is given", " ": "no location is given", str(tmp_path / "pipe.txt"): "it is not a regular file",
+        "/dev/zero": "it is not a regular file", str(tmp_path / "*.txt"): "it is not a regular file",
     }.items():  # fmt: skip
         with pytest.raises(CorpusError, match=reason):
             load_corpus(location)
 
 
-def test_questions_may_be_of_utf_16_with_a_mark(tmp_path: Path, corpus_files: tuple[str, str]):
+def test_questions_may_be_in_utf_16_with_a_byte_order_mark(tmp_path: Path, corpus_files: tuple[str, str]):
     path = tmp_path / "q.jsonl"
     path.write_bytes('{"question": "Who?", "answer": "Béa"}\r\n'.encode("utf-16"))
     assert [question.answers for question in load_corpus(corpus_files[0], str(path)).questions] == [("Béa",)]

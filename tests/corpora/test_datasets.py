@@ -1,4 +1,4 @@
-"""Data sets: the official files of each, what is left out and said, and every other layout as one plain error."""
+"""Data sets: their official files, excluded questions and notes, and one clear error for every other layout."""
 
 import json
 import re
@@ -53,7 +53,7 @@ POP_ROW = '7\toccupation\tpoet\tMara Vell\tWhat is her occupation?\t"[""poet"", 
 
 @real
 @pytest.mark.parametrize(
-    ("name", "questions", "documents"),  # as counted from the files without this package
+    ("name", "questions", "documents"),  # counted in the files without this package
     [
         ("2wikimultihopqa", 20, 102),
         ("hotpotqa", 100, 991),
@@ -63,7 +63,7 @@ POP_ROW = '7\toccupation\tpoet\tMara Vell\tWhat is her occupation?\t"[""poet"", 
         ("iirc", 20, 98),
     ],
 )
-def test_a_real_slice_is_read_whole(name: str, questions: int, documents: int):
+def test_a_real_sample_is_read_completely(name: str, questions: int, documents: int):
     dataset = load_dataset(name, DATA)
     assert (dataset.name, len(dataset.questions), len(dataset.documents)) == (name, questions, documents)
     ids = {document.id for document in dataset.documents}
@@ -95,12 +95,12 @@ def test_popqa_finds_the_passage_about_the_subject():
 
 
 @real
-def test_what_is_written_wrongly_in_a_file_is_left_as_it_is():
+def test_spelling_mistakes_in_a_file_are_kept():
     assert "GoiÃ¡s" in load_dataset("complexwebquestions", DATA).questions[2].question
 
 
 @real
-def test_questions_of_ones_own_with_a_corpus_beside_them():
+def test_own_questions_with_a_separate_corpus():
     folder = DATA / "2wikimultihopqa"
     dataset = load_dataset("jsonl", folder / "questions.jsonl", passages=folder / "passages.jsonl")
     assert (len(dataset.questions), len(dataset.documents)) == (129, 6119)
@@ -108,32 +108,32 @@ def test_questions_of_ones_own_with_a_corpus_beside_them():
 
 
 @real
-def test_the_facts_stand_for_paragraphs_that_are_missing():
+def test_the_facts_replace_missing_paragraphs():
     dataset = load_dataset("strategyqa", DATA)
     assert _texts(dataset, dataset.questions[1]) == [
         "The members of The Police were musicians, not law enforcement officers.",
         "Only law enforcement officers can perform lawful arrests.",
     ]
     assert [question.answers for question in dataset.questions[:2]] == [("yes",), ("no",)]
-    assert any("facts stand for" in note for note in dataset.notes)
+    assert any("facts replace the evidence" in note for note in dataset.notes)
 
 
 # The official layouts
 
 
-def test_the_sets_and_those_that_take_several_steps():
+def test_the_data_sets_and_the_multi_hop_ones():
     assert len(DATA_SETS) == 8
     assert {"2wikimultihopqa", "hotpotqa"} == MULTI_HOP < set(DATA_SETS)
 
 
-def test_a_set_is_found_by_its_file_its_folder_and_a_folder_of_sets(tmp_path: Path):
+def test_a_data_set_is_found_by_its_file_its_folder_and_the_parent_folder(tmp_path: Path):
     file = _write(tmp_path / "hotpotqa" / "hotpot_dev_distractor_v1.json", [HOP])
     whole = load_dataset("hotpotqa", file)
     assert whole == load_dataset("hotpotqa", str(file.parent)) == load_dataset("hotpotqa", tmp_path)
     assert load_dataset("hotpotqa", file.rename(tmp_path / "mine.json")) == whole
 
 
-def test_sentences_are_joined_as_each_set_does(tmp_path: Path):
+def test_sentences_are_joined_as_in_each_data_set(tmp_path: Path):
     hotpot = load_dataset("hotpotqa", _write(tmp_path / "hotpot.json", [HOP]))
     assert hotpot.questions[0].documents == ("Quarn", "Osk bridge")
     assert hotpot.documents[0] == Document("Osk bridge", "Tomas Reil designed it. It is long.", "Osk bridge")
@@ -142,7 +142,7 @@ def test_sentences_are_joined_as_each_set_does(tmp_path: Path):
 
 
 @pytest.mark.parametrize("lines", [False, True], ids=["list", "lines"])
-def test_the_hubs_layout_reads_as_the_official_one(tmp_path: Path, lines: bool):
+def test_the_hubs_layout_gives_the_same_questions_as_the_official_one(tmp_path: Path, lines: bool):
     hub = {key: value for key, value in HOP.items() if key != "_id"} | {
         "id": "h1",
         "context": {"title": [c[0] for c in HOP["context"]], "sentences": [c[1] for c in HOP["context"]]},
@@ -184,14 +184,14 @@ def test_the_same_title_with_another_text_is_another_document(tmp_path: Path):
     assert dataset.questions[1].documents == ("Quarn (2)", "Osk bridge")
 
 
-def test_supporting_facts_outside_the_context_are_said(tmp_path: Path):
+def test_supporting_facts_outside_the_context_are_reported(tmp_path: Path):
     full_wiki = {**HOP, "context": HOP["context"][:2]}
     dataset = load_dataset("hotpotqa", _write(tmp_path / "x.json", [full_wiki]))
     assert dataset.questions[0].documents == ("Osk bridge",)
-    assert dataset.notes == ("gold documents incomplete, as the context lacks them: 1 of 1 questions",)
+    assert dataset.notes == ("incomplete gold documents, because the context lacks them: 1 of 1 questions",)
 
 
-def test_given_passages_stand_for_a_sets_own(tmp_path: Path):
+def test_given_passages_replace_a_data_sets_own(tmp_path: Path):
     path = _write(tmp_path / "x.json", [HOP])
     rows = [
         {"id": "Quarn", "title": "Quarn", "text": "A town."},
@@ -200,13 +200,13 @@ def test_given_passages_stand_for_a_sets_own(tmp_path: Path):
     dataset = load_dataset("hotpotqa", path, write_jsonl(tmp_path / "p.jsonl", rows))
     assert [document.text for document in dataset.documents] == ["A town.", "A bridge."]
     assert dataset.questions[0].documents == ("Quarn", "Osk bridge")
-    rows[0]["title"] = "Quarn (river)"  # the same id by chance
+    rows[0]["title"] = "Quarn (river)"  # the same id by coincidence
     dataset = load_dataset("hotpotqa", path, write_jsonl(tmp_path / "p.jsonl", rows))
     assert dataset.questions[0].documents == ()
     assert any(": 0 of 1 questions" in note for note in dataset.notes)
 
 
-def test_popqa_puts_the_object_first_and_says_which_subjects_have_no_passage(tmp_path: Path):
+def test_popqa_puts_the_object_first_and_reports_subjects_without_a_passage(tmp_path: Path):
     rows = POP_ROW + POP_ROW.replace("7\t", "8\t").replace("Mara Vell", "Nobody").replace("\tpoet", "\tprintmaker")
     path = tmp_path / "popQA.tsv"
     path.write_text(POP_HEADER + rows, encoding="utf-8")
@@ -215,10 +215,10 @@ def test_popqa_puts_the_object_first_and_says_which_subjects_have_no_passage(tmp
     dataset = load_dataset("popqa", tmp_path, passages)
     assert [question.answers for question in dataset.questions] == [("poet", "bard"), ("printmaker", "poet", "bard")]
     assert [question.documents for question in dataset.questions] == [("1", "2"), ()]
-    assert dataset.notes == ("no passage titled as their subject: 1 of 2 questions",)
+    assert dataset.notes == ("no passage has their subject as its title: 1 of 2 questions",)
 
 
-def test_cwq_takes_all_answers_and_leaves_out_those_without_a_name(tmp_path: Path):
+def test_cwq_uses_all_answers_and_excludes_those_without_a_name(tmp_path: Path):
     records = [
         {
             "ID": "a", "question": "Which?", "compositionality_type": "conjunction",
@@ -230,10 +230,10 @@ def test_cwq_takes_all_answers_and_leaves_out_those_without_a_name(tmp_path: Pat
     assert dataset.questions == (
         Question(id="a", question="Which?", answers=("Brazil", "Brasil", "Peru"), type="conjunction"),
     )
-    assert dataset.notes == ("left out, answer without a name: 1 of 2 questions",)
+    assert dataset.notes == ("excluded, answer without a name: 1 of 2 questions",)
 
 
-def test_strategyqa_gold_is_what_any_annotator_gave(tmp_path: Path):
+def test_strategyqa_gold_documents_are_the_evidence_of_any_annotator(tmp_path: Path):
     evidence = [
         [[["Arrest-2", "Gone-1"]], ["operation"]],
         [[["Arrest-2"], "no_evidence"], [["The Police-1"]]],
@@ -252,7 +252,7 @@ def test_strategyqa_gold_is_what_any_annotator_gave(tmp_path: Path):
         Question(id="q", question="Can they?", answers=("no",), documents=("Arrest-2", "The Police-1")),
     )
     assert dataset.documents[2] == Document("Fog-9", "Fog is wet.", "Fog")
-    assert dataset.notes == ("evidence paragraphs that strategyqa_train_paragraphs.json lacks: 1",)
+    assert dataset.notes == ("evidence paragraphs missing in strategyqa_train_paragraphs.json: 1",)
 
 
 def _iirc(qid: str, answer: dict, *context: tuple[str, str]) -> dict:
@@ -260,7 +260,7 @@ def _iirc(qid: str, answer: dict, *context: tuple[str, str]) -> dict:
     return {"qid": qid, "question": f"{qid}?", "answer": answer, "context": spans, "question_links": []}
 
 
-def test_iirc_has_answers_of_three_types_and_leaves_out_the_unanswerable(tmp_path: Path):
+def test_iirc_has_answers_of_three_types_and_excludes_unanswerable_questions(tmp_path: Path):
     def spans(*texts: str) -> dict:
         return {"type": "span", "answer_spans": [{"text": text, "passage": "osk", "type": "answer"} for text in texts]}
 
@@ -288,8 +288,8 @@ def test_iirc_has_answers_of_three_types_and_leaves_out_the_unanswerable(tmp_pat
     )
     assert [question.documents for question in dataset.questions[:3]] == [("Mr Hale", "osk"), ("osk",), ()]
     assert dataset.notes == (
-        "left out, no answer: 1 of 6 questions",
-        "several spans for an answer, all of them asked for: 1 of 5 questions",
+        "excluded, no answer: 1 of 6 questions",
+        "answers with several spans, all of them required: 1 of 5 questions",
     )
 
 
@@ -302,7 +302,7 @@ RAGTRUTH = {
 }  # fmt: skip
 
 
-def test_ragtruth_takes_questions_only_and_splits_their_passages(tmp_path: Path):
+def test_ragtruth_uses_only_questions_and_splits_their_passages(tmp_path: Path):
     summary = {"source_id": "1", "task_type": "Summary", "source": "CNN", "source_info": "A text.", "prompt": "…"}
     write_jsonl(tmp_path / "source_info.jsonl", [summary, RAGTRUTH])
     dataset = load_dataset("ragtruth", tmp_path)
@@ -310,24 +310,24 @@ def test_ragtruth_takes_questions_only_and_splits_their_passages(tmp_path: Path)
         ("14292", "how to cook beets", ())
     ]
     assert _texts(dataset, dataset.questions[0]) == ["Wash them.", "Boil, as passage 3: says.", "Eat."]
-    assert dataset.notes == ("left out, another task than QA: 1 of 2 records",)
+    assert dataset.notes == ("excluded, another task than QA: 1 of 2 records",)
 
 
 words = st.lists(st.sampled_from(["beet", "passage", "2", "9:", "Wash."]), min_size=1).map(" ".join)
 
 
 @given(st.lists(words, min_size=1, max_size=12), st.sampled_from(["\n\n", "\n"]))
-def test_passages_come_back_as_they_were_joined(texts: list[str], between: str):
+def test_joined_passages_are_split_again(texts: list[str], between: str):
     joined = between.join(f"passage {number}:{text}" for number, text in enumerate(texts, start=1))
     assert list(split_passages(joined)) == texts
 
 
-def test_passages_run_together_on_one_line_are_split():
+def test_passages_joined_on_one_line_are_split():
     assert split_passages("passage 1:Wash them. passage 2:Boil. passage 3:Eat.") == ("Wash them.", "Boil.", "Eat.")
     assert split_passages("Wash them.") == ()
 
 
-def test_passages_of_ones_own_questions_join_those_given(tmp_path: Path):
+def test_passages_of_own_questions_are_added_to_the_given_ones(tmp_path: Path):
     questions = write_jsonl(
         tmp_path / "questions.jsonl",
         [
@@ -337,7 +337,7 @@ def test_passages_of_ones_own_questions_join_those_given(tmp_path: Path):
     )
     alone = load_dataset("jsonl", tmp_path)
     assert [question.documents for question in alone.questions] == [("question-1 passage 1",), ()]
-    assert alone.notes == ("documents named, but no passages given: 1 of 2 questions",)
+    assert alone.notes == ("gold documents named, but no passages given: 1 of 2 questions",)
     both = load_dataset("jsonl", questions, write_jsonl(tmp_path / "p.jsonl", [{"id": 5, "text": "Osk is old."}]))
     assert [question.documents for question in both.questions] == [("question-1 passage 1",), ("5",)]
     assert [document.id for document in both.documents] == ["5", "question-1 passage 1"]
@@ -361,7 +361,7 @@ def test_an_unknown_set_and_a_missing_file_are_named(tmp_path: Path):
     assert "has no popQA.tsv" in _raised("popqa", tmp_path).reason
     assert "no such file" in _raised("popqa", tmp_path / "nowhere").reason
     file = _write(tmp_path / "x.json", [HOP])
-    with pytest.raises(CorpusError, match="holds no document"):
+    with pytest.raises(CorpusError, match="contains no documents"):
         load_dataset("hotpotqa", file, write_jsonl(tmp_path / "empty.jsonl", []))
 
 
@@ -375,15 +375,17 @@ def test_an_unknown_set_and_a_missing_file_are_named(tmp_path: Path):
         ('{"data": []}', "field required"),
         ("[5]", "valid dictionary"),
         ('"x"', "not a list"),
-        ("[]", "no question"),
+        ("[]", "no usable questions"),
     ],
 )
-def test_a_file_of_another_layout_is_named_with_what_was_expected(tmp_path: Path, name: str, content: str, reason: str):
+def test_the_error_for_another_layout_names_the_file_and_the_expected_layout(
+    tmp_path: Path, name: str, content: str, reason: str
+):
     path = tmp_path / "file.json"
     path.write_text(content, encoding="utf-8")
     error = _raised(name, path)
     assert reason in error.reason
-    assert reason == "no question" or "question" in error.remedy
+    assert reason == "no usable questions" or "question" in error.remedy
 
 
 @pytest.mark.parametrize(
@@ -391,7 +393,7 @@ def test_a_file_of_another_layout_is_named_with_what_was_expected(tmp_path: Path
     [
         ("hotpotqa", {**HOP, "answer": 5}, "'answer'"),
         ("hotpotqa", {**HOP, "context": [["Fog", "Fog is wet."]]}, "'context.0.1'"),
-        ("hotpotqa", {**HOP, "context": {"title": ["Fog"], "sentences": []}}, "one length"),
+        ("hotpotqa", {**HOP, "context": {"title": ["Fog"], "sentences": []}}, "equal length"),
         ("2wikimultihopqa", {key: HOP[key] for key in HOP if key != "supporting_facts"}, "'supporting_facts'"),
         ("complexwebquestions", {"ID": "h1", "question": "?", "answers": ["Brazil"]}, "'answers.0'"),
         ("strategyqa", {"qid": "h1", "question": "?", "facts": [], "evidence": []}, "'answer'"),
@@ -420,11 +422,11 @@ def test_an_id_that_occurs_twice_is_named(tmp_path: Path):
         ("id,question\n1,Who?\n", "possible_answers", ""),
         (POP_HEADER + "7\toccupation\n", "6 columns", "line 2 (7)"),
         (POP_HEADER + POP_ROW + POP_ROW.replace('"[""poet"", ""bard""]"', "poet"), "'possible_answers'", "line 3 (7)"),
-        (POP_HEADER, "no question", ""),
+        (POP_HEADER, "no usable questions", ""),
         (POP_HEADER + "7\ta\tb\tc\td\t\"[]", "cannot be read", "line 2"),
     ],
 )  # fmt: skip
-def test_a_bad_table_is_named(tmp_path: Path, content: str, reason: str, place: str):
+def test_an_invalid_table_is_named(tmp_path: Path, content: str, reason: str, place: str):
     path = tmp_path / "popQA.tsv"
     path.write_text(content, encoding="utf-8")
     error = _raised("popqa", path)
@@ -432,7 +434,7 @@ def test_a_bad_table_is_named(tmp_path: Path, content: str, reason: str, place: 
     assert place in error.subject
 
 
-def test_a_bad_alias_or_paragraph_file_is_named(tmp_path: Path):
+def test_an_invalid_alias_or_paragraph_file_is_named(tmp_path: Path):
     _write(tmp_path / "dev.json", [HOP])
     write_jsonl(tmp_path / "id_aliases.json", [{"Q_id": "Q1", "aliases": "x"}])
     error = _raised("2wikimultihopqa", tmp_path)
@@ -484,14 +486,14 @@ def test_every_mention_of_an_answer_is_replaced_whole_words_only_longest_first()
         (_asked("x", "weaver"), Document("Olm", "Olm was a weaver."), "no gold document"),
         (_asked("x", "weaver", document="Olm"), Document("Olm", "Olm wove."), "no gold document"),
         (_asked("x", "Osk", document="Olm"), Document("Olm", "Osk Olm is of Osk.", "Osk Olm"), "title"),
-        (_asked("x", "yes", document="Olm"), Document("Olm", "Olm said yes."), "yes or no"),
+        (_asked("x", "yes", document="Olm"), Document("Olm", "Olm said yes."), "yes/no questions"),
         (_asked("x", "Osk", document="Olm", kind="place"), Document("Olm", "He is of Osk."), "no other answer"),
         (_asked("x", document="Olm"), Document("Olm", "Olm wove."), "no gold document"),
         (_asked("x", "smith", document="Olm"), Document("Olm", "A smith, poet and joiner."), "no other answer"),
         (_asked("x", "poet joiner", document="Olm"), Document("Olm", "A poet joiner."), "no other answer"),
     ],
 )
-def test_a_question_that_cannot_be_altered_is_left_out_and_why_is_said(
+def test_a_question_that_cannot_be_altered_is_excluded_with_the_reason(
     question: Question, document: Document, why: str
 ):
     conflict = contradict(_people((question, document)), seed=0)

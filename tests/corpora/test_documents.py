@@ -1,4 +1,4 @@
-"""Keys: equal for equal work, unlike for anything that changes a result."""
+"""Keys: equal for equal work, different for anything that affects a result."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ def test_a_key_has_32_hexadecimal_characters():
     assert set(KEY) <= set("0123456789abcdef")
 
 
-def test_a_key_differs_with_kind_inputs_and_settings():
+def test_a_key_depends_on_kind_inputs_and_settings():
     others = [
         content_key("embedding", ["text", "other"], {"rank": 2, "alpha": 32}),
         content_key("adapter", ["other", "text"], {"rank": 2, "alpha": 32}),
@@ -39,7 +39,7 @@ def test_a_key_does_not_depend_on_the_order_of_the_settings(values: dict, order)
 
 @given(st.lists(st.text(max_size=4), max_size=3), st.lists(st.text(max_size=4), max_size=3))
 @settings(max_examples=50, deadline=None)
-def test_unlike_inputs_have_unlike_keys(first: list[str], second: list[str]):
+def test_different_inputs_have_different_keys(first: list[str], second: list[str]):
     assert (content_key("k", first) == content_key("k", second)) == (first == second)
 
 
@@ -55,10 +55,10 @@ def test_a_documents_key_depends_on_title_and_text_only():
     assert len(keys) == 4
 
 
-def test_a_key_can_be_made_of_a_broken_character():
+def test_a_key_accepts_lone_surrogates():
     assert content_key("k", ["\ud83d"]) != content_key("k", ["\ud83e"])
 
 
-def test_a_passage_has_its_title_before_it():
+def test_a_passage_starts_with_its_title():
     assert Document("a", "text", "title").passage == "title\ntext"
     assert Document("a", "text").passage == "text"

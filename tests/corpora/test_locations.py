@@ -1,4 +1,4 @@
-"""Locations: every kind gives the same documents, and what cannot be read is named while the others go on."""
+"""Locations: every kind gives the same documents, and unreadable documents do not affect the others."""
 
 import csv
 import gzip
@@ -21,7 +21,7 @@ ROWS = [{"id": i, "title": i.title(), "text": text} for i, text in TEXTS.items()
 
 
 def write_pdf(path: Path, text: str) -> None:
-    """A PDF of one page that shows a text; with none, as a scanner makes one."""
+    """Return a PDF of one page with a text; without one, it is like a scan."""
     pdf = FPDF()
     pdf.add_page()
     pdf.set_font("Helvetica", size=12)
@@ -31,7 +31,7 @@ def write_pdf(path: Path, text: str) -> None:
 
 
 def write_rows(path: Path) -> str:
-    """The three documents in the form that a file's name says."""
+    """Write the three documents in the format of the file's name."""
     kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(ROWS), path)
@@ -48,7 +48,7 @@ def write_rows(path: Path) -> str:
 
 
 def faults(corpus: Corpus) -> dict[str, str]:
-    """The whole message of what could not be read, by its id."""
+    """Return the complete messages of unread documents, by id."""
     assert all(unread.error.remedy for unread in corpus.unread)
     return {unread.id: str(unread.error) for unread in corpus.unread}
 
@@ -91,7 +91,7 @@ def test_a_folder_gives_a_document_for_each_file_of_text(tmp_path: Path):
     assert load_corpus(str(tmp_path / "note.md")).documents == (note,)
 
 
-def test_an_id_keeps_the_ending_where_it_would_be_anothers(tmp_path: Path):
+def test_an_id_keeps_the_extension_if_it_would_be_ambiguous(tmp_path: Path):
     for name in (
         "notes.md",
         "notes.txt",
@@ -119,11 +119,11 @@ def test_an_id_keeps_the_ending_where_it_would_be_anothers(tmp_path: Path):
         ("well-known names.txt", "well-known names"), ("v1.2.txt", "v1.2"), ("_.txt", "_"),
     ],
 )  # fmt: skip
-def test_a_files_name_is_made_readable_where_the_text_has_no_title(name: str, title: str):
+def test_a_readable_file_name_is_the_title_of_a_text_without_one(name: str, title: str):
     assert readable(name) == title
 
 
-def test_what_a_folder_holds_besides_documents_is_named_with_the_reason(tmp_path: Path):
+def test_other_files_in_a_folder_are_reported_with_the_reason(tmp_path: Path):
     (tmp_path / "a.txt").write_text("Fine.")
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "blank.md").write_text(" \n\n")
@@ -144,26 +144,26 @@ def test_what_a_folder_holds_besides_documents_is_named_with_the_reason(tmp_path
     assert [document.id for document in corpus.documents] == ["a"]
     assert corpus.unread == ()
     assert {one.id: one.reason for one in corpus.skipped} == {
-        "empty.txt": "there is no text in it", "blank.md": "there is no text in it",
-        "table.csv": "it has no column 'id' and none 'text'",
-        "numbers.parquet": "it has no column 'id' and none 'text'",
+        "empty.txt": "it contains no text", "blank.md": "it contains no text",
+        "table.csv": "it has no column 'id' and no column 'text'",
+        "numbers.parquet": "it has no column 'id' and no column 'text'",
         "settings.json": "its lines are not JSON objects with 'id' and 'text'",
         "picture.png": ".png files are not supported", "Makefile": "files without an extension are not supported",
         "._a.txt": "it is a hidden file", "~$a.md": "it is a hidden file", ".git/": "it is a hidden folder",
-        "elsewhere/": "it is a link to a folder, which is not followed", "dead.txt": "it is a link that leads nowhere",
-        "pipe.txt": "it is no regular file",
+        "elsewhere/": "links to folders are not followed", "dead.txt": "it is a broken link",
+        "pipe.txt": "it is not a regular file",
     }  # fmt: skip
     (tmp_path / "a.txt").unlink()
     with pytest.raises(
-        CorpusError, match=r"holds no document, and 13 files were passed over: \.git/ \(it is a hid"
+        CorpusError, match=r"contains no documents, and 13 files were skipped: \.git/ \(it is a hid"
     ) as caught:
         load_corpus(str(tmp_path))
     assert ".txt, .md, .html, .pdf" in caught.value.remedy
-    with pytest.raises(CorpusError, match=r"a file was passed over: empty\.txt \(there is no text in it\)"):
+    with pytest.raises(CorpusError, match=r"one file was skipped: empty\.txt \(it contains no text\)"):
         read_documents(str(tmp_path / "empty.txt"))
 
 
-def test_a_named_file_without_an_ending_is_read_as_what_it_begins_like(tmp_path: Path):
+def test_the_type_of_a_named_file_without_extension_is_detected(tmp_path: Path):
     write_pdf(tmp_path / "scan.pdf", "The lamp is old.")
     rows = b'\n{"id": "a", "text": "The lamp is old."}\n{"id": "b", "text": "So is the mill."}\n'
     page = b"\n<!DOCTYPE html><html><head><title>Lamps</title></head><body><p>The lamp is old.</p></body></html>"
@@ -180,13 +180,13 @@ def test_a_named_file_without_an_ending_is_read_as_what_it_begins_like(tmp_path:
         path = tmp_path / documents[0][0] if documents[0][0].endswith(".gz") else tmp_path / "LICENSE"
         path.write_bytes(content)
         assert [(one.id, one.title, one.text) for one in read_documents(str(path))] == documents
-    for content, reason in ((b"", "no text in it"), (b"\0\1\2", "binary"), (b"caf\xe9", "not UTF-8")):
+    for content, reason in ((b"", "no text"), (b"\0\1\2", "binary"), (b"caf\xe9", "not UTF-8")):
         (tmp_path / "LICENSE").write_bytes(content)
         with pytest.raises(CorpusError, match=reason):
             read_documents(str(tmp_path / "LICENSE"))
 
 
-def test_a_pattern_passes_over_what_is_hidden_unless_it_names_it(tmp_path: Path):
+def test_a_pattern_skips_hidden_files_unless_it_names_them(tmp_path: Path):
     for name in ("a.txt", ".b.txt", "deep/c.txt", ".git/d.txt", "$RECYCLE.BIN/e.txt", "deep/@eaDir/f.txt", "~$g.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("Words.")
@@ -210,7 +210,7 @@ def test_a_pattern_passes_over_what_is_hidden_unless_it_names_it(tmp_path: Path)
     ["a::b", " x ", 'q"uote', "it's", "x?y", "a*b", "[z]", "{a,b}", "file:x", "a\\b", "two\nlines", "~", "~none",
      "-dash", "#x", "notes #2", "s3:", "a%20b", "http:", "null", "$HOME", "local::x", "ünï", "a: b", "a=b"],
 )  # fmt: skip
-def test_any_name_of_a_folder_is_one(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / name).mkdir()
     (tmp_path / name / "f.txt").write_text("Words.")
     (tmp_path / "other").mkdir()
@@ -230,7 +230,7 @@ def test_any_name_of_a_folder_is_one(tmp_path: Path, name: str, monkeypatch: pyt
         ("The lamp is old.\n", "utf-16-be", "UTF-16BE"),
     ],
 )  # fmt: skip
-def test_a_file_of_another_encoding_is_refused_with_how_to_convert_it(
+def test_a_file_in_another_encoding_is_rejected_with_a_conversion_command(
     tmp_path: Path, text: str, encoding: str, named: str
 ):
     (tmp_path / "x.txt").write_bytes(text.encode(encoding))
@@ -239,7 +239,7 @@ def test_a_file_of_another_encoding_is_refused_with_how_to_convert_it(
     assert caught.value.remedy == f"Convert it, for example: iconv -f {named} -t UTF-8 OLD > NEW."
 
 
-def test_files_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path):
+def test_unreadable_files_are_named_and_do_not_affect_the_others(tmp_path: Path):
     (tmp_path / "a.txt").write_text("Fine.")
     (tmp_path / "wide.txt").write_bytes("Grüße.".encode("utf-16"))
     (tmp_path / "binary.txt").write_bytes(b"\x00\x01\x02")
@@ -256,22 +256,22 @@ def test_files_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path
     locked.output(str(tmp_path / "locked.pdf"))
     corpus = load_corpus(str(tmp_path))
     assert [(document.id, document.text) for document in corpus.documents] == [("a", "Fine."), ("wide", "Grüße.")]
-    told = faults(corpus)
-    assert all(str(tmp_path / name) in message for name, message in told.items())
+    errors = faults(corpus)
+    assert all(str(tmp_path / name) in message for name, message in errors.items())
     reasons = {
-        "binary.txt": "it is binary", "binary.html": "it is binary",
-        "latin.txt": "it is not UTF-8 (byte 3 is 0xe9). Convert it", "cut.txt.gz": "it is broken",
-        "deep.html": "nested too deep", "scan.pdf": "OCR", "broken.pdf": "it is a broken PDF",
+        "binary.txt": "it is a binary file", "binary.html": "it is a binary file",
+        "latin.txt": "it is not UTF-8 (byte 3 is 0xe9). Convert it", "cut.txt.gz": "it is damaged",
+        "deep.html": "nested too deep", "scan.pdf": "OCR", "broken.pdf": "it is a damaged PDF",
         "locked.pdf": "Save it without a password",
     }  # fmt: skip
-    assert told.keys() == reasons.keys()
-    assert all(reason in told[name] for name, reason in reasons.items())
-    with pytest.raises(CorpusError, match="it is binary"):  # who wants all or nothing
+    assert errors.keys() == reasons.keys()
+    assert all(reason in errors[name] for name, reason in reasons.items())
+    with pytest.raises(CorpusError, match="it is a binary file"):  # for callers that need all documents
         read_documents(str(tmp_path))
 
 
-def test_a_folder_that_cannot_be_listed_is_named_and_the_others_go_on():
-    with tempfile.TemporaryDirectory() as name:  # not below pytest's, which are root's alone
+def test_an_unlistable_folder_is_named_and_does_not_affect_the_others():
+    with tempfile.TemporaryDirectory() as name:  # not in pytest's folder, which only root can read
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "a.txt").write_text("Fine.")
@@ -294,7 +294,7 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_go_on():
     }
 
 
-def test_rows_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path):
+def test_unreadable_rows_are_named_and_do_not_affect_the_others(tmp_path: Path):
     path = tmp_path / "docs.jsonl"
     path.write_bytes(
         b'{"id": "a", "text": "x"}\n{"id": \n["b"]\n{"text": "x"}\n{"id": "c"}\n{"id": "a", "text": "y"}\n'
@@ -302,17 +302,17 @@ def test_rows_that_cannot_be_read_are_named_and_the_others_go_on(tmp_path: Path)
     )
     corpus = load_corpus(str(path))
     assert corpus.documents == (Document("a", "x"), Document("d", "z"))
-    told = faults(corpus)
-    assert f"corpus {path}, line 2: it is not JSON" in told["line 2"]
-    assert f"corpus {path}, line 3: it is not a JSON object" in told["line 3"]
-    assert "line 4: the document has no 'id'. Give each" in told["line 4"]
-    assert "line 5: document 'c' has no 'text' string. Put" in told["c"]
-    assert "the id 'a' occurs twice" in told["a (again)"]
-    assert "line 7: it is not UTF-8 (byte 11 of it is 0xe9)" in told["line 7"]
+    errors = faults(corpus)
+    assert f"corpus {path}, line 2: it is not JSON" in errors["line 2"]
+    assert f"corpus {path}, line 3: it is not a JSON object" in errors["line 3"]
+    assert "line 4: the document has no 'id'. Give each" in errors["line 4"]
+    assert "line 5: document 'c' has no 'text' string. Set" in errors["c"]
+    assert "the id 'a' occurs twice" in errors["a (again)"]
+    assert "line 7: it is not UTF-8 (byte 11 of the line is 0xe9)" in errors["line 7"]
 
 
 @pytest.mark.parametrize("name", ["part.parquet", "part.csv"])
-def test_a_broken_file_of_rows_is_named_and_the_others_go_on(tmp_path: Path, name: str):
+def test_a_damaged_file_of_rows_is_named_and_does_not_affect_the_others(tmp_path: Path, name: str):
     write_rows(tmp_path / "good.jsonl")
     (tmp_path / name).write_bytes(b"nonsense\nmore")
     corpus = load_corpus(str(tmp_path / "*"))
@@ -322,7 +322,7 @@ def test_a_broken_file_of_rows_is_named_and_the_others_go_on(tmp_path: Path, nam
         load_corpus(str(tmp_path / name))
 
 
-def test_what_cannot_be_reached_is_one_clear_error():
+def test_an_unreachable_location_raises_one_clear_error():
     for location, reason in {
         "/no/such/*.txt": "it contains no documents",
         __file__: ".py files are not supported. Convert it to one of .txt",
@@ -336,12 +336,12 @@ def test_what_cannot_be_reached_is_one_clear_error():
         "https://host/docs.jsonl?X-Amz-Signature=hunter2",
         "abfs://x/y?sig=hunter2",
     ):
-        with pytest.raises(CorpusError, match="there is a password or a signature in it") as caught:
+        with pytest.raises(CorpusError, match="the URL contains a password or signature") as caught:
             load_corpus(secret)
         assert "hunter2" not in str(caught.value)
 
 
-def test_a_name_that_nothing_can_encode_is_no_end_of_the_corpus(tmp_path: Path):
+def test_a_file_name_that_cannot_be_encoded_does_not_stop_the_corpus(tmp_path: Path):
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / os.fsdecode(b"caf\xe9.txt")).write_text("Fine.")
@@ -356,7 +356,7 @@ def test_a_name_that_nothing_can_encode_is_no_end_of_the_corpus(tmp_path: Path):
     assert load_corpus(str(path)).documents == (Document("a?", "x"),)
 
 
-def test_reading_stops_with_the_documents_asked_for(tmp_path: Path):
+def test_reading_stops_after_the_requested_documents(tmp_path: Path):
     path = write_jsonl(tmp_path / "docs.jsonl", [*ROWS[:2], {"id": "bad"}])
     corpus = load_corpus(path, max_documents=2)
     assert (len(corpus.documents), corpus.unread) == (2, ())

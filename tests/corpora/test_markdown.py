@@ -1,4 +1,4 @@
-"""Markdown and plain text: what stays, and where the title comes from."""
+"""Markdown and plain text: their text and the source of the title."""
 
 import re
 from html import escape
@@ -34,7 +34,7 @@ from dyprag.corpora.reading.plain import read_plain
         ("", "", ""),
     ],
 )
-def test_the_title_is_the_front_matters_or_the_first_heading_and_is_not_said_twice(source: str, title: str, text: str):
+def test_the_title_comes_from_front_matter_or_first_heading_and_is_not_repeated(source: str, title: str, text: str):
     assert read_markdown(source) == Reading(title, text)
 
 
@@ -60,7 +60,7 @@ def test_the_title_is_the_front_matters_or_the_first_heading_and_is_not_said_twi
         ("<table><tr><th>A</th><th>B</th></tr><tr><td>1</td><td>2</td></tr></table>", "A: 1; B: 2."),
     ],
 )  # fmt: skip
-def test_marks_go_and_words_stay(source: str, text: str):
+def test_markup_is_removed_and_words_are_kept(source: str, text: str):
     assert read_markdown(source).text == text
 
 
@@ -81,12 +81,12 @@ def test_marks_go_and_words_stay(source: str, text: str):
         ("", "", ""),
     ],
 )
-def test_a_text_files_first_line_is_its_title_where_it_looks_like_one(source: str, title: str, text: str):
+def test_a_text_files_first_line_is_its_title_if_it_looks_like_one(source: str, title: str, text: str):
     assert read_plain(source) == Reading(title, text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_a_byte_order_mark_names_the_encoding(encoding: str):
+def test_a_byte_order_mark_determines_the_encoding(encoding: str):
     assert letters_of("Grüße".encode(encoding)) == "Grüße"
 
 
@@ -107,7 +107,7 @@ def test_a_byte_order_mark_names_the_encoding(encoding: str):
         ("| a | b |\n|---|---|\n| 2*3*4 | <span hidden>x</span>y |", "a: 2*3*4; b: y."),
     ],
 )  # fmt: skip
-def test_what_is_shown_is_kept_and_what_is_not_shown_is_not(source: str, text: str):
+def test_visible_text_is_kept_and_hidden_text_is_removed(source: str, text: str):
     assert read_markdown(source).text == text
 
 
@@ -116,14 +116,14 @@ SHOWN = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_cha
 
 @given(SHOWN)
 @settings(deadline=None)
-def test_escaped_signs_are_read_as_they_are_shown(words: str):
+def test_escaped_characters_are_read_as_displayed(words: str):
     source = re.sub(f"([{re.escape(punctuation)}])", r"\\\1", words)
     wanted = " ".join(words.split())
     assert read_markdown(f"Words: {source} end").text == " ".join(f"Words: {words} end".split())
     assert read_markdown(f"Words: {escape(wanted)} `x` end").text.startswith("Words:")
 
 
-def test_the_end_of_a_line_is_no_space_in_scripts_without_them():
+def test_a_line_break_is_not_a_space_in_scripts_without_spaces():
     assert read_markdown("一座灯\n塔。\n\n등대는\n높다 and a\nlamp").text == "一座灯塔。\n\n등대는 높다 and a lamp"
-    assert read_plain("一座灯塔。\n\n它很高。") == Reading("", "一座灯塔。\n\n它很高。")  # a sentence is no title
+    assert read_plain("一座灯塔。\n\n它很高。") == Reading("", "一座灯塔。\n\n它很高。")  # a sentence is not a title
     assert read_plain("灯塔\n\n它很高。") == Reading("灯塔", "它很高。")

@@ -1,4 +1,4 @@
-"""PDF files: what a reader of the pages reads, in the order in which it is read."""
+"""PDF files: their visible text in reading order."""
 
 import re
 from collections import Counter
@@ -31,14 +31,14 @@ class Report(FPDF):
 
 
 def paragraph(pdf: FPDF, text: str, size: int = 11, style: str = "") -> None:
-    """Add a paragraph, its lines broken where the page ends."""
+    """Add a paragraph, with lines broken at the page's width."""
     pdf.set_font("Helvetica", style, size)
     pdf.multi_cell(0, size / 2, text, new_x="LMARGIN", new_y="NEXT")
     pdf.ln(2)
 
 
 def lines(given: Sequence[str], title: str = "") -> bytes:
-    """A page with these lines, one below the other."""
+    """Return a page with these lines below each other."""
     pdf = FPDF()
     pdf.add_page()
     pdf.set_title(title)
@@ -49,7 +49,7 @@ def lines(given: Sequence[str], title: str = "") -> bytes:
     return bytes(pdf.output())
 
 
-def test_lines_are_joined_headings_stand_apart_and_page_furniture_is_gone():
+def test_lines_are_joined_headings_are_separate_and_page_furniture_is_removed():
     pdf = Report()
     pdf.add_page()
     paragraph(pdf, "The Harbours of Brevik", 20, "B")
@@ -68,7 +68,7 @@ def test_lines_are_joined_headings_stand_apart_and_page_furniture_is_gone():
     assert not re.search(r"Harbour Board|Page \d|The Harbours", reading.text)
 
 
-def test_columns_are_read_one_after_the_other():
+def test_columns_are_read_one_after_another():
     pdf = FPDF()
     pdf.add_page()
     pdf.set_font("Times", size=10)
@@ -81,7 +81,7 @@ def test_columns_are_read_one_after_the_other():
     ]  # fmt: skip
 
 
-def test_words_broken_at_a_lines_end_are_whole_and_hyphens_stay():
+def test_hyphenated_words_are_joined_and_real_hyphens_are_kept():
     page = [
         "The exhibition of instru-", "ments in the well-", "known museum shows the self-",
         "taught maker's work of 1871-", "1874, an Anglo-", "Saxon fid-", "dle and a north-south compass, north-",
@@ -93,7 +93,7 @@ def test_words_broken_at_a_lines_end_are_whole_and_hyphens_stay():
     )
 
 
-def test_items_of_a_list_stay_apart():
+def test_list_items_stay_separate():
     text = read_pdf(lines(["The lamp has three parts:", "- a burner of brass", "- a lens", "1. made in Osk"])).text
     assert text == "The lamp has three parts:\n\n- a burner of brass\n- a lens\n1. made in Osk"
 
@@ -106,7 +106,7 @@ def test_items_of_a_list_stay_apart():
         ("", "First line here"), ("First line here", "First line here"),
     ],
 )  # fmt: skip
-def test_the_title_is_the_metadatas_where_it_is_one(given: str, title: str):
+def test_the_title_comes_from_the_metadata_if_it_is_meaningful(given: str, title: str):
     pdf = FPDF()
     pdf.add_page()
     pdf.set_title(given)
@@ -117,11 +117,11 @@ def test_the_title_is_the_metadatas_where_it_is_one(given: str, title: str):
     assert reading.text == (KEEPER if title == "First line here" else f"First line here\n\n{KEEPER}")
 
 
-def test_a_file_without_title_has_none():
+def test_a_file_without_a_title_has_none():
     assert read_pdf(lines([KEEPER[:60]])).title == ""
 
 
-def test_what_is_no_readable_pdf_is_said_with_its_reason():
+def test_an_unreadable_pdf_raises_an_error_with_the_reason():
     blank = FPDF()
     blank.add_page()
     locked = FPDF()
@@ -134,9 +134,9 @@ def test_what_is_no_readable_pdf_is_said_with_its_reason():
     short += b"trailer<</Root 1 0 R/Size 3>>\n%%EOF"
     whole = lines([KEEPER[:60]])
     for data, reason in {
-        bytes(blank.output()): "without text, of scanned pages perhaps", bytes(locked.output()): "it is encrypted",
-        pageless: "without pages", short: "of its 4 pages only 0 are there", whole[:300]: "it is a broken PDF",
-        whole[:-400]: "it is a broken PDF", b"": "it is a broken PDF", b"no PDF at all": "it is a broken PDF",
+        bytes(blank.output()): "without text, perhaps scanned pages", bytes(locked.output()): "it is encrypted",
+        pageless: "without pages", short: "only 0 of its 4 pages exist", whole[:300]: "it is a damaged PDF",
+        whole[:-400]: "it is a damaged PDF", b"": "it is a damaged PDF", b"no PDF at all": "it is a damaged PDF",
     }.items():  # fmt: skip
         with pytest.raises(DocumentError, match=reason) as caught:
             read_pdf(data)
@@ -148,5 +148,5 @@ def test_what_is_no_readable_pdf_is_said_with_its_reason():
     assert read_pdf(bytes(owned.output())).text == KEEPER
 
 
-def test_lines_of_signs_are_joined_without_a_space():
+def test_lines_of_chinese_characters_are_joined_without_a_space():
     assert _joined(["一座灯", "塔 and", "a lamp"], Counter()) == "一座灯塔 and a lamp"

@@ -1,4 +1,4 @@
-"""Retrieval: BM25 as rank_bm25 computes it, the index on disk beside it, and the files that passages come from."""
+"""Retrieval: BM25 in memory compared with rank_bm25, the index on disk, and the files of passages."""
 
 import gzip
 import json
@@ -43,7 +43,7 @@ Make = Callable[[Sequence[Document]], Retriever]
 
 @pytest.fixture(params=["memory", "index"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """A maker of retrievers of either kind: what the protocol promises holds for both."""
+    """A factory of each kind of retriever; both have to fulfil the protocol."""
 
     def indexed(documents: Sequence[Document]) -> IndexedBM25:
         folder = tmp_path / f"index-{len(list(tmp_path.iterdir()))}"
@@ -54,12 +54,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 
 
 def ids(retriever: Retriever, question: str, count: int) -> list[str]:
-    """The found documents' ids, best first."""
+    """Return the ids of the retrieved documents, best first."""
     return [item.document.id for item in retriever.search(question, count)]
 
 
 def okapi(documents: Sequence[Document]) -> BM25Okapi:
-    """rank_bm25 on the same words with Lucene's inverse document frequency, without our code."""
+    """Compute rank_bm25's scores for the same words with Lucene's inverse document frequency, without our code."""
     index = BM25Okapi([re.findall(r"\w+", f"{d.title}\n{d.text}".lower()) for d in documents])
     inside = Counter(word for frequencies in index.doc_freqs for word in frequencies)
     index.idf = {word: math.log(1 + (len(documents) - n + 0.5) / (n + 0.5)) for word, n in inside.items()}
@@ -75,11 +75,11 @@ def test_scores_and_order_are_those_of_rank_bm25_with_a_frequency_that_is_never_
     assert ids(BM25Retriever(DOCUMENTS), question, 2) == [item.document.id for item in found[:2]]
 
 
-def test_a_title_is_found_too(make: Make):
+def test_titles_are_searched(make: Make):
     assert ids(make(DOCUMENTS), "book", 1) == ["book"]
 
 
-def test_a_document_without_a_word_of_the_question_is_not_found(make: Make):
+def test_a_document_without_a_word_of_the_question_is_not_retrieved(make: Make):
     retriever = make(DOCUMENTS)
     assert retriever.search("xylophone", 4) == []
     assert retriever.search("?!", 4) == []
@@ -90,7 +90,7 @@ def test_a_document_without_a_word_of_the_question_is_not_found(make: Make):
 
 
 def test_a_word_counts_however_many_documents_have_it(make: Make):
-    """Of one document, of two, and where all have it: no weight is zero or less."""
+    """In one document, in two, and if all documents have the word: the weight is always positive."""
     one, two = Document("one", "The lamp of Ostrel."), Document("two", "The bridge at Quarn.")
     assert ids(make([one]), "lamp", 3) == ["one"]
     assert ids(make([one, two]), "lamp", 3) == ["one"]
@@ -106,14 +106,14 @@ def test_ties_keep_the_corpus_order(make: Make):
     assert [item.document for item in make([*twins, *DOCUMENTS]).search("same text", 5)] == twins[:5]
 
 
-def test_fewer_documents_than_asked_are_all_that_are_found(make: Make):
+def test_a_search_may_return_fewer_documents_than_requested(make: Make):
     retriever = make(DOCUMENTS[:2])
     assert sorted(ids(retriever, "lamp bridge", 3)) == ["bridge", "lamp"]
     assert ids(retriever, "lamp", 10**9) == ["lamp"]
     assert ids(retriever, "lamp", 0) == []
 
 
-def test_a_question_and_a_document_without_words_are_no_error(make: Make):
+def test_questions_and_documents_may_have_no_words(make: Make):
     documents = [*DOCUMENTS, Document("empty", "")]
     assert make(documents).search("?!", 9) == []
     assert "empty" not in ids(make(documents), "the lamp of Ostrel", 9)
@@ -135,14 +135,14 @@ def test_a_repeated_word_counts_as_often_as_it_occurs(make: Make):
     assert twice == pytest.approx(2 * once)
 
 
-def test_a_question_is_text_and_never_a_query_language(make: Make):
+def test_a_question_is_never_parsed_as_a_query_language(make: Make):
     retriever = make(DOCUMENTS)
     for question in ('words:lamp AND -"bridge', "number:[0 TO 1] OR *", "lamp^9 ~2 (((", "\ud800 lamp \x00"):
         assert ids(retriever, question, 5) == ids(retriever, " ".join(re.findall(r"\w+", question)), 5)
     assert ids(retriever, "-lamp NOT Ostrel", 1) == ["lamp"]
 
 
-def test_words_are_pythons_in_every_script(make: Make):
+def test_words_with_unusual_characters_are_indexed(make: Make):
     documents = [
         Document("turkish", "İstanbul_1 boğazı"),
         Document("marks", "cafe\u0301 noir"),
@@ -237,7 +237,7 @@ def test_a_word_is_found_in_another_spelling(make: Make, text: str, question: st
     assert ids(retriever, question, 3) == ["right"]
 
 
-def test_an_index_of_an_earlier_version_is_built_anew(tmp_path: Path):
+def test_an_index_of_an_earlier_version_is_rebuilt(tmp_path: Path):
     folder, documents = tmp_path / "index", [Document("a", "灯塔由周远建造。")]
     build_index(folder, documents)
     description = json.loads((folder / "index.json").read_text())
@@ -253,7 +253,7 @@ def test_an_index_of_an_earlier_version_is_built_anew(tmp_path: Path):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=8), min_size=1, max_size=12), data=st.data())
-def test_the_index_scores_as_the_formula_says(tmp_path: Path, texts: list[list[str]], data: st.DataObject):
+def test_the_index_computes_the_formulas_scores(tmp_path: Path, texts: list[list[str]], data: st.DataObject):
     asked = data.draw(st.lists(st.sampled_from("abcdefghz"), max_size=5))
     folder = tmp_path / os.urandom(8).hex()
     build_index(folder, [Document(str(n), " ".join(text)) for n, text in enumerate(texts)], 15_000_000)
@@ -273,7 +273,7 @@ def test_the_index_scores_as_the_formula_says(tmp_path: Path, texts: list[list[s
     assert [(-item.score, int(item.document.id)) for item in found] == again
 
 
-def test_many_segments_give_what_one_gives(tmp_path: Path):
+def test_many_segments_give_the_same_results_as_one(tmp_path: Path):
     documents = [
         Document(str(n), f"w{n % 7} w{n % 11} w{n % 1000} " + " ".join(f"v{n}x{k}" for k in range(40)))
         for n in range(12_000)
@@ -288,12 +288,12 @@ def test_many_segments_give_what_one_gives(tmp_path: Path):
 
 
 def agreement(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> tuple[float, float]:
-    """Of two retrievers' first three: the share of questions with the same first one, and the mean share of shared."""
+    """Compare two retrievers: the share of equal first passages, and the mean overlap of the first three."""
     same, shared = zip(*((one[0] == other[0], len({*one} & {*other}) / 3) for one, other in pairs), strict=True)
     return sum(same) / len(pairs), sum(shared) / len(pairs)
 
 
-def test_the_index_is_what_is_in_memory_but_for_k1(tmp_path: Path):
+def test_the_index_agrees_with_memory_except_for_k1(tmp_path: Path):
     documents, questions = load_corpus("demo").documents, [q.question for q in load_corpus("demo").questions]
     build_index(tmp_path / "index", documents)
     ours = IndexedBM25(tmp_path / "index")
@@ -316,7 +316,7 @@ def test_the_index_is_what_is_in_memory_but_for_k1(tmp_path: Path):
 
 
 @pytest.mark.skipif(not (DATA / "2wikimultihopqa").exists(), reason="no real data beside the checkout")
-def test_how_far_the_index_agrees_with_what_is_in_memory_on_real_questions(tmp_path: Path):
+def test_the_index_agrees_mostly_with_memory_on_real_questions(tmp_path: Path):
     documents = list(read_passages(DATA / "2wikimultihopqa" / "passages.jsonl"))
     build_index(tmp_path / "index", documents)
     pair = BM25Retriever(documents), IndexedBM25(tmp_path / "index")
@@ -329,7 +329,7 @@ def test_how_far_the_index_agrees_with_what_is_in_memory_on_real_questions(tmp_p
     assert shared > 0.92
 
 
-def test_an_index_is_there_as_a_whole_or_not_at_all(tmp_path: Path):
+def test_an_index_exists_completely_or_not_at_all(tmp_path: Path):
     def broken() -> Iterator[Document]:
         yield from DOCUMENTS * 100
         raise KeyboardInterrupt
@@ -346,7 +346,7 @@ def test_an_index_is_there_as_a_whole_or_not_at_all(tmp_path: Path):
         build_index(tmp_path / "file" / "index", DOCUMENTS)
 
 
-def test_two_who_build_the_same_index_at_once_both_have_it(tmp_path: Path):
+def test_two_concurrent_builds_of_the_same_index_both_succeed(tmp_path: Path):
     meet = threading.Barrier(2, timeout=30)
 
     def documents() -> Iterator[Document]:
@@ -366,7 +366,7 @@ def test_two_who_build_the_same_index_at_once_both_have_it(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
-def test_a_damaged_or_incomplete_index_is_one_plain_error(tmp_path: Path):
+def test_a_damaged_or_incomplete_index_raises_one_clear_error(tmp_path: Path):
     build_index(tmp_path / "sound", DOCUMENTS)
     IndexedBM25(tmp_path / "sound").verify()
     names = [name for name in os.listdir(tmp_path / "sound") if not name.endswith(".lock")]
@@ -388,7 +388,7 @@ def test_a_damaged_or_incomplete_index_is_one_plain_error(tmp_path: Path):
         IndexedBM25(tmp_path / "nothing")
 
 
-def test_damage_met_while_searching_is_that_error_too(tmp_path: Path):
+def test_damage_found_while_searching_raises_the_same_error(tmp_path: Path):
     build_index(tmp_path / "index", DOCUMENTS)
     store = next((tmp_path / "index").glob("*.store"))
     store.write_bytes(b"\xff" * 200 + store.read_bytes()[200:])
@@ -396,7 +396,7 @@ def test_damage_met_while_searching_is_that_error_too(tmp_path: Path):
         IndexedBM25(tmp_path / "index").search("lamp", 3)
 
 
-def test_the_size_of_the_corpus_chooses_and_an_index_serves_its_own_corpus_only(
+def test_the_corpus_size_selects_the_retriever_and_an_index_serves_only_its_corpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = tmp_path / "index"
@@ -411,7 +411,7 @@ def test_the_size_of_the_corpus_chooses_and_an_index_serves_its_own_corpus_only(
         retriever_for(DOCUMENTS[::-1], folder)
 
 
-def test_recall_is_the_share_of_the_gold_that_was_found():
+def test_recall_is_the_share_of_gold_documents_that_were_retrieved():
     assert recall(["a", "b", "c"], ["b", "x"]) == 0.5
     assert recall(["a"], ["a", "a"]) == 1.0
     assert recall([], ["a"]) == 0.0
@@ -439,13 +439,13 @@ def test_passages_are_read_from_both_layouts(tmp_path: Path, ending: str):
         assert list(read_passages(path)) == PASSAGES
 
 
-def test_jsonl_passages_are_the_documents_that_the_corpus_holds(tmp_path: Path):
+def test_jsonl_passages_equal_the_corpus_documents(tmp_path: Path):
     path = tmp_path / "d.jsonl"
     path.write_text('{"id": 1, "text": " cut \\ud83d "}\n{"id": "a", "text": "", "title": " T "}\n')
     assert tuple(read_passages(path)) == load_corpus(str(path)).documents
 
 
-def test_passages_are_a_stream(tmp_path: Path):
+def test_passages_are_streamed(tmp_path: Path):
     path = tmp_path / "psgs.tsv"
     path.write_bytes(TSV + b"4\tonly two\n")
     stream = read_passages(path)
@@ -467,30 +467,30 @@ def test_passages_are_a_stream(tmp_path: Path):
         ("a.jsonl", b'{"id": 1}', "line 1: passage '1' has no 'text' string"),
         ("a.tsv.gz", gzip.compress(TSV, mtime=0)[:-20], "it cannot be read after line"),
         ("a.tsv.gz", TSV, "it cannot be read after line 0"),
-        ("a.txt", TSV, "neither .tsv nor .jsonl"),
+        ("a.txt", TSV, "only .tsv, .jsonl"),
     ],
 )
-def test_a_bad_row_is_named_by_its_line(tmp_path: Path, name: str, content: bytes, message: str):
+def test_an_invalid_row_is_named_by_its_line(tmp_path: Path, name: str, content: bytes, message: str):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError, match=re.escape(message)) as error:
         list(read_passages(tmp_path / name))
     assert name in error.value.subject
 
 
-def test_a_file_that_is_not_there_is_a_plain_error(tmp_path: Path):
+def test_a_missing_file_raises_a_clear_error(tmp_path: Path):
     with pytest.raises(CorpusError, match=r"none\.jsonl.*No such file"):
         list(read_passages(tmp_path / "none.jsonl"))
 
 
 @pytest.mark.skipif(not (DATA / "dpr").exists(), reason="no real data beside the checkout")
-def test_dprs_own_layout_is_read_to_its_end():
+def test_dprs_layout_is_read_completely():
     ids_read = [passage.id for passage in read_passages(DATA / "dpr" / "psgs_w100.tsv")]
     assert len(ids_read) == len(set(ids_read)) > 13_000
 
 
-def test_documents_that_are_handed_over_are_meant_even_where_none_has_a_word_of_the_question():
+def test_given_documents_are_used_even_if_none_shares_a_word_with_the_question():
     handed = [Document("lamp", "It was built in 1911."), Document("bridge", "It crosses the Osk.")]
     assert [found.document.id for found in among_given(handed, "Which river is the Osk?", 3)] == ["bridge"]
     assert [(f.document.id, f.score) for f in among_given(handed, "Summarise.", 2)] == [("lamp", 0.0), ("bridge", 0.0)]
-    assert among_given(handed, "Summarise.", 1) == ()  # which of them, nothing tells
+    assert among_given(handed, "Summarise.", 1) == ()  # nothing indicates which one is meant
     assert among_given([], "Summarise.", 1) == ()

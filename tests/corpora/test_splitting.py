@@ -1,4 +1,4 @@
-"""Long documents become passages that fit, and nothing of them is lost."""
+"""Long documents are split into passages that fit, and no text is lost."""
 
 import itertools
 import time
@@ -20,7 +20,7 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-def test_passages_fit_end_with_sentences_and_lose_nothing(tiny_model: str):
+def test_passages_fit_end_at_sentences_and_contain_the_whole_text(tiny_model: str):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
@@ -51,16 +51,16 @@ def test_a_sentence_longer_than_a_passage_is_cut_at_words(tiny_model: str):
 
 
 @pytest.mark.parametrize("unit", ["a", "QUJD/+9=", "文"])
-def test_a_stretch_that_nothing_breaks_is_split_in_time_and_whole(tiny_model: str, unit: str):
+def test_a_long_stretch_without_breaks_is_split_quickly_and_completely(tiny_model: str, unit: str):
     picture = unit * (20_000 // len(unit))
     text = f"{SENTENCES[0]} {picture} {SENTENCES[1]}"
     began = time.monotonic()
     passages = splitter(tiny_model, 32, 0)(text)
-    assert time.monotonic() - began < 12  # its square: in one piece, of a picture of 1 MB, hours
+    assert time.monotonic() - began < 12  # quadratic time would take hours for a 1 MB image in one piece
     assert "".join("".join(passages).split()) == "".join(text.split())
 
 
-def test_a_text_without_such_a_stretch_is_split_as_it_always_was(tiny_model: str):
+def test_other_texts_are_split_exactly_as_by_the_library(tiny_model: str):
     from semantic_text_splitter import TextSplitter
     from transformers import AutoTokenizer
 
@@ -71,7 +71,7 @@ def test_a_text_without_such_a_stretch_is_split_as_it_always_was(tiny_model: str
         ).chunks(text)
 
 
-def test_a_question_is_about_the_passages_that_hold_its_answer(tiny_model: str):
+def test_a_question_refers_to_the_passages_with_its_answer(tiny_model: str):
     asked = [("1807", "long"), ("nobody", "long"), ("Mara Vell", "short")]
     questions = tuple(Question(answer, "?", (answer,), (document,)) for answer, document in asked)
     corpus = split_corpus(Corpus((LONG, SHORT), questions), splitter(tiny_model, 60, 0))
@@ -82,12 +82,12 @@ def test_a_question_is_about_the_passages_that_hold_its_answer(tiny_model: str):
     assert other == ("short",)
 
 
-def test_an_id_that_a_passage_needs_is_named(tiny_model: str):
-    with pytest.raises(CorpusError, match="document 'long#2': its id is that of a passage"):
+def test_a_document_with_the_id_of_a_passage_is_an_error(tiny_model: str):
+    with pytest.raises(CorpusError, match="document 'long#2': its id is also the id of another document's passage"):
         split_corpus(Corpus((LONG, Document("long#2", "x"))), splitter(tiny_model, 60, 0))
 
 
-def test_an_overlap_needs_room():
+def test_an_overlap_must_be_smaller_than_a_passage():
     for corpus in ({"overlap": 5}, {"overlap": 32, "passage_tokens": 32}):
         with pytest.raises(ValueError, match="overlap must be less than passage_tokens"):
             PipelineConfig.model_validate({"corpus": corpus})

@@ -1,4 +1,4 @@
-"""Written language: one form of a word, its units in every script, where sentences end, and what is English."""
+"""Text processing: normal forms, words of every script, sentences, and English."""
 
 import unicodedata
 
@@ -48,14 +48,14 @@ def nfd(text: str) -> str:
         ("1914–1918", "1914-1918"),
     ],
 )
-def test_spellings_of_one_word_are_one_form(spelling: str, other: str):
+def test_all_spellings_of_a_word_have_one_form(spelling: str, other: str):
     assert folded(spelling) == folded(other)
     assert search_words(spelling) == search_words(other)
 
 
-def test_other_words_stay_others():
+def test_different_words_stay_different():
     assert len({folded(word) for word in ("schon", "schön", "resume", "résumé", "и", "й", "か", "が", "カ")}) == 9
-    assert folded("Lego™ ©Osk") == "lego   osk"  # no letters of the word
+    assert folded("Lego™ ©Osk") == "lego   osk"  # not part of the word
 
 
 @pytest.mark.parametrize(
@@ -64,36 +64,36 @@ def test_other_words_stay_others():
         (nfd("Zürich"), "Zürich"),
         ("The \ufb01rst of\ufb01cer", "The first officer"),
         ("Wert\u00adpapier\u200b \ufeffx", "Wertpapier x"),
-        ("⼈⼝", "人口"),  # the radicals that PDF files have for signs
-        ("ﻣﻨﺎﺭﺓ", "منارة"),  # and their forms of Arabic letters
-        ("“Ｑ” № 1½ 10\u00a0km – İ", "“Ｑ” № 1½ 10\u00a0km – İ"),  # what is seen stays as it is written
+        ("⼈⼝", "人口"),  # the radicals that PDF files use for characters
+        ("ﻣﻨﺎﺭﺓ", "منارة"),  # and their Arabic presentation forms
+        ("“Ｑ” № 1½ 10\u00a0km – İ", "“Ｑ” № 1½ 10\u00a0km – İ"),  # visible characters are kept
         ("می\u200cشود 👩\u200d🔬", "می\u200cشود 👩\u200d🔬"),
-        ("ភាសា\u200bខ្មែរ", "ភាសា\u200bខ្មែរ"),  # the break between two words
+        ("ភាសា\u200bខ្មែរ", "ភាសា\u200bខ្មែរ"),  # the zero-width space between two words
     ],
 )
-def test_stored_text_keeps_what_is_seen(text: str, stored: str):
+def test_stored_text_keeps_visible_characters(text: str, stored: str):
     assert written(text) == stored
 
 
 @given(TEXTS)
-def test_a_form_is_its_own_form(text: str):
+def test_normalising_is_idempotent(text: str):
     assert written(written(text)) == written(text)
     assert folded(folded(text)) == folded(text) == folded(written(text)) == folded(nfd(text))
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=30))
-def test_ascii_is_stored_as_it_is_and_found_by_its_words_in_lower_case(text: str):
+def test_ascii_is_stored_unchanged_and_searched_in_lower_case(text: str):
     assert written(text) == text
     assert folded(text) == text.lower()
     assert units(text) == text.split()
 
 
-def test_words_of_scripts_without_spaces_are_letters_and_their_pairs():
+def test_words_of_scripts_without_spaces_are_character_n_grams():
     assert search_words("AI技术 1911年") == ["ai", "技", "术", "技术", "1911", "年"]
     assert search_words("등대는 빛") == ["등", "대", "는", "등대", "대는", "빛"]
     assert {"ปี", "1911"} <= set(search_words("ปี1911"))
-    assert "灯塔" in search_words("一座灯\n塔")  # a line's end parts no word
-    assert search_words("हिन्दी में") == ["हिन्दी", "में"]  # with the vowels, which are marks
+    assert "灯塔" in search_words("一座灯\n塔")  # a line break does not split a word
+    assert search_words("हिन्दी में") == ["हिन्दी", "में"]  # vowels are combining marks
     assert search_words("Die Brücke über_x") == ["die", "brücke", "über_x"]
 
 
@@ -107,7 +107,7 @@ WORDS = {
 
 @pytest.mark.parametrize("language", WORDS)
 @given(data=st.data())
-def test_a_text_has_each_of_its_own_words_wherever_it_stands(language: str, data: st.DataObject):
+def test_a_text_contains_its_words_whatever_surrounds_it(language: str, data: st.DataObject):
     words = WORDS[language].split()
     word = data.draw(st.sampled_from(words))
     around = st.lists(st.sampled_from(words), max_size=3)
@@ -117,13 +117,13 @@ def test_a_text_has_each_of_its_own_words_wherever_it_stands(language: str, data
     assert search_words(word)
 
 
-def test_units_are_words_and_single_signs():
+def test_units_are_words_and_single_characters():
     assert units("iPhone由周远 made it") == ["iPhone", "由", "周", "远", "made", "it"]
     assert units("มานีปี") == ["ม", "า", "นี", "ปี"]
     assert (word_count("Une tour élevée"), word_count("灯塔高二十四米"), word_count("AI 技术")) == (3, 4, 2)
 
 
-def test_a_line_ends_a_word_only_where_there_are_spaces():
+def test_a_line_break_ends_a_word_only_in_scripts_with_spaces():
     assert unwrapped("一座灯\n塔 and a\nlamp で\n a") == "一座灯塔 and a\nlamp で\n a"
     assert unwrapped("등대는\n높다") == "등대는\n높다"
 
@@ -146,12 +146,12 @@ def test_a_line_ends_a_word_only_where_there_are_spaces():
         ["Mr. J. R. Roth (b. 1911. He died.) came to St. Osk. ", '"Stop!" ', "24 men left."],
     ],
 )
-def test_sentences_end_where_their_script_ends_them(parts: list[str]):
+def test_sentences_end_at_their_scripts_marks(parts: list[str]):
     assert sentences("".join(parts)) == [part.strip() for part in parts]
 
 
 @given(TEXTS)
-def test_the_splitter_loses_nothing_but_space(text: str):
+def test_the_splitter_only_removes_spaces(text: str):
     parts = sentences(text)
     assert "".join("".join(parts).split()) == "".join(text.split())
     assert len(parts) == 1 or all(part.strip() for part in parts)
@@ -169,7 +169,7 @@ def test_the_splitter_loses_nothing_but_space(text: str):
         "Latarnia w Quarn została zbudowana w 1911 roku przez Odo Felda.", "Quarn feneri 1911 yılında inşa edildi.",
     ],
 )  # fmt: skip
-def test_another_language_is_told_from_english(text: str):
+def test_other_languages_are_distinguished_from_english(text: str):
     assert not is_english(text)
 
 
@@ -194,7 +194,7 @@ def test_sentences_end_at_a_full_stop_before_a_capital():
     assert block_sentences("  ") == []
 
 
-def test_headings_paragraphs_and_list_items_end_sentences_too():
+def test_headings_paragraphs_and_list_items_end_sentences():
     text = "A night in 1991\n\nThe boat struck.\nall were saved\n- a clock\n- 2 oars\n\n1. wrapped\nline"
     assert block_sentences(text) == [
         "A night in 1991",

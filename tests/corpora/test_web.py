@@ -1,4 +1,4 @@
-"""Web pages of several makes: all of their content is read, and next to nothing around it."""
+"""Web pages of several kinds: all of their content is read, and almost nothing around it."""
 
 from html import escape
 from pathlib import Path
@@ -70,7 +70,7 @@ AROUND = {
 
 
 @pytest.mark.parametrize("name", TITLES)
-def test_a_page_is_read_whole_and_without_what_is_around_it(name: str):
+def test_the_whole_content_is_read_without_its_surroundings(name: str):
     reading = read_page((PAGES / f"{name}.html").read_bytes())
     flat = " ".join(reading.text.split())
     assert reading.title == TITLES[name]
@@ -94,7 +94,7 @@ def test_a_page_is_read_whole_and_without_what_is_around_it(name: str):
         ("", "", ""),
     ],
 )
-def test_a_page_is_called_what_it_calls_itself(head: str, body: str, title: str):
+def test_a_pages_title_is_detected(head: str, body: str, title: str):
     page = f"<html><head>{head}</head><body>{body}<p>The ferry sails at noon from the old quay.</p></body></html>"
     assert read_page(page.encode()).title == title
 
@@ -115,13 +115,13 @@ def test_a_page_is_called_what_it_calls_itself(head: str, body: str, title: str)
         ("<article><footer>A footer of an article.</footer></article>", "A footer of an article."),
         ("<div class=share><p>What a theme calls so may be the whole text of a page.</p></div>",
          "What a theme calls so may be the whole text of a page."),
-        ("<div style='display:none'>" + "word " * 60 + "</div>", ("word " * 60).strip()),  # until a script shows it
+        ("<div style='display:none'>" + "word " * 60 + "</div>", ("word " * 60).strip()),  # shown by a script
         ("<noscript><p>" + "word " * 50 + "</p></noscript>", ("word " * 50).strip()),
         ("<title>Only a title</title>", ""),
         ("", ""),
     ],
 )  # fmt: skip
-def test_pieces_of_pages_read_as_a_browser_shows_them(page: str, text: str):
+def test_fragments_are_read_as_a_browser_displays_them(page: str, text: str):
     assert read_page(page.encode()).text == text
 
 
@@ -147,7 +147,7 @@ def test_a_tables_cells_have_the_names_of_their_columns(rows: str, text: str):
     assert read_page(f"<table>{rows}</table>".encode()).text == text
 
 
-def test_a_table_that_lays_out_a_page_is_none_of_data():
+def test_a_layout_table_is_not_a_data_table():
     inner = "<table><tr><th>A<th>B<tr><td>1<td>2</table>"
     assert read_page(f"<table><tr><td><p>Left.</p><td>{inner}</table>".encode()).text == "Left.\n\nA: 1; B: 2."
 
@@ -160,11 +160,11 @@ def test_a_table_that_lays_out_a_page_is_none_of_data():
         b'<?xml version="1.0" encoding="iso-8859-1"?><html><body><p>Gr\xfc\xdfe</p></body></html>',
     ],
 )  # fmt: skip
-def test_a_pages_letters_are_found(data: bytes):
+def test_a_pages_encoding_is_detected(data: bytes):
     assert read_page(data) == Reading("", "Grüße")
 
 
-def test_what_nests_without_end_is_read_or_refused_but_never_lost_in_silence():
+def test_deeply_nested_pages_are_read_or_rejected_but_never_cut():
     deep = b"<div>" * 1000 + b"<p>The deep sentence is here.</p>" + b"</div>" * 1000 + b"<p>So is this one.</p>"
     assert read_page(deep).text == "The deep sentence is here.\n\nSo is this one."
     with pytest.raises(DocumentError, match="nested too deep"):
@@ -187,7 +187,7 @@ def test_what_nests_without_end_is_read_or_refused_but_never_lost_in_silence():
         ("<p hidden>x</p><p style='display:none'>y</p><svg><text>z</text></svg><p>shown</p>", "shown"),
     ],
 )  # fmt: skip
-def test_what_is_shown_is_kept_and_what_is_not_shown_is_not(page: str, text: str):
+def test_visible_text_is_kept_and_hidden_text_is_removed(page: str, text: str):
     assert read_page(page.encode()).text == text
 
 
@@ -206,14 +206,14 @@ def test_a_page_is_decoded_as_browsers_do(page: bytes, text: str):
     assert read_page(page).text == text
 
 
-def test_a_page_of_utf_16_without_a_mark_is_told_with_the_remedy():
+def test_a_utf_16_page_without_a_byte_order_mark_is_rejected_with_a_remedy():
     with pytest.raises(DocumentError, match=r"UTF-16LE without a byte order mark.* iconv -f UTF-16LE"):
         read_page("<p>the lamp</p>".encode("utf-16-le"))
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1))
 @settings(deadline=None)
-def test_escaped_words_are_read_as_they_are_shown(words: str):
+def test_escaped_text_is_read_as_displayed(words: str):
     shown = f"The words: {words} and no more"
     assert read_page(f"<p>{escape(shown)}</p>".encode()).text == " ".join(shown.split())
 

@@ -53,7 +53,7 @@ def test_a_document_that_may_be_in_an_unreadable_file_is_not_removed():
     assert gone(Unread("rows.csv, line 3", fault, "rows.csv")) == {"7", "8#2"}
     assert gone(Unread("8", fault, "rows.csv", named=True)) == {"8#2"}
     assert gone(Unread("line 3", fault)) == {"row"}  # of the one file that the location is
-    assert gone(skipped=(Skipped("lamp.txt", "there is no text in it"),)) == {"lamp"}
+    assert gone(skipped=(Skipped("lamp.txt", "it contains no text"),)) == {"lamp"}
     found = difference({"a": "1", "b": "2", "c": "3"}, {"a": "1"}, unread={"b"})
     assert found == Difference(removed=["c"], unchanged=1, unread=["b"])
     assert str(found) == "1 removed, 1 not read"
@@ -191,9 +191,9 @@ def test_artifacts_are_kept_when_ids_lose_their_file_extension(
     rows, _ = table_of(states[0].state_details.flow_run_id)
     assert {(row["before"], row["document"]) for row in rows} == {(f"{name}.txt", name) for name in TEXTS}
     skipped, description = table_of(states[0].state_details.flow_run_id, "corpus-skipped")
-    assert skipped == [{"file": "table.csv", "reason": "it has no column 'id' and none 'text'"}]
+    assert skipped == [{"file": "table.csv", "reason": "it has no column 'id' and no column 'text'"}]
     assert description == "1 file contains no document."
-    assert "ingest: table.csv is skipped: it has no column 'id' and none 'text'" in messages
+    assert "ingest: table.csv is skipped: it has no column 'id' and no column 'text'" in messages
 
     found = documents_in_store(config)
     assert [(one["id"], one["title"], one["source"]) for one in found["documents"]] == [

@@ -1,4 +1,4 @@
-"""Chat templates as they are published: those that refuse, drop, think, print the day, or fail."""
+"""Published chat templates: those that reject or drop messages, think, print the date, or fail."""
 
 import json
 import re
@@ -26,7 +26,9 @@ def tokenizer_of(model: str, folder: Path, template: str | None) -> Any:
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
-def test_nothing_of_a_conversation_is_lost_and_the_answer_comes_next(tiny_model: str, tmp_path: Path, kind: str):
+def test_a_prompt_contains_the_whole_conversation_and_ends_before_the_answer(
+    tiny_model: str, tmp_path: Path, kind: str
+):
     tokenizer = tokenizer_of(tiny_model, tmp_path / "odd", TEMPLATES[kind])
     text = chat_text(tokenizer, "And when? ", "", HISTORY, "Be brief.")
     places = [text.index(words) for words in ("Be brief.", "Who built it?", "Greta Olmsted.", "And when?")]
@@ -39,27 +41,27 @@ def test_nothing_of_a_conversation_is_lost_and_the_answer_comes_next(tiny_model:
 
 
 @pytest.mark.parametrize("kind", ["refuses-system", "alternates", "drops-system"])
-def test_the_system_s_words_stand_at_the_head_of_the_first_user_message(tiny_model: str, tmp_path: Path, kind: str):
+def test_an_unsupported_system_message_precedes_the_first_user_message(tiny_model: str, tmp_path: Path, kind: str):
     tokenizer = tokenizer_of(tiny_model, tmp_path / "odd", TEMPLATES[kind])
     text = chat_text(tokenizer, "When?", "", HISTORY, "Be brief.")
     assert "<|im_start|>user\nBe brief.\n\nWho built it?<|im_end|>" in text
 
 
-def test_a_usual_template_is_rendered_as_transformers_does_it(tiny_model: str, tmp_path: Path):
+def test_a_usual_template_is_rendered_as_in_transformers(tiny_model: str, tmp_path: Path):
     tokenizer = tokenizer_of(tiny_model, tmp_path / "odd", TURNS + ASKS)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "When?"}]
     usual = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert chat_text(tokenizer, "When?", "It", system="Be brief.") == usual + "It"
 
 
-def test_the_day_does_not_show(tiny_model: str, tmp_path: Path):
+def test_prompts_do_not_depend_on_the_date(tiny_model: str, tmp_path: Path):
     days = {kind: tokenizer_of(tiny_model, tmp_path / kind, TEMPLATES[kind]) for kind in ("dated", "dated-in-macro")}
     assert "Today is 26 Jul 2024." in chat_text(days["dated"], "When?")
     assert chat_text(days["dated-in-macro"], "When?").startswith("26.07.24, 100%")
 
 
 @pytest.mark.parametrize(("kind", "version"), [("refuses-system", 0), ("trims", 0), ("thinks", 1), ("dated", 1)])
-def test_only_keys_of_models_whose_prompts_are_others_name_the_rendering(
+def test_only_keys_of_models_with_different_prompts_contain_the_rendering(
     tiny_model: str, tmp_path: Path, kind: str, version: int
 ):
     assert template_version(str(odd_model(tiny_model, tmp_path / "odd", template=TEMPLATES[kind]))) == version
@@ -78,16 +80,14 @@ FAILING = {
 
 
 @pytest.mark.parametrize("template", FAILING.values(), ids=FAILING)
-def test_a_template_that_fails_is_one_clear_error_when_the_model_is_loaded(
-    tiny_model: str, tmp_path: Path, template: str
-):
+def test_a_failing_template_raises_one_clear_error_at_loading(tiny_model: str, tmp_path: Path, template: str):
     folder = str(odd_model(tiny_model, tmp_path / "odd", template=template))
     with pytest.raises(ModelError, match=r"its chat template fails \(.+\)\. Correct chat_template\.jinja") as caught:
         load_model(folder, "float32", "cpu")
     assert folder in str(caught.value)
 
 
-def test_templates_by_name_and_none_at_all(tiny_model: str, tmp_path: Path):
+def test_named_templates_and_no_template(tiny_model: str, tmp_path: Path):
     bare = tokenizer_of(tiny_model, tmp_path / "bare", None)
     assert chat_text(bare, "When?", "In", HISTORY[:0], "Be brief.") == "Be brief.\n\nWhen?\nIn"
     assert turn_ends(bare) == []
@@ -97,7 +97,7 @@ def test_templates_by_name_and_none_at_all(tiny_model: str, tmp_path: Path):
         assert chat_text(load_tokenizer(folder), "When?").startswith(names[-1])
 
 
-def test_a_prefilled_answer_stands_behind_the_thought(tiny_model: str, tmp_path: Path):
+def test_a_prefilled_answer_follows_the_thought(tiny_model: str, tmp_path: Path):
     tokenizer = tokenizer_of(tiny_model, tmp_path / "odd", TEMPLATES["thinks"])
     prompt = tokenizer.decode(question_prompt(tokenizer, "Who?"))
     assert prompt.endswith("<think>\n\n</think>\n\nThe answer is:")
@@ -132,13 +132,13 @@ THOUGHTS = {
 
 
 @pytest.mark.parametrize(("text", "said"), THOUGHTS.items())
-def test_thoughts_are_no_part_of_an_answer(text: str, said: str):
+def test_thoughts_are_removed_from_an_answer(text: str, said: str):
     assert without_thoughts(text) == said
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<thought>", "Hm", "\n", "<", "th", "Greta", " "]), max_size=9))
 @settings(max_examples=200, deadline=None)
-def test_an_answer_that_is_still_written_never_takes_back_what_it_has_shown(pieces: list[str]):
+def test_a_streamed_answer_never_retracts_text(pieces: list[str]):
     shown = ""
     text = ""
     for piece in pieces:
@@ -149,7 +149,7 @@ def test_an_answer_that_is_still_written_never_takes_back_what_it_has_shown(piec
     assert answer(text).lstrip().startswith(shown)
 
 
-def test_thoughts_between_special_tokens_are_known_by_them(tiny_model: str, tmp_path: Path):
+def test_thoughts_between_special_tokens_are_recognised(tiny_model: str, tmp_path: Path):
     folder = odd_model(tiny_model, tmp_path / "odd")
     path = folder / "tokenizer.json"
     parts = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""A checkpoint's files: those that are loaded, and no others, are merged, fetched and told apart by."""
+"""A checkpoint's files: only those that are loaded are merged, downloaded and part of the fingerprint."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def stray(folder: Path, name: str, **tensors: torch.Tensor) -> None:
 
 
 def single_with_strays(folder: Path) -> None:
-    """Of an earlier save in shards, and the same weights in another format."""
+    """Add shards of an earlier save, and the same weights in another format."""
     stray(folder, "model-00001-of-00002.safetensors")
     stray(folder, "consolidated.safetensors", **{"layers.0.feed_forward.w1.weight": torch.ones(3, 3)})
     (folder / "model.safetensors.index.json").write_text(
@@ -37,7 +37,7 @@ def single_with_strays(folder: Path) -> None:
 
 
 def shards_with_strays(folder: Path) -> None:
-    """One shard of an earlier save with more of them, an adapter, and a weight twice."""
+    """Add one shard of an earlier save, an adapter, and a duplicate weight."""
     in_shards(folder)
     stray(folder, "model-00003-of-00004.safetensors")
     stray(folder, "adapter_model.safetensors")
@@ -48,18 +48,18 @@ def shards_with_strays(folder: Path) -> None:
 
 
 def shards_without_metadata(folder: Path) -> None:
-    """As scripts write them that go by the files alone."""
+    """Write an index as scripts do that look at the files only."""
     in_shards(folder, metadata=False)
 
 
 def half_without_format(folder: Path) -> None:
-    """Weights without the files' own metadata."""
+    """Write weights without metadata."""
     weights = load_file(folder / "model.safetensors")
     save_file(weights, folder / "model.safetensors")
 
 
 def untied(folder: Path) -> None:
-    """A head beside tied embeddings, as some fine-tunings save it."""
+    """Write an output head next to tied embeddings, as some fine-tuning scripts do."""
     change_weights(
         folder / "model.safetensors", lambda w: w.update({"lm_head.weight": w["model.embed_tokens.weight"].clone()})
     )
@@ -68,7 +68,7 @@ def untied(folder: Path) -> None:
 
 
 def tied(folder: Path) -> None:
-    """Embeddings that are the head as well, which no file holds."""
+    """Write tied embeddings without the output head."""
     change_weights(folder / "model.safetensors", lambda w: w.pop("lm_head.weight", None))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
@@ -79,7 +79,7 @@ def tied(folder: Path) -> None:
     [single_with_strays, shards_with_strays, shards_without_metadata, half_without_format, untied, tied],
     ids=lambda change: change.__name__,
 )
-def test_what_is_loaded_is_merged_and_the_rest_is_left_out(tiny_model: str, tmp_path: Path, change: Any):
+def test_loaded_weights_are_merged_and_other_files_are_ignored(tiny_model: str, tmp_path: Path, change: Any):
     folder = odd_model(tiny_model, tmp_path / "odd")
     change(folder)
     loaded = load_model(str(folder), "float32", "cpu")
@@ -97,7 +97,7 @@ def test_what_is_loaded_is_merged_and_the_rest_is_left_out(tiny_model: str, tmp_
 
 
 @pytest.mark.parametrize("shards", [False, True])
-def test_the_files_are_those_that_transformers_loads(tiny_model: str, tmp_path: Path, shards: bool):
+def test_the_weight_files_are_those_that_transformers_loads(tiny_model: str, tmp_path: Path, shards: bool):
     from transformers.modeling_utils import _get_resolved_checkpoint_files
 
     folder = odd_model(tiny_model, tmp_path / "odd")
@@ -120,7 +120,7 @@ def test_the_files_are_those_that_transformers_loads(tiny_model: str, tmp_path: 
     ],
     ids=["missing", "outside", "empty", "no map", "a list"],
 )
-def test_an_index_that_names_no_files_is_one_clear_error(tiny_model: str, tmp_path: Path, index: Any, reason: str):
+def test_an_invalid_index_raises_one_clear_error(tiny_model: str, tmp_path: Path, index: Any, reason: str):
     folder = odd_model(tiny_model, tmp_path / "odd")
     shutil.copytree(tiny_model, tmp_path / "other")
     (folder / "model.safetensors").unlink()
@@ -130,7 +130,7 @@ def test_an_index_that_names_no_files_is_one_clear_error(tiny_model: str, tmp_pa
 
 
 @pytest.mark.parametrize("place", ["snapshots/v1", "models--a--b/snapshots/0123456789abcdef0123456789abcdef01234567"])
-def test_a_changed_weight_changes_the_fingerprint_whatever_the_folder_s_parent_is_called(
+def test_a_changed_weight_changes_the_fingerprint_whatever_the_parent_folders_name(
     tiny_model: str, tmp_path: Path, place: str
 ):
     found = []
@@ -143,7 +143,7 @@ def test_a_changed_weight_changes_the_fingerprint_whatever_the_folder_s_parent_i
     assert found[0].startswith(Path(place).name)
 
 
-def test_weights_that_change_while_a_process_runs_are_loaded_and_named_anew(tiny_model: str, tmp_path: Path):
+def test_weights_that_change_during_a_process_are_reloaded_and_fingerprinted_again(tiny_model: str, tmp_path: Path):
     folder = odd_model(tiny_model, tmp_path / "odd")
     before = load_model(str(folder), "float32", "cpu")
     change_weights(folder / "model.safetensors", lambda weights: weights["model.norm.weight"].add_(1))
@@ -152,7 +152,7 @@ def test_weights_that_change_while_a_process_runs_are_loaded_and_named_anew(tiny
     assert not torch.equal(logits(before.model), logits(after.model))
 
 
-def test_a_snapshot_of_the_hub_s_cache_goes_by_its_commit(tiny_model: str, tmp_path: Path):
+def test_a_snapshot_in_the_hubs_cache_is_identified_by_its_commit(tiny_model: str, tmp_path: Path):
     blobs = tmp_path / "models--a--b" / "blobs"
     blobs.mkdir(parents=True)
     folder = tmp_path / "models--a--b" / "snapshots" / ("0123456789" * 4)
@@ -164,7 +164,7 @@ def test_a_snapshot_of_the_hub_s_cache_goes_by_its_commit(tiny_model: str, tmp_p
     assert load_model(str(folder), "float32", "cpu").fingerprint == model_fingerprint(str(folder))
 
 
-def test_of_a_hub_model_only_what_is_loaded_is_fetched(
+def test_only_the_loaded_files_of_a_hub_model_are_downloaded(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     source = odd_model(tiny_model, tmp_path / "source")

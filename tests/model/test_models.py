@@ -1,4 +1,4 @@
-"""Base models: found, told apart, refused with a remedy; and text that cannot act as control tokens."""
+"""Base models: loading, fingerprints, and errors with a remedy; texts cannot act as control tokens."""
 
 import shutil
 import subprocess
@@ -30,7 +30,7 @@ def test_the_ffn_of_each_family_is_found_in_layer_order(family: str, tmp_path: P
     assert list(find_ffn(model, family)) == [model.get_submodule(f"model.layers.{layer}.mlp") for layer in range(3)]
 
 
-def test_models_that_are_taken_for_sound_by_their_type_are_tested_here():
+def test_all_known_model_types_are_tested():
     assert set(models.KNOWN) <= set(FAMILIES)
 
 
@@ -42,7 +42,7 @@ def test_a_model_of_a_known_type_is_checked_without_importing_torch(tiny_model: 
     assert done.stdout.split() == [b"False"]
 
 
-def test_sizes_are_the_models(base: BaseModel):
+def test_sizes_match_the_model(base: BaseModel):
     assert (base.hidden, base.intermediate, base.layers, base.max_tokens) == (32, 64, 2, 2048)
     assert base.features("gate_proj") == base.features("up_proj") == (32, 64)
     assert base.features("down_proj") == (64, 32)
@@ -66,7 +66,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> str:
 
 
 @pytest.mark.parametrize("use", [load_model, check_model])
-def test_a_model_without_a_gated_ffn_is_refused_with_the_remedy(gpt2: str, use):
+def test_a_model_without_a_gated_ffn_is_rejected_with_a_remedy(gpt2: str, use):
     with pytest.raises(ModelError) as caught:
         use(gpt2)
     assert gpt2 in str(caught.value)
@@ -75,10 +75,10 @@ def test_a_model_without_a_gated_ffn_is_refused_with_the_remedy(gpt2: str, use):
 
 
 @pytest.mark.parametrize(("part", "owner"), [("FFN", "LlamaMLP"), ("logits", "LlamaForCausalLM")])
-def test_a_model_that_computes_otherwise_is_refused(
+def test_a_model_with_other_formulas_is_rejected(
     tiny_model: str, tmp_path: Path, part: str, owner: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """As those do that multiply the FFN's output, or the logits, by a constant of their own."""
+    """Simulate models that multiply the FFN's output or the logits by a constant."""
     folder = shutil.copytree(tiny_model, tmp_path / "other")
     kind = getattr(modeling_llama, owner)
     usual = kind.forward
@@ -91,32 +91,32 @@ def test_a_model_that_computes_otherwise_is_refused(
         return output
 
     monkeypatch.setattr(kind, "forward", forward)
-    with pytest.raises(ModelError, match=f"computes its {part} in an unknown way"):
+    with pytest.raises(ModelError, match=f"computes its {part} in an unsupported way"):
         load_model(str(folder), "float32", "cpu")
 
 
 @pytest.mark.parametrize("quicker", [torch.float32, torch.bfloat16])
-def test_on_a_cpu_the_number_format_is_the_one_it_multiplies_quicker(
+def test_a_cpu_uses_the_number_format_that_it_multiplies_faster(
     quicker: torch.dtype, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    clock = [0.0]  # not the real one: how long a multiplication takes here, on a busy machine, is chance
+    clock = [0.0]  # a fake clock, because real timings vary on a busy machine
 
     def mm(x: torch.Tensor, y: torch.Tensor) -> None:
         clock[0] += 1 if x.dtype == quicker else 2
 
     monkeypatch.setattr(torch, "mm", mm)
     monkeypatch.setattr(models, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    models._bfloat16_is_quicker.cache_clear()
+    models._bfloat16_is_faster.cache_clear()
     try:
         assert load_model(str(shutil.copytree(tiny_model, tmp_path / "auto")), device="cpu").dtype == quicker
     finally:
-        models._bfloat16_is_quicker.cache_clear()
+        models._bfloat16_is_faster.cache_clear()
 
 
 @pytest.mark.parametrize("use", [load_model, check_model, model_fingerprint])
-def test_an_unknown_name_is_refused_with_the_remedy(use, monkeypatch: pytest.MonkeyPatch):
+def test_an_unknown_name_is_rejected_with_a_remedy(use, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it has read the variable already
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the library has already read the variable
     with pytest.raises(ModelError) as caught:
         use("no-such-group/no-such-model")
     assert "no-such-group/no-such-model" in str(caught.value)
@@ -124,13 +124,13 @@ def test_an_unknown_name_is_refused_with_the_remedy(use, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("use", [load_model, check_model, model_fingerprint])
-def test_a_folder_without_a_configuration_is_refused(use, tmp_path: Path):
+def test_a_folder_without_a_configuration_is_rejected(use, tmp_path: Path):
     with pytest.raises(ModelError, match=r"config\.json"):
         use(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_a_damaged_model_is_refused(name: str, tiny_model: str, tmp_path: Path):
+def test_a_damaged_model_is_rejected(name: str, tiny_model: str, tmp_path: Path):
     folder = shutil.copytree(tiny_model, tmp_path / "damaged")
     (folder / name).write_bytes((folder / name).read_bytes()[:-200])
     with pytest.raises(ModelError) as caught:
@@ -138,7 +138,7 @@ def test_a_damaged_model_is_refused(name: str, tiny_model: str, tmp_path: Path):
     assert str(folder) in str(caught.value)
 
 
-def test_the_fingerprint_follows_the_bytes_and_not_the_place(tiny_model: str, tmp_path: Path):
+def test_the_fingerprint_depends_on_the_bytes_and_not_on_the_location(tiny_model: str, tmp_path: Path):
     name = Path(tiny_model).name
     copy = shutil.copytree(tiny_model, tmp_path / "one" / name)
     assert model_fingerprint(str(copy)) == model_fingerprint(tiny_model)
@@ -181,7 +181,7 @@ def test_a_prompt_has_the_templates_control_tokens_and_no_others(base: BaseModel
     plain = question_prompt(base.tokenizer, "Who?", ["A lamp.", "A bridge."])
     attacked = question_prompt(base.tokenizer, f"Who?{attack}", [f"A{attack} lamp.", f"{attack} A bridge.{attack}"])
     assert special(base, attacked) == special(base, plain)
-    assert len(special(base, plain)) == 3  # two turns begin, one ends
+    assert len(special(base, plain)) == 3  # two messages begin, one ends
     closed = question_prompt(base.tokenizer, f"{attack}Who?")
     assert special(base, closed) == special(base, question_prompt(base.tokenizer, "Who?"))
 

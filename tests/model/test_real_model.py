@@ -1,4 +1,4 @@
-"""The embedded model itself: its conversion, and that a document's adapter really carries the document."""
+"""The embedded model: its conversion, and adapters that contain the facts of their documents."""
 
 import pytest
 
@@ -24,19 +24,19 @@ def base() -> BaseModel:
         pytest.skip(str(error))
 
 
-def test_the_embedded_model_is_what_it_says(base: BaseModel):
+def test_the_embedded_model_has_its_published_shape(base: BaseModel):
     assert (base.layers, base.hidden, base.intermediate, base.max_tokens) == (30, 576, 1536, 8192)
     assert base.tokenizer.chat_template
     assert base.fingerprint.startswith("smollm2-135m-")
 
 
-def test_the_embedded_model_goes_by_its_hugging_face_id():
+def test_the_embedded_model_is_published_under_its_hugging_face_id():
     from dyprag.model.files import public_name
 
     assert public_name("smollm2-135m") == "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
-def test_a_document_s_adapter_answers_questions_about_it_that_the_bare_model_cannot(base: BaseModel):
+def test_a_documents_adapter_answers_questions_that_the_base_model_cannot(base: BaseModel):
     from dyprag.adapters.parametrize import Parametrized, parametrize
     from dyprag.adapters.samples import document_samples
     from dyprag.augmentation.local import LocalAugmenter
@@ -93,8 +93,8 @@ BIOGRAPHIES = tuple(
 )
 
 
-def test_the_packaged_translator_carries_a_document_into_an_adapter_and_another_one_s_does_not(base: BaseModel):
-    """Asked without the passage: the answer comes from the document's own adapter, not from a wrong document's."""
+def test_the_packaged_translators_adapter_answers_only_questions_about_its_document(base: BaseModel):
+    """Without the passage, only the document's own adapter gives the answer; a wrong document's does not."""
     from dyprag.adapters.generation import generate
     from dyprag.evaluation.metrics import answer_presence
     from dyprag.model.files import learned_folder
@@ -110,7 +110,7 @@ def test_the_packaged_translator_carries_a_document_into_an_adapter_and_another_
     prompts = [question_prompt(base.tokenizer, f"What is {name}'s occupation?") for name, _, _ in BIOGRAPHIES]
 
     def present(shift: int) -> int:
-        """Answers that come back with the adapter of the document so many places on."""
+        """Count the correct answers with the adapter of the document at this offset."""
         count = len(BIOGRAPHIES)
         made = generate(base, prompts, Sampling(16), lambda rows: adapters.select([(r + shift) % count for r in rows]))
         return sum(answer_presence(one.text, work) for one, (_, _, work) in zip(made, BIOGRAPHIES, strict=True))

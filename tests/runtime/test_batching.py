@@ -1,4 +1,4 @@
-"""The batcher: many callers, one worker, and everyone gets their own result."""
+"""The batcher: many callers, one worker, and every caller gets its own result."""
 
 import threading
 import time
@@ -23,14 +23,14 @@ def test_each_of_many_threads_gets_its_own_result_and_no_batch_is_too_large():
         assert list(threads.map(batcher.submit, range(200))) == [number * number for number in range(200)]
     assert sum(sizes) == 200
     assert max(sizes) <= 4
-    assert len(sizes) < 200  # they did work together
+    assert len(sizes) < 200  # items were batched
 
 
 def test_an_exception_reaches_only_its_caller():
     def work(items: Sequence[int]) -> Iterable[tuple[int, int | Exception]]:
         return enumerate(ValueError(f"odd {item}") if item % 2 else item for item in items)
 
-    batcher: Batcher[int, int] = Batcher(work, size=4, wait=30)  # it waits for four, who are sure to come
+    batcher: Batcher[int, int] = Batcher(work, size=4, wait=30)  # it waits for four items, which are certain to arrive
     with ThreadPoolExecutor(4) as threads:
         futures = [threads.submit(batcher.submit, item) for item in range(4)]
     assert [futures[0].result(), futures[2].result()] == [0, 2]
@@ -39,7 +39,7 @@ def test_an_exception_reaches_only_its_caller():
             futures[odd].result()
 
 
-def test_a_batch_that_fails_is_tried_item_by_item_and_only_the_faulty_one_fails():
+def test_a_failed_batch_is_retried_item_by_item_and_only_the_faulty_item_fails():
     def work(items: Sequence[int]) -> Iterable[tuple[int, int]]:
         if 1 in items:
             raise RuntimeError("out of luck")
@@ -51,7 +51,7 @@ def test_a_batch_that_fails_is_tried_item_by_item_and_only_the_faulty_one_fails(
     with pytest.raises(RuntimeError, match="out of luck"):
         failing[1].result()
     assert [failing[0].result(), failing[2].result()] == [1, 3]
-    with ThreadPoolExecutor(3) as threads:  # the thread lives on
+    with ThreadPoolExecutor(3) as threads:  # the thread survives
         assert list(threads.map(batcher.submit, (10, 20, 30))) == [11, 21, 31]
 
 
@@ -70,7 +70,7 @@ def test_an_idle_batcher_has_no_thread_and_starts_one_when_needed():
         assert list(callers.map(lambda n: (time.sleep(n % 3 * 0.05), batcher.submit(n))[1], range(60))) == [*range(60)]
 
 
-def test_an_item_is_answered_as_soon_as_it_is_done_and_one_left_out_is_tried_again():
+def test_an_item_is_answered_as_soon_as_it_is_done_and_a_missing_one_is_retried():
     released = Event()
 
     def work(items: Sequence[int]) -> Iterator[tuple[int, int]]:

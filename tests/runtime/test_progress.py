@@ -1,4 +1,4 @@
-"""How far the work is: the steps of computations, and what a person is shown of them."""
+"""Progress: the steps of computations, and their display."""
 
 import re
 import threading
@@ -22,7 +22,7 @@ DOCUMENTS = [Document(name, f"The {name} lamp was built in 1911 by Greta Olmsted
 
 @pytest.fixture
 def shares(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The share that is done, at every step that any computation counts."""
+    """Collect the share that is done at every counted step."""
     found: list[float] = []
     advance = progress.Part.advance
 
@@ -34,22 +34,22 @@ def shares(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
-def test_steps_and_phases_make_up_the_whole():
+def test_steps_and_phases_add_up_to_the_whole():
     with progress.part(4) as part:
         progress.phase(0.5, 10)
         progress.advance(5)
         assert part.share == pytest.approx(0.25)
         progress.advance(50)
-        assert part.share == pytest.approx(0.5)  # a phase never takes more than its own
-        progress.phase(0.5, 0)  # of nothing
+        assert part.share == pytest.approx(0.5)  # a phase never exceeds its share
+        progress.phase(0.5, 0)  # a phase without steps
         progress.advance()
         assert part.share == pytest.approx(1.0)
         assert progress.under_way() == [part]
     assert progress.under_way() == []
-    progress.advance()  # nobody's: no error
+    progress.advance()  # outside any computation: no error
 
 
-def test_a_computation_within_another_counts_for_nothing():
+def test_a_nested_computation_is_not_reported():
     with progress.part(1, 10) as outer:
         with progress.part(5, 2) as inner:
             progress.advance()
@@ -59,7 +59,7 @@ def test_a_computation_within_another_counts_for_nothing():
     assert outer.share == pytest.approx(0.1)
 
 
-def test_steps_on_the_models_thread_count_for_who_waits_for_them_and_for_nobody_else():
+def test_steps_on_the_compute_thread_count_only_for_the_waiting_caller():
     def work() -> None:
         progress.advance(3)
 
@@ -78,7 +78,7 @@ def test_generation_counts_every_prompt_once_however_early_it_ends(base: BaseMod
         generate(base, prompts, Sampling(12), batch_size=2)
         assert part.share == pytest.approx(1.0)
         assert part.counted == pytest.approx(4)
-    assert len(shares) > 4  # within a batch, too
+    assert len(shares) > 4  # also within a batch
     assert shares == sorted(shares)
     with progress.part(3, 3) as part:
         embed(base, [d.text for d in DOCUMENTS])
@@ -107,7 +107,7 @@ def test_training_and_augmentation_count_their_steps(base: BaseModel, shares: li
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
-    """Lines and moves at once; gives the moves of the artifact."""
+    """Report without delays, and return the updates of the progress artifact."""
     monkeypatch.setattr(shown, "LINE_EVERY", 0.0)
     monkeypatch.setattr(shown, "MOVE_EVERY", 0.0)
     monkeypatch.setattr(shown, "LOOK_EVERY", 0.01)
@@ -116,13 +116,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
     return moves
 
 
-def test_a_stage_says_what_it_will_do_then_how_far_it_is_and_how_long_it_took(
-    quick: list[tuple[float, str]], messages: list[str]
-):
+def test_a_stage_logs_its_work_its_progress_and_its_duration(quick: list[tuple[float, str]], messages: list[str]):
     with shown.stage_progress("parametrize", 8, 40) as advance:
         with progress.part(4, 10):
             progress.advance(5)
-            time.sleep(1.2)  # a rate of less than a second's work is none
+            time.sleep(1.2)  # no rate is shown for less than a second of work
         advance(4, 1)
         time.sleep(0.1)
         advance(4, 0)
@@ -137,18 +135,18 @@ def test_a_stage_says_what_it_will_do_then_how_far_it_is_and_how_long_it_took(
     assert quick[-1][1].endswith(", 1 failed")
 
 
-def test_what_is_done_and_not_yet_recorded_is_not_taken_back(quick: list[tuple[float, str]]):
+def test_progress_never_decreases_before_finished_work_is_recorded(quick: list[tuple[float, str]]):
     with shown.stage_progress("augment", 2) as advance:
         with progress.part(2, 1):
             progress.advance()
             time.sleep(0.1)
-        time.sleep(0.1)  # the computation is over, and its documents' tasks have not ended
+        time.sleep(0.1)  # the computation has ended, but its documents' tasks have not
         advance(2, 0)
     percents = [percent for percent, _ in quick]
     assert percents == sorted(percents)
 
 
-def test_of_one_translator_the_steps_are_shown_and_of_an_unknown_number_what_was_counted(
+def test_a_translator_shows_its_steps_and_unknown_totals_show_the_count(
     quick: list[tuple[float, str]], messages: list[str]
 ):
     from dyprag.tasks.work import training_progress
@@ -166,7 +164,7 @@ def test_of_one_translator_the_steps_are_shown_and_of_an_unknown_number_what_was
     assert "ingest: 1,203 documents read" in messages
 
 
-def test_nothing_to_do_is_not_shown_and_an_error_goes_through(quick: list[tuple[float, str]], messages: list[str]):
+def test_an_empty_stage_is_not_shown_and_errors_propagate(quick: list[tuple[float, str]], messages: list[str]):
     with shown.stage_progress("embed", 0, 7) as advance:
         advance(0, 0)
     assert (messages, quick) == ([], [])

@@ -1,4 +1,4 @@
-"""Proxies of the environment: this machine is reached without one, one that is needed works or is named."""
+"""Proxies of the environment: this machine is reached without a proxy, and a required proxy works or is named."""
 
 import os
 import subprocess
@@ -30,22 +30,22 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment without proxies, which comes back whatever a test sets."""
+    """An environment without proxies, restored after each test."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         for given_name in (name, name.upper()):
-            monkeypatch.setenv(given_name, "x")  # so that what is set here is taken back
+            monkeypatch.setenv(given_name, "x")  # makes monkeypatch restore the variable
             monkeypatch.delenv(given_name)
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., ApiAugmenter]:
     def make(url: str, **api: Any) -> ApiAugmenter:
-        told = AugmentSettings.model_validate({
+        settings = AugmentSettings.model_validate({
             "backend": "api", "rewrites": 1, "qa_pairs": 2, "least_pairs": 1,
             "api": {"model": "m", "base_url": url, "give_up_after": 2, "retries": 1, **api},
         })  # fmt: skip
         journal = Journal(Store(tmp_path / "store"))
-        return ApiAugmenter(told, "sk-key", journal, journal.tokens)
+        return ApiAugmenter(settings, "sk-key", journal, journal.tokens)
 
     return make
 
@@ -97,7 +97,7 @@ def proxy(request: pytest.FixtureRequest) -> Iterator[Proxy]:
         ("ALL_PROXY", "socks://127.0.0.1:9/", "127.0.0.1"),
     ],
 )
-def test_an_endpoint_on_this_machine_is_asked_without_a_proxy(
+def test_a_local_endpoint_is_reached_without_a_proxy(
     made: Callable[..., ApiAugmenter], monkeypatch: pytest.MonkeyPatch, name: str, value: str, host: str
 ):
     monkeypatch.setenv(name, value)
@@ -118,9 +118,7 @@ def test_an_endpoint_on_this_machine_is_asked_without_a_proxy(
     ["[::1]", "fe80::/10", "fd00::/8,.corp", "localhost,127.0.0.0/8,::1", "*.corp, .corp", "10.0.0.0/8", "*", " , ",
      "http://localhost", "localhost:8000", "::1"],
 )  # fmt: skip
-def test_whatever_stands_in_no_proxy_clients_can_be_made_and_find_this_machine(
-    monkeypatch: pytest.MonkeyPatch, given_list: str
-):
+def test_clients_work_and_reach_this_machine_with_any_no_proxy(monkeypatch: pytest.MonkeyPatch, given_list: str):
     monkeypatch.setenv("HTTP_PROXY", NOWHERE)
     monkeypatch.setenv("NO_PROXY", given_list)
     prepare_proxies()
@@ -133,7 +131,7 @@ def test_whatever_stands_in_no_proxy_clients_can_be_made_and_find_this_machine(
     assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == before
 
 
-def test_a_host_in_a_network_of_no_proxy_needs_none(monkeypatch: pytest.MonkeyPatch):
+def test_a_host_in_a_network_of_no_proxy_bypasses_the_proxy(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HTTP_PROXY", NOWHERE)
     monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,fd00::/8")
     for host, spared in (("10.1.2.3", True), ("[fd00::7]", True), ("11.1.2.3", False), ("far.example", False)):
@@ -141,25 +139,23 @@ def test_a_host_in_a_network_of_no_proxy_needs_none(monkeypatch: pytest.MonkeyPa
         assert (proxy_of(f"http://{host}:8000/v1") == "") == spared, host
 
 
-def test_without_a_proxy_the_environment_stays_as_it_is():
+def test_without_a_proxy_the_environment_is_unchanged():
     before = dict(os.environ)
     prepare_proxies("http://127.0.0.1:8000/v1")
     assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("value", ["foo://x:1", "socks4://x:1", "http://", "http://h:port", "http://[::1", "ftp://h:1"])
-def test_a_proxy_that_nobody_can_use_is_one_clear_error_without_its_password(
-    monkeypatch: pytest.MonkeyPatch, value: str
-):
+def test_an_unusable_proxy_raises_one_clear_error_without_its_password(monkeypatch: pytest.MonkeyPatch, value: str):
     monkeypatch.setenv("ALL_PROXY", value.replace("//", "//me:secret@"))
-    with pytest.raises(ConfigError, match=r"environment variable ALL_PROXY: .* is no proxy .*socks5://") as caught:
+    with pytest.raises(ConfigError, match=r"ALL_PROXY: .* is not a usable proxy URL.*socks5://") as caught:
         prepare_proxies()
     assert "secret" not in str(caught.value)
 
 
 @given(st.text("ab.:/[]*,0123456789 -", max_size=20))
 @settings(max_examples=25, deadline=None)
-def test_no_list_of_hosts_stops_a_client(entries: str):
+def test_no_proxy_entries_never_break_a_client(entries: str):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("no_proxy", "NO_PROXY"):
             patch.setenv(name, entries)
@@ -169,9 +165,7 @@ def test_no_list_of_hosts_stops_a_client(entries: str):
 
 
 @pytest.mark.parametrize("proxy", [200], indirect=True)
-def test_a_proxy_that_is_needed_is_used(
-    made: Callable[..., ApiAugmenter], monkeypatch: pytest.MonkeyPatch, proxy: Proxy
-):
+def test_a_required_proxy_is_used(made: Callable[..., ApiAugmenter], monkeypatch: pytest.MonkeyPatch, proxy: Proxy):
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     augmenter = made("http://far.example/v1")
     assert len(augmenter.begin(LAMP, "qa_pairs", "k").result(timeout=30).accepted) == 2
@@ -200,13 +194,13 @@ def test_a_proxy_that_is_down_is_named(
     assert f"through the proxy ALL_PROXY={value}" in "\n".join([*messages, str(error)])
 
 
-def test_prefect_s_client_reaches_this_machine_as_soon_as_the_flows_are_imported():
+def test_prefects_client_reaches_this_machine_once_the_flows_are_imported():
     code = (
         "import dyprag.flows, httpx, os; print(os.environ['NO_PROXY']); "
         "from prefect.client.orchestration import get_client; get_client(sync_client=True); httpx.AsyncClient()"
     )
-    told = {**os.environ, "HTTP_PROXY": NOWHERE, "ALL_PROXY": "socks5://127.0.0.1:9",
-            "PREFECT_API_URL": "http://127.0.0.1:1/api"}  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True, timeout=120)
+    proxies = {"HTTP_PROXY": NOWHERE, "ALL_PROXY": "socks5://127.0.0.1:9"}
+    environment = {**os.environ, **proxies, "PREFECT_API_URL": "http://127.0.0.1:1/api"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "127.0.0.1" in done.stdout

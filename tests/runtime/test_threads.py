@@ -1,4 +1,4 @@
-"""How many threads a process gets, and how they wait."""
+"""The number of threads of a process, and how they wait."""
 
 import os
 import subprocess
@@ -26,14 +26,14 @@ def own(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_version_2_counts_the_least_of_the_quotas_up_to_the_root(tmp_path: Path):
+def test_version_2_uses_the_smallest_quota_up_to_the_root(tmp_path: Path):
     write(tmp_path / "system.slice/dyprag.service", cpu__max="max 100000")
     write(tmp_path / "system.slice", cpu__max="150000 100000")
     write(tmp_path, cpu__max="400000 100000")
     assert quota(tmp_path, own(tmp_path, "0::/system.slice/dyprag.service\n")) == 1.5
 
 
-def test_version_1_beside_an_empty_version_2(tmp_path: Path):
+def test_version_1_next_to_an_empty_version_2(tmp_path: Path):
     write(tmp_path / "cpu,cpuacct" / "docker" / "ab", cpu__cfs_quota_us="50000", cpu__cfs_period_us="100000")
     write(tmp_path / "cpu,cpuacct", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
     (tmp_path / "unified").mkdir()
@@ -47,13 +47,13 @@ def test_a_container_sees_its_own_group_as_the_root(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["", "0::/\n", "0::/../..\n"])
-def test_there_may_be_no_quota(tmp_path: Path, text: str):
+def test_there_is_no_quota_without_limits(tmp_path: Path, text: str):
     assert quota(tmp_path, own(tmp_path, text)) is None
     assert quota(tmp_path, tmp_path / "missing") is None
 
 
 def in_process(code: str, **environment: str) -> str:
-    """What a fresh Python prints, in which none of our settings is set."""
+    """Return the output of a new Python process without our environment variables."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_", "GOMP_"))}
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True, check=True
@@ -65,7 +65,7 @@ def in_process(code: str, **environment: str) -> str:
     "module",
     ["dyprag.serving.assistant", "dyprag.flows.pipeline", "dyprag.tasks.parametrize", "dyprag.storage.artifacts"],
 )
-def test_whatever_is_imported_first_threads_wait_passively(module: str):
+def test_threads_wait_passively_whatever_is_imported_first(module: str):
     code = f"import sys, {module}, os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
     assert in_process(code) in ("PASSIVE False", "PASSIVE True")
     assert in_process(code, OMP_WAIT_POLICY="ACTIVE").startswith("ACTIVE")
@@ -81,19 +81,19 @@ COUNT = "from dyprag.model.base import load_model; import torch; load_model({mod
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 def test_a_model_gets_no_more_threads_than_the_affinity_allows(tiny_model: str):
-    # torch is loaded before the process is pinned: by itself it would keep a thread for each core
+    # torch is loaded before the process is pinned, so it would keep one thread per core
     code = "import torch; torch.set_num_threads(2); " + PINNED + COUNT.format(model=tiny_model)
     assert in_process(code) == "1"
 
 
-def test_a_smaller_number_that_a_user_set_stays(tiny_model: str):
+def test_a_lower_limit_set_by_the_user_is_kept(tiny_model: str):
     code = COUNT.format(model=tiny_model)
     assert in_process(code, OMP_NUM_THREADS="1") == "1"
 
 
 @pytest.fixture
 def half_a_core() -> Iterator[Path]:
-    """A cgroup of version 1 whose processes may use half a core."""
+    """A version 1 cgroup with a quota of half a core."""
     group = V1 / f"dyprag-test-{uuid.uuid4().hex[:8]}"
     try:
         group.mkdir()
@@ -104,7 +104,7 @@ def half_a_core() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_the_kernel_s_own_quota_is_heeded(half_a_core: Path):
+def test_the_kernels_quota_is_respected(half_a_core: Path):
     code = (
         f"from pathlib import Path; import os; Path({str(half_a_core / 'cgroup.procs')!r}).write_text(str(os.getpid()))"
         "\nfrom dyprag.runtime.threads import quota, usable_cores; print(quota(), usable_cores())"

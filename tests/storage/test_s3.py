@@ -214,8 +214,8 @@ def test_garbage_collection_deletes_remote_artifacts(bucket: str, elsewhere: Any
     ("url", "reason"),
     [
         ("s3://nowhere-at-all/store", "NoSuchBucket|bucket does not exist"),
-        ("s3://name:not-to-be-shown@bucket/store", "a password or a signature"),
-        ("nosuch://bucket/store", "the kind of address is unknown"),
+        ("s3://name:not-to-be-shown@bucket/store", "a password or a? ?signature"),
+        ("nosuch://bucket/store", "no such kind of address|the kind of address is unknown"),
     ],
 )
 def test_a_store_that_cannot_be_reached_is_one_clear_error(

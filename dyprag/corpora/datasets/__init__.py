@@ -1,4 +1,4 @@
-"""The paper's data sets in their official files, and the user's own questions (§4.1): one loader each."""
+"""Loaders for the official files of the paper's data sets (§4.1) and for the user's own questions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ _LOADERS: dict[str, tuple[Layout, Callable[[Path, Passages | None], DataSet]]] =
     )
 }
 DATA_SETS: tuple[str, ...] = tuple(_LOADERS)
-MULTI_HOP: frozenset[str] = frozenset({TWO_WIKI.name, HOTPOT.name})  # answered with chain of thought (§4.1)
+MULTI_HOP: frozenset[str] = frozenset({TWO_WIKI.name, HOTPOT.name})  # answered by chain of thought (§4.1)
 
 
 def load_dataset(name: str, location: str | Path, passages: str | Path | None = None) -> DataSet:
@@ -37,12 +37,12 @@ def load_dataset(name: str, location: str | Path, passages: str | Path | None = 
 
     Args:
         name: one of `DATA_SETS`; "jsonl" is the user's own questions.
-        location: the set's main file, its folder, or a folder that holds one of the set's name.
-        passages: a corpus for a set that has none, or to use instead of its own paragraphs: a JSONL file of objects
+        location: the data set's main file, its folder, or the parent of a folder with the data set's name.
+        passages: a corpus to use if the data set has none, or instead of its own paragraphs: a JSONL file of objects
             with `id`, `text` and an optional `title`, or a folder of texts.
 
     Raises:
-        CorpusError: the set is unknown; a file is missing or of another layout; a record is malformed.
+        CorpusError: the data set is unknown, a file is missing or has another layout, or a record is malformed.
     """
     if name not in _LOADERS:
         raise CorpusError(

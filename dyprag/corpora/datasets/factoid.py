@@ -1,4 +1,4 @@
-"""PopQA and ComplexWebQuestions: short entity answers, and no passages of their own."""
+"""PopQA and ComplexWebQuestions: data sets with short entity answers and without passages."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from dyprag.corpora.datasets.dataset import DataSet, Passages, assembled, distinct, share
 from dyprag.corpora.datasets.files import Layout, checked, read_records
 from dyprag.corpora.documents import Question
-from dyprag.corpora.reader import Shelf, read_text
+from dyprag.corpora.reader import DocumentCollection, read_text
 
 POPQA = Layout(
     "popqa",
@@ -32,7 +32,7 @@ def _json_list(text: object) -> object:
 
 
 class PopQuestion(BaseModel):
-    """A row of popQA.tsv; the columns that matter here."""
+    """A row of popQA.tsv, with the columns that are used."""
 
     id: str = Field(min_length=1)
     question: str = Field(min_length=1)
@@ -43,7 +43,7 @@ class PopQuestion(BaseModel):
 
 
 class CwqAnswer(BaseModel):
-    """One of a question's answers; null where the entity has no English name."""
+    """One of a question's answers; null if the entity has no English name."""
 
     answer: str | None
     aliases: list[str] = []
@@ -59,28 +59,36 @@ class CwqQuestion(BaseModel):
 
 
 def load_popqa(path: Path, passages: Passages | None) -> DataSet:
-    """popQA.tsv. The canonical answer is `obj`, its type the property; gold are the passages titled `s_wiki_title`."""
-    titled = defaultdict(list)
+    """Load popQA.tsv.
+
+    The canonical answer is `obj`, the type is the property, and the gold documents are the passages with the title
+    `s_wiki_title`.
+    """
+    by_title = defaultdict(list)
     for passage in passages or ():
-        titled[passage.title].append(passage.id)
+        by_title[passage.title].append(passage.id)
     questions = []
-    for place, row in _rows(path):
-        record = checked(row, PopQuestion, place, POPQA)
+    for position, row in _rows(path):
+        record = checked(row, PopQuestion, position, POPQA)
         question = Question(
             id=record.id,
             question=record.question,
             answers=distinct((record.obj, *record.possible_answers)),
-            documents=tuple(titled[record.s_wiki_title]) if record.s_wiki_title in titled else (),
+            documents=tuple(by_title[record.s_wiki_title]) if record.s_wiki_title in by_title else (),
             type=record.prop,
         )
         questions.append(question)
-    bare = sum(not question.documents for question in questions)
-    notes = [f"no passage titled as their subject: {share(bare, questions)}"] if passages is not None and bare else []
-    return assembled("popqa", path, questions, Shelf(passages or ()), None, notes)
+    missing = sum(not question.documents for question in questions)
+    note = f"no passage has their subject as its title: {share(missing, questions)}"
+    notes = [note] if passages is not None and missing else []
+    return assembled("popqa", path, questions, DocumentCollection(passages or ()), None, notes)
 
 
 def load_complexwebquestions(path: Path, passages: Passages | None) -> DataSet:
-    """ComplexWebQuestions_dev.json. Each of several answers is right, as in the set's own scoring; the first leads."""
+    """Load ComplexWebQuestions_dev.json.
+
+    Each of several answers is correct, as in the data set's own scoring; the first is the canonical one.
+    """
     questions, nameless = [], 0
     for _, record in read_records(path, CWQ, CwqQuestion):
         answers = distinct(name for each in record.answers for name in (each.answer or "", *each.aliases))
@@ -91,8 +99,8 @@ def load_complexwebquestions(path: Path, passages: Passages | None) -> DataSet:
             id=record.ID, question=record.question, answers=answers, type=record.compositionality_type or "single"
         )
         questions.append(question)
-    notes = [f"left out, answer without a name: {share(nameless, questions, nameless)}"] if nameless else []
-    return assembled("complexwebquestions", path, questions, Shelf(), passages, notes)
+    notes = [f"excluded, answer without a name: {share(nameless, questions, nameless)}"] if nameless else []
+    return assembled("complexwebquestions", path, questions, DocumentCollection(), passages, notes)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -101,9 +109,10 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if "possible_answers" not in (reader.fieldnames or ()):
             raise POPQA.wrong(str(path), "its first line has no column 'possible_answers'")
         for row in reader:
-            place = f"{path}, line {reader.line_num} ({row.get('id')})"
+            position = f"{path}, line {reader.line_num} ({row.get('id')})"
             if None in row or None in row.values():
-                raise POPQA.wrong(place, f"it has not the {len(reader.fieldnames or ())} columns of the first line")
-            yield place, row
+                columns = len(reader.fieldnames or ())
+                raise POPQA.wrong(position, f"it does not have the {columns} columns of the first line")
+            yield position, row
     except csv.Error as error:
         raise POPQA.wrong(f"{path}, line {reader.reader.line_num}", f"it cannot be read ({error})") from error

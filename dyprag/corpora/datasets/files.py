@@ -1,4 +1,4 @@
-"""Find a data set's official files, and read their records; a record of another layout is one plain error."""
+"""Find a data set's official files and read their records. A record with another layout raises one clear error."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,65 +16,64 @@ Record = TypeVar("Record", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Layout:
-    """The official form of a set's main file.
+    """The official layout of a data set's main file.
 
     Args:
-        name: the data set's name, which is also its folder's.
-        file: the official file's name.
-        form: what stands in it, for errors.
+        name: the name of the data set and of its folder.
+        file: the name of the official file.
+        form: a description of the file's content, for error messages.
     """
 
     name: str
     file: str
     form: str
 
-    def wrong(self, place: str, reason: str) -> CorpusError:
-        """An error about a file, or a record of it, that is not of this form."""
-        return CorpusError(f"{self.name} {place}", reason, f"Expected is {self.file} as published: {self.form}.")
+    def wrong(self, position: str, reason: str) -> CorpusError:
+        """Return the error for a file, or a record of it, that does not have this layout."""
+        return CorpusError(f"{self.name} {position}", reason, f"Use {self.file} as published: {self.form}.")
 
 
 def find_file(layout: Layout, location: str | Path) -> Path:
-    """The set's main file: the location itself, in that folder, or in its folder of the set's name.
+    """Return the path of a data set's main file: the location, or a file in it or in its folder for this data set.
 
     Raises:
-        CorpusError: it is at none of these places.
+        CorpusError: the file does not exist in any of these places.
     """
     start = Path(location).expanduser()
-    places = (start, start / layout.file, start / layout.name / layout.file)
-    for place in places:
-        if place.is_file():
-            return place
-    missing = "there is no such file or folder" if not start.exists() else f"it has no {layout.file}"
+    for path in (start, start / layout.file, start / layout.name / layout.file):
+        if path.is_file():
+            return path
+    reason = "there is no such file or folder" if not start.exists() else f"it has no {layout.file}"
     raise CorpusError(
         f"{layout.name} {start}",
-        missing,
-        f"Name the file {layout.file}, its folder, or a folder that holds '{layout.name}/{layout.file}'.",
+        reason,
+        f"Name the file {layout.file}, its folder, or a folder that contains '{layout.name}/{layout.file}'.",
     )
 
 
 def read_records(path: Path, layout: Layout, record: type[Record]) -> Iterator[tuple[str, Record]]:
-    """Each record of a JSON list, or of JSON lines, with its place for errors.
+    """Yield each record of a JSON list or of JSON lines, with its position for error messages.
 
     Raises:
-        CorpusError: the file is not JSON, or a record lacks a field or has another type of value.
+        CorpusError: the file is not JSON, or a record lacks a field or has a value of the wrong type.
     """
-    for place, value in _values(path, layout):
-        yield place, checked(value, record, place, layout)
+    for position, value in _values(path, layout):
+        yield position, checked(value, record, position, layout)
 
 
-def checked(value: object, record: type[Record], place: str, layout: Layout) -> Record:
-    """A parsed value as the record that it should be, or a CorpusError that names the field."""
+def checked(value: object, record: type[Record], position: str, layout: Layout) -> Record:
+    """Validate a parsed value as a record; raise CorpusError with the name of an invalid field."""
     try:
         return record.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(step) for step in first["loc"])
         message = first["msg"][:1].lower() + first["msg"][1:]
-        raise layout.wrong(place, f"'{field}': {message}" if field else message) from error
+        raise layout.wrong(position, f"'{field}': {message}" if field else message) from error
 
 
 def read_json(path: Path, layout: Layout) -> Any:
-    """A whole file of JSON."""
+    """Read a JSON file."""
     text = read_text(path, layout.name)
     try:
         return json.loads(text)
@@ -84,7 +83,7 @@ def read_json(path: Path, layout: Layout) -> Any:
 
 def _values(path: Path, layout: Layout) -> Iterator[tuple[str, object]]:
     start = read_text(path, layout.name).lstrip()[:1]
-    if start == "{":  # JSON lines, as hubs export a set
+    if start == "{":  # JSON lines, as exported by the Hugging Face hub
         try:
             for number, row in read_rows(path, layout.name):
                 yield f"{path}, line {number}", row

@@ -1,4 +1,4 @@
-"""IIRC, out of distribution: questions about an article whose answers need the articles that it links to."""
+"""IIRC (out of distribution): questions about an article whose answers require articles that it links to."""
 
 from pathlib import Path
 from typing import Literal
@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from dyprag.corpora.datasets.dataset import DataSet, Passages, assembled, distinct, share
 from dyprag.corpora.datasets.files import Layout, read_records
 from dyprag.corpora.documents import Question
-from dyprag.corpora.reader import Shelf
+from dyprag.corpora.reader import DocumentCollection
 
 IIRC = Layout(
     "iirc", "dev.json", "a JSON list of articles with title and questions [{qid, question, answer, context}, …]"
@@ -16,14 +16,14 @@ IIRC = Layout(
 
 
 class Span(BaseModel):
-    """A stretch of text, and the article that it stands in ('main': the one asked about)."""
+    """A span of text and its article; 'main' is the article that the question is about."""
 
     text: str
     passage: str
 
 
 class IircAnswer(BaseModel):
-    """Which fields hold the answer depends on its type; 'bad' ones were rejected by the annotators."""
+    """An answer, whose type determines which fields contain it. The annotators rejected those of type 'bad'."""
 
     type: Literal["span", "value", "binary", "none", "bad"]
     answer_spans: list[Span] = []
@@ -32,7 +32,7 @@ class IircAnswer(BaseModel):
 
 
 class IircQuestion(BaseModel):
-    """One of an article's questions."""
+    """A question about an article."""
 
     qid: str
     question: str = Field(min_length=1)
@@ -48,35 +48,36 @@ class Article(BaseModel):
 
 
 def load_iirc(path: Path, passages: Passages | None) -> DataSet:
-    """dev.json; a question's type is its answer's. Gold are its context entries, those of one article as one document.
+    """Load dev.json. A question's type is that of its answer.
 
-    Several spans are one answer, joined by ', ': the set's own scoring asks for all of them and gives part of the
-    credit for one (the paper's code counts any single span as right). A value is also right without its unit.
-    Questions that cannot be answered are left out, as the paper does.
+    Gold documents are the question's context entries, with those of one article as one document. Several spans are
+    joined by ', ' to one answer: the data set's own scoring requires all of them and gives partial credit for one (the
+    paper's code accepts any single span). A value is also correct without its unit. Unanswerable questions are
+    excluded, as in the paper.
     """
-    shelf, questions, none, several = Shelf(), [], 0, 0
-    for place, article in read_records(path, IIRC, Article):
-        for asked in article.questions:
-            if asked.answer.type in ("none", "bad"):
-                none += 1
+    collection, questions, unanswerable, several = DocumentCollection(), [], 0, 0
+    for position, article in read_records(path, IIRC, Article):
+        for record in article.questions:
+            if record.answer.type in ("none", "bad"):
+                unanswerable += 1
                 continue
-            answers = _answers(asked.answer)
+            answers = _answers(record.answer)
             if not answers:
-                wrong = f"the answer of question {asked.qid!r} has not what its type {asked.answer.type!r} needs"
-                raise IIRC.wrong(place, wrong)
-            several += len(asked.answer.answer_spans) > 1
+                reason = f"the answer of question {record.qid!r} lacks the fields of its type {record.answer.type!r}"
+                raise IIRC.wrong(position, reason)
+            several += len(record.answer.answer_spans) > 1
             question = Question(
-                id=asked.qid,
-                question=asked.question,
+                id=record.qid,
+                question=record.question,
                 answers=answers,
-                documents=_gold(asked, article.title, shelf),
-                type=asked.answer.type,
+                documents=_gold(record, article.title, collection),
+                type=record.answer.type,
             )
             questions.append(question)
-    notes = [f"left out, no answer: {share(none, questions, none)}"] if none else []
+    notes = [f"excluded, no answer: {share(unanswerable, questions, unanswerable)}"] if unanswerable else []
     if several:
-        notes.append(f"several spans for an answer, all of them asked for: {share(several, questions)}")
-    return assembled("iirc", path, questions, shelf, passages, notes)
+        notes.append(f"answers with several spans, all of them required: {share(several, questions)}")
+    return assembled("iirc", path, questions, collection, passages, notes)
 
 
 def _answers(answer: IircAnswer) -> tuple[str, ...]:
@@ -88,8 +89,9 @@ def _answers(answer: IircAnswer) -> tuple[str, ...]:
     return distinct([f"{value} {answer.answer_unit or ''}", value]) if value else ()
 
 
-def _gold(asked: IircQuestion, main: str, shelf: Shelf) -> tuple[str, ...]:
+def _gold(record: IircQuestion, main: str, collection: DocumentCollection) -> tuple[str, ...]:
+    """Add a question's context to the documents, one per article, and return their ids."""
     texts: dict[str, dict[str, None]] = {}
-    for span in asked.context:
+    for span in record.context:
         texts.setdefault(main if span.passage == "main" else span.passage, {})[span.text.strip()] = None
-    return tuple(dict.fromkeys(shelf.put(title, " ".join(parts)) for title, parts in texts.items()))
+    return tuple(dict.fromkeys(collection.add(title, " ".join(parts)) for title, parts in texts.items()))

@@ -1,4 +1,4 @@
-"""2WikiMultihopQA and HotpotQA: questions over two or more paragraphs, each with gold and distractor paragraphs."""
+"""2WikiMultihopQA and HotpotQA: questions that require several paragraphs, with gold and distractor paragraphs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
 from dyprag.corpora.datasets.dataset import DataSet, Passages, assembled, distinct, share
 from dyprag.corpora.datasets.files import Layout, checked, read_records
 from dyprag.corpora.documents import Question
-from dyprag.corpora.reader import Shelf, read_rows
+from dyprag.corpora.reader import DocumentCollection, read_rows
 
 FORM = (
     "a JSON list of questions with _id, question, answer, type, supporting_facts [[title, sentence], …] and "
@@ -21,17 +21,17 @@ ALIASES = Layout("2wikimultihopqa", "id_aliases.json", "JSON lines of Q_id, alia
 
 
 def _pairs(columns: object) -> object:
-    """The hub's layout, an object of equally long columns with the titles first, as the official list of pairs."""
+    """Convert the hub's layout, an object of columns of equal length, to the official list of pairs."""
     if not isinstance(columns, Mapping):
         return columns
     titles, values = columns.get("title"), columns.get("sentences", columns.get("sent_id"))
     if not isinstance(titles, list) or not isinstance(values, list) or len(titles) != len(values):
-        raise ValueError("its columns 'title' and 'sentences' or 'sent_id' are not lists of one length")
+        raise ValueError("its columns 'title' and 'sentences' or 'sent_id' are not lists of equal length")
     return list(zip(titles, values, strict=True))
 
 
 class MultiHopQuestion(BaseModel):
-    """A record of either set."""
+    """A record of either data set."""
 
     id: str = Field(validation_alias=AliasChoices("_id", "id"))
     question: str = Field(min_length=1)
@@ -51,18 +51,18 @@ class AliasRecord(BaseModel):
 
 
 def load_2wikimultihopqa(path: Path, passages: Passages | None) -> DataSet:
-    """dev.json, and id_aliases.json beside it. Sentences are joined by a space.
+    """Load dev.json, and id_aliases.json from the same folder. Sentences are joined by a space.
 
-    An answer's aliases are, as in the set's own scoring (v1.1), the aliases and demonyms of its `answer_id`.
+    An answer's aliases are the aliases and demonyms of its `answer_id`, as in the data set's own scoring (v1.1).
     """
     file = path.with_name(ALIASES.file)
-    notes = [] if file.is_file() else [f"{ALIASES.file} is not beside {path.name}: answers have no aliases"]
+    notes = [] if file.is_file() else [f"{ALIASES.file} is not next to {path.name}: answers have no aliases"]
     aliases = _aliases(file) if file.is_file() else {}
     return _load(TWO_WIKI, path, passages, " ", aliases, notes)
 
 
 def load_hotpotqa(path: Path, passages: Passages | None) -> DataSet:
-    """hotpot_dev_distractor_v1.json. Sentences carry the space before them, so nothing is put between."""
+    """Load hotpot_dev_distractor_v1.json. Its sentences include the space before them."""
     return _load(HOTPOT, path, passages, "", {}, [])
 
 
@@ -74,9 +74,9 @@ def _load(
     aliases: Mapping[str, list[str]],
     notes: list[str],
 ) -> DataSet:
-    shelf, questions, incomplete = Shelf(), [], 0
+    collection, questions, incomplete = DocumentCollection(), [], 0
     for _, record in read_records(path, layout, MultiHopQuestion):
-        ids = {title: shelf.put(title, space.join(sentences)) for title, sentences in record.context}
+        ids = {title: collection.add(title, space.join(sentences)) for title, sentences in record.context}
         titles = dict.fromkeys(title for title, _ in record.supporting_facts)
         incomplete += any(title not in ids for title in titles)
         question = Question(
@@ -88,8 +88,8 @@ def _load(
         )
         questions.append(question)
     if incomplete:
-        notes.append(f"gold documents incomplete, as the context lacks them: {share(incomplete, questions)}")
-    return assembled(layout.name, path, questions, shelf, passages, notes)
+        notes.append(f"incomplete gold documents, because the context lacks them: {share(incomplete, questions)}")
+    return assembled(layout.name, path, questions, collection, passages, notes)
 
 
 def _aliases(path: Path) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""StrategyQA and IIRC, the paper's sets out of distribution, and RAGTruth, its set for hallucination."""
+"""StrategyQA, one of the paper's out-of-distribution data sets, and RAGTruth, its data set for hallucination."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, StrictBool
 from dyprag.corpora.datasets.dataset import DataSet, Passages, assembled
 from dyprag.corpora.datasets.files import Layout, checked, read_json, read_records
 from dyprag.corpora.documents import Question
-from dyprag.corpora.reader import Shelf
+from dyprag.corpora.reader import DocumentCollection
 
 STRATEGYQA = Layout(
     "strategyqa",
@@ -29,7 +29,7 @@ RAGTRUTH = Layout(
 
 
 class StrategyQuestion(BaseModel):
-    """A record of strategyqa_train.json. Evidence is nested: annotator, step of the decomposition, paragraph ids."""
+    """A record of strategyqa_train.json. Evidence is nested by annotator, decomposition step and paragraph ids."""
 
     qid: str
     question: str = Field(min_length=1)
@@ -46,7 +46,7 @@ class Paragraph(BaseModel):
 
 
 class RagTruthSource(BaseModel):
-    """A line of source_info.jsonl; what `source_info` is depends on the task."""
+    """A line of source_info.jsonl. The type of `source_info` depends on the task."""
 
     source_id: str | int
     task_type: str
@@ -61,22 +61,22 @@ class RagTruthQuestion(BaseModel):
 
 
 def load_strategyqa(path: Path, passages: Passages | None) -> DataSet:
-    """strategyqa_train.json, and strategyqa_train_paragraphs.json beside it.
+    """Load strategyqa_train.json, and strategyqa_train_paragraphs.json from the same folder.
 
-    Gold are the paragraphs that any annotator gave as evidence. Without the paragraph file, the facts are.
+    Gold documents are the paragraphs that any annotator gave as evidence or, without the paragraph file, the facts.
     """
-    file, shelf, notes = path.with_name(PARAGRAPHS.file), Shelf(), []
-    paragraphs = _paragraphs(file, shelf) if file.is_file() else None
+    file, collection, notes = path.with_name(PARAGRAPHS.file), DocumentCollection(), []
+    paragraphs = _paragraphs(file, collection) if file.is_file() else None
     if paragraphs is None:
-        notes.append(f"{PARAGRAPHS.file} is not beside {path.name}: the facts stand for the evidence paragraphs")
-    questions, absent = [], set()
+        notes.append(f"{PARAGRAPHS.file} is not next to {path.name}: the facts replace the evidence paragraphs")
+    questions, missing = [], set()
     for _, record in read_records(path, STRATEGYQA, StrategyQuestion):
         if paragraphs is None:
-            gold = [shelf.put("", fact, f"{record.qid} fact {n}") for n, fact in enumerate(record.facts, start=1)]
+            gold = [collection.add("", fact, f"{record.qid} fact {n}") for n, fact in enumerate(record.facts, start=1)]
         else:
-            named = dict.fromkeys(_evidence(record))
-            gold = [paragraphs[identity] for identity in named if identity in paragraphs]
-            absent |= named.keys() - paragraphs.keys()
+            evidence = dict.fromkeys(_evidence(record))
+            gold = [paragraphs[identity] for identity in evidence if identity in paragraphs]
+            missing |= evidence.keys() - paragraphs.keys()
         question = Question(
             id=record.qid,
             question=record.question,
@@ -84,25 +84,28 @@ def load_strategyqa(path: Path, passages: Passages | None) -> DataSet:
             documents=tuple(dict.fromkeys(gold)),
         )
         questions.append(question)
-    if absent:
-        notes.append(f"evidence paragraphs that {file.name} lacks: {len(absent):,}")
-    return assembled("strategyqa", path, questions, shelf, passages, notes)
+    if missing:
+        notes.append(f"evidence paragraphs missing in {file.name}: {len(missing):,}")
+    return assembled("strategyqa", path, questions, collection, passages, notes)
 
 
-def _paragraphs(path: Path, shelf: Shelf) -> Mapping[str, str]:
-    """Ids on the shelf by the file's ids, which are kept: they say title and number."""
+def _paragraphs(path: Path, collection: DocumentCollection) -> Mapping[str, str]:
+    """Add the paragraphs to the documents, and return the document ids by the file's ids.
+
+    Documents keep the file's ids, which consist of title and number.
+    """
     values = read_json(path, PARAGRAPHS)
     if not isinstance(values, dict):
         raise PARAGRAPHS.wrong(str(path), "it is not an object of paragraphs")
     ids = {}
     for identity, value in values.items():
         paragraph = checked(value, Paragraph, f"{path}, paragraph {identity!r}", PARAGRAPHS)
-        ids[identity] = shelf.put(paragraph.title, paragraph.content, identity)
+        ids[identity] = collection.add(paragraph.title, paragraph.content, identity)
     return ids
 
 
 def _evidence(record: StrategyQuestion) -> Iterator[str]:
-    """Paragraph ids; the bare strings between them ('operation', 'no_evidence') are none."""
+    """Yield the paragraph ids, without the bare strings between them ('operation', 'no_evidence')."""
     for annotator in record.evidence:
         for step in annotator:
             for item in step:
@@ -111,38 +114,39 @@ def _evidence(record: StrategyQuestion) -> Iterator[str]:
 
 
 def load_ragtruth(path: Path, passages: Passages | None) -> DataSet:
-    """source_info.jsonl, the records whose task is QA. They have no reference answers: a judge compares methods."""
-    shelf, questions, others = Shelf(), [], 0
-    for place, record in read_records(path, RAGTRUTH, RagTruthSource):
+    """Load the QA records of source_info.jsonl. They have no reference answers, so a judge compares the methods."""
+    collection, questions, excluded = DocumentCollection(), [], 0
+    for position, record in read_records(path, RAGTRUTH, RagTruthSource):
         if record.task_type != "QA":
-            others += 1
+            excluded += 1
             continue
-        source = checked(record.source_info, RagTruthQuestion, place, RAGTRUTH)
+        source = checked(record.source_info, RagTruthQuestion, position, RAGTRUTH)
         texts = split_passages(source.passages)
         if not texts:
-            raise RAGTRUTH.wrong(place, "'passages' does not start with 'passage 1:'")
-        gold = [shelf.put("", text, f"{record.source_id} passage {n}") for n, text in enumerate(texts, start=1)]
+            raise RAGTRUTH.wrong(position, "'passages' does not start with 'passage 1:'")
+        gold = [collection.add("", text, f"{record.source_id} passage {n}") for n, text in enumerate(texts, start=1)]
         question = Question(
             id=str(record.source_id), question=source.question, answers=(), documents=tuple(dict.fromkeys(gold))
         )
         questions.append(question)
-    notes = [f"left out, another task than QA: {others:,} of {others + len(questions):,} records"] if others else []
-    return assembled("ragtruth", path, questions, shelf, passages, notes)
+    total = excluded + len(questions)
+    notes = [f"excluded, another task than QA: {excluded:,} of {total:,} records"] if excluded else []
+    return assembled("ragtruth", path, questions, collection, passages, notes)
 
 
 def split_passages(joined: str) -> Sequence[str]:
-    """The texts of 'passage 1:… passage 2:…', in order; none where it does not begin so.
+    """Split a text of the form 'passage 1:… passage 2:…'; return nothing if it does not begin like this.
 
-    A marker stands at the start of a line, as published; where the lines were run together, after any space. Only the
-    next number ends a passage, so that one which mentions another stays whole.
+    A marker is at the start of a line, as published, or after any space if the lines have been joined. Only the next
+    number ends a passage, so that a passage may mention another one.
     """
     first = re.match(r"\s*passage 1:", joined)
     if first is None:
         return ()
     texts: list[str] = []
-    for before in ("^", r"(?<!\S)"):
+    for anchor in ("^", r"(?<!\S)"):
         start = first.end()
-        while marker := re.compile(rf"{before}passage {len(texts) + 2}:", re.MULTILINE).search(joined, start):
+        while marker := re.compile(rf"{anchor}passage {len(texts) + 2}:", re.MULTILINE).search(joined, start):
             texts.append(joined[start : marker.start()].strip())
             start = marker.end()
         if texts:

@@ -1,1 +1,1 @@
-"""Files as plain text: what a document says, without the marks, menus and page furniture of its format."""
+"""Convert files to plain text, without the markup, menus and page furniture of their formats."""

@@ -1,6 +1,6 @@
-"""A document as blocks (headings, paragraphs, list items, rows of tables), and these as plain text.
+"""A document as blocks (headings, paragraphs, list items, table rows), and their conversion to plain text.
 
-Blocks are parted by empty lines, so that a heading never runs into the sentence behind it.
+Empty lines separate blocks, so that a heading never runs into the sentence after it.
 """
 
 import re
@@ -13,11 +13,11 @@ from dyprag.corpora.text.forms import folded
 _MARKS = re.compile(r"[\W_]+")
 _LINE_SPACE = re.compile(r"[^\S\n]+")
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
-_TOGETHER = {("item", "item"), ("row", "row")}  # on lines of their own, without an empty line between
+_TOGETHER = {("item", "item"), ("row", "row")}  # separated by a line break instead of an empty line
 
 
 class Kind(StrEnum):
-    """What a block is."""
+    """The kind of a block."""
 
     HEADING = "heading"
     PARAGRAPH = "paragraph"
@@ -28,10 +28,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of text that stands by itself.
+    """A self-contained piece of text.
 
-    `level` is that of a heading; `linked` the share of its letters that lead elsewhere; `mark` what stands before a
-    list item.
+    `level` is the level of a heading, `linked` the share of the block's letters that are in links, and `mark` the
+    bullet or number of a list item.
     """
 
     kind: Kind
@@ -43,37 +43,37 @@ class Block:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file says: its title, "" where it has none of its own, and its text."""
+    """The content of a file: its title (empty if the file has none) and its text."""
 
     title: str
     text: str
 
 
 def as_text(blocks: Sequence[Block]) -> str:
-    """The blocks as plain text; a list or a table keeps its lines together."""
+    """Return the blocks as plain text; the lines of a list or table stay together."""
     parts: list[str] = []
-    for before, block in zip([None, *blocks], blocks, strict=False):
-        if before is not None:
-            parts.append("\n" if (before.kind, block.kind) in _TOGETHER else "\n\n")
+    for previous, block in zip([None, *blocks], blocks, strict=False):
+        if previous is not None:
+            parts.append("\n" if (previous.kind, block.kind) in _TOGETHER else "\n\n")
         parts.append(f"{block.mark} {block.text}" if block.mark else block.text)
     return "".join(parts)
 
 
 def letters(text: str) -> str:
-    """A text as it is compared: its letters and digits alone."""
+    """Return only the letters and digits of a text, folded, for comparison."""
     return _MARKS.sub("", folded(text))
 
 
 def tidy(text: str) -> str:
-    """Without superfluous spaces and marks of where a line may break; line breaks stay."""
+    """Remove superfluous spaces, empty lines and invisible break marks; keep line breaks."""
     lines = _LINE_SPACE.sub(" ", text.translate(_UNSEEN)).split("\n")
     return "\n".join(stripped for line in lines if (stripped := line.strip()))
 
 
 def without_title(title: str, blocks: Sequence[Block]) -> list[Block]:
-    """The blocks without a heading or first line that only repeats the title, which a passage has before its text.
+    """Remove a first heading or line that only repeats the title, since prompts show the title before the text.
 
-    What says nothing else keeps it.
+    A document that consists of nothing else keeps it.
     """
     rest = list(blocks)
     if len(rest) > 1 and letters(rest[0].text) == letters(title) and rest[0].kind in (Kind.HEADING, Kind.PARAGRAPH):

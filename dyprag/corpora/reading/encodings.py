@@ -1,8 +1,7 @@
-"""Bytes as letters: by a byte order mark, or as UTF-8; of any other encoding, which one it probably is and how a file
-is converted.
+"""Decode bytes as UTF-8 or by a byte order mark; for other encodings, suggest how to convert the file.
 
-An encoding without a mark is a guess that is wrong for some short texts, and a wrong letter would be in an adapter
-before anybody saw it. So it is named in the error and never taken.
+Guessing an encoding fails for some short texts, and wrong characters would go unnoticed into adapters. The guess is
+therefore shown in the error, but never used to decode.
 """
 
 import codecs
@@ -15,10 +14,10 @@ _MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-_LOOKED_AT = 1 << 16  # bytes that a guess is made from
+_SAMPLE = 1 << 16  # number of bytes used for a guess
 _WESTERN = frozenset("àâäáãåæçèéêëìíîïñòóôöõøùúûüÿßœÀÂÄÁÃÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÖÕØÙÚÛÜŸŒ‘’‚“”„–—…•€£§°«»¿¡©®™·´`\xa0")
-_MOST_WESTERN = 0.3  # of a text's bytes: Western European texts are ASCII for the greatest part
-# How iconv calls what may be found, by Python's name.
+_MOST_WESTERN = 0.3  # maximum share of non-ASCII bytes in Western European texts
+# Names of encodings for iconv, by their names in Python.
 _ICONV = {
     "cp1250": "CP1250", "cp1251": "CP1251", "cp1252": "CP1252", "cp1253": "CP1253", "cp1254": "CP1254",
     "cp1255": "CP1255", "cp1256": "CP1256", "cp1257": "CP1257", "koi8_r": "KOI8-R", "koi8_u": "KOI8-U",
@@ -29,10 +28,10 @@ _ICONV = {
 
 
 def letters_of(data: bytes) -> str:
-    """The text that bytes are.
+    """Decode bytes.
 
     Raises:
-        DocumentError: they are no text, or not UTF-8 and without the mark of another encoding.
+        DocumentError: the bytes are not text, or are in another encoding than UTF-8 without a byte order mark.
     """
     name = _marked(data) or "utf-8-sig"
     try:
@@ -45,11 +44,12 @@ def letters_of(data: bytes) -> str:
 
 
 def undecodable(error: UnicodeDecodeError, data: bytes, of: str = "") -> DocumentError:
-    """The error for bytes that are in another encoding than they should be.
+    """Return the error for bytes that cannot be decoded.
 
     Args:
-        data: by which the encoding is guessed.
-        of: what the byte's number counts in, where that is not the whole file: " of it".
+        error: the decoding error.
+        data: the bytes from which the actual encoding is guessed.
+        of: what the position of the byte refers to if not to the file, such as " of the line".
     """
     encoding = error.encoding.upper().removesuffix("-SIG")
     reason = f"it is not {encoding} (byte {error.start:,}{of} is {error.object[error.start]:#04x})"
@@ -57,24 +57,24 @@ def undecodable(error: UnicodeDecodeError, data: bytes, of: str = "") -> Documen
 
 
 def binary(data: bytes) -> DocumentError:
-    """The error for bytes with NULs among them: UTF-16 without its mark, or no text."""
+    """Return the error for bytes that contain NULs: UTF-16 without a byte order mark, or not text."""
     for name in ("UTF-16LE", "UTF-16BE"):
-        text = data[:_LOOKED_AT].decode(name, "ignore")
+        text = data[:_SAMPLE].decode(name, "ignore")
         if sum(letter.isascii() and (letter.isprintable() or letter.isspace()) for letter in text) > len(text) / 2:
-            return DocumentError("", f"it seems to be {name} without a byte order mark", _iconv(name))
+            return DocumentError("", f"it appears to be {name} without a byte order mark", _iconv(name))
     return DocumentError("", "it is a binary file, not text", "Remove it, or convert it to text.")
 
 
 def conversion(data: bytes) -> str:
-    """How a file that is not UTF-8 is converted: the remedy of an error."""
-    few = data[:_LOOKED_AT]
-    western = few.decode("cp1252", "replace")
-    odd = [letter for letter in western if ord(letter) > 127]
-    if len(odd) <= _MOST_WESTERN * len(western) and _WESTERN.issuperset(odd):
+    """Return the remedy for a file that is not UTF-8: a command that converts it."""
+    sample = data[:_SAMPLE]
+    western = sample.decode("cp1252", "replace")
+    non_ascii = [letter for letter in western if ord(letter) > 127]
+    if len(non_ascii) <= _MOST_WESTERN * len(western) and _WESTERN.issuperset(non_ascii):
         return _iconv("CP1252")
     from charset_normalizer import from_bytes
 
-    best = from_bytes(few).best()
+    best = from_bytes(sample).best()
     return _iconv(_ICONV.get(best.encoding if best else "", "CP1252"))
 
 
@@ -83,10 +83,10 @@ def _iconv(name: str) -> str:
 
 
 def lines_of(stream: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a stream of bytes, each with its end (any of the three), in UTF-8 and without a mark.
+    """Yield the lines of a stream of bytes in UTF-8, each with its line break (of any kind), without a byte order mark.
 
     Raises:
-        UnicodeDecodeError: it has the mark of another encoding and is not in it.
+        UnicodeDecodeError: the stream has the byte order mark of another encoding but is not in this encoding.
     """
     first = True
     for piece in _unmarked(stream):

@@ -1,4 +1,4 @@
-"""A tree of HTML elements as blocks: what a browser shows, in the order in which it stands."""
+"""Convert a tree of HTML elements to blocks, with the visible text in document order."""
 
 import re
 from collections.abc import Iterator
@@ -24,23 +24,23 @@ _BLOCKS = frozenset(
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _RAISED = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
-_MOST_SPANNED = 40  # columns or rows; pages name larger numbers for 'all'
+_MOST_SPANNED = 40  # maximum columns or rows that a cell spans; pages use larger numbers for 'all'
 _BOLD = frozenset({"b", "strong"})
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 
 
 def parse(text: str) -> Any:
-    """The root element of a page or of a piece of one; None where there is nothing in it.
+    """Return the root element of a page or fragment; None if it is empty.
 
     Raises:
-        DocumentError: it nests deeper than the parser goes, so that some of it would be lost.
+        DocumentError: its elements are nested more deeply than the parser supports, so that text would be lost.
     """
     from lxml import etree, html
 
     parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
         root = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
-    except etree.ParserError:  # nothing but space
+    except etree.ParserError:  # only white space
         root = None
     if any("depth" in str(error.message).lower() for error in parser.error_log):
         raise DocumentError("", "its elements are nested too deeply", "Simplify it, or convert it to text.")
@@ -48,51 +48,52 @@ def parse(text: str) -> Any:
 
 
 def is_hidden(element: Any) -> bool:
-    """Whether an element says of itself that it is not shown."""
+    """Whether an element's own attributes hide it."""
     if element.tag in ("html", "body"):
         return False
-    marked = "hidden" in element.attrib or element.get("aria-hidden") == "true"
-    return marked or bool(_HIDDEN.search(element.get("style") or ""))
+    by_attribute = "hidden" in element.attrib or element.get("aria-hidden") == "true"
+    return by_attribute or bool(_HIDDEN.search(element.get("style") or ""))
 
 
 def remove(element: Any) -> None:
-    """Take an element out of its tree; the text behind it stays."""
+    """Remove an element from its tree, but keep the text after it."""
     parent = element.getparent()
     if parent is None:
         return
     if element.tail:
-        before = element.getprevious()
-        if before is not None:
-            before.tail = f"{before.tail or ''} {element.tail}"
+        previous = element.getprevious()
+        if previous is not None:
+            previous.tail = f"{previous.tail or ''} {element.tail}"
         else:
             parent.text = f"{parent.text or ''} {element.tail}"
     parent.remove(element)
 
 
 def blocks_of(root: Any, pictures: bool = False) -> list[Block]:
-    """The blocks below an element.
+    """Return the blocks below an element.
 
     Args:
-        pictures: whether what an image is said to show stands for it.
+        root: the element.
+        pictures: whether to include the alternative texts of images.
     """
-    return _Walk(pictures).through(root)
+    return _BlockBuilder(pictures).build(root)
 
 
-class _Walk:
-    """One pass through a tree, without recursion: pages nest deeper than Python does."""
+class _BlockBuilder:
+    """Builds blocks in one pass through a tree, without recursion, since pages can exceed Python's recursion limit."""
 
     def __init__(self, pictures: bool) -> None:
         self._pictures = pictures
         self._blocks: list[Block] = []
-        self._words: list[str] = []
-        self._linked = 0  # letters of them that are in links
-        self._links = 0  # open ones
-        self._open: list[str] = []  # block elements
-        self._lists: list[int] = []  # numbers of the last item of each open list; -1 where it has none
+        self._texts: list[str] = []  # the texts of the current block
+        self._linked = 0  # number of their letters that are in links
+        self._links = 0  # number of open links
+        self._open: list[str] = []  # open block elements
+        self._lists: list[int] = []  # number of the last item of each open list; -1 for bullet lists
         self._mark = ""
-        self._labels: list[str] = []  # of a definition list, until their definition comes
+        self._labels: list[str] = []  # terms of a definition list that still lack their definition
 
-    def through(self, root: Any) -> list[Block]:
+    def build(self, root: Any) -> list[Block]:
         from lxml import etree
 
         walk = etree.iterwalk(root, events=("start", "end"))
@@ -102,7 +103,7 @@ class _Walk:
                 if not tag or tag in SILENT:
                     walk.skip_subtree()
                 elif tag == "pre" or (tag == "table" and is_data(element)):
-                    self._whole(tag, element)
+                    self._add_preformatted_or_table(tag, element)
                     walk.skip_subtree()
                 else:
                     self._enter(tag, element)
@@ -110,23 +111,23 @@ class _Walk:
                 if tag and tag not in SILENT:
                     self._leave(tag)
                 if element is not root and element.tail:
-                    self._say(element.tail)
+                    self._add_text(element.tail)
         self._flush()
-        self._give_labels()
+        self._add_labels()
         return self._blocks
 
-    def _whole(self, tag: str, element: Any) -> None:
+    def _add_preformatted_or_table(self, tag: str, element: Any) -> None:
         self._flush()
         if tag == "pre":
             if text := _text(element).strip("\n").rstrip():
-                self._give(Block(Kind.CODE, text))
+                self._add_block(Block(Kind.CODE, text))
             return
         for caption in element.iter("caption"):
             if text := tidy(_text(caption)).replace("\n", " "):
-                self._give(Block(Kind.HEADING, text, TABLE_LEVEL))
+                self._add_block(Block(Kind.HEADING, text, TABLE_LEVEL))
         linked = _linked_share(element)
         for block in row_blocks(rows_of(element), linked):
-            self._give(block)
+            self._add_block(block)
 
     def _enter(self, tag: str, element: Any) -> None:
         if tag in _BLOCKS:
@@ -137,17 +138,18 @@ class _Walk:
             elif tag == "li":
                 self._mark = self._next_mark()
         elif tag == "br":
-            self._say("\n", keep=True)
+            self._add_text("\n", keep=True)
         elif tag == "a" and element.get("href"):
             self._links += 1
         elif tag == "img" and self._pictures and element.get("alt"):
-            self._say(element.get("alt"))
+            self._add_text(element.get("alt"))
         elif tag == "q":
-            self._say("“")
+            self._add_text("“")
         if element.text and tag not in ("sup", "img"):
-            self._say(element.text)
+            self._add_text(element.text)
         elif tag == "sup" and element.text:
-            self._say(element.text.translate(_RAISED) if re.fullmatch(r"[-+−\dn()]+", element.text) else element.text)
+            is_exponent = re.fullmatch(r"[-+−\dn()]+", element.text)
+            self._add_text(element.text.translate(_RAISED) if is_exponent else element.text)
 
     def _leave(self, tag: str) -> None:
         if tag in _BLOCKS and tag not in ("pre",) and self._open and self._open[-1] == tag:
@@ -158,11 +160,11 @@ class _Walk:
             elif tag == "li":
                 self._mark = ""
             elif tag == "dl":
-                self._give_labels()
+                self._add_labels()
         elif tag == "a" and self._links:
             self._links -= 1
         elif tag == "q":
-            self._say("”")
+            self._add_text("”")
 
     def _next_mark(self) -> str:
         if not self._lists or self._lists[-1] < 0:
@@ -170,45 +172,49 @@ class _Walk:
         self._lists[-1] += 1
         return f"{self._lists[-1]}."
 
-    def _say(self, text: str, keep: bool = False) -> None:
-        self._words.append(text if keep else re.sub(r"\s+", " ", unwrapped(text)))
+    def _add_text(self, text: str, keep: bool = False) -> None:
+        """Add text to the current block; white space is collapsed unless `keep` is set."""
+        self._texts.append(text if keep else re.sub(r"\s+", " ", unwrapped(text)))
         if self._links:
             self._linked += len("".join(text.split()))
 
     def _flush(self) -> None:
-        said, linked = "".join(self._words), self._linked
-        self._words, self._linked = [], 0
-        for part in re.split(r"\n[^\S\n]*\n\s*", said):  # two line breaks part paragraphs on old pages
+        """End the current block."""
+        content, linked = "".join(self._texts), self._linked
+        self._texts, self._linked = [], 0
+        for part in re.split(r"\n[^\S\n]*\n\s*", content):  # old pages separate paragraphs by two line breaks
             if text := tidy(part):
-                share = min(1.0, linked / max(1, len("".join(said.split()))))
-                self._tell(text, share)
+                share = min(1.0, linked / max(1, len("".join(content.split()))))
+                self._add_by_element(text, share)
 
-    def _tell(self, text: str, linked: float) -> None:
+    def _add_by_element(self, text: str, linked: float) -> None:
+        """Add a block whose kind depends on the innermost open element."""
         inner = next((tag for tag in reversed(self._open) if tag in _HEADINGS or tag in ("dt", "dd", "li")), "")
         if inner in _HEADINGS:
-            self._give(Block(Kind.HEADING, text.replace("\n", " "), _HEADINGS[inner], linked))
+            self._add_block(Block(Kind.HEADING, text.replace("\n", " "), _HEADINGS[inner], linked))
         elif inner == "dt":
             self._labels.append(text.replace("\n", " ").rstrip(":"))
         elif inner == "dd" and self._labels:
             label, self._labels = ", ".join(self._labels), []
-            self._give(Block(Kind.PARAGRAPH, f"{label}: {text}", linked=linked))
+            self._add_block(Block(Kind.PARAGRAPH, f"{label}: {text}", linked=linked))
         elif inner == "li" and self._mark:
-            self._give(Block(Kind.ITEM, text, linked=linked, mark=self._mark))
+            self._add_block(Block(Kind.ITEM, text, linked=linked, mark=self._mark))
             self._mark = ""
         else:
-            self._give(Block(Kind.PARAGRAPH, text, linked=linked))
+            self._add_block(Block(Kind.PARAGRAPH, text, linked=linked))
 
-    def _give_labels(self) -> None:
+    def _add_labels(self) -> None:
+        """Add terms without a definition as paragraphs."""
         labels, self._labels = self._labels, []
         self._blocks += [Block(Kind.PARAGRAPH, label) for label in labels]
 
-    def _give(self, block: Block) -> None:
-        self._give_labels()
+    def _add_block(self, block: Block) -> None:
+        self._add_labels()
         self._blocks.append(block)
 
 
 def is_data(table: Any) -> bool:
-    """Whether a table holds data, and does not only lay out a page."""
+    """Whether a table contains data, rather than being used for layout."""
     if table.get("role") in ("presentation", "none") or next(_inner_tables(table), None) is not None:
         return False
     rows = list(table.iter("tr"))
@@ -219,45 +225,45 @@ def is_data(table: Any) -> bool:
 
 
 def _inner_tables(table: Any) -> Iterator[Any]:
-    return (other for other in table.iter("table") if other is not table)
+    return (inner for inner in table.iter("table") if inner is not table)
 
 
 def rows_of(table: Any) -> list[Row]:
-    """A table's rows, cells that span several places in each of them."""
+    """Return a table's rows. A cell that spans several positions appears in each of them."""
     grid: list[Row] = []
-    hanging: dict[int, tuple[int, Cell]] = {}  # by column: rows that a cell from above still fills
+    spanning: dict[int, tuple[int, Cell]] = {}  # by column: a cell from above, and how many more rows it fills
     for tr in table.iter("tr"):
         row: list[Cell] = []
 
-        def hang(row: list[Cell] = row) -> None:
-            while len(row) in hanging:
-                left, cell = hanging.pop(len(row))
-                if left > 1:
-                    hanging[len(row)] = (left - 1, cell)
+        def add_spanning(row: list[Cell] = row) -> None:
+            while len(row) in spanning:
+                remaining, cell = spanning.pop(len(row))
+                if remaining > 1:
+                    spanning[len(row)] = (remaining - 1, cell)
                 row.append(cell)
 
         for element in tr:
             if element.tag not in ("td", "th"):
                 continue
-            hang()
+            add_spanning()
             text = tidy(_text(element)).replace("\n", " ")
             heading = element.tag == "th" or _in_head(element) or _is_bold(element, text)
             across, down = (_number(element.get(name), 1) for name in ("colspan", "rowspan"))
-            for place in range(across):
-                if down > 1:  # what hangs from above says again what it says, in every row
-                    hanging[len(row)] = (down - 1, Cell(text, heading, place == 0))
-                row.append(Cell(text, heading, place == 0))
-        hang()
+            for column in range(across):
+                if down > 1:  # the cell's text is repeated in every row that it spans
+                    spanning[len(row)] = (down - 1, Cell(text, heading, column == 0))
+                row.append(Cell(text, heading, column == 0))
+        add_spanning()
         grid.append(row)
     if any(cell.tag == "th" for cell in table.iter("th")):
         return grid
     bold = [all(c.heading for c in row if c.text) for row in grid]
     if sum(bold) == 1 and bold[0]:  # a first row in bold names the columns
         return grid
-    return [[Cell(c.text, False, c.own) for c in row] if not _marked(table) else row for row in grid]
+    return [[Cell(c.text, False, c.own) for c in row] if not _has_head(table) else row for row in grid]
 
 
-def _marked(table: Any) -> bool:
+def _has_head(table: Any) -> bool:
     return next(table.iter("thead"), None) is not None
 
 
@@ -271,12 +277,12 @@ def _is_bold(cell: Any, text: str) -> bool:
     return bool(text) and "".join(bold.split()) == "".join(text.split())
 
 
-def _number(given: str | None, other: int) -> int:
-    return min(max(int(given), 1), _MOST_SPANNED) if given and given.strip().isdecimal() else other
+def _number(value: str | None, default: int) -> int:
+    return min(max(int(value), 1), _MOST_SPANNED) if value and value.strip().isdecimal() else default
 
 
 def _text(element: Any) -> str:
-    """All text below an element, words of different blocks and lines apart."""
+    """Return all text below an element, with line breaks between different blocks and lines."""
     from lxml import etree
 
     parts: list[str] = []
@@ -294,6 +300,6 @@ def _text(element: Any) -> str:
 
 
 def _linked_share(element: Any) -> float:
-    whole = len("".join(_text(element).split()))
+    total = len("".join(_text(element).split()))
     linked = sum(len("".join(_text(link).split())) for link in element.iter("a") if link.get("href"))
-    return min(1.0, linked / max(1, whole))
+    return min(1.0, linked / max(1, total))

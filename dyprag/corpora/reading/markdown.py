@@ -1,5 +1,7 @@
-"""Markdown as plain text: no marks, no addresses of links, tables as sentences; the title from its front matter or its
-first heading."""
+"""Convert Markdown to plain text, without markup and link addresses, and with tables as sentences.
+
+The title comes from the front matter or the first heading.
+"""
 
 import re
 from collections.abc import Sequence
@@ -11,33 +13,35 @@ from dyprag.corpora.reading.html import SILENT, blocks_of, is_hidden, parse, rem
 from dyprag.corpora.reading.tables import TABLE_LEVEL, Cell, row_blocks
 from dyprag.corpora.text.words import unwrapped
 
-_FILE = re.compile(r"\S+\.\w{2,5}")  # what stands for a picture that nobody described
+_FILE = re.compile(r"\S+\.\w{2,5}")  # a file name as the alternative text of an image
 _TAGS = re.compile(r"<!--.*?(?:-->|\Z)|<[^>]*>", re.S)
 _TITLE = re.compile(r"""^title\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.I | re.M)
 _BREAK = re.compile(r"<br\b", re.I)
 _TAG = re.compile(r"<(/?)([a-z][\w-]*)([^>]*?)(/?)>", re.I | re.S)
 _HIDES = re.compile(r"\shidden(?=[\s=>/]|$)|display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
-_TIMES = re.compile(r"(?<=\d)\*(?=\d)")  # 2*3*4 is a product, which the rules of emphasis would make 234
-_KEPT_TIMES = "\ue02a"  # a sign of no meaning, which stands for it in between
+_TIMES = re.compile(r"(?<=\d)\*(?=\d)")  # the parser would read the product 2*3*4 as emphasis
+_KEPT_TIMES = "\ue02a"  # a private-use character that replaces the asterisk during parsing
 
 
 def read_markdown(text: str) -> Reading:
-    """The title and text of a Markdown file."""
+    """Return the title and text of a Markdown file."""
     from pyromark import events
 
-    walk = _Walk()
+    builder = _BlockBuilder()
     for event in events(_TIMES.sub(_KEPT_TIMES, text), options=_options()):
-        walk.take(event)
-    walk.flush()
-    blocks = walk.blocks
-    title = walk.title or _heading_of(blocks)
+        builder.take(event)
+    builder.flush()
+    blocks = builder.blocks
+    title = builder.title or _heading_of(blocks)
     return Reading(title, as_text(without_title(title, blocks)))
 
 
 def _heading_of(blocks: Sequence[Block]) -> str:
-    """The heading of all: the first of the first level, or the one that the text begins with; not a section's. A text
-    of a heading alone has none, for nothing would be left."""
+    """Return the heading of the whole text: the first one of level 1, or a heading at the beginning.
+
+    A text that consists of one heading has no title, since no text would be left.
+    """
     if len(blocks) < 2:
         return ""
     names = [block.text for block in blocks if block.kind is Kind.HEADING and block.level == 1]
@@ -57,66 +61,66 @@ def _options() -> Any:
     )  # fmt: skip
 
 
-class _Walk:
-    """Makes blocks of the parser's events."""
+class _BlockBuilder:
+    """Builds blocks from the parser's events."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.title = ""
-        self._words: list[str] = []
+        self._texts: list[str] = []  # the texts of the current block
         self._kind, self._level = Kind.PARAGRAPH, 0
-        self._lists: list[int | None] = []  # the next number of each open list, None where it has none
+        self._lists: list[int | None] = []  # the next number of each open list; None for bullet lists
         self._mark = ""
-        self._label = ""  # of a definition list
+        self._label = ""  # the current term of a definition list
         self._rows: list[list[Cell]] = []
         self._in_head = False
-        self._alt: int | None = None  # where the words about a picture begin
-        self._unseen: tuple[str, int] | None = None  # an open element that is not shown, and how many of its name
-        self._unsaid: list[str] = []  # its words
+        self._alt: int | None = None  # index at which the alternative text of an image begins
+        self._hidden: tuple[str, int] | None = None  # an open hidden element, and the nesting depth of its tag
+        self._hidden_texts: list[str] = []
 
     def take(self, event: Any) -> None:
-        """The next event: a word for what has no more to it, else a dictionary with one entry."""
+        """Process the next event: a string if it has no details, otherwise a dictionary with one entry."""
         if isinstance(event, str):
-            self._words.append("\n" if event == "HardBreak" else "\r" if event == "SoftBreak" else "")
+            self._texts.append("\n" if event == "HardBreak" else "\r" if event == "SoftBreak" else "")
             if event == "Rule":
                 self.flush()
             return
         ((name, value),) = event.items()
         if name in ("Text", "Code"):
-            (self._unsaid if self._unseen else self._words).append(value.replace(_KEPT_TIMES, "*"))
+            (self._hidden_texts if self._hidden else self._texts).append(value.replace(_KEPT_TIMES, "*"))
         elif name == "InlineHtml":
-            self._words.append("\n" if _BREAK.match(value) else "")
-            self._see(value)
+            self._texts.append("\n" if _BREAK.match(value) else "")
+            self._track_hidden(value)
         elif name == "Html":
-            self._words.append(value.replace(_KEPT_TIMES, "*"))
+            self._texts.append(value.replace(_KEPT_TIMES, "*"))
         elif name in ("Start", "End"):
             kind, detail = next(iter(value.items())) if isinstance(value, dict) else (value, None)
             handle = getattr(self, f"_{name.lower()}_{kind.lower()}", None)
             if handle:
                 handle(detail)
 
-    def _see(self, source: str) -> None:
-        """Heed a tag among the words: what is in some elements is not shown."""
+    def _track_hidden(self, source: str) -> None:
+        """Process an inline HTML tag, to drop the text in hidden elements."""
         tag = _TAG.match(source)
         if tag is None:
             return
         closes, name, attributes, alone = tag[1], tag[2].lower(), tag[3], tag[4]
-        if self._unseen and name == self._unseen[0] and not alone:
-            count = self._unseen[1] + (-1 if closes else 1)
-            self._unseen = (name, count) if count else None
-            self._unsaid = self._unsaid if count else []
-        elif not (self._unseen or closes or alone or name in _VOID) and (name in SILENT or _HIDES.search(attributes)):
-            self._unseen = (name, 1)
+        if self._hidden and name == self._hidden[0] and not alone:
+            count = self._hidden[1] + (-1 if closes else 1)
+            self._hidden = (name, count) if count else None
+            self._hidden_texts = self._hidden_texts if count else []
+        elif not (self._hidden or closes or alone or name in _VOID) and (name in SILENT or _HIDES.search(attributes)):
+            self._hidden = (name, 1)
 
-    def _said(self) -> str:
-        """The words since the last block; those behind a tag that was never closed were no element's."""
-        words, self._words = "".join([*self._words, *self._unsaid]), []
-        self._unseen, self._unsaid = None, []
+    def _take_texts(self) -> str:
+        """Return and clear the text since the last block. The text after an unclosed hidden tag is included."""
+        words, self._texts = "".join([*self._texts, *self._hidden_texts]), []
+        self._hidden, self._hidden_texts = None, []
         return words
 
     def flush(self) -> None:
-        """End a block, if one is begun."""
-        text = tidy(unwrapped(self._said(), "\r").replace("\r", " "))
+        """End the current block, if it has text."""
+        text = tidy(unwrapped(self._take_texts(), "\r").replace("\r", " "))
         if not text:
             return
         if self._label:
@@ -165,8 +169,8 @@ class _Walk:
         self.flush()
 
     def _end_codeblock(self, _: Any) -> None:
-        text = "".join(self._words).strip("\n").rstrip()
-        self._words = []
+        text = "".join(self._texts).strip("\n").rstrip()
+        self._texts = []
         if text:
             self.blocks.append(Block(Kind.CODE, text))
 
@@ -174,7 +178,7 @@ class _Walk:
         self.flush()
 
     def _end_htmlblock(self, _: Any) -> None:
-        source, self._words = "".join(self._words), []
+        source, self._texts = "".join(self._texts), []
         if _TAGS.sub("", source).strip() and (root := parse(source)) is not None:
             for element in [element for element in root.iter() if is_hidden(element)]:
                 remove(element)
@@ -184,16 +188,16 @@ class _Walk:
         self.flush()
 
     def _end_metadatablock(self, form: str) -> None:
-        source, self._words = "".join(self._words), []
+        source, self._texts = "".join(self._texts), []
         self.title = _title_in(source, form == "YamlStyle")
 
     def _start_image(self, _: Any) -> None:
-        self._alt = len(self._words)
+        self._alt = len(self._texts)
 
     def _end_image(self, _: Any) -> None:
         if self._alt is not None:
-            alt = "".join(self._words[self._alt :])
-            self._words[self._alt :] = ["" if _FILE.fullmatch(alt) else alt]
+            alt = "".join(self._texts[self._alt :])
+            self._texts[self._alt :] = ["" if _FILE.fullmatch(alt) else alt]
         self._alt = None
 
     def _start_table(self, _: Any) -> None:
@@ -214,11 +218,11 @@ class _Walk:
         self._rows.append([])
 
     def _end_tablecell(self, _: Any) -> None:
-        text = tidy(self._said()).replace("\n", " ")
+        text = tidy(self._take_texts()).replace("\n", " ")
         self._rows[-1].append(Cell(text, self._in_head))
 
     def _end_definitionlisttitle(self, _: Any) -> None:
-        text = tidy(self._said()).replace("\n", " ")
+        text = tidy(self._take_texts()).replace("\n", " ")
         self._label = text.rstrip(":")
 
     def _end_definitionlistdefinition(self, _: Any) -> None:
@@ -229,15 +233,15 @@ class _Walk:
 
 
 def _title_in(source: str, is_yaml: bool) -> str:
-    """The title that a front matter gives."""
+    """Return the title in a front matter; empty if there is none."""
     import tomllib
 
     import yaml
 
     try:
         values = yaml.safe_load(source) if is_yaml else tomllib.loads(source)
-    except (yaml.YAMLError, tomllib.TOMLDecodeError, ValueError):  # a title with a colon in it, most often
-        found = _TITLE.search(source)
-        return found[2] if found else ""
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, ValueError):  # usually a title that contains a colon
+        match = _TITLE.search(source)
+        return match[2] if match else ""
     title = values.get("title") if isinstance(values, dict) else None
     return " ".join(str(title).split()) if isinstance(title, str | int | float) else ""

@@ -1,19 +1,18 @@
-"""The order in which boxes on a page are read: from the top, and where columns stand side by side, one after another.
+"""The reading order of boxes on a page: from top to bottom, and column by column.
 
-The page is cut between columns where a gap goes through, and from top to bottom where none does (recursive XY-cut,
-Nagy and Seth 1984); bands that one and the same gap goes through stay together, or two columns would be read line by
-line.
+The page is split at a gap between columns or, if there is none, into horizontal bands (recursive XY-cut, Nagy and Seth
+1984). Adjacent bands with a common gap stay together; otherwise two columns would be read line by line.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-GUTTER = 5.0  # points between columns, at least
+GUTTER = 5.0  # minimum gap between columns, in points
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where something stands on a page: `top` and `bottom` count from the top; `number` says what it is."""
+    """The position of an object on a page. `top` and `bottom` are measured from the top; `number` identifies it."""
 
     number: int
     left: float
@@ -23,7 +22,7 @@ class Box:
 
 
 def in_reading_order(boxes: Sequence[Box]) -> list[Box]:
-    """The boxes in the order in which a person reads them."""
+    """Return the boxes in reading order."""
     if len(boxes) < 2:
         return list(boxes)
     if parts := _columns(boxes):
@@ -37,17 +36,17 @@ def in_reading_order(boxes: Sequence[Box]) -> list[Box]:
             groups[-1] = [*groups[-1], *band]
         else:
             groups.append(band)
-    if len(groups) == 1:  # columns would have been found before
+    if len(groups) == 1:  # the whole page has no columns, as checked above
         groups = bands
     return [box for group in groups for box in in_reading_order(group)]
 
 
 def _columns(boxes: Sequence[Box]) -> list[list[Box]]:
-    """The boxes left of a gap and right of it, where one goes through between boxes side by side; else nothing."""
+    """Return the boxes left and right of a gap between boxes that are side by side; empty without such a gap."""
     ordered = sorted(boxes, key=lambda box: box.left)
     reach = ordered[0].right
-    for place, box in enumerate(ordered[1:], start=1):
-        left, right = ordered[:place], ordered[place:]
+    for index, box in enumerate(ordered[1:], start=1):
+        left, right = ordered[:index], ordered[index:]
         if box.left >= reach + GUTTER and _side_by_side(left, right):
             return [left, right]
         reach = max(reach, box.right)
@@ -61,7 +60,7 @@ def _side_by_side(left: Sequence[Box], right: Sequence[Box]) -> bool:
 
 
 def _bands(boxes: Sequence[Box]) -> list[list[Box]]:
-    """The boxes in bands from top to bottom, which no box reaches out of."""
+    """Split the boxes into horizontal bands that no box crosses, from top to bottom."""
     bands: list[list[Box]] = []
     reach = float("-inf")
     for box in sorted(boxes, key=lambda box: box.top):

@@ -1,7 +1,7 @@
-"""PDF files: lines joined to paragraphs, headings apart, without page numbers and running headers.
+"""Read PDF files: join lines to paragraphs, detect headings, and remove page numbers and running headers.
 
-pdfminer.six finds lines, and boxes of lines; what is done here is what a reader does with them. Tables are read line by
-line: a PDF does not say that there is one.
+pdfminer.six extracts lines and boxes of lines; this module interprets them. Tables are read line by line, since a PDF
+does not mark them.
 """
 
 import io
@@ -20,13 +20,13 @@ from dyprag.corpora.text.forms import written
 from dyprag.corpora.text.words import unwrapped, word_count
 from dyprag.errors import DocumentError
 
-_MARGIN = 0.12  # of a page's height, where running headers, footers and page numbers stand
-_LEAST_PAGES = 3  # that a running line stands on; two of a file with few
-_LARGER = 1.12  # than the text: a heading's letters
+_MARGIN = 0.12  # share of a page's height that contains running headers, footers and page numbers
+_LEAST_PAGES = 3  # minimum number of pages with the same running line; 2 in short files
+_LARGER = 1.12  # minimum size of a heading's letters, relative to the body text
 _HEADING_WORDS = 20
-_LEADERS = re.compile(r"(?:\s*\.){5,}")  # of a table of contents
+_LEADERS = re.compile(r"(?:\s*\.){5,}")  # dots in a table of contents
 _UNKNOWN = re.compile(r"\(cid:\d+\)")
-_MOST_UNKNOWN = 0.2  # of the letters
+_MOST_UNKNOWN = 0.2  # maximum share of unknown characters
 _PAGE_NUMBER = re.compile(
     r"(?:page|seite|p\.|s\.|-|–|—|\[)?\s*(?:\d{1,4}|[ivxl]{1,6})\s*(?:(?:of|von|/)\s*\d{1,4})?\s*(?:-|–|—|\])?", re.I
 )
@@ -34,7 +34,7 @@ _BULLET = re.compile(r"([•●▪■◦‣∙·–*-]|\d{1,2}[.)]|\(\w\))\s+(?=
 _BROKEN_WORD = re.compile(r"(\w+)([-\u2010\u00ad])$")
 _WORD = re.compile(r"\w+(?:-\w+)*")
 _ENDS = re.compile(r"[.!?:;…。！？：；．।۔؟][\"'”’)\]」』）》]*$")
-# First parts of compounds that are written with a hyphen wherever the line ends.
+# First parts of compounds that keep their hyphen.
 _PREFIXES = frozenset(
     """
     self well non ex all half high low long short cross semi quasi post pre anti co e mid multi two three four five six
@@ -52,7 +52,7 @@ _JUNK_TITLE = re.compile(
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of text: where it stands on its page (parts of the page's height from the top), and how it looks."""
+    """A line of text, its position (`top` and `bottom` as shares of the page's height, from the top) and its look."""
 
     text: str
     page: int
@@ -65,28 +65,28 @@ class _Line:
 
 
 def read_pdf(data: bytes) -> Reading:
-    """A PDF file's title and text.
+    """Return a PDF file's title and text.
 
     Raises:
-        DocumentError: it is broken, encrypted, or has no text.
+        DocumentError: the file is damaged, encrypted, or has no text.
     """
-    given, lines, pages = _opened(data)
+    metadata_title, lines, pages = _opened(data)
     if not any(line.text.strip() for line in lines):
-        reason = "it is a PDF without text, of scanned pages perhaps" if pages else "it is a PDF without pages"
+        reason = "it is a PDF without text, perhaps scanned pages" if pages else "it is a PDF without pages"
         remedy = "Run it through OCR first." if pages else "Repair the file, or remove it."
         raise DocumentError("", reason, remedy)
-    whole = "".join(line.text for line in lines)
-    if len("".join(_UNKNOWN.findall(whole))) > _MOST_UNKNOWN * len(whole):
+    text = "".join(line.text for line in lines)
+    if len("".join(_UNKNOWN.findall(text))) > _MOST_UNKNOWN * len(text):
         raise DocumentError("", "its fonts do not map to characters", "Run it through OCR first.")
     lines = [line for line in _without_running(lines, pages) if line.text]
     blocks = _blocks(lines)
-    title = "" if _JUNK_TITLE.fullmatch(given) else given
+    title = "" if _JUNK_TITLE.fullmatch(metadata_title) else metadata_title
     title = title or _first_title(blocks)
     return Reading(title, as_text(without_title(title, blocks)))
 
 
 def _opened(data: bytes) -> tuple[str, list[_Line], int]:
-    """The title in a file's metadata, its lines, and how many pages it has."""
+    """Return the title in a file's metadata, its lines, and its number of pages."""
     from pdfminer.high_level import extract_pages
     from pdfminer.layout import LAParams
     from pdfminer.pdfdocument import PDFDocument, PDFEncryptionError, PDFPasswordIncorrect
@@ -96,7 +96,7 @@ def _opened(data: bytes) -> tuple[str, list[_Line], int]:
     logging.getLogger("pdfminer").setLevel(logging.ERROR)
     try:
         document = PDFDocument(PDFParser(io.BytesIO(data)))
-        told = resolve1(resolve1(document.catalog.get("Pages")).get("Count"))
+        declared = resolve1(resolve1(document.catalog.get("Pages")).get("Count"))
         titles = [title for info in document.info if (title := _decoded(resolve1(info.get("Title"))))]
         lines: list[_Line] = []
         page = -1
@@ -108,11 +108,11 @@ def _opened(data: bytes) -> tuple[str, list[_Line], int]:
         raise DocumentError("", "it is encrypted", "Save it without a password.") from None
     except MemoryError:
         raise
-    except Exception as error:  # the library has no one kind for what a broken file makes it stumble over
+    except Exception as error:  # the library raises many types for damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DocumentError("", f"it is a broken PDF ({reason})", "Repair the file, or remove it.") from error
-    if isinstance(told, int) and page + 1 < told:
-        reason = f"it is a broken PDF (of its {told:,} pages only {page + 1:,} are there)"
+        raise DocumentError("", f"it is a damaged PDF ({reason})", "Repair the file, or remove it.") from error
+    if isinstance(declared, int) and page + 1 < declared:
+        reason = f"it is a damaged PDF (only {page + 1:,} of its {declared:,} pages exist)"
         raise DocumentError("", reason, "Repair the file, or remove it.")
     return (titles[0] if titles else ""), lines, page + 1
 
@@ -131,8 +131,8 @@ def _lines(layout: Any, page: int) -> Iterator[_Line]:
 
     height = layout.height or 1.0
     boxes = list(_boxes(layout, LTTextBox))
-    places = [Box(number, box.x0, box.x1, -box.y1, -box.y0) for number, box in enumerate(boxes)]
-    for number in (place.number for place in in_reading_order(places)):
+    positions = [Box(number, box.x0, box.x1, -box.y1, -box.y0) for number, box in enumerate(boxes)]
+    for number in (position.number for position in in_reading_order(positions)):
         for line in boxes[number]:
             chars = [char for char in line if isinstance(char, LTChar) and not char.get_text().isspace()]
             text = " ".join(_LEADERS.sub(" ", _letters(line.get_text())).split())
@@ -144,7 +144,7 @@ def _lines(layout: Any, page: int) -> Iterator[_Line]:
 
 
 def _letters(text: str) -> str:
-    """A line's letters in one form; a soft hyphen at its end, which says that a word goes on, stays."""
+    """Return a line in normal form, but keep a soft hyphen at its end, which marks a word that continues."""
     line = text.rstrip()
     return f"{written(line)}\u00ad" if line.endswith("\u00ad") else written(line)
 
@@ -153,37 +153,37 @@ def _boxes(item: Any, kind: type) -> Iterator[Any]:
     for inner in item:
         if isinstance(inner, kind):
             yield inner
-        elif hasattr(inner, "__iter__"):  # a figure, which whole pages of some programs are
+        elif hasattr(inner, "__iter__"):  # a figure; some programs write whole pages as figures
             yield from _boxes(inner, kind)
 
 
 def _without_running(lines: Sequence[_Line], pages: int) -> list[_Line]:
-    """The lines without those that stand on many pages at the same height of the margin, and without page numbers."""
+    """Remove page numbers, and lines that repeat on many pages at the same height in the margin."""
     margin = [line for line in lines if line.bottom < _MARGIN or line.top > 1 - _MARGIN]
-    there: dict[tuple[str, int], set[int]] = {}
+    pages_of: dict[tuple[str, int], set[int]] = {}
     for line in margin:
-        for mark in _marks(line):
-            there.setdefault(mark, set()).add(line.page)
+        for signature in _signatures(line):
+            pages_of.setdefault(signature, set()).add(line.page)
     least = min(_LEAST_PAGES, max(2, pages - 1))
-    running = {mark for mark, on in there.items() if len(on) >= least}
-    dropped = {line for line in margin if _PAGE_NUMBER.fullmatch(line.text) or running & set(_marks(line))}
+    running = {signature for signature, found_on in pages_of.items() if len(found_on) >= least}
+    dropped = {line for line in margin if _PAGE_NUMBER.fullmatch(line.text) or running & set(_signatures(line))}
     return [replace(line, text=_UNKNOWN.sub("", line.text).strip()) for line in lines if line not in dropped]
 
 
-def _marks(line: _Line) -> tuple[tuple[str, int], ...]:
-    """What a running line has in common with itself on other pages: its words, and about its height."""
-    words, place = re.sub(r"\d+", "0", line.text.casefold()), line.top * 100
-    return (words, int(place)), (words, int(place + 0.5))
+def _signatures(line: _Line) -> tuple[tuple[str, int], ...]:
+    """Return what a running line has in common on all pages: its words, and its approximate height."""
+    words, height = re.sub(r"\d+", "0", line.text.casefold()), line.top * 100
+    return (words, int(height)), (words, int(height + 0.5))
 
 
 def _blocks(lines: Sequence[_Line]) -> list[Block]:
     body = _body_size(lines)
-    known = Counter(word.casefold() for line in lines for word in _WORD.findall(line.text))
+    vocabulary = Counter(word.casefold() for line in lines for word in _WORD.findall(line.text))
     blocks: list[Block] = []
     sizes: list[float] = []
     for part in _parts(lines):
         size, bold = median(line.size for line in part), all(line.bold for line in part)
-        text = tidy(_joined([line.text for line in part], known))
+        text = tidy(_joined([line.text for line in part], vocabulary))
         words = word_count(text)
         large = size > _LARGER * body or (bold and not _ENDS.search(text) and len(part) < 3)
         if large and words <= _HEADING_WORDS and any(c.isalpha() for c in text):
@@ -193,8 +193,8 @@ def _blocks(lines: Sequence[_Line]) -> list[Block]:
             block = Block(Kind.ITEM, text[bullet.end() :], mark=mark)
         else:
             block = Block(Kind.PARAGRAPH, text)
-        if blocks and _goes_on(blocks[-1], block, sizes[-1], size):
-            blocks[-1] = replace(blocks[-1], text=tidy(_joined([blocks[-1].text, block.text], known)))
+        if blocks and _continues(blocks[-1], block, sizes[-1], size):
+            blocks[-1] = replace(blocks[-1], text=tidy(_joined([blocks[-1].text, block.text], vocabulary)))
         else:
             blocks.append(block)
             sizes.append(size)
@@ -202,7 +202,7 @@ def _blocks(lines: Sequence[_Line]) -> list[Block]:
 
 
 def _body_size(lines: Sequence[_Line]) -> float:
-    """The size of most letters."""
+    """Return the font size of most letters."""
     count: Counter[float] = Counter()
     for line in lines:
         count[round(line.size, 1)] += len(line.text)
@@ -210,11 +210,14 @@ def _body_size(lines: Sequence[_Line]) -> float:
 
 
 def _parts(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
-    """Lines that belong together: of one box and of one look, ended by the next item of a list, by an indented line
-    and by a wider gap."""
+    """Group lines that belong together.
+
+    The lines of a group are in one box and look the same. A new list item, an indented line or a wider gap starts a new
+    group.
+    """
     part: list[_Line] = []
     for line in lines:
-        if part and _begins(part, line):
+        if part and _starts_part(part, line):
             yield part
             part = []
         part.append(line)
@@ -222,56 +225,60 @@ def _parts(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
         yield part
 
 
-def _begins(part: Sequence[_Line], line: _Line) -> bool:
-    before = part[-1]
-    if (before.page, before.box) != (line.page, line.box) or abs(before.size - line.size) > 0.8:
+def _starts_part(part: Sequence[_Line], line: _Line) -> bool:
+    """Whether a line starts a new group after the lines of `part`."""
+    previous = part[-1]
+    if (previous.page, previous.box) != (line.page, line.box) or abs(previous.size - line.size) > 0.8:
         return True
-    if before.bold != line.bold and (len({other.bold for other in part}) == 1) and _ENDS.search(before.text) is None:
-        return before.bold  # a heading in bold, and the text below it
-    if _BULLET.match(line.text) and (_BULLET.match(part[0].text) or _ENDS.search(before.text)):
+    if previous.bold != line.bold and len({each.bold for each in part}) == 1 and _ENDS.search(previous.text) is None:
+        return previous.bold  # a bold heading, and the text below it
+    if _BULLET.match(line.text) and (_BULLET.match(part[0].text) or _ENDS.search(previous.text)):
         return True
-    gap = line.top - before.bottom
+    gap = line.top - previous.bottom
     if len(part) > 1 and gap > 0.005 + 1.5 * max(0.0, part[1].top - part[0].bottom):
         return True
-    indent = line.left - min(other.left for other in part)
-    return len(part) > 1 and indent > 0.8 * line.size and bool(_ENDS.search(before.text))
+    indent = line.left - min(each.left for each in part)
+    return len(part) > 1 and indent > 0.8 * line.size and bool(_ENDS.search(previous.text))
 
 
-def _goes_on(before: Block, block: Block, size_before: float, size: float) -> bool:
-    """Whether a block is the rest of the one before, which a column or a page has ended."""
+def _continues(previous: Block, block: Block, previous_size: float, size: float) -> bool:
+    """Whether a block continues the previous one after the end of a column or page."""
     return (
-        block.kind is Kind.PARAGRAPH and before.kind in (Kind.PARAGRAPH, Kind.ITEM) and abs(size - size_before) < 0.8
-        and block.text[0].islower() and not _ENDS.search(before.text)
+        block.kind is Kind.PARAGRAPH and previous.kind in (Kind.PARAGRAPH, Kind.ITEM)
+        and abs(size - previous_size) < 0.8 and block.text[0].islower() and not _ENDS.search(previous.text)
     )  # fmt: skip
 
 
-def _joined(lines: Iterable[str], known: Counter[str]) -> str:
-    """Lines as running text; a word that was broken at a line's end is whole again."""
+def _joined(lines: Iterable[str], vocabulary: Counter[str]) -> str:
+    """Join lines to running text, and join words that were hyphenated at the end of a line."""
     text = ""
     for line in lines:
         broken = _BROKEN_WORD.search(text)
         if not broken:
             text = unwrapped(f"{text}\r{line}", "\r").replace("\r", " ") if text else line
-        elif broken[2] == "\u00ad" or _is_one_word(broken[1], line, known):
+        elif broken[2] == "\u00ad" or _is_one_word(broken[1], line, vocabulary):
             text = text[:-1] + line
         else:
             text += line
     return text
 
 
-def _is_one_word(first: str, line: str, known: Counter[str]) -> bool:
-    """Whether a hyphen at a line's end only breaks a word: by what the document has elsewhere, else by its look."""
+def _is_one_word(first: str, line: str, vocabulary: Counter[str]) -> bool:
+    """Whether a hyphen at the end of a line only breaks a word.
+
+    This depends on which spelling occurs elsewhere in the document and, if none or both do, on the word's first part.
+    """
     rest = _WORD.match(line)
     if rest is None or not rest[0][0].islower() or first[-1].isdigit():
         return False
-    whole, apart = f"{first}{rest[0]}".casefold(), f"{first}-{rest[0]}".casefold()
-    if known[whole] != known[apart]:
-        return known[whole] > known[apart]
+    joined, hyphenated = f"{first}{rest[0]}".casefold(), f"{first}-{rest[0]}".casefold()
+    if vocabulary[joined] != vocabulary[hyphenated]:
+        return vocabulary[joined] > vocabulary[hyphenated]
     return first.casefold() not in _PREFIXES
 
 
 def _first_title(blocks: Sequence[Block]) -> str:
-    """The first of the large headings that the text begins with, or its first line if that may be one."""
+    """Return the first large heading near the beginning of the text, or the first line if it could be a title."""
     for block in blocks[:4]:
         if block.kind is Kind.HEADING and block.level == 1:
             return block.text

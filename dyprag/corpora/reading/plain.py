@@ -1,4 +1,4 @@
-"""Plain text, and the title that its first line may be."""
+"""Read plain text files, whose first line may be the title."""
 
 import re
 
@@ -13,7 +13,10 @@ _FIRST_LINE = re.compile(r"\s*([^\n]+)\n")
 
 
 def read_plain(text: str) -> Reading:
-    """The title and text of a text file: the title is its first line, where that stands apart and is no sentence."""
+    """Return the title and text of a text file.
+
+    The first line is the title if an empty line or an underline follows it and it is not a sentence.
+    """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     first = _FIRST_LINE.match(text)
     if first is None:
@@ -28,7 +31,7 @@ def read_plain(text: str) -> Reading:
 
 
 def is_title(line: str) -> bool:
-    """Whether a line could be a title: short, with words, and no sentence, list item or address."""
+    """Whether a line could be a title: it is short, contains words, and is not a sentence, list item or URL."""
     words = line.split()
     return (
         len(line) <= _LONGEST_TITLE and word_count(line) <= _MOST_WORDS and any(c.isalpha() for c in line)

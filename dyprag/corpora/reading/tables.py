@@ -1,7 +1,7 @@
-"""Tables as sentences, one a row, each cell with the name of its column: 'Bridge: Old Bridge; Built: 1399.'
+"""Convert tables to sentences, one per row, with the column's name before each cell: 'Bridge: Old Bridge; Built: 1399.'
 
-A column's name alone says nothing, and a cell without it is a riddle. A row stays one sentence, so that no value is
-parted from what it is a value of.
+A cell has no meaning without the name of its column. A row stays one sentence, so that splitting a document never
+separates a value from its subject.
 """
 
 import re
@@ -10,14 +10,20 @@ from dataclasses import dataclass
 
 from dyprag.corpora.reading.blocks import Block, Kind
 
-TABLE_LEVEL = 7  # of headings inside of tables: below all others
+TABLE_LEVEL = 7  # level of headings inside tables, below all other headings
 _DIGIT = re.compile(r"\d")
 _END = re.compile(r"[.!?…。！？][\"'”’)\]]?$")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell's text, whether it is a heading, and whether it is the first place of a cell that spans several."""
+    """A cell of a table.
+
+    Args:
+        text: the cell's text.
+        heading: whether the cell is a heading.
+        own: whether this is the first position of the cell; False for further positions of a cell that spans several.
+    """
 
     text: str
     heading: bool = False
@@ -28,21 +34,23 @@ Row = Sequence[Cell]
 
 
 def row_blocks(rows: Sequence[Row], linked: float = 0.0) -> Iterator[Block]:
-    """A table's rows as sentences; rows that only name columns become the names of the cells below them, and a cell
-    over the whole width a heading of the rows below it.
+    """Yield a table's rows as sentences.
+
+    Rows of headings give the names of the columns below them. A cell over the whole width becomes a heading.
 
     Args:
-        linked: the share of the table's letters that lead elsewhere.
+        rows: the table's rows.
+        linked: the share of the table's letters that are in links.
     """
     filled = [row for row in rows if any(cell.text for cell in row)]
     names, begin = _names(filled)
-    unused: Row = ()  # names of columns below which nothing has come yet
+    unused: Row = ()  # a row of headings that no other row has followed yet
     for row in filled[begin:]:
         own = [cell for cell in row if cell.own and cell.text]
         if _only_names(row):
             if unused:
                 yield Block(Kind.ROW, _sentence(unused, []), linked=linked)
-            names, unused = [_joined(cell.text) for cell in row], row  # the columns have other names from here on
+            names, unused = [_joined(cell.text) for cell in row], row  # new names for the following rows
             continue
         if unused and len(own) > 1:
             unused = ()
@@ -55,12 +63,12 @@ def row_blocks(rows: Sequence[Row], linked: float = 0.0) -> Iterator[Block]:
 
 
 def _names(rows: Sequence[Row]) -> tuple[list[str], int]:
-    """The columns' names, and the number of the rows that they stand in."""
+    """Return the columns' names and the number of rows that contain them."""
     width = max(map(len, rows), default=0)
     count = 0
     while count < len(rows) and _only_names(rows[count]):
         count += 1
-    if count == len(rows):  # nothing but headings: they are what there is
+    if count == len(rows):  # a table of headings only has no other content
         count = 0
     if not count and len(rows) > 2 and not any(c.heading for row in rows for c in row) and _seems_named(rows, width):
         count = 1
@@ -74,20 +82,20 @@ def _names(rows: Sequence[Row]) -> tuple[list[str], int]:
 
 
 def _only_names(row: Row) -> bool:
-    """Whether a row has headings alone; the corner above a column of them may be empty."""
+    """Whether a row contains only headings; empty cells are allowed."""
     return sum(cell.own for cell in row) > 1 and all(cell.heading for cell in row if cell.text)
 
 
 def _seems_named(rows: Sequence[Row], width: int) -> bool:
-    """Whether the first row names columns though it is not marked: it has no number where all below it have one."""
+    """Whether an unmarked first row names the columns: it has no numbers, and a column below it has only numbers."""
     if len(rows[0]) < width or width < 2 or any(not c.text or _DIGIT.search(c.text) for c in rows[0]):
         return False
     return any(all(c < len(row) and _DIGIT.search(row[c].text) for row in rows[1:]) for c in range(width))
 
 
 def _is_value(row: Row, cell: Cell) -> bool:
-    """Whether the only cell with text is one of several, the others of which are empty."""
-    return not cell.heading and sum(other.own for other in row) > 1
+    """Whether the only cell with text is one of several cells, the others being empty."""
+    return not cell.heading and sum(each.own for each in row) > 1
 
 
 def _sentence(row: Row, names: Sequence[str]) -> str:
@@ -104,5 +112,5 @@ def _sentence(row: Row, names: Sequence[str]) -> str:
 
 
 def _joined(text: str) -> str:
-    """A cell's text on one line, its final colon or full stop taken off: the sentence has its own."""
+    """Return a cell's text on one line, without a final colon or full stop, since the sentence adds its own."""
     return re.sub(r"(?<=\w)[.:]$", "", " ".join(text.split()))

@@ -1,8 +1,8 @@
-"""Web pages: their title, and their text without menus, banners, footers and the like.
+"""Read web pages: their title, and their text without menus, banners, footers and similar elements.
 
-trafilatura (Barbaresi, ACL 2021) says which parts of a page are its content. It is made for articles, and passes over
-some of what else a page may hold; so what it says is a vote on each block, and prose that stands between the blocks
-that it keeps is kept as well. Of a page of which it finds next to nothing, all is kept.
+trafilatura (Barbaresi, ACL 2021) extracts the content of a page. It is made for articles and misses other kinds of
+content. Its result is therefore a vote on each block, and prose between blocks that it keeps is kept as well. If it
+finds almost nothing, the whole page is kept.
 """
 
 import codecs
@@ -24,7 +24,7 @@ _HOLLOW = re.compile(
     r"(?:home|index|untitled|welcome|start|page|document|new page|main|loading)(?: ?\d+)?(?:\W*)", re.I
 )
 _ROLES = frozenset("navigation banner contentinfo search dialog alertdialog menu menubar toolbar tooltip".split())
-# What the names of classes and ids say of furniture that is never content, wherever it stands.
+# Names of classes and ids of elements that are never content.
 _FURNITURE = re.compile(
     r"(?:^|[\s_-])(?:cookies?(?:[\s_-]?(?:banner|consent|notice|bar|popup|law|policy|message))?|gdpr|consent"
     r"|breadcrumbs?|skip-?(?:link|nav|to)\S*|sr-only|screen-reader-text|visually-?hidden|share-?(?:buttons?|bar|links)"
@@ -34,27 +34,27 @@ _FURNITURE = re.compile(
 )
 _XHTML = re.compile(r"\s*<\?xml\b|<html[^>]*\bxmlns\s*=", re.I)
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
-# What browsers take for some encodings that pages declare: larger ones, which the pages are in.
-_MEANT = {
+# The encodings that browsers use instead of some declared ones: supersets, which the pages are actually in.
+_ACTUAL = {
     "iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030",
     "shift_jis": "cp932", "euc_kr": "cp949", "big5": "big5hkscs",
 }  # fmt: skip
-_LEAST_KEPT = 0.25  # of a page's prose: where less is taken for content, the extractor has not understood the page
-_LEAST_PROSE = 4  # words of a block that is likely prose
-_PAGE_OF_WORDS = 40  # that may be the text of a page; fewer in a noscript element ask for scripts to be turned on
-_SENTENCE = 8  # words of a block that is a sentence, wherever it stands
+_LEAST_KEPT = 0.25  # minimum share of a page's prose; if less is extracted, the extractor has failed on the page
+_LEAST_PROSE = 4  # minimum words of a block that is probably prose
+_PAGE_OF_WORDS = 40  # minimum words of a page's text; a shorter noscript element only asks to turn scripts on
+_SENTENCE = 8  # minimum words of a block that is certainly a sentence
 _LISTS = (Kind.ITEM, Kind.ROW)
-_MOST_LINKED = 0.5  # of a block's letters: what has more leads elsewhere
+_MOST_LINKED = 0.5  # maximum share of letters in links; blocks with more are navigation
 
 
 def read_page(data: bytes) -> Reading:
-    """A page's title and text.
+    """Return a page's title and text.
 
     Raises:
-        DocumentError: it is no text.
+        DocumentError: the page is not text.
     """
     text = decoded(data)
-    if _XHTML.search(text[:2000]):  # elsewhere it is a comment
+    if _XHTML.search(text[:2000]):  # in HTML, CDATA sections are comments
         text = _CDATA.sub(lambda section: escape(section[1]), text)
     root = parse(text)
     if root is None:
@@ -66,15 +66,15 @@ def read_page(data: bytes) -> Reading:
 
 
 def decoded(data: bytes) -> str:
-    """The text of a page, by its byte order mark, its declaration, or what it looks like.
+    """Decode a page by its byte order mark, its declared encoding, or as UTF-8 or Windows-1252.
 
     Raises:
-        DocumentError: it is binary.
+        DocumentError: the page is binary.
     """
     declared = _DECLARED.search(data[:4096])
     marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     names = [name for mark, name in marks.items() if data.startswith(mark)]
-    names += [_meant(declared[1].decode("ascii", "replace"))] if declared else []
+    names += [_actual_encoding(declared[1].decode("ascii", "replace"))] if declared else []
     for name in [*names, "utf-8"]:
         try:
             text = data.decode(name)
@@ -88,25 +88,28 @@ def decoded(data: bytes) -> str:
     return text
 
 
-def _meant(declared: str) -> str:
-    """The encoding that is meant by a declaration, which was read as ASCII."""
+def _actual_encoding(declared: str) -> str:
+    """Return the encoding that browsers use for a declaration. The declaration itself was read as ASCII."""
     try:
         name = codecs.lookup(declared).name
     except LookupError:
         return "utf-8"
-    return "utf-8" if name.startswith(("utf-16", "utf-32")) else _MEANT.get(name, name)
+    return "utf-8" if name.startswith(("utf-16", "utf-32")) else _ACTUAL.get(name, name)
 
 
 def title_of(root: Any) -> str:
-    """What a page calls itself: its heading where the title names it with the site's name around it, else the title
-    that it gives to others, else its own, else its first heading."""
+    """Return the title of a page.
+
+    This is a heading that the page's title contains. Without one, it is the title for sharing (og:title), the title
+    element without the site's name, or the first heading.
+    """
     headings = _headings(root, "h1") or _headings(root, "h2")
-    given = next((_line(t.text_content()) for t in root.iter("title")), "")
+    own = next((_line(t.text_content()) for t in root.iter("title")), "")
     shared = next((_line(m.get("content")) for m in root.iter("meta") if m.get("property") == "og:title"), "")
     for heading in headings:
-        if letters(heading) and (letters(heading) in letters(given) or letters(heading) in letters(shared)):
+        if letters(heading) and (letters(heading) in letters(own) or letters(heading) in letters(shared)):
             return heading
-    for title in (shared, _without_site(given, root)):
+    for title in (shared, _without_site(own, root)):
         if title and not _HOLLOW.fullmatch(title):
             return title
     return headings[0] if headings else ""
@@ -117,16 +120,16 @@ def _headings(root: Any, tag: str) -> list[str]:
 
 
 def _without_site(title: str, root: Any) -> str:
-    """A title without the name of the site at its end or beginning, where the page tells it."""
+    """Remove the site's name, if the page declares it, from the beginning or end of a title."""
     names = {
         letters(meta.get("content") or "")
         for meta in root.iter("meta")
         if meta.get("property") == "og:site_name" or meta.get("name") == "application-name"
     }
     parts = _SEPARATORS.split(title)
-    for place, rest in ((-1, parts[:-1]), (0, parts[1:])):
-        if rest and (letters(parts[place]) in names or (_HOLLOW.fullmatch(parts[place]) and place == 0)):
-            kept = rest[0] if place == -1 else rest[-1]
+    for index, rest in ((-1, parts[:-1]), (0, parts[1:])):
+        if rest and (letters(parts[index]) in names or (_HOLLOW.fullmatch(parts[index]) and index == 0)):
+            kept = rest[0] if index == -1 else rest[-1]
             return title[title.index(rest[0]) : title.rindex(rest[-1]) + len(rest[-1])] if len(rest) > 1 else kept
     return title
 
@@ -136,9 +139,11 @@ def _line(text: str | None) -> str:
 
 
 def _clean(root: Any) -> None:
-    """Take out what is no content by its own account: its element, role, name, or that it is hidden. What holds a
-    third of a page's prose is its content, whatever it is called."""
-    for element in list(root.iter("noscript")):  # pages that a script fills have their text here
+    """Remove hidden elements, and elements that are not content by their tag, role or name.
+
+    An element with at least a third of the page's prose is content, whatever its name is.
+    """
+    for element in list(root.iter("noscript")):  # pages that are filled by a script have their text here
         if word_count(element.text_content()) >= _PAGE_OF_WORDS:
             element.tag = "div"
     for element in list(root.iter()):
@@ -148,7 +153,7 @@ def _clean(root: Any) -> None:
     for element in list(root.iter()):
         if element is root:
             continue
-        if is_hidden(element):  # unless a script is to show it: then it is most of the page, and long
+        if is_hidden(element):  # a long hidden element with most of the page's prose is shown later by a script
             small = _prose(element) < most or word_count(element.text_content()) < _PAGE_OF_WORDS
         else:
             small = _is_furniture(element) and _prose(element) < most
@@ -157,7 +162,7 @@ def _clean(root: Any) -> None:
 
 
 def _prose(element: Any) -> int:
-    """Letters below an element that are in no link."""
+    """Return the number of characters below an element that are not in links."""
     linked = sum(len("".join(link.itertext())) for link in element.iter("a"))
     return len("".join(element.itertext())) - linked
 
@@ -176,39 +181,44 @@ def _is_furniture(element: Any) -> bool:
 
 
 def _content(root: Any, title: str) -> list[Block]:
-    """The blocks of a page that are its content."""
+    """Return the blocks of a page that are its content."""
     blocks = blocks_of(root)
     prose = [word_count(block.text) * (block.linked <= _MOST_LINKED) for block in blocks]
-    if sum(prose) < _PAGE_OF_WORDS:  # a piece of a page, too little to tell what is around what
+    if sum(prose) < _PAGE_OF_WORDS:  # a fragment, too short to find the content in it
         return [block for block in blocks if block.linked <= _MOST_LINKED] or blocks
-    voted = _voted(blocks, _extracted(root))
-    if sum(words for words, keep in zip(prose, voted, strict=True) if keep) < _LEAST_KEPT * sum(prose):
+    votes = _votes(blocks, _extracted(root))
+    if sum(words for words, vote in zip(prose, votes, strict=True) if vote) < _LEAST_KEPT * sum(prose):
         return [block for block in blocks if block.linked <= _MOST_LINKED] or blocks
-    region = _region(blocks, voted, title)
-    kept = [_keeps(block, vote, place in region) for place, (block, vote) in enumerate(zip(blocks, voted, strict=True))]
-    for place in reversed(range(len(blocks))):  # a heading of nothing, its list of links gone
-        if blocks[place].kind is Kind.HEADING and not voted[place] and not any(kept[place + 1 : place + 2]):
-            kept[place] = False
+    region = _region(blocks, votes, title)
+    kept = [_keeps(block, vote, index in region) for index, (block, vote) in enumerate(zip(blocks, votes, strict=True))]
+    for index in reversed(range(len(blocks))):  # drop headings whose content, a list of links, was dropped
+        if blocks[index].kind is Kind.HEADING and not votes[index] and not any(kept[index + 1 : index + 2]):
+            kept[index] = False
     return [block for block, keep in zip(blocks, kept, strict=True) if keep]
 
 
-def _voted(blocks: Sequence[Block], text: str) -> list[bool]:
-    """For each block whether it stands in the extracted text."""
-    found = letters(text)
-    return [bool(wanted := letters(block.text)) and wanted in found for block in blocks]
+def _votes(blocks: Sequence[Block], text: str) -> list[bool]:
+    """Return for each block whether the extracted text contains it."""
+    extracted = letters(text)
+    return [bool(content := letters(block.text)) and content in extracted for block in blocks]
 
 
-def _region(blocks: Sequence[Block], voted: Sequence[bool], title: str) -> range:
-    """Where the content stands: from the page's own heading, or its first sentence, to its last sentence, with all of
-    the list or table that this ends. A few words may stand in the text by chance, so they begin and end nothing."""
-    sure = [n for n, block in enumerate(blocks) if voted[n] and word_count(block.text) >= _LEAST_PROSE]
+def _region(blocks: Sequence[Block], votes: Sequence[bool], title: str) -> range:
+    """Return the range of the content: from the page's heading, or its first sentence, to its last sentence.
+
+    The range includes the whole list or table that it ends in. Short blocks may occur in the extracted text by chance,
+    so they neither begin nor end the range.
+    """
+    sure = [n for n, block in enumerate(blocks) if votes[n] and word_count(block.text) >= _LEAST_PROSE]
     if not sure:
         return range(len(blocks))
     first, last = sure[0], sure[-1]
-    named = [n for n, b in enumerate(blocks) if b.kind is Kind.HEADING and letters(b.text) == letters(title)]
-    if named and (named[0] < first or not any(word_count(blocks[n].text) >= _SENTENCE for n in sure if n < named[0])):
-        first = named[0]
-    while first > 0 and blocks[first - 1].kind is Kind.HEADING and voted[first - 1]:
+    titles = [n for n, b in enumerate(blocks) if b.kind is Kind.HEADING and letters(b.text) == letters(title)]
+    if titles and (
+        titles[0] < first or not any(word_count(blocks[n].text) >= _SENTENCE for n in sure if n < titles[0])
+    ):
+        first = titles[0]
+    while first > 0 and blocks[first - 1].kind is Kind.HEADING and votes[first - 1]:
         first -= 1
     while last + 1 < len(blocks) and blocks[last].kind is blocks[last + 1].kind and blocks[last].kind in _LISTS:
         last += 1
@@ -216,19 +226,19 @@ def _region(blocks: Sequence[Block], voted: Sequence[bool], title: str) -> range
 
 
 def _keeps(block: Block, vote: bool, inside: bool) -> bool:
-    """Whether a block is content: inside what the extractor takes for it and all prose there; outside nothing."""
+    """Whether a block is content: it is inside the region, and the extractor voted for it or it is prose."""
     prose = block.linked <= _MOST_LINKED and (block.kind is not Kind.PARAGRAPH or word_count(block.text) >= 3)
     return inside and (vote or prose)
 
 
 def _extracted(root: Any) -> str:
-    """What trafilatura takes for the content, tables given to it as sentences: it loses some of their cells."""
+    """Return the content that trafilatura extracts. It gets tables as sentences, because it loses some table cells."""
     import copy
 
     from lxml import html
     from trafilatura import extract
 
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # that it finds nothing is no news to anybody
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it logs an error for every page without content
     tree = copy.deepcopy(root)
     for table in list(tree.iter("table")):
         if table.getparent() is not None and is_data(table):

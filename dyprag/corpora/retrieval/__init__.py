@@ -1,4 +1,4 @@
-"""Retrieval: which documents belong to a question. BM25, as in the paper (§4.1), in memory or from an index on disk."""
+"""Retrieve documents for a question by BM25, as in the paper (§4.1), in memory or from an index on disk."""
 
 from dyprag.corpora.retrieval.bm25 import RETRIEVAL_VERSION, BM25Retriever, Retriever, among_given, recall
 from dyprag.corpora.retrieval.index import LARGE, IndexedBM25, build_index, is_built, retriever_for

@@ -1,4 +1,4 @@
-"""BM25 in memory, for corpora of up to some thousand documents; what every retriever shares; how well it found."""
+"""The retriever protocol, BM25 in memory for corpora of up to some thousand documents, and retrieval recall."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,22 @@ from rank_bm25 import BM25Okapi
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.text.words import search_words
 
-RETRIEVAL_VERSION = 3  # part of the keys of answers that were retrieved for on the way: raise it with any change here
+RETRIEVAL_VERSION = 3  # part of the keys of answers that retrieve while they generate; raise it with any change here
 
 
 class Retriever(Protocol):
-    """Finds the documents that fit a question best."""
+    """Finds the best documents for a question."""
 
     def search(self, question: str, count: int) -> list[Retrieved]:
-        """Up to `count` of the documents that have a word of the question, best first."""
+        """Return up to `count` documents that share a word with the question, best first."""
         ...
 
 
 class _Okapi(BM25Okapi):
-    """With Lucene's inverse document frequency, ln(1 + …), as in the index on disk and in the paper's Elasticsearch.
+    """BM25 with Lucene's inverse document frequency, ln(1 + …), as in the index on disk and the paper's Elasticsearch.
 
-    rank_bm25's own is below zero for a word of more than half of the passages, and zero for one of just half of them:
-    of two documents, none would be found for a word that only one of them has.
+    rank_bm25's own value is negative for a word in more than half of the passages, and zero for a word in exactly half
+    of them. In a corpus of two documents, a word of only one of them would retrieve neither.
     """
 
     def _calc_idf(self, nd: Mapping[str, int]) -> None:
@@ -34,7 +34,7 @@ class _Okapi(BM25Okapi):
 
 
 class BM25Retriever:
-    """Okapi BM25 over titles and texts; the words are those of `search_words`, in every script and spelling."""
+    """Okapi BM25 over titles and texts, with the words of `search_words`."""
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self._documents = list(documents)
@@ -42,8 +42,10 @@ class BM25Retriever:
         self._index = _Okapi(passages) if any(passages) else None  # it divides by the mean length
 
     def search(self, question: str, count: int) -> list[Retrieved]:
-        """Up to `count` of the documents that have a word of the question, the best first; equal scores keep the
-        corpus's order, so results are repeatable."""
+        """Return up to `count` documents that share a word with the question, best first.
+
+        Documents with equal scores keep the corpus's order, so results are reproducible.
+        """
         if self._index is None:
             return []
         scores = self._index.get_scores(search_words(question))
@@ -52,15 +54,18 @@ class BM25Retriever:
 
 
 def among_given(documents: Sequence[Document], question: str, count: int) -> tuple[Retrieved, ...]:
-    """Up to `count` of documents that were handed over with a question, best first. Where none of them has a word of
-    it ("Summarise this.") and there are no more than `count`, all of them are meant, with a score of 0."""
-    found = tuple(BM25Retriever(documents).search(question, count))
-    if found or len(documents) > count:
-        return found
+    """Return up to `count` of the documents that were given with a question, best first.
+
+    If none of them shares a word with the question ("Summarise this.") and there are at most `count`, return all of
+    them with a score of 0.
+    """
+    retrieved = tuple(BM25Retriever(documents).search(question, count))
+    if retrieved or len(documents) > count:
+        return retrieved
     return tuple(Retrieved(document, 0.0) for document in documents)
 
 
-def recall(found: Sequence[str], gold: Sequence[str]) -> float | None:
-    """The share of the gold documents' ids that are among those found; None where the question has no gold."""
-    wanted = set(gold)
-    return len(wanted & set(found)) / len(wanted) if wanted else None
+def recall(retrieved: Sequence[str], gold: Sequence[str]) -> float | None:
+    """Return the share of the gold documents' ids that were retrieved; None if the question has no gold documents."""
+    expected = set(gold)
+    return len(expected & set(retrieved)) / len(expected) if expected else None

@@ -1,7 +1,7 @@
 """BM25 from an index on disk, for corpora of any size: built from a stream, searched without loading it (§4.1).
 
-FOLDER/index.json       passages, a fingerprint of the corpus, the size and checksum of every file; written last
-FOLDER/…                tantivy's files: the words of each passage, and its id, title and text
+FOLDER/index.json       number of passages, fingerprint of the corpus, size and checksum of every file; written last
+FOLDER/…                tantivy's files with the words, id, title and text of each passage
 """
 
 import hashlib
@@ -22,19 +22,21 @@ from dyprag.corpora.retrieval.bm25 import BM25Retriever, Retriever
 from dyprag.corpora.text.words import search_words
 from dyprag.errors import ArtifactError, StoreError
 
-LARGE = 20_000  # documents from which on the index is used: rank_bm25 then takes some 50 ms a question
-MEMORY = 256 * 2**20  # bytes of words held before they are written out as one segment
+LARGE = 20_000  # number of documents from which the index is used; rank_bm25 then takes about 50 ms per question
+MEMORY = 256 * 2**20  # bytes of words that are buffered before a segment is written
 DESCRIPTION = "index.json"
-FORMAT = 2  # raise it where the files are others, or the words by which passages are found
+FORMAT = 2  # raise it if the files, or the words that passages are indexed by, change
 REBUILD = "Delete the folder and build the index again."
 
 
 def retriever_for(documents: Sequence[Document], folder: Path) -> Retriever:
-    """BM25 over a corpus: in memory below LARGE documents, else from the index in `folder`, built where there is none.
+    """Return a BM25 retriever: in memory below LARGE documents, otherwise from the index in `folder`.
+
+    The index is built if it does not exist.
 
     Raises:
-        ArtifactError: the index is damaged, incomplete or of other documents.
-        StoreError: it cannot be written.
+        ArtifactError: the index is damaged, incomplete or was built from other documents.
+        StoreError: the index cannot be written.
     """
     if len(documents) < LARGE:
         return BM25Retriever(documents)
@@ -51,51 +53,51 @@ def retriever_for(documents: Sequence[Document], folder: Path) -> Retriever:
 
 
 def is_built(folder: Path) -> bool:
-    """Whether there is an index at a path: of an earlier version there is none, as it has other words."""
+    """Whether there is an index at a path. An index of an earlier version does not count, as it has other words."""
     return folder.exists() and not _is_earlier(folder)
 
 
 def build_index(folder: Path, documents: Iterable[Document], memory_bytes: int = MEMORY) -> int:
-    """Index a stream of documents, never held as a whole, into a folder that appears complete or not at all.
+    """Index a stream of documents without loading it into memory. The folder appears only when it is complete.
 
     Args:
-        folder: where the index goes; must not exist, unless it is an index of an earlier version, which is replaced.
-        documents: in the order that decides between equal scores.
-        memory_bytes: words held before a segment is written, at least 15,000,000. More gives fewer, larger segments;
-            tantivy merges them by eights.
+        folder: the folder of the index. It must not exist, unless it is an index of an earlier version, which is
+            replaced.
+        documents: the documents, in the order that decides between equal scores.
+        memory_bytes: size of the buffer for a segment, at least 15,000,000. A larger buffer gives fewer, larger
+            segments; tantivy merges eight at a time.
 
     Returns:
         The number of passages.
 
     Raises:
-        ArtifactError: there is something at `folder`.
+        ArtifactError: `folder` already exists.
         StoreError: the folder cannot be written.
     """
     if is_built(folder):
         raise ArtifactError(f"index {folder}", "the path already exists", "Delete it or name another folder.")
-    made = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with _writing(folder):
-            made.mkdir(parents=True)
-        description = _write(made, folder, documents, memory_bytes)
+            temporary.mkdir(parents=True)
+        description = _write(temporary, folder, documents, memory_bytes)
         with _writing(folder):
-            _describe(made, description)
-            _place(made, folder, description)
+            _describe(temporary, description)
+            _place(temporary, folder, description)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return int(description["passages"])
 
 
 class IndexedBM25:
-    """Okapi BM25 over titles and texts from an index on disk; it is mapped into memory, not read.
+    """Okapi BM25 over titles and texts, from an index on disk that is memory-mapped.
 
-    The words are those of BM25Retriever, a question's repeated words count as often as they occur, and the inverse
-    document frequency is the same. The scores are tantivy's: k1 = 1.2 (in memory: 1.5), b = 0.75, and a passage's
-    length rounded down to one of 256 values (in memory: exact). Of 129 questions about 6,119 passages of
-    2WikiMultihopQA, 95 % find the same first passage and 94 % of the first three are shared; with the same k1, 100 %
-    and 98 %.
+    The words, the counting of repeated words of a question, and the inverse document frequency are the same as in
+    BM25Retriever. The scores are tantivy's: k1 = 1.2 (in memory: 1.5), b = 0.75, and a passage's length is rounded down
+    to one of 256 values (in memory: exact). On 129 questions about 6,119 passages of 2WikiMultihopQA, both retrievers
+    have the same first passage for 95 % and share 94 % of the first three passages; with the same k1, 100 % and 98 %.
 
-    Opening checks that every file is there with its size; `verify` reads them.
+    Opening checks the existence and size of every file; `verify` reads the files.
 
     Raises:
         ArtifactError: the index is missing, damaged or incomplete.
@@ -110,17 +112,20 @@ class IndexedBM25:
                 raise ArtifactError(f"index {folder}", f"its file {name} is missing or has another size", REBUILD)
         with _reading(folder):
             index = tantivy.Index.open(str(folder))
-            index.config_reader("manual")  # it never changes, so nothing need watch it
+            index.config_reader("manual")  # the index never changes and needs no watcher
             self._schema, self._searcher = index.schema, index.searcher()
         if self._searcher.num_docs != len(self):
-            raise ArtifactError(f"index {folder}", f"it holds {self._searcher.num_docs} of {len(self)}", REBUILD)
+            reason = f"it contains {self._searcher.num_docs} of {len(self)} passages"
+            raise ArtifactError(f"index {folder}", reason, REBUILD)
 
     def __len__(self) -> int:
         return int(self.description["passages"])
 
     def search(self, question: str, count: int) -> list[Retrieved]:
-        """Up to `count` of the documents that have a word of the question, the best first; equal scores keep the
-        corpus's order, so results are repeatable."""
+        """Return up to `count` documents that share a word with the question, best first.
+
+        Documents with equal scores keep the corpus's order, so results are reproducible.
+        """
         count = min(count, len(self))
         if count < 1:
             return []
@@ -129,10 +134,10 @@ class IndexedBM25:
             return [Retrieved(self._document(address), score) for score, _, address in best if score > 0]
 
     def verify(self) -> None:
-        """Read every file and compare its checksum.
+        """Read every file and check its checksum.
 
         Raises:
-            ArtifactError: a file is not what was written.
+            ArtifactError: a file has changed since it was written.
         """
         for name, file in self.description["files"].items():
             with _reading(self._folder):
@@ -140,21 +145,21 @@ class IndexedBM25:
             if checksum != file["blake2b"]:
                 raise ArtifactError(f"index {self._folder}", f"its file {name} has another checksum", REBUILD)
 
-    def _best(self, asked: Counter[str], count: int) -> list[tuple[float, int, tantivy.DocAddress]]:
-        """(score, place in the corpus, address) of up to `count` passages with any of the words, best first."""
+    def _best(self, words: Counter[str], count: int) -> list[tuple[float, int, tantivy.DocAddress]]:
+        """Return (score, position in the corpus, address) of up to `count` passages with a word, best first."""
         terms = [
             (tantivy.Occur.Should, tantivy.Query.boost_query(self._term(word), float(times)))
-            for word, times in asked.items()
+            for word, times in words.items()
         ]
         limit = count
-        while True:  # tantivy's own order among equals is that of its segments: fetch until the last equal is in
+        while True:  # tantivy orders equal scores by segment, so fetch more hits until all equal scores are included
             limit = min(2 * limit, len(self))
             hits = self._searcher.search(tantivy.Query.boolean_query(terms), limit, count=False).hits
             if len(hits) < limit or limit == len(self) or hits[-1][0] < hits[count - 1][0]:
                 break
-        places: list[Any] = self._searcher.fast_field_values("number", [address for _, address in hits])
-        found = [(score, place, address) for (score, address), place in zip(hits, places, strict=True)]
-        return sorted(found, key=lambda hit: (-hit[0], hit[1]))[:count]
+        positions: list[Any] = self._searcher.fast_field_values("number", [address for _, address in hits])
+        ranked = [(score, position, address) for (score, address), position in zip(hits, positions, strict=True)]
+        return sorted(ranked, key=lambda hit: (-hit[0], hit[1]))[:count]
 
     def _term(self, word: str) -> tantivy.Query:
         return tantivy.Query.term_query(self._schema, "words", word, "freq")
@@ -166,13 +171,13 @@ class IndexedBM25:
         return Document(identity, text, title)
 
 
-def _write(made: Path, folder: Path, documents: Iterable[Document], memory_bytes: int) -> dict[str, Any]:
-    """Fill a folder with the index; gives its description."""
+def _write(temporary: Path, folder: Path, documents: Iterable[Document], memory_bytes: int) -> dict[str, Any]:
+    """Write the index into a temporary folder and return its description."""
     schema = tantivy.SchemaBuilder()
     schema.add_unsigned_field("number", fast=True)
     schema.add_bytes_field("document", stored=True)
     schema.add_text_field("words", tokenizer_name="whitespace", index_option="freq")
-    writer = tantivy.Index(schema.build(), str(made)).writer(memory_bytes, num_threads=1)
+    writer = tantivy.Index(schema.build(), str(temporary)).writer(memory_bytes, num_threads=1)
     passages, fingerprint = 0, _fingerprint()
     try:
         for passages, document in enumerate(documents, start=1):
@@ -186,7 +191,7 @@ def _write(made: Path, folder: Path, documents: Iterable[Document], memory_bytes
         with _writing(folder):
             writer.commit()
             writer.wait_merging_threads()
-    except BaseException:  # its threads must end before the folder can be removed
+    except BaseException:  # the writer's threads must end before the folder can be removed
         with suppress(OSError, ValueError):
             writer.rollback()
             writer.wait_merging_threads()
@@ -194,21 +199,21 @@ def _write(made: Path, folder: Path, documents: Iterable[Document], memory_bytes
     return {"format": FORMAT, "passages": passages, "fingerprint": fingerprint.hexdigest()}
 
 
-def _describe(made: Path, description: dict[str, Any]) -> None:
-    paths = sorted(path for path in made.iterdir() if path.suffix != ".lock")
+def _describe(temporary: Path, description: dict[str, Any]) -> None:
+    paths = sorted(path for path in temporary.iterdir() if path.suffix != ".lock")
     description["files"] = {p.name: {"bytes": p.stat().st_size, "blake2b": _checksum(p)} for p in paths}
-    with open(made / DESCRIPTION, "w", encoding="utf-8") as stream:
+    with open(temporary / DESCRIPTION, "w", encoding="utf-8") as stream:
         json.dump(description, stream, indent=1)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _place(made: Path, folder: Path, description: dict[str, Any]) -> None:
-    """Rename the finished folder; that another process has placed the same index meanwhile is as good."""
+def _place(temporary: Path, folder: Path, description: dict[str, Any]) -> None:
+    """Move the finished folder into place. If another process has already placed the same index, keep that one."""
     try:
         if _is_earlier(folder):
             shutil.rmtree(folder)
-        made.rename(folder)
+        temporary.rename(folder)
     except OSError:
         if not folder.is_dir() or _description(folder)["fingerprint"] != description["fingerprint"]:
             raise
@@ -225,7 +230,7 @@ def _description(folder: Path) -> dict[str, Any]:
         reason = f"it is incomplete or damaged ({DESCRIPTION}: {type(error).__name__})"
         raise ArtifactError(f"index {folder}", reason, REBUILD) from error
     if _is_earlier(folder):
-        reason = "it was built by an earlier version of dyprag, which parted words otherwise"
+        reason = "it was built by an earlier version of dyprag, which split words differently"
         raise ArtifactError(f"index {folder}", reason, "Run dyprag ingest again to rebuild it.")
     raise ArtifactError(f"index {folder}", "it has another format version", REBUILD)
 
@@ -265,7 +270,7 @@ def _reading(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # A panic inside tantivy arrives as a class that cannot be imported and is no Exception.
+        # tantivy raises a panic as a class that cannot be imported and that does not derive from Exception
         if not isinstance(error, OSError | ValueError) and type(error).__name__ != "PanicException":
             raise
         first_line = str(error).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Passages of a large corpus, one at a time: DPR's Wikipedia (psgs_w100.tsv, the paper's source, §4.1) or JSONL."""
+"""Stream the passages of a large corpus: DPR's Wikipedia (psgs_w100.tsv, the paper's source, §4.1) or JSONL."""
 
 import csv
 import gzip
@@ -13,16 +13,16 @@ from dyprag.corpora.text.forms import written
 from dyprag.errors import CONVERT, CorpusError
 
 COLUMNS = ("id", "text", "title")
-FIELD_LIMIT = 16 * 2**20  # characters; a quotation mark that is never closed ends there, not with the memory
+FIELD_LIMIT = 16 * 2**20  # maximum characters of a field, so that an unclosed quotation mark does not exhaust memory
 
 
 def read_passages(path: Path) -> Iterator[Document]:
-    """Stream a file of passages: .tsv with a header (id, text, title; quoted as CSV is), or .jsonl; either also .gz.
+    """Stream a file of passages: .tsv with a header (id, text, title; quoted as in CSV) or .jsonl; either also .gz.
 
-    That no id occurs twice is not checked: it would take the memory that the stream saves.
+    Duplicate ids are not detected, since this would take the memory that streaming saves.
 
     Raises:
-        CorpusError: when the stream reaches it, the first row that cannot be read, by its line.
+        CorpusError: a row cannot be read. It is raised when the stream reaches the row, and names its line.
     """
     kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
     if kind not in (".tsv", ".jsonl"):
@@ -35,12 +35,12 @@ def _tsv(path: Path) -> Iterator[Document]:
     rows = csv.reader(_lines(path), delimiter="\t", strict=True)
     columns: list[str] = []
     while True:
-        place = _place(path, rows.line_num + 1)
+        subject = _subject(path, rows.line_num + 1)
         try:
             row = next(rows, None)
         except csv.Error as error:
             raise CorpusError(
-                place, f"it cannot be split ({error})", 'Quote it as CSV: " around, "" inside.'
+                subject, f"it cannot be split ({error})", 'Quote it as CSV: " around, "" inside.'
             ) from error
         if row is None:
             return
@@ -49,43 +49,47 @@ def _tsv(path: Path) -> Iterator[Document]:
         if not columns:
             columns = row
             if sorted(columns) != sorted(COLUMNS):
-                raise CorpusError(place, "the header is not id, text, title", "Write it as the first line, with tabs.")
+                raise CorpusError(
+                    subject, "the header is not id, text, title", "Write it as the first line, with tabs."
+                )
         elif len(row) != len(columns):
             raise CorpusError(
-                place, f"it has {len(row)} columns of {len(columns)}", "Separate id, text, title by tabs."
+                subject, f"it has {len(row)} columns of {len(columns)}", "Separate id, text, title by tabs."
             )
         else:
-            yield _passage(place, **dict(zip(columns, row, strict=True)))
+            yield _passage(subject, **dict(zip(columns, row, strict=True)))
 
 
 def _jsonl(path: Path) -> Iterator[Document]:
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
-        place = _place(path, number)
+        subject = _subject(path, number)
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise CorpusError(place, f"it is not JSON ({error})", "Write one JSON object a line (JSONL).") from error
+            raise CorpusError(
+                subject, f"it is not JSON ({error})", "Write one JSON object per line (JSONL)."
+            ) from error
         if not isinstance(row, dict):
-            raise CorpusError(place, "it is not a JSON object", "Write one object a line.")
-        yield _passage(place, row.get("id"), row.get("text"), row.get("title"))
+            raise CorpusError(subject, "it is not a JSON object", "Write one object per line.")
+        yield _passage(subject, row.get("id"), row.get("text"), row.get("title"))
 
 
-def _passage(place: str, id: object, text: object, title: object) -> Document:
+def _passage(subject: str, id: object, text: object, title: object) -> Document:
     if not isinstance(id, str | int) or not str(id).strip():
-        raise CorpusError(place, "the passage has no 'id'", "Give each passage a unique id.")
+        raise CorpusError(subject, "the passage has no 'id'", "Give each passage a unique id.")
     if not isinstance(text, str):
-        raise CorpusError(place, f"passage {str(id)!r} has no 'text' string", "Put the passage's text there.")
+        raise CorpusError(subject, f"passage {str(id)!r} has no 'text' string", "Set it to the passage's text.")
     return Document(written(str(id)), whole(text), whole(str(title or "")))
 
 
-def _place(path: Path, line: int) -> str:
+def _subject(path: Path, line: int) -> str:
     return f"passages {path}, line {line}"
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The file's lines with their ends, decoded one by one so that a wrong byte is found in its line."""
+    """Yield the file's lines with their line breaks, decoded one by one so that errors name the line."""
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
@@ -93,7 +97,7 @@ def _lines(path: Path) -> Iterator[str]:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         reason = f"it is not UTF-8 (byte {error.start + 1:,} of the line is {error.object[error.start]:#04x})"
-        raise CorpusError(_place(path, number), reason, CONVERT) from error
+        raise CorpusError(_subject(path, number), reason, CONVERT) from error
     except (OSError, EOFError, zlib.error) as error:
         reason = f"it cannot be read after line {number} ({error})"
         raise CorpusError(

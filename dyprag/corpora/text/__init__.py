@@ -1,1 +1,1 @@
-"""What is known of written language: one normal form of words, their units in every script, sentences, and English."""
+"""Text processing: one normal form of words, their units in every script, sentences, and knowledge about English."""

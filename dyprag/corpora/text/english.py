@@ -1,8 +1,8 @@
-"""What must be known of English to see what a passage says and what a question asks: small words and verb forms."""
+"""English word lists and verb forms, used to analyse passages and questions."""
 
 import re
 
-# Function words and common verbs end a span, so that what is left are names and noun phrases.
+# Function words and common verbs, which end a span, so that spans are names and noun phrases.
 BREAKS = frozenset(
     """
     a an the and or but nor so yet of in on at by for to from with without into onto over under after before between
@@ -37,14 +37,14 @@ PLACE_KINDS = frozenset(
     street square castle palace monastery abbey parish state region kingdom planet
     """.split()
 )
-# Words that say nothing of their own in a question.
+# Words that carry no information of their own in a question.
 LIGHT = frozenset(
     """
     a an the of in on at by for to from with into about and or as not no is are was were be been do does did has have
     had it its he his she her they their that this there who whom whose which what where when how many much year name
     """.split()
 )
-# Base form, past and participle of verbs that do not end in -ed; other words of the same root follow.
+# Base form, past and participle of irregular verbs, then other words of the same root.
 _IRREGULAR = [
     tuple(forms.split())
     for forms in (
@@ -70,20 +70,20 @@ _ENDED = re.compile(r"(?!(?:hundr|inde)ed$)\w\w*[^e\W]ed")  # not need, seed, br
 
 
 def is_past(word: str) -> bool:
-    """Whether a word looks like a verb in the past, or like its participle."""
+    """Whether a word looks like a past tense or past participle."""
     return word in _PASTS or word in _PAST or _ENDED.fullmatch(word) is not None
 
 
 def past_of(participle: str) -> str | None:
-    """The past that goes with a participle (drawn: drew); None for what is no participle."""
+    """Return the past tense of a participle (drawn: drew); None if the word is not a participle."""
     return _PAST.get(participle) or (participle if _ENDED.fullmatch(participle) else None)
 
 
-def same_root(one: str, other: str) -> bool:
-    """Whether two words are forms of one, as far as their spelling tells: sell and sold, opened and opening."""
-    if one == other or (one in _ROOT and _ROOT[one] == _ROOT.get(other)):
+def same_root(first: str, second: str) -> bool:
+    """Whether two words are forms of the same word, judged by spelling: sell and sold, opened and opening."""
+    if first == second or (first in _ROOT and _ROOT[first] == _ROOT.get(second)):
         return True
-    one, other = one.rstrip("ey"), other.rstrip("ey")
-    shorter = min(len(one), len(other))
-    alike = shorter if shorter < 6 else shorter - 2
-    return shorter > 2 and abs(len(one) - len(other)) <= 4 and one[:alike] == other[:alike]
+    first, second = first.rstrip("ey"), second.rstrip("ey")
+    shorter = min(len(first), len(second))
+    prefix = shorter if shorter < 6 else shorter - 2
+    return shorter > 2 and abs(len(first) - len(second)) <= 4 and first[:prefix] == second[:prefix]

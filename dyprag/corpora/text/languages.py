@@ -1,4 +1,4 @@
-"""Whether a text is English: what has been made for English alone asks before it begins."""
+"""Detect whether a text is English. Code that supports only English checks this first."""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,20 +11,22 @@ if TYPE_CHECKING:
 _WORD = regex.compile(r"\p{Latin}+")
 _LETTER = regex.compile(r"\p{L}")
 _LATIN = regex.compile(r"\p{Latin}")
-# Words that stand in nearly every English text and in hardly any other.
+# Words that occur in nearly every English text and rarely in other languages.
 _ENGLISH = frozenset("the and with by from which who his her were has its this that it to of".split())
 _COMMON = _ENGLISH | frozenset("a an in on at for is was are as be or not but their they he she one had have".split())
-_LEAST_WORDS = 5  # of which something can be told
-_MOST_ENGLISH, _MOST_COMMON = 0.03, 0.17  # shares of these words above which a text is English, whatever its names are
+_LEAST_WORDS = 5  # minimum number of words for a decision
+_MOST_ENGLISH, _MOST_COMMON = 0.03, 0.17  # a text with a higher share of these words is English
 _LEAST_LIKELY = 0.05
-# Languages in Latin letters among which is chosen. Creoles and small ones, which English names are taken for, are not.
+# Candidate languages in Latin script. Creoles and small languages are left out, as English names look like them.
 _LANGUAGES = """en de fr es it pt nl da sv no nn fi pl cs sk sl hr hu ro tr vi id ms ca lt lv et sq eu gl is ga cy af
 sw tl""".split()
 
 
 def is_english(text: str) -> bool:
-    """Whether a text could be English: it is in Latin letters for the most part, and neither its small words nor its
-    letters speak for another language. A text of few words is taken for English."""
+    """Whether a text could be English: mostly Latin script, and its words do not indicate another language.
+
+    A text of few words counts as English.
+    """
     if not is_latin(text):
         return False
     words = _WORD.findall(text.lower())
@@ -35,12 +37,12 @@ def is_english(text: str) -> bool:
 
 
 def is_latin(text: str) -> bool:
-    """Whether most letters of a text are Latin; a text without letters is."""
+    """Whether at least half of a text's letters are Latin. A text without letters counts as Latin."""
     return text.isascii() or 2 * len(_LATIN.findall(text)) >= len(_LETTER.findall(text))
 
 
-def _share(words: list[str], known: frozenset[str]) -> float:
-    return sum(word in known for word in words) / len(words)
+def _share(words: list[str], vocabulary: frozenset[str]) -> float:
+    return sum(word in vocabulary for word in words) / len(words)
 
 
 @cache

@@ -1,9 +1,8 @@
-"""Where sentences end, by script: the one splitter for all who part a text into sentences, in a text without blocks
-(`sentences`) and in one with paragraphs and lists (`block_sentences`).
+"""Split texts into sentences: `sentences` for plain text, `block_sentences` for text with paragraphs and lists.
 
-Every script has marks that end a sentence by themselves (。 । ۔ ። ។), as nothing else uses them. The full stop of
-Latin, Greek, Cyrillic and Arabic also shortens words, so that it needs a space and a capital behind it, or a letter of
-a script that has none.
+Many scripts have marks that are used only at the end of a sentence (。 । ۔ ። ។). The full stop of Latin, Greek,
+Cyrillic and Arabic also marks abbreviations. It ends a sentence only before a space and a capital letter, or a letter
+of a script without capitals.
 """
 
 import re
@@ -11,13 +10,13 @@ from collections import Counter
 
 import regex
 
-# Empty lines, the lines of a list, and lines that end like a sentence: what stands behind them is another one.
+# Ends of blocks: empty lines, the start of a list item, and line breaks after the end of a sentence.
 BLOCK_END = re.compile(r"\n[^\S\n]*\n\s*|\n(?=[^\S\n]*(?:[-*•–]|\d{1,3}[.)])[^\S\n])|(?<=[.!?])[^\S\n]*\n")
 _ITEM_MARK = re.compile(r"\s*(?:[-*•–]|\d{1,3}[.)])\s+(?=\S)")
 _SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
-# What closes a quotation belongs to the sentence before it.
+# Closing quotation marks, which belong to the sentence before them.
 _CLOSERS = r"[\"'”’»」』】》〉›]"
-# At the end of a quotation 「…。」と言った the sentence goes on, as it does before a comma or a small letter.
+# A sentence continues after a quotation 「…。」と言った, and before a comma or a lower-case letter.
 _NATIVE = regex.compile(
     r"(?:[。！？｡︒]|(?<!\d)．|．(?!\d)|[।॥۔؟։።፧፨។៕᠃᠉᙮⳹꓿။༎]|།(?!།))+[。！？!?｡]*"
     rf"{_CLOSERS}*(?!と|って|\s*[,;:،，、；：\p{{Ll}}])"
@@ -25,42 +24,44 @@ _NATIVE = regex.compile(
 )
 _FULL_STOP = regex.compile(r"(?:[.!?][\"”»)]*|(?<=\p{Greek}\p{M}*);)(?=\s+[\"“‘„«(¿¡]?[\p{Lu}\p{Lt}\p{Lo}0-9])")
 _NO_SPACE = regex.compile(r"\S")
-_OPENER = {")": "(", "）": "（", "」": "「", "』": "『"}  # what stands open is not at its end
+_OPENER = {")": "(", "）": "（", "」": "「", "』": "『"}  # no sentence ends inside brackets
 _BRACKET = regex.compile(r"[()（）「」『』]")
-_LONGEST = 40  # characters of an abbreviation and what it is known by
+_LONGEST = 40  # maximum characters of an abbreviation with its context
 _ABBREVIATED = regex.compile(
     r"(?:(?<!\w)(?:\p{Lu}|Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Lt|Gen|Col|Capt|Rev|Hon|Prof|Sgt|Maj|Adm|Bros|Inc|Co|Ltd|"
     r"Ave|Mt|ca?|b|d|fl|feat|approx|est|r"
     r"|Nr|bzw|vgl|ggf|evtl|Jh|Chr|geb|gest|Mio|Mrd|Hrsg|z|Sra|Dra|núm|им|ул|проф|акад|св|тыс|млн|млрд)|\.\p{L})\.$"
-    # the ordinals of German
+    # German ordinals
     r"|\b(?:[Vv]om|[Zz]um|[Dd]en|[Dd]er|[Ii]m|[Bb]eim|[Aa]b|[Bb]is|[Ss]eit|(?<!\bI )[Aa]m) \d{1,2}\.$"
 )
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, in order; at least one. Nothing is lost but the space between them.
+    """Return the sentences of a text, in order; at least one. Only the space between them is removed.
 
-    An initial or abbreviation ends none, nor does what stands in parentheses or in the brackets of a quotation.
+    Initials, abbreviations, and text in parentheses or quotation brackets do not end a sentence.
     """
     parts: list[str] = []
-    begin = looked = 0
+    begin = scanned = 0
     depth: Counter[str] = Counter()
     for end in _ends(text):
-        for bracket in _BRACKET.findall(text, looked, end):
+        for bracket in _BRACKET.findall(text, scanned, end):
             depth[_OPENER.get(bracket, bracket)] += -1 if bracket in _OPENER else 1
-        looked = end
+        scanned = end
         if max(depth.values(), default=0) > 0 or _ABBREVIATED.search(text[max(begin, end - _LONGEST) : end]):
             continue
         parts.append(text[begin:end])
-        behind = _NO_SPACE.search(text, end)
-        begin = looked = behind.start() if behind else len(text)
+        following = _NO_SPACE.search(text, end)
+        begin = scanned = following.start() if following else len(text)
         depth.clear()
     return [*parts, text[begin:]] if text[begin:].strip() or not parts else parts
 
 
 def block_sentences(text: str) -> list[str]:
-    """The sentences of a text with blocks: a paragraph, a heading and a list item end one too. The marks of list items
-    are no part of them."""
+    """Return the sentences of a text with blocks. Paragraphs, headings and list items also end a sentence.
+
+    The marks of list items are removed.
+    """
     if "\n" not in text:
         return [part.strip() for part in sentences(text) if part.strip()]
     blocks = [
@@ -70,8 +71,8 @@ def block_sentences(text: str) -> list[str]:
 
 
 def _ends(text: str) -> list[int]:
-    """The places behind the marks that may end a sentence."""
-    ends = [found.end() for found in _FULL_STOP.finditer(text)]
+    """Return the positions after the marks that may end a sentence."""
+    ends = [mark.end() for mark in _FULL_STOP.finditer(text)]
     if text.isascii():
         return ends
-    return sorted({*ends, *(found.end() for found in _NATIVE.finditer(text))})
+    return sorted({*ends, *(mark.end() for mark in _NATIVE.finditer(text))})

@@ -1,8 +1,8 @@
-"""The words of a text in every script: those that spaces part, and parts of those that nothing parts.
+"""Split texts of every script into words, or into character n-grams for scripts without spaces.
 
-Chinese, Japanese, Thai, Lao, Burmese and Khmer are written without spaces, and in Korean a word carries its particles.
-There a word is found by its letters and pairs of letters, as in Lucene's analysis of these scripts: no dictionary has
-to know it, and a word in a question meets the same word in a text whatever stands around it.
+Chinese, Japanese, Thai, Lao, Burmese and Khmer are written without spaces, and Korean attaches particles to words.
+These scripts are indexed by single characters and n-grams, as in Lucene's analysers. This needs no dictionary, and a
+word in a question matches the same word in a text whatever surrounds it.
 """
 
 import re
@@ -12,31 +12,32 @@ import regex
 
 from dyprag.corpora.text.forms import folded
 
-# A number, or a word with what may stand inside it, of a script with spaces.
+# A number, or a word of a script with spaces, including the marks inside it.
 WORD = re.compile(r"\d[\d.,:]*\d|[^\W_](?:[\w'’.-]*[^\W_])?")
 
 _SIGNS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}\p{Yi}ー"
 _CLUSTERS = r"\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Javanese}\p{Balinese}\p{Tai_Tham}"
-# A run of signs; a run of letters with what stands above and below them; a word of any other script.
+# A run of East Asian characters; a run of South-East Asian letters and their marks; a word of any other script.
 _RUN = regex.compile(rf"([{_SIGNS}][{_SIGNS}\p{{M}}]*)|([{_CLUSTERS}]+)|(?:(?![{_SIGNS}{_CLUSTERS}])[\w\p{{M}}])+")
 _UNIT = regex.compile(rf"[{_SIGNS}]\p{{M}}*|(?=[{_CLUSTERS}])\X|(?:(?![{_SIGNS}{_CLUSTERS}])\S)+")
-# Signs between which the end of a line is no space.
+# Characters between which a line break does not mean a space.
 _NO_SPACE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}ー、。，．：；！？「」『』（）《》〈〉【】]"
 _UNSPACED = regex.compile(rf"[{_SIGNS}{_CLUSTERS}]")
 _LETTER = regex.compile(r"\p{L}")
-_PAIRS, _TRIPLES = 2, 3  # a letter of Thai says less than a sign of Chinese
+_PAIRS, _TRIPLES = 2, 3  # n-gram sizes; a Thai letter carries less information than a Chinese character
 
 
 def search_words(text: str) -> list[str]:
-    """The words by which a text is found, in one form, neither stemmed nor sifted."""
+    """Return the words of a text for retrieval, folded, without stemming or stop-word removal."""
     text = folded(text)
     if text.isascii():
         return re.findall(r"\w+", text)
-    return [word for found in _RUN.finditer(unwrapped(text)) for word in _of_run(found)]
+    return [word for run in _RUN.finditer(unwrapped(text)) for word in _words_of(run)]
 
 
-def _of_run(found: "regex.Match[str]") -> Iterator[str]:
-    run, signs, clusters = found[0], found[1], found[2]
+def _words_of(match: "regex.Match[str]") -> Iterator[str]:
+    """Yield the word that a run is or, for scripts without spaces, its n-grams."""
+    run, signs, clusters = match[0], match[1], match[2]
     if not (signs or clusters):
         yield run
         return
@@ -46,9 +47,9 @@ def _of_run(found: "regex.Match[str]") -> Iterator[str]:
 
 
 def units(text: str) -> list[str]:
-    """What a text is compared by: words where spaces part them, single letters where they do not.
+    """Return the units for comparing a text: words in scripts with spaces, single characters in others.
 
-    Of mixed text both, as the evaluations of MLQA and CMRC 2018 have it, and for Korean that of KorQuAD.
+    Mixed text gives both, as in the evaluations of MLQA and CMRC 2018; Korean is handled as in KorQuAD.
     """
     words = text.split()
     if text.isascii():
@@ -57,13 +58,13 @@ def units(text: str) -> list[str]:
 
 
 def is_unspaced(text: str) -> bool:
-    """Whether most letters of a text are of scripts that part no words by spaces, or hardly any."""
+    """Whether most letters of a text belong to scripts that are compared by characters rather than by words."""
     letters = len(_LETTER.findall(text))
     return 2 * len(_UNSPACED.findall(text)) > letters > 0
 
 
 def word_count(text: str) -> int:
-    """About how many words a text has; of scripts without spaces, two letters count as a word."""
+    """Estimate the number of words of a text; in scripts without spaces, two characters count as a word."""
     if text.isascii():
         return len(text.split())
     unspaced = len(_UNSPACED.findall(text))
@@ -71,5 +72,5 @@ def word_count(text: str) -> int:
 
 
 def unwrapped(text: str, line_end: str = "\n") -> str:
-    """A paragraph without the ends of lines between signs that are written without a space; others stay."""
+    """Remove a paragraph's line breaks between characters that are written without spaces; keep all others."""
     return text if text.isascii() else regex.sub(rf"(?<={_NO_SPACE})\s*{line_end}\s*(?={_NO_SPACE})", "", text)
