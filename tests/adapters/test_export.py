@@ -254,7 +254,7 @@ REFUSED = {
     "nowhere": ([], "no folder to write to was given. Give --peft DIR"),
     "merged corpus": (
         ["--merged", "out"],
-        "a merged model takes exactly one adapter. Name a --document, a --question or a --file",
+        "a merged model takes exactly one adapter. Pass --document, --question or --file",
     ),
     "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "more than one of"),
     "method": (["--peft", "out", "-m", "rag"], "this method has no adapters to export"),

@@ -65,7 +65,7 @@ def test_the_same_is_not_written_again_and_nothing_else_is_written_over(tiny_mod
     written = (folder / "model.safetensors").stat().st_mtime_ns
     assert not save_merged(tiny_model, adapter, folder)
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
-    with pytest.raises(ExportError, match=r"the folder is not empty\. Name one that is not there"):
+    with pytest.raises(ExportError, match=r"the folder is not empty\. Name a folder that does not exist"):
         save_merged(tiny_model, random_adapters(model_shape(tiny_model), seed=1), folder)
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):

@@ -244,7 +244,7 @@ def test_when_memory_runs_out_fewer_are_taken_at_once_and_it_goes_on(
     made = dict(parametrize(base, documents, LORA, settings(documents=5)))
     assert passes[:3] == [5, 5, 2]  # the first step, the second, and again with half as many
     assert max(passes[2:]) == 2
-    assert any("for 5 documents at once; going on with 2" in message for message in messages)
+    assert any("with 5 documents per pass; continuing with 2" in message for message in messages)
     assert isinstance(made[2], RuntimeError)
     assert is_out_of_memory(made[2])
     monkeypatch.undo()

@@ -17,7 +17,7 @@ from dyprag.adapters.generation import Sampling, generate
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.errors import ConfigError, ModelError
-from dyprag.methods.dragin import DRAGIN, Look, _look, content_words, question_place
+from dyprag.methods.dragin import DRAGIN, Reading, _read_again, content_words, question_range
 from dyprag.methods.flare import FLARE
 from dyprag.methods.protocol import Answer, Asked, Method
 from dyprag.methods.rag import RAG
@@ -178,7 +178,7 @@ def test_entropy_and_attention_are_those_of_a_plain_pass(
     ]
     usual = base.model.config._attn_implementation
     monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", shared)
-    looks = _look(base, [*drafts, replace(drafts[0], ids=())], 2)
+    looks = _read_again(base, [*drafts, replace(drafts[0], ids=())], 2)
     assert base.model.config._attn_implementation == usual
     assert looks[-1].entropies.numel() == looks[-1].later.numel() == 0
     model = eager(base)
@@ -257,7 +257,7 @@ def test_dragin_cuts_before_the_whole_word_whose_token_triggered(base: BaseModel
     prompt = question_prompt(base.tokenizer, "Which river?")
     later = torch.zeros(len(ids))
     later[word.places[-1]] = 1
-    look = Look(torch.ones(len(ids)), later, torch.ones(len(ids), len(prompt) + len(ids)))
+    look = Reading(torch.ones(len(ids)), later, torch.ones(len(ids), len(prompt) + len(ids)))
     doubt = DRAGIN(watched)._examine(base, Draft("Which river?", prompt, [], ids, ()), look)
     assert doubt == Doubt(word.places.start, "river")
 
@@ -273,7 +273,7 @@ def test_relative_attention_has_a_mean_of_one_in_each_sentence(base: BaseModel, 
     ids = base.tokenizer("Osk Reil Vell. Mara Vell Quarn bridge.")["input_ids"]
     draft = Draft("Who?", question_prompt(base.tokenizer, "Who?"), [], ids, [0.1] * len(ids))
     method, start = DRAGIN(watched, relative=True), sentence_starts(base, ids)[1]
-    look = Look(torch.ones(len(ids)), torch.rand(len(ids)) + 0.1, torch.zeros(len(ids), 1))
+    look = Reading(torch.ones(len(ids)), torch.rand(len(ids)) + 0.1, torch.zeros(len(ids), 1))
     content = {place for word in content_words(base, ids) for place in word.places}
     rind = method._rind(base, draft, look)
     for part in (range(start), range(start, len(ids))):
@@ -358,15 +358,15 @@ def test_nothing_asked_is_nothing_answered(base: BaseModel, watched: Watched):
 def test_the_question_is_found_in_its_prompt(base: BaseModel, question: str, chain_of_thought: bool):
     passages = [f"Asked was: {question}. Question: {question}"]
     prompt = question_prompt(base.tokenizer, question, passages, chain_of_thought)
-    place = question_place(base, prompt, question)
+    place = question_range(base, prompt, question)
     text = base.tokenizer.decode([prompt[index] for index in place])
     assert text.strip() == question.replace("<|", "< |").strip()
     assert base.tokenizer.decode(prompt[place.stop :]).startswith(("<|im_end|>", " <|im_end|>"))
 
 
 def test_a_question_that_the_template_changed_is_not_found(base: BaseModel):
-    assert not question_place(base, question_prompt(base.tokenizer, "Who?"), "Where?")
-    assert not question_place(base, question_prompt(base.tokenizer, "?!"), "?!")
+    assert not question_range(base, question_prompt(base.tokenizer, "Who?"), "Where?")
+    assert not question_range(base, question_prompt(base.tokenizer, "?!"), "?!")
 
 
 def test_ids_are_placed_in_their_text_though_a_character_takes_several(base: BaseModel):
