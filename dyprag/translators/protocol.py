@@ -91,7 +91,8 @@ def first_translator(
     ]
     if different:
         raise ConfigError(
-            "setting 'learn.start'", f"the translator in {start} has other sizes than configured: {', '.join(different)}",
+            "setting 'learn.start'",
+            f"the translator in {start} has other sizes than configured: {', '.join(different)}",
             "Set the learn settings to these sizes, or learn.start to another translator.",
         )  # fmt: skip
     return loaded
@@ -185,7 +186,7 @@ def require_model(shape: Shape, base: BaseModel, name: str) -> None:
     if expected != actual:
         raise ArtifactError(
             f"translator {name}",
-            f"its model has {expected[1]} layers of {expected[2][0]} and {expected[2][1]} features, this one {actual[1]} of "
-            f"{actual[2][0]} and {actual[2][1]}",
+            f"its model has {expected[1]} layers of {expected[2][0]} and {expected[2][1]} features, "
+            f"this one {actual[1]} of {actual[2][0]} and {actual[2][1]}",
             "Choose the model that it was trained for (--set model.name=…).",
         )

@@ -284,7 +284,7 @@ def test_a_folder_of_another_model_s_adapters_or_one_that_cannot_be_written_is_r
     dyprag(config_file, "export", "--peft", out)
     index = json.loads((out / "index.json").read_text())
     (out / "index.json").write_text(json.dumps({**index, "model": "other", "fingerprint": "other-1"}))
-    assert "it holds adapters of another model, 'other'" in dyprag(config_file, "export", "--peft", out).stderr
+    assert "it contains adapters of another model, 'other'" in dyprag(config_file, "export", "--peft", out).stderr
     (out / "index.json").write_text("{")
     assert "it cannot be read" in dyprag(config_file, "export", "--peft", out).stderr
     (tmp_path / "file").touch()

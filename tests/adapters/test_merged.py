@@ -78,8 +78,8 @@ def test_weights_that_it_does_not_know_are_refused_and_nothing_is_left(tiny_mode
     adapter, name = random_adapters(model_shape(tiny_model)), "model.layers.1.mlp.up_proj.weight"
     tensors = load_file(Path(tiny_model) / "model.safetensors")
     cases = {
-        "no up_proj of layer 1": {key: t for key, t in tensors.items() if key != name},
-        "no place for": {**tensors, name.replace("1", "2"): tensors[name].clone()},
+        "lack up_proj of layer 1": {key: t for key, t in tensors.items() if key != name},
+        "no counterpart": {**tensors, name.replace("1", "2"): tensors[name].clone()},
         "quantized": {**tensors, name: tensors[name].to(torch.int8)},
         "shape": {**tensors, name: tensors[name][:-1].clone()},
     }

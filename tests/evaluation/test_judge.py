@@ -150,7 +150,7 @@ def test_a_request_that_fails_again_and_again_costs_its_pair_only(judge: Judge):
 
 
 def test_a_refused_key_stops_the_judging(judge: Judge):
-    with pytest.raises(Stopped, match="refuses the key"):
+    with pytest.raises(Stopped, match="rejects the API key"):
         judge.on([PAIR], Behaviour(key="another"))
 
 

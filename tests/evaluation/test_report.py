@@ -84,7 +84,7 @@ AUGMENTED = [augmented(product, number) for product in ("rewrites", "qa_pairs") 
 def test_what_augmentation_took_is_a_table_with_sums_means_and_reasons() -> None:
     lines = augmentation_table(AUGMENTED).splitlines()
     assert lines[0] == "|  | rewrites | qa pairs |"
-    for line in ("| Documents | 10 | 10 |", "| Accepted | 25 | 25 |", "| Items asked for | 30 | 30 |",
+    for line in ("| Documents | 10 | 10 |", "| Accepted | 25 | 25 |", "| Items requested | 30 | 30 |",
                  "| Requests answered | 40 | 40 |", "| Tokens in | 9,000 | 9,000 |", "| Cost | 0.0100 | 0.0100 |",
                  "| Seconds a request | 0.50 | 0.50 |", "| Mean support | 0.90 | 0.90 |"):  # fmt: skip
         assert line in lines
@@ -177,8 +177,8 @@ def test_published_figures_stand_beside_ours_for_the_same_model_and_data_set() -
 
 def test_findings_name_the_best_and_compare_unseen_documents() -> None:
     text = findings(ROWS)
-    assert text.startswith("rag answers best by F1: 66.7 [33.3, 100.0] over 6 questions (interval overlaps")
-    assert "DyPRAG stands 33.3 points above vanilla (33.3 against 0.0, " in text  # only question 1 of 1, 3 and 5
+    assert text.startswith("rag has the highest F1: 66.7 [33.3, 100.0] over 6 questions (interval overlaps")
+    assert "DyPRAG is 33.3 points above vanilla (33.3 against 0.0, " in text  # only question 1 of 1, 3 and 5
     assert "prag-wrong" not in text
     assert "DyPRAG" not in findings([row for row in ROWS if row["split"] == "all"])
     assert "prag-wrong (a control) answers best" in findings(result_rows(run(("vanilla", "prag-wrong")), SIZES))
@@ -219,7 +219,7 @@ def test_pages_are_complete_and_escaped(tmp_path: Path) -> None:
     assert "&quot;held_out&quot;: 0.25" in page
     assert '"held_out": 0.25' in text
     assert "| torch | 2.8.0 |" in text
-    assert "Of the data: demo: 3 of 9 left out." in text
+    assert "Notes on the data: demo: 3 of 9 left out." in text
     assert "| d\\|9 | augment | too long for the model |" in text
     assert text.count("True answer: Ada / Ada L.") == 6
     for name in ("f1", "cost", "augmentation", "translator", "adapters"):
@@ -323,7 +323,7 @@ def test_a_reader_is_warned_where_the_limit_cut_more_than_one_output_in_twenty()
     whole = [answer("vanilla", n, True, cut=False) for n in range(12)]
     unknown = [answer("prag", n, True) for n in range(12)]
     rows = result_rows([*cut, *whole, *unknown], SIZES)
-    assert outputs_cut(rows).startswith("Outputs were cut at the limit of tokens (rag 8 %):")
+    assert outputs_cut(rows).startswith("Outputs were cut at the token limit (rag 8 %),")
     assert "Cut %" in terminal_table(rows)
     assert outputs_cut(result_rows([*whole, *unknown], SIZES)) == ""
     assert "Cut %" not in terminal_table(result_rows([*whole, *unknown], SIZES))

@@ -153,9 +153,9 @@ def test_presence_can_be_measured_instead_of_f1() -> None:
         ({"prag": 0.5, "zero": 0.05}, "points, all survives its best control (zero adapter)."),
         ({"prag": 0.1}, "PRAG gains nothing over vanilla."),
         ({"prag": 0.05, "zero": 0.0}, "PRAG gains nothing over vanilla (5.0 F1 points less)."),
-        ({"prag": 0.5}, "PRAG gains 40.0 F1 points over vanilla. No control was run for PRAG, so how much of that is "
-                        "knowledge is not known."),
-        ({"rag": 0.5}, "No method with adapters was run beside vanilla, so what adapters bring is not known."),
+        ({"prag": 0.5}, "PRAG gains 40.0 F1 points over vanilla. No control was run for PRAG, so it is unknown how "
+                        "much of that is knowledge."),
+        ({"rag": 0.5}, "No method with adapters was run together with vanilla, so the benefit of adapters is unknown."),
         ({"prag": 0.5, "zero": 0.4, "dyprag": 0.3, "generic": 0.2, "dyprag-combine": 0.0, "rag": 0.3},
          "of DyPRAG's 20.0, nothing survives (zero adapter is 10.0 better); DyPRAG-Combine gains nothing"),
     ],

@@ -98,7 +98,7 @@ def test_sets_get_the_same_share_and_long_or_free_answers_are_left_out(tmp_path:
 
 
 def test_a_folder_without_such_files_and_a_damaged_file_are_errors_with_their_names(tmp_path: Path):
-    with pytest.raises(CorpusError, match="no file of passages"):
+    with pytest.raises(CorpusError, match="no passage files"):
         human_lessons(tmp_path, "training", 5)
     (tmp_path / "bad.jsonl").write_text(json.dumps(passage(texts(1)[0], ["dawn"])) + "\n{broken")
     with pytest.raises(CorpusError, match=r"bad\.jsonl"):

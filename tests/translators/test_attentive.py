@@ -17,9 +17,10 @@ from dyprag.adapters.lora import Adapters, save_peft
 from dyprag.config import LearnSettings
 from dyprag.errors import ArtifactError, ConfigError
 from dyprag.model.base import PROJECTIONS, BaseModel, load_model
-from dyprag.translators.attentive import AttentiveTranslator, Reading, _apart, read_passages
+from dyprag.translators.attentive import AttentiveTranslator, _distances
 from dyprag.translators.hypernetwork import Translator
 from dyprag.translators.protocol import first_translator, fresh_translator, load_translator, save_translator
+from dyprag.translators.readings import Reading, read_passages
 
 SMALL = {"first_layer": 1, "sources": 1, "width": 16, "heads": 2, "blocks": 1, "rank": 2, "alpha": 2, "seed": 3}
 FILES = ("translator.safetensors", "translator.json")
@@ -359,11 +360,11 @@ def test_a_translator_of_other_sizes_is_nothing_to_begin_with(
 def test_every_token_but_the_first_is_within_a_stretch_of_some_slot(length: int, padding: int, count: int):
     mask = torch.zeros(1, length + padding, dtype=torch.bool)
     mask[0, min(1, length - 1) : length] = True
-    apart = _apart(mask, count)
-    assert apart.shape == (1, count, length + padding)
-    assert torch.isfinite(apart).all()
+    distances = _distances(mask, count)
+    assert distances.shape == (1, count, length + padding)
+    assert torch.isfinite(distances).all()
     if length > 1:
-        assert (apart[0, :, 1:length].amin(0) <= 1).all()
-        assert (apart.argmin(-1)[0] >= 1).all()
-        assert (apart.argmin(-1)[0] < length).all()
-    torch.testing.assert_close(_apart(mask[:, :length], count), apart[..., :length])
+        assert (distances[0, :, 1:length].amin(0) <= 1).all()
+        assert (distances.argmin(-1)[0] >= 1).all()
+        assert (distances.argmin(-1)[0] < length).all()
+    torch.testing.assert_close(_distances(mask[:, :length], count), distances[..., :length])

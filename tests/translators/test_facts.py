@@ -106,10 +106,10 @@ lucky number:
     ("file", "old", "new", "entry", "reason"),
     [
         ("people.yaml", "answers: [profession]", "answers: [proffesion]", "occupation", "answers: 'proffesion'"),
-        ("people.yaml", "about: [person]", "about: [persons]", "occupation", "about: 'persons' is none of"),
+        ("people.yaml", "about: [person]", "about: [persons]", "occupation", "about: 'persons' is not one of"),
         ("people.yaml", "a living as {a} {v}", "a living as {value}", "occupation", "predicates 2: .*slot {value}"),
         ("people.yaml", "earned a living as {a} {v}", "works", "occupation", "predicates 2: 'works' lacks {v}"),
-        ("people.yaml", "a living as {a} {v}", "a living as {v", "occupation", "predicates 2: .*belongs to no slot"),
+        ("people.yaml", "a living as {a} {v}", "a living as {v", "occupation", "predicates 2: .*not belong to a slot"),
         ("people.yaml", "{P} occupation is that", "the job is that", "occupation", "statements 1: .*{O}, {P}, {S}"),
         ("people.yaml", "What does {name} do", "What does one do", "occupation", "questions 2: .*lacks {name}"),
         ("people.yaml", "  labels: [Occ", "  lables: [Occ", "occupation", "labels: Field required|lables: Unexpected"),

@@ -1,4 +1,4 @@
-"""The model card of a learned translator: what it was trained on, how, what it makes recalled, and where it ends."""
+"""The model card of a trained translator: training data, settings, fact recall, and limits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,47 +23,53 @@ BANDS = {
 
 
 def recall_table(summaries: Sequence[Summary], measure: str = "presence") -> str:
-    """Bands down, conditions across, in percent; then own less wrong and beside less in the prompt, with their 95 %
-    intervals, and the relative score, own ÷ in the prompt."""
-    used = [c for c in CONDITIONS if any(c in summary.presence for summary in summaries)]
+    """Render recall in percent, a row per band and a column per condition.
+
+    The last columns are own minus wrong document, beside the passage minus passage in the prompt (with 95 % intervals),
+    and own document ÷ passage in the prompt.
+    """
+    conditions = [condition for condition in CONDITIONS if any(condition in summary.presence for summary in summaries)]
     lines = [
         "| band | questions | "
-        + " | ".join(COLUMNS[c] for c in used)
+        + " | ".join(COLUMNS[condition] for condition in conditions)
         + " | own less wrong | beside less in the prompt | own ÷ in the prompt |",
-        "|---" * (len(used) + 5) + "|",
+        "|---" * (len(conditions) + 5) + "|",
     ]
     for summary in summaries:
         values = summary.presence if measure == "presence" else summary.f1
-        cells = [_share(values, summary, c) for c in used]
+        cells = [_share(values, summary, condition) for condition in conditions]
         relative = "" if summary.relative is None or measure != "presence" else f"{summary.relative:.2f}"
-        last = f"**{_difference(summary.specific)}** | {_difference(summary.beside)} | {relative}"
+        summary_cells = f"**{_difference(summary.specific)}** | {_difference(summary.beside)} | {relative}"
         name, count = BANDS.get(summary.band, summary.band), max(summary.questions.values())
-        lines.append(f"| {name} | {count} | " + " | ".join(cells) + f" | {last} |")
+        lines.append(f"| {name} | {count} | " + " | ".join(cells) + f" | {summary_cells} |")
     return "\n".join(lines)
 
 
 def cut_table(summaries: Sequence[Summary]) -> str:
-    """The share of outputs that had not ended at the limit of tokens, in percent: bands down, conditions across."""
-    used = [c for c in CONDITIONS if any(c in summary.cut for summary in summaries)]
-    lines = ["| outputs cut, % | " + " | ".join(COLUMNS[c] for c in used) + " |", "|---" * (len(used) + 1) + "|"]
+    """Render the share of outputs cut at the token limit, a row per band and a column per condition."""
+    conditions = [condition for condition in CONDITIONS if any(condition in summary.cut for summary in summaries)]
+    lines = [
+        "| outputs cut, % | " + " | ".join(COLUMNS[condition] for condition in conditions) + " |",
+        "|---" * (len(conditions) + 1) + "|",
+    ]
     for summary in summaries:
-        cells = [f"{summary.cut[c]:.1f}" if c in summary.cut else "" for c in used]
+        cells = [f"{summary.cut[condition]:.1f}" if condition in summary.cut else "" for condition in conditions]
         lines.append(f"| {BANDS.get(summary.band, summary.band)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def changes_table(changes: Sequence[Change]) -> str:
-    """What an adapter does to answers that its document has nothing to say to, in percent of the questions."""
+    """Render the effect of adapters on questions that their documents do not answer."""
     lines = ["| questions | adapter | questions asked | changed | for the worse | for the better |", "|---" * 6 + "|"]
-    for one in changes:
-        place = "without the passage" if one.before == "zero" else "beside the passage"
-        shares = f"{one.changed:.1f} | {one.worse:.1f} | {one.better:.1f}"
-        lines.append(f"| {BANDS[one.band]} | {place} | {one.questions} | {shares} |")
+    for change in changes:
+        prompt = "without the passage" if change.before == "zero" else "beside the passage"
+        shares = f"{change.changed:.1f} | {change.worse:.1f} | {change.better:.1f}"
+        lines.append(f"| {BANDS[change.band]} | {prompt} | {change.questions} | {shares} |")
     return "\n".join(lines)
 
 
-def _difference(found: Paired | None) -> str:
-    return f"{found.difference:+.1f} [{found.low:+.1f}, {found.high:+.1f}]" if found else ""
+def _difference(comparison: Paired | None) -> str:
+    return f"{comparison.difference:+.1f} [{comparison.low:+.1f}, {comparison.high:+.1f}]" if comparison else ""
 
 
 def _share(values: dict[Any, float], summary: Summary, condition: Any) -> str:
@@ -76,7 +82,11 @@ def _share(values: dict[Any, float], summary: Summary, condition: Any) -> str:
 def model_card(
     config: PipelineConfig, measures: dict[str, Any], summaries: Sequence[Summary], changes: Sequence[Change] = ()
 ) -> str:
-    """The card, as Markdown. measures: of the translator's record."""
+    """Render the model card as Markdown.
+
+    Args:
+        measures: the measures in the translator's record.
+    """
     settings = yaml.safe_dump(config.learn.model_dump(exclude={"data", "start", "output"}), sort_keys=False).strip()
     sources = (
         f"{config.learn.closed:,} invented documents with facts of closed vocabularies, {config.learn.open:,} with "
@@ -112,7 +122,7 @@ about the document without the passage in its prompt. Kind: {config.learn.kind},
 
 
 def recall_section(config: PipelineConfig, summaries: Sequence[Summary], changes: Sequence[Change]) -> str:
-    """What it makes recalled, as Markdown: the card's first section."""
+    """Render the card's first section, on fact recall, as Markdown."""
     settings = config.evaluate
     parts = [
         f"""## Fact recall on documents not seen in training
