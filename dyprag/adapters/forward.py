@@ -29,13 +29,13 @@ class Batch:
     """A padded batch of samples, and the tokens whose predictions enter the loss.
 
     ids: [rows, longest], padded on the right.
-    places: [tokens], flat positions in `ids` of the tokens whose prediction counts.
+    positions: [tokens], flat positions in `ids` of the tokens whose prediction counts.
     rows: [tokens], the sample of each of them.
     targets: [tokens], the token that follows each; -1 after a sample's last token.
     """
 
     ids: Tensor
-    places: Tensor
+    positions: Tensor
     rows: Tensor
     targets: Tensor
 
@@ -70,7 +70,7 @@ def hidden_states(base: BaseModel, batch: Batch, adapters: Adapters | None) -> T
     """
     with inject(base, adapters), _attention(base, batch.ids.shape[1]):
         states = base.model.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
-    return states.flatten(0, 1).index_select(0, batch.places)
+    return states.flatten(0, 1).index_select(0, batch.positions)
 
 
 @contextmanager

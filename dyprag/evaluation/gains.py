@@ -206,6 +206,4 @@ def _range(gains: Sequence[Gain], first: bool) -> str:
     extremes = [extreme(controlled, key=lambda pair: pair[0]) for extreme in (min, max)]
     low, high = (f"{remaining:.1f} ({gain.variant or 'plain'})" for remaining, gain in extremes)
     significant = sum(remaining > 0 and (gain.control_p or 0) < LEVEL for remaining, gain in controlled)
-    return (
-        f"{text}, and stands from {low} to {high} above its best control, by more than noise in {significant or 'none'}"
-    )
+    return f"{text}, and exceeds its best control by {low} to {high}, significantly in {significant or 'none'}"

@@ -217,7 +217,7 @@ def read_verdict(text: str) -> tuple[str, str, str]:
     objects = [value for value in (values if isinstance(values, list) else [values]) if isinstance(value, dict)]
     last = next((value for value in reversed(objects) if "better" in value), None)
     if last is None:
-        return "", "", 'it holds no JSON object with "better".'
+        return "", "", 'it contains no JSON object with "better".'
     better = _BETTER.fullmatch(str(last["better"]).strip())
     if better is None:
         return "", "", '"better" is neither "1" nor "2" nor "tie".'

@@ -65,7 +65,7 @@ def assemble(parts: Sequence[Part], count: int, most_alignment: int | None = Non
     needed: set[str] = set()  # keys of documents that test questions need; excluded from alignment
     for source in sources:
         for question in source.test:
-            retrieved = source.found(question)
+            retrieved = source.retrieve(question)
             needed |= {d.key for d in (*(d for d, _ in retrieved), *source.gold(question))}
             if source.part.settings.tested:
                 retrieved_by_question[question.id] = tuple((document.id, score) for document, score in retrieved)
@@ -116,7 +116,7 @@ class _Source:
         names = [identity.removeprefix(start) for identity in question.documents]
         return [self._documents[name] for name in names if name in self._documents]
 
-    def found(self, question: Question) -> list[tuple[Document, float]]:
+    def retrieve(self, question: Question) -> list[tuple[Document, float]]:
         """Return the documents retrieved for a question, best first, or its gold documents if those are used."""
         if self.part.settings.gold:
             return [(document, 1.0) for document in self.gold(question)]
@@ -132,7 +132,7 @@ class _Source:
         """
         limit, used = self.part.settings.alignment_documents, set[str]()
         for question in self.alignment:
-            retrieved = self.found(question)
+            retrieved = self.retrieve(question)
             retrieved_by_question[question.id] = tuple((document.id, score) for document, score in retrieved)
             for document, _ in retrieved:
                 if document.text and document.key not in needed | used and (limit is None or len(used) < limit):

@@ -92,7 +92,7 @@ class DRAGIN:
                 attention[span] /= attention[span].mean().clamp(min=1e-12)
         content = torch.zeros(len(draft.text))
         for word in content_words(base, draft.text):
-            content[list(word.places)] = 1.0
+            content[list(word.positions)] = 1.0
         return (reading.entropies * attention * content[len(draft.kept) :]).tolist()
 
     def _examine(self, base: BaseModel, draft: Draft, reading: "Reading") -> Doubt | None:
@@ -100,7 +100,7 @@ class DRAGIN:
         for position in range(max(draft.free, kept), len(draft.text)):
             if rind[position - kept] > self.threshold:
                 words = content_words(base, draft.text)
-                word_start = min((w.places.start for w in words if position in w.places), default=position)
+                word_start = min((w.positions.start for w in words if position in w.positions), default=position)
                 cut = max(word_start, draft.free)  # never inside a word: the model would only complete it again
                 return Doubt(cut, self._query(base, draft, cut, reading.attention[position - kept]))
         return None
@@ -114,7 +114,7 @@ class DRAGIN:
         """
         question = question_range(base, draft.prompt, draft.question)
         weighted = [
-            (attention[first + word.places.start : first + word.places.stop].sum().item(), word.text)
+            (attention[first + word.positions.start : first + word.positions.stop].sum().item(), word.text)
             for first, ids in (
                 (question.start, [draft.prompt[i] for i in question]), (len(draft.prompt), draft.text[:cut])
             )
@@ -129,7 +129,7 @@ class Word:
     """A word, and the positions of its ids."""
 
     text: str
-    places: range
+    positions: range
 
 
 def content_words(base: BaseModel, ids: Sequence[int]) -> list[Word]:

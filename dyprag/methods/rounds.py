@@ -53,9 +53,9 @@ class Draft:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Where a draft is doubted: it is cut at position `place` and continued after a retrieval with `query`."""
+    """Where a draft is doubted: it is cut at `position` and continued after a retrieval with `query`."""
 
-    place: int
+    position: int
     query: str
 
 
@@ -106,7 +106,7 @@ class _Writing:
     def take(self, draft: Draft, doubt: Doubt | None, retrieved: Sequence[Retrieved]) -> None:
         """Keep the part of a draft before the doubt, and take the retrieved passages for the next round."""
         self.done, self.cut = doubt is None, draft.cut
-        self.kept = draft.text[: doubt.place] if doubt else draft.text
+        self.kept = draft.text[: doubt.position] if doubt else draft.text
         if doubt:
             self.retrievals += 1
             self.asked = replace(self.asked, retrieved=tuple(retrieved))

@@ -144,8 +144,8 @@ class MethodSpec:
         """
         if not self.injects_documents or self.is_control:
             return []
-        beside = "-combine" if self.shows_passages else ""
-        names = {"wrong": f"{self.name}-wrong", "mean": f"{self.name}-mean", "generic": f"generic{beside}",
+        suffix = "-combine" if self.shows_passages else ""
+        names = {"wrong": f"{self.name}-wrong", "mean": f"{self.name}-mean", "generic": f"generic{suffix}",
                  "zero": "zero"}  # fmt: skip
         return [names[kind] for kind in kinds if not (kind == "zero" and self.shows_passages)]
 

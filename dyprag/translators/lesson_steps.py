@@ -14,7 +14,7 @@ from dyprag.model.base import BaseModel
 from dyprag.model.prompts import training_sample
 from dyprag.runtime.threads import usable_cores
 from dyprag.translators.lessons.lesson import Lesson
-from dyprag.translators.trees import Tree, grown, shared_length
+from dyprag.translators.trees import Tree, build_tree_on_cpu, shared_length
 
 MAX_WORKERS = 8  # processes that prepare steps for an accelerator
 
@@ -75,17 +75,23 @@ class Steps(torch.utils.data.Dataset[Step]):
 
     def __getitem__(self, number: int) -> Step:
         rows = draws(self.lessons, self.settings, number + 1)
-        own = [self._fitting([self._sample(row.lesson, i) for i in row.pairs]) for row in rows]
-        other = [[self._sample(*row.other)] if row.other else [] for row in rows]
+        related = [self._fitting([self._sample(row.lesson, i) for i in row.pairs]) for row in rows]
+        unrelated = [[self._sample(*row.other)] if row.other else [] for row in rows]
         pad = self.tokenizer.pad_token_id
-        tree = grown([own_samples + other_samples for own_samples, other_samples in zip(own, other, strict=True)], pad)
-        flags = [flag for own_samples, other_samples in zip(own, other, strict=True)
+        tree = build_tree_on_cpu(
+            [own_samples + other_samples for own_samples, other_samples in zip(related, unrelated, strict=True)], pad
+        )
+        flags = [flag for own_samples, other_samples in zip(related, unrelated, strict=True)
                  for flag in [False] * len(own_samples) + [True] * len(other_samples)]  # fmt: skip
         shown = None
         if self.settings.lambda_teacher:
-            shown = grown([[self._shown(row.lesson, i) for i in row.pairs[: len(own_samples)]]
-                            for row, own_samples in zip(rows, own, strict=True)], pad)  # fmt: skip
-        strangers = grown([other_samples for other_samples in other if other_samples], pad) if any(other) else None
+            shown = build_tree_on_cpu([[self._shown(row.lesson, i) for i in row.pairs[: len(own_samples)]]
+                            for row, own_samples in zip(rows, related, strict=True)], pad)  # fmt: skip
+        strangers = (
+            build_tree_on_cpu([other_samples for other_samples in unrelated if other_samples], pad)
+            if any(unrelated)
+            else None
+        )
         return Step([row.lesson for row in rows], tree, torch.tensor(flags)[tree.samples], strangers, shown)
 
     def _sample(self, lesson: int, pair: int) -> Sample:

@@ -138,7 +138,7 @@ def _attentive_shape(base: BaseModel, settings: LearnSettings) -> AttentiveShape
     if settings.width % settings.heads:
         raise ConfigError("setting 'learn.width'", "it is not a multiple of learn.heads", "Choose a multiple.")
     step = adapted // settings.sources
-    sources = tuple(settings.first_layer + step * place + step // 2 for place in range(settings.sources))
+    sources = tuple(settings.first_layer + step * index + step // 2 for index in range(settings.sources))
     return AttentiveShape(base.hidden, base.layers, settings.first_layer, settings.rank, settings.alpha / settings.rank,
                           sources, settings.width, settings.heads, settings.blocks, settings.copy_tokens, features,
                           settings.spread)  # fmt: skip

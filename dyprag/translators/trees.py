@@ -18,7 +18,7 @@ class Tree:
 
     ids, positions: [rows, tokens].
     parts: [rows, tokens], 0 for the common prefix, then the row's samples from 1, -1 for padding.
-    places: [answer tokens], flat positions of the tokens that predict them.
+    answer_positions: [answer tokens], flat positions of the tokens that predict them.
     targets: [answer tokens].
     samples: [answer tokens], the number of each token's sample, counted over all rows.
     """
@@ -26,7 +26,7 @@ class Tree:
     ids: Tensor
     positions: Tensor
     parts: Tensor
-    places: Tensor
+    answer_positions: Tensor
     targets: Tensor
     samples: Tensor
 
@@ -41,19 +41,19 @@ class Tree:
         return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)[:, None]
 
 
-def grow(base: BaseModel, rows: Sequence[Sequence[Sample]]) -> Tree:
+def build_tree(base: BaseModel, rows: Sequence[Sequence[Sample]]) -> Tree:
     """Build a tree on the model's device: each row's samples follow their common prefix."""
-    return grown(rows, base.tokenizer.pad_token_id).to(base.device)
+    return build_tree_on_cpu(rows, base.tokenizer.pad_token_id).to(base.device)
 
 
-def grown(rows: Sequence[Sequence[Sample]], pad_id: int) -> Tree:
+def build_tree_on_cpu(rows: Sequence[Sequence[Sample]], pad_id: int) -> Tree:
     """Build a tree on the CPU. Rows are padded to the longest."""
     shared = [shared_length(row) for row in rows]
     longest = max(k + sum(len(sample.ids) - k for sample in row) for k, row in zip(shared, rows, strict=True))
     ids: list[list[int]] = []
     positions: list[list[int]] = []
     parts: list[list[int]] = []
-    places: list[int] = []
+    answer_positions: list[int] = []
     targets: list[int] = []
     sample_numbers: list[int] = []
     for index, (row, prefix) in enumerate(zip(rows, shared, strict=True)):
@@ -61,7 +61,7 @@ def grown(rows: Sequence[Sequence[Sample]], pad_id: int) -> Tree:
         for count, sample in enumerate(row, start=1):
             first = index * longest + len(row_ids) + sample.prompt_length - prefix - 1
             answer = sample.ids[sample.prompt_length :]
-            places += range(first, first + len(answer))
+            answer_positions += range(first, first + len(answer))
             targets += answer
             sample_numbers += [sample_numbers[-1] + 1 if sample_numbers else 0] * len(answer)
             row_ids = row_ids + sample.ids[prefix:]
@@ -71,7 +71,9 @@ def grown(rows: Sequence[Sequence[Sample]], pad_id: int) -> Tree:
         ids.append(row_ids + [pad_id] * padding)
         positions.append(position + [0] * padding)
         parts.append(row_parts + [-1] * padding)
-    return Tree(*(torch.tensor(x, dtype=torch.long) for x in (ids, positions, parts, places, targets, sample_numbers)))
+    return Tree(
+        *(torch.tensor(x, dtype=torch.long) for x in (ids, positions, parts, answer_positions, targets, sample_numbers))
+    )
 
 
 def shared_length(row: Sequence[Sample]) -> int:
@@ -93,7 +95,7 @@ def answer_states(base: BaseModel, tree: Tree, adapters: Adapters | None, first_
             attention_mask=tree.mask(base.dtype),
             use_cache=False,
         ).last_hidden_state
-    return states.flatten(0, 1).index_select(0, tree.places)
+    return states.flatten(0, 1).index_select(0, tree.answer_positions)
 
 
 @torch.no_grad()

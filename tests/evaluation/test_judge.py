@@ -129,7 +129,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again(judge: Judge, bad: str
 def test_a_pair_that_gets_no_readable_verdict_is_undecided_and_no_tie(judge: Judge):
     (found,) = judge.on([PAIR], Behaviour(not_json=1.0), tries=2)
     assert (found.outcome, found.decided, found.agreed) == (None, False, False)
-    assert "After 2 answers: it holds no JSON object" in found.given.reason
+    assert "After 2 answers: it contains no JSON object" in found.given.reason
     assert len(judge.bodies) == 4
     summary = summarise([found])
     assert (summary.wins, summary.ties, summary.losses, summary.undecided) == (0, 0, 0, 1)

@@ -193,8 +193,8 @@ def test_the_first_line_chooses_no_variant_as_the_best() -> None:
     judged = [*constant({"vanilla": 0.1, "dyprag": 0.5, "zero": 0.1}, variant="width=8"),
               *constant({"vanilla": 0.1, "dyprag": 0.2, "zero": 0.3}, variant="width=2")]  # fmt: skip
     assert first_line(gains(judged)) == (
-        "On demo: over 2 variants DyPRAG gains from 10.0 to 40.0 F1 points over vanilla, and stands from -10.0 "
-        "(width=2) to 40.0 (width=8) above its best control, by more than noise in 1."
+        "On demo: over 2 variants DyPRAG gains from 10.0 to 40.0 F1 points over vanilla, and exceeds its best control "
+        "by -10.0 (width=2) to 40.0 (width=8), significantly in 1."
     )
 
 

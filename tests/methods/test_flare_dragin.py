@@ -128,7 +128,7 @@ def test_dragin_retrieves_for_just_those_with_a_rind_above_the_threshold(base: B
     highest = []
     for question, prompt, item in zip(QUESTIONS, prompts, written, strict=True):
         entropies, attention, _ = plainly(eager(base), prompt, item.ids)
-        content = {place for word in content_words(base, item.ids) for place in word.places}
+        content = {place for word in content_words(base, item.ids) for place in word.positions}
         highest.append(max(float(entropies[k] * attention[k]) if k in content else 0 for k in range(len(item.ids))))
         draft = Draft(question, prompt, [], item.ids, item.probabilities)
         assert DRAGIN(watched).extremes(base, [draft], 1) == pytest.approx([highest[-1]], rel=1e-4)
@@ -253,13 +253,13 @@ def places_of(base: BaseModel, ids: Sequence[int], word: str, end: int) -> list[
 def test_dragin_cuts_before_the_whole_word_whose_token_triggered(base: BaseModel, watched: Watched):
     ids = base.tokenizer("The xylophone Osk")["input_ids"]
     (word,) = [word for word in content_words(base, ids) if word.text == "xylophone"]
-    assert len(word.places) > 2
+    assert len(word.positions) > 2
     prompt = question_prompt(base.tokenizer, "Which river?")
     later = torch.zeros(len(ids))
-    later[word.places[-1]] = 1
+    later[word.positions[-1]] = 1
     look = Reading(torch.ones(len(ids)), later, torch.ones(len(ids), len(prompt) + len(ids)))
     doubt = DRAGIN(watched)._examine(base, Draft("Which river?", prompt, [], ids, ()), look)
-    assert doubt == Doubt(word.places.start, "river")
+    assert doubt == Doubt(word.positions.start, "river")
 
 
 def test_stop_words_and_punctuation_never_trigger(base: BaseModel, watched: Watched):
@@ -274,7 +274,7 @@ def test_relative_attention_has_a_mean_of_one_in_each_sentence(base: BaseModel, 
     draft = Draft("Who?", question_prompt(base.tokenizer, "Who?"), [], ids, [0.1] * len(ids))
     method, start = DRAGIN(watched, relative=True), sentence_starts(base, ids)[1]
     look = Reading(torch.ones(len(ids)), torch.rand(len(ids)) + 0.1, torch.zeros(len(ids), 1))
-    content = {place for word in content_words(base, ids) for place in word.places}
+    content = {place for word in content_words(base, ids) for place in word.positions}
     rind = method._rind(base, draft, look)
     for part in (range(start), range(start, len(ids))):
         mean = sum(look.later[place].item() for place in part) / len(part)

@@ -28,7 +28,7 @@ from dyprag.translators.distil import Library, learn, lesson_loss, rate
 from dyprag.translators.lesson_steps import Steps, draws
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.protocol import fresh_translator
-from dyprag.translators.trees import Tree, answer_states, grow, recited
+from dyprag.translators.trees import Tree, answer_states, build_tree, recited
 
 ASKED = {
     "lamp": (("Who built the Ostrel lamp?", "Greta Olmsted"), ("When was it built?", "1911")),
@@ -94,7 +94,7 @@ def test_in_a_tree_each_answer_is_computed_as_if_its_sample_stood_alone(
 ):
     rows = rows_of(drawn)
     adapters = random_adapters(lively, len(rows)) if adapted else None
-    tree = grow(lively, rows)
+    tree = build_tree(lively, rows)
     with torch.no_grad():
         states = answer_states(lively, tree, adapters)
         alone = []
@@ -109,20 +109,20 @@ def test_in_a_tree_each_answer_is_computed_as_if_its_sample_stood_alone(
 @hypothesis_settings(max_examples=30, deadline=None)
 def test_a_tree_names_the_answers_tokens_in_order(base: BaseModel, drawn: RowsDrawn):
     samples = [sample for row in rows_of(drawn) for sample in row]
-    tree = grow(base, rows_of(drawn))
+    tree = build_tree(base, rows_of(drawn))
     answers = [sample.ids[sample.prompt_length :] for sample in samples]
     assert tree.targets.tolist() == [token for answer in answers for token in answer]
     assert tree.samples.tolist() == [number for number, answer in enumerate(answers) for _ in answer]
     before = [token for sample in samples for token in sample.ids[sample.prompt_length - 1 : -1]]
-    assert tree.ids.flatten()[tree.places].tolist() == before
+    assert tree.ids.flatten()[tree.answer_positions].tolist() == before
     at = [place for sample in samples for place in range(sample.prompt_length - 1, len(sample.ids) - 1)]
-    assert tree.positions.flatten()[tree.places].tolist() == at
+    assert tree.positions.flatten()[tree.answer_positions].tolist() == at
 
 
 def test_what_samples_have_in_common_is_computed_once(base: BaseModel):
     front = list(range(20, 40))
     row = [Sample([*front, 50 + number, 60], 21) for number in range(4)]
-    assert grow(base, [row]).ids.shape == (1, 20 + 4 * 2)
+    assert build_tree(base, [row]).ids.shape == (1, 20 + 4 * 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -422,7 +422,7 @@ def test_what_is_recited_is_what_greedy_decoding_writes(
         changed = [*answer]
         changed[wrong % len(answer)] = changed[wrong % len(answer)] + 1 if changed[wrong % len(answer)] < 300 else 5
         rows.append([Sample(front + answer, len(front)), Sample(front + changed, len(front))])
-    with_tree = recited(lively, grow(lively, rows), adapters)
+    with_tree = recited(lively, build_tree(lively, rows), adapters)
     assert [right for right, _ in with_tree] == [True, False] * len(fronts)
 
 
@@ -430,5 +430,5 @@ def test_the_loss_of_what_is_recited_is_the_mean_over_the_answers_tokens(lively:
     pairs = LESSONS[0].pairs
     row = [Sample(*training_sample(lively.tokenizer, pair.question, pair.answer)) for pair in pairs]
     adapter = random_adapters(lively)
-    for pair, (_, loss) in zip(pairs, recited(lively, grow(lively, [row]), adapter), strict=True):
+    for pair, (_, loss) in zip(pairs, recited(lively, build_tree(lively, [row]), adapter), strict=True):
         assert loss == pytest.approx(float(cross_entropy(*answer_logits(lively, pair, adapter))), rel=1e-4)

@@ -18,16 +18,16 @@ class Numbered:
     """Numbers distinct values in order of first occurrence."""
 
     def __init__(self) -> None:
-        self._places: dict[Any, int] = {}
+        self._numbers: dict[Any, int] = {}
 
-    def place(self, value: Any) -> int:
+    def number(self, value: Any) -> int:
         """Return a value's number; a new value gets the next one."""
-        return self._places.setdefault(value, len(self._places))
+        return self._numbers.setdefault(value, len(self._numbers))
 
     @property
     def values(self) -> list[Any]:
         """The values, in order of their numbers."""
-        return list(self._places)
+        return list(self._numbers)
 
 
 def browser(judged: Sequence[Judged]) -> str:
@@ -64,17 +64,17 @@ def data(judged: Sequence[Judged]) -> dict[str, Any]:
     answers = []
     for item in judged:
         question = (
-            datasets.place(item.dataset), item.question, item.answers, item.type, item.split, item.question_id,
+            datasets.number(item.dataset), item.question, item.answers, item.type, item.split, item.question_id,
             item.believed,
         )  # fmt: skip
         scored = item.score
         answers.append([
-            questions.place(question), variants.place(item.variant), methods.place(item.method), item.output,
+            questions.number(question), variants.number(item.variant), methods.number(item.method), item.output,
             scored.extracted if scored else "", _percent(scored.f1) if scored else None,
             _percent(scored.em) if scored else None, item.present, item.tokens, round(item.seconds, 3),
             round(item.first_token, 3), item.retrievals,
-            [[passages.place((p.id, p.title, p.text)), round(p.score, 3), p.gold] for p in item.passages],
-            prompts.place(item.prompt) if keep and item.prompt else None,
+            [[passages.number((p.id, p.title, p.text)), round(p.score, 3), p.gold] for p in item.passages],
+            prompts.number(item.prompt) if keep and item.prompt else None,
             None if item.unsupported is None else _percent(item.unsupported),
         ])  # fmt: skip
     return {

@@ -61,5 +61,5 @@ def _compare_with_vanilla(row: Row, vanilla: Row) -> str:
     return f"{side} vanilla ({row['f1']:.1f} against {vanilla['f1']:.1f}, {intervals} intervals)"
 
 
-def _overlap(one: Row, other: Row) -> bool:
-    return bool(one["f1_low"] <= other["f1_high"] and other["f1_low"] <= one["f1_high"])
+def _overlap(first: Row, second: Row) -> bool:
+    return bool(first["f1_low"] <= second["f1_high"] and second["f1_low"] <= first["f1_high"])

@@ -82,19 +82,19 @@ def axis_of(variants: Sequence[str]) -> tuple[str, dict[str, float]] | None:
     return (names.pop() or "").rstrip(" =:_") or "variant", dict(zip(variants, numbers, strict=True))
 
 
-def grid_chart(rows: Sequence[dict[str, Any]], name: str, place: Mapping[str, float], path: Path) -> None:
-    """Draw F1 of each method over the variants, with 95 % intervals. `place` is each variant's value on the axis."""
+def grid_chart(rows: Sequence[dict[str, Any]], name: str, value_of: Mapping[str, float], path: Path) -> None:
+    """Draw F1 of each method over the variants, with 95 % intervals. `value_of` maps variants to axis values."""
     figure = _figure(3.4)
     axes = figure.add_subplot()
-    numbers = sorted(place.values())
+    numbers = sorted(value_of.values())
     for index, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        method_rows = sorted((row for row in rows if row["method"] == method), key=lambda row: place[row["variant"]])
+        method_rows = sorted((row for row in rows if row["method"] == method), key=lambda row: value_of[row["variant"]])
         errors = [
             [row["f1"] - row["f1_low"] for row in method_rows],
             [row["f1_high"] - row["f1"] for row in method_rows],
         ]
         axes.errorbar(
-            [place[row["variant"]] for row in method_rows], [row["f1"] for row in method_rows], yerr=errors,
+            [value_of[row["variant"]] for row in method_rows], [row["f1"] for row in method_rows], yerr=errors,
             label=method, capsize=3, marker="osv^Dx*"[index % 7], color=_LINES[index % len(_LINES)], linewidth=1.4,
         )  # fmt: skip
     if min(numbers) > 0 and max(numbers) >= 8 * min(numbers):  # such as doubled sizes, or learning rates divided by ten

@@ -117,7 +117,7 @@ class Subject:
         return "was" if re.search(r"\bwas\b", self.lead[:160]) else "is"
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def statements(self) -> tuple[str, ...]:
         """Sentences of `rest` that begin with the subject, without their first words."""
         last = self.name.split()[-1]
         names = ("He", "She", self.name, *((last,) if len(last) > 3 and last.isalpha() else ()))
@@ -186,12 +186,12 @@ def _person(subject: Subject) -> Iterator[tuple[str, str]]:
         yield "death date", died[1]
     if match := _NATIONALITY.search(subject.lead):
         yield "nationality", match[1]
-    if school := next(filter(None, map(_SCHOOL.match, subject.told)), None):
+    if school := next(filter(None, map(_SCHOOL.match, subject.statements)), None):
         yield "school", school[1]
 
 
 def _birthplace(subject: Subject) -> str | None:
-    statements = [(pattern, words) for words in subject.told for pattern in _BORN_STATED]
+    statements = [(pattern, words) for words in subject.statements for pattern in _BORN_STATED]
     openings = [(_BORN_OPENING, sentence) for sentence in subject.rest]
     aside = [(pattern, subject.aside) for pattern in (_BORN, *_BORN_ASIDE)]
     for pattern, text in (*aside, (_BORN, subject.lead), *statements, *openings):
@@ -203,7 +203,7 @@ def _birthplace(subject: Subject) -> str | None:
 
 def _family(subject: Subject) -> Iterator[tuple[str, str]]:
     lead = re.match(r"[^,]{0,60}?\b(?=(?:is|was) )", subject.lead)
-    for words in (*([subject.lead[lead.end() :]] if lead else []), *subject.told):
+    for words in (*([subject.lead[lead.end() :]] if lead else []), *subject.statements):
         if match := _CHILD.match(words):
             yield f"parent of a {match[1]}", match[2]
         if match := _WED.match(words):

@@ -72,7 +72,7 @@ def slots(needed: str = "", allowed: str = "", one_of: str = "") -> AfterValidat
 def without_repetition(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Validate that a list contains no text twice."""
     if repeated := sorted({text for text in texts if texts.count(text) > 1}):
-        raise ValueError(f"{', '.join(map(repr, repeated))} is given twice")
+        raise ValueError(f"{', '.join(map(repr, repeated))} occurs more than once")
     return texts
 
 
@@ -86,7 +86,7 @@ def _refuse_repeated_keys(node: yaml.Node | None, path: Path) -> None:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key, value in node.value:
             if names.count(key.value) > 1:
-                raise wrong_entry(path, key.value, f"it is given twice (line {key.start_mark.line + 1})")
+                raise wrong_entry(path, key.value, f"it occurs more than once (line {key.start_mark.line + 1})")
             _refuse_repeated_keys(value, path)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:

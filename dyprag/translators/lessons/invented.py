@@ -99,8 +99,8 @@ def _value(rng: Random, fact: Fact, subject: Subject, split: Split, taken: set[s
 
 
 def _askable(fact: Fact, subject: Subject, value: str) -> list[str]:
-    asked = [_named(question, subject) for question in fact.questions]
-    return [question for question in asked if value.lower() not in question.lower()]
+    questions = [_named(question, subject) for question in fact.questions]
+    return [question for question in questions if value.lower() not in question.lower()]
 
 
 def _pair(rng: Random, stated: StatedFact) -> QAPair:
