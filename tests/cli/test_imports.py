@@ -219,7 +219,7 @@ def test_an_adapter_of_another_model_of_the_same_sizes_is_refused_unless_it_is_s
         adapter = names(trained, tmp_path / f"adapter {number}", other)
         refused = run("import", adapter, "-d", "lamp")
         assert refused.exit_code == 1
-        assert f"it was trained on {other!r}, and this model is {tiny_model!r}" in refused.stderr
+        assert f"it was trained on {other!r}, but this model is {tiny_model!r}" in refused.stderr
         assert "pass --same-model" in refused.stderr
         taken = run("import", adapter, "-d", "lamp", "--same-model")
         assert taken.exit_code == 0, taken.output
@@ -309,7 +309,7 @@ def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, tra
     with pytest.raises(ArtifactError, match=r"it has no adapter_model\.safetensors"):
         read_foreign(tmp_path, base)
     (tmp_path / "adapter_model.bin").touch()
-    with pytest.raises(ArtifactError, match=r"a pickle \(adapter_model\.bin\), which could run code"):
+    with pytest.raises(ArtifactError, match=r"a pickle \(adapter_model\.bin\), which can run code"):
         read_foreign(tmp_path, base)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"x" * 20)
     with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors cannot be read"):
