@@ -135,9 +135,8 @@ class _TokenLosses(torch.autograd.Function):
         nll, kl = torch.zeros_like(weights), torch.zeros_like(weights)
         limit = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cpu"])
         limit_rows = max(32, limit // base.model.config.get_text_config().vocab_size)
-        size = ceil(
-            len(hidden) / max(1, ceil(len(hidden) / limit_rows))
-        )  # even chunks: a small last chunk would be slow
+        # even chunks: a small last chunk would be slow
+        size = ceil(len(hidden) / max(1, ceil(len(hidden) / limit_rows)))
         for start in range(0, len(hidden), max(1, size)):
             chunk = slice(start, start + size)
             with torch.enable_grad():

@@ -211,7 +211,7 @@ class _Group:
         self, base: BaseModel, schedules: Sequence[list[list[Sample]]], lora: LoraSettings,
         settings: ParametrizeSettings, limit: _TokenLimit,
     ) -> None:  # fmt: skip
-        self.base, self.schedules, self.settings, self.room = base, schedules, settings, limit
+        self.base, self.schedules, self.settings, self.limit = base, schedules, settings, limit
         self.dtype = getattr(torch, lora.dtype)
         initial = initial_adapters(base, lora.rank, lora.alpha, lora.seed, len(schedules))
         self.adapters = [initial.select([document]) for document in range(len(schedules))]
@@ -269,7 +269,7 @@ class _Group:
         """Return how many of the documents fit into one pass of this step; at least one."""
         sizes = [_size(self.schedules[d][step]) for d in pending]
         count = 1
-        while count < len(pending) and _tokens(sizes[: count + 1]) <= self.room.tokens:
+        while count < len(pending) and _tokens(sizes[: count + 1]) <= self.limit.tokens:
             count += 1
         return count
 
@@ -298,7 +298,7 @@ class _Group:
         if count == 1:
             self.failed[batch[0]] = error
             return 1
-        self.room.tokens = _tokens([_size(self.schedules[d][step]) for d in batch[: count // 2]])
+        self.limit.tokens = _tokens([_size(self.schedules[d][step]) for d in batch[: count // 2]])
         logger.warning("Out of memory with %d documents per pass; continuing with %d.", count, count // 2)
         return 0
 

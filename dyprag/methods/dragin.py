@@ -196,10 +196,8 @@ def _read_batch(base: BaseModel, drafts: Sequence[Draft]) -> list[Reading]:
     The context before the new ids, except its last id, goes through the fused kernel into a cache. Only the last id and
     the new ids are computed with attention weights, [rows, heads, new + 1, tokens], one layer at a time.
     """
-    decoder, cache = (
-        base.model.get_decoder(),
-        DynamicCache(),
-    )  # an unconfigured cache: sliding-window layers keep all columns, too
+    # the cache has no configuration, so that sliding-window layers keep all columns, too
+    decoder, cache = base.model.get_decoder(), DynamicCache()
     contexts = [[*draft.prompt, *draft.kept] for draft in drafts]
     layer_types = getattr(base.model.config.get_text_config(), "layer_types", None) or ()
     # padding after a shared prefix would count towards a sliding window

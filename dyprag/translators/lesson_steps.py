@@ -78,20 +78,15 @@ class Steps(torch.utils.data.Dataset[Step]):
         related = [self._fitting([self._sample(row.lesson, i) for i in row.pairs]) for row in rows]
         unrelated = [[self._sample(*row.other)] if row.other else [] for row in rows]
         pad = self.tokenizer.pad_token_id
-        tree = build_tree_on_cpu(
-            [own_samples + other_samples for own_samples, other_samples in zip(related, unrelated, strict=True)], pad
-        )
-        flags = [flag for own_samples, other_samples in zip(related, unrelated, strict=True)
-                 for flag in [False] * len(own_samples) + [True] * len(other_samples)]  # fmt: skip
+        tree = build_tree_on_cpu([own + other for own, other in zip(related, unrelated, strict=True)], pad)
+        flags = [flag for own, other in zip(related, unrelated, strict=True)
+                 for flag in [False] * len(own) + [True] * len(other)]  # fmt: skip
         shown = None
         if self.settings.lambda_teacher:
-            shown = build_tree_on_cpu([[self._shown(row.lesson, i) for i in row.pairs[: len(own_samples)]]
-                            for row, own_samples in zip(rows, related, strict=True)], pad)  # fmt: skip
-        strangers = (
-            build_tree_on_cpu([other_samples for other_samples in unrelated if other_samples], pad)
-            if any(unrelated)
-            else None
-        )
+            samples = [[self._shown(row.lesson, i) for i in row.pairs[: len(own)]]
+                       for row, own in zip(rows, related, strict=True)]  # fmt: skip
+            shown = build_tree_on_cpu(samples, pad)
+        strangers = build_tree_on_cpu([other for other in unrelated if other], pad) if any(unrelated) else None
         return Step([row.lesson for row in rows], tree, torch.tensor(flags)[tree.samples], strangers, shown)
 
     def _sample(self, lesson: int, pair: int) -> Sample:

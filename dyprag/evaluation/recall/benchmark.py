@@ -214,14 +214,13 @@ class Measurer:
             shared = (self._mean if condition == "mean" else self.generic).times(strength)
             return lambda rows: shared
         wrong = condition in ("wrong", "beside-wrong")
-        lesson_indices = wrong_lessons(lessons, asked) if wrong else [shared.lesson for shared in asked]
+        lesson_indices = wrong_lessons(lessons, asked) if wrong else [question.lesson for question in asked]
 
         def translated(rows: list[int]) -> Adapters | None:
             distinct = list(dict.fromkeys(lesson_indices[row] for row in rows))
             distinct_adapters = self._translate([lessons[index] for index in distinct])
-            batch_adapters = distinct_adapters.select([distinct.index(lesson_indices[row]) for row in rows]).times(
-                strength
-            )
+            indices = [distinct.index(lesson_indices[row]) for row in rows]
+            batch_adapters = distinct_adapters.select(indices).times(strength)
             if batch_adapters is None or self.asking.gate is None or condition not in SHOWING:
                 return batch_adapters
             per_row = [batch_adapters.select([row]) for row in range(len(rows))]

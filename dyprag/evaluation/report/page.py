@@ -291,7 +291,7 @@ def _examples(judged: Sequence[Judged]) -> list[Block]:
         answers = " / ".join(first.answers) or "(none known)"
         content += [f"True answer: {answers} ({first.dataset}; type: {first.type}; documents: {first.split})"]
         lines = [
-            [item.method, item.output.strip() or "(nothing)", f"{100 * item.score.f1:.0f}" if item.score else "–"]
+            [item.method, item.output.strip() or "(empty)", f"{100 * item.score.f1:.0f}" if item.score else "–"]
             for item in items
         ]
         content += [Table(("Method", "Answer", "F1"), lines, left=2)]

@@ -48,9 +48,8 @@ def _askable(match: re.Match[str], sentence: str, text: str, title_words: set[st
     answer, words = match[0], set(match[0].split())
     overlaps_known = any(answer in each or each in answer for each in known)
     date = re.fullmatch(DATE, answer) is not None
-    starts_sentence = (
-        match.start() == 0 and " " not in answer
-    )  # a capital at the start of a sentence does not indicate a name
+    # a capital at the start of a sentence does not indicate a name
+    starts_sentence = match.start() == 0 and " " not in answer
     return not (
         starts_sentence
         or overlaps_known
