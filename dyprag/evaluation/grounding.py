@@ -95,7 +95,7 @@ class _Sources:
     def __init__(self, texts: Sequence[str]) -> None:
         text_words = [list(_words(text)) for text in texts]
         lines = (" ".join(word.form for word in words) for words in text_words)
-        self._running = "|".join(f" {forms} " for forms in lines)  # the separator keeps names from spanning two texts
+        self._text = "|".join(f" {forms} " for forms in lines)  # the separator keeps names from spanning two texts
         self._forms = {word.form for words in text_words for word in words}
         self._common = {word.form for words in text_words for word in words if word.text[0].islower()}
         self._by_letter: dict[str, set[str]] = defaultdict(set)
@@ -115,7 +115,7 @@ class _Sources:
         """
         forms = [word.form for word in entity]
         without_first = forms[1:] if entity[0].first and forms[0] in self._common else []
-        return any(f" {' '.join(piece)} " in self._running for piece in (forms, without_first) if piece)
+        return any(f" {' '.join(piece)} " in self._text for piece in (forms, without_first) if piece)
 
 
 def _words(text: str) -> Iterator[_Word]:

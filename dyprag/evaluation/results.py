@@ -100,11 +100,12 @@ def grouped(judged: Sequence[Judged]) -> dict[Cell, list[Judged]]:
     by_cell: dict[Cell, list[Judged]] = {}
     for item in judged:
         by_cell.setdefault((item.dataset, item.variant, item.method), []).append(item)
-    ranks = [{name: place for place, name in enumerate(_names(by_cell, part))} for part in range(3)]
-    return {
-        cell: by_cell[cell]
-        for cell in sorted(by_cell, key=lambda cell: [o[n] for o, n in zip(ranks, cell, strict=True)])
-    }
+    ranks = [{name: rank for rank, name in enumerate(_names(by_cell, part))} for part in range(3)]
+
+    def order(cell: Cell) -> list[int]:
+        return [rank[name] for rank, name in zip(ranks, cell, strict=True)]
+
+    return {cell: by_cell[cell] for cell in sorted(by_cell, key=order)}
 
 
 def points(item: Judged, measure: Measure) -> float | None:

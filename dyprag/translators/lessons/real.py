@@ -92,9 +92,8 @@ def multihop_lessons(data: Path, limit: int, most: int) -> list[Lesson]:
     for name in ("hotpotqa", "2wikimultihopqa"):
         loaded = load_dataset(name, data)
         gold = {identity for question in loaded.questions for identity in question.documents}
-        documents = [
-            document for document in loaded.documents if not gold or document.id in gold
-        ]  # 2WikiMultihopQA does not name its gold paragraphs
+        # 2WikiMultihopQA does not name its gold paragraphs
+        documents = [document for document in loaded.documents if not gold or document.id in gold]
         documents = [replace(document, text=_cut(_tidied(document.text))) for document in documents]
         set_lessons = [Lesson(document, tuple(_gaps(document)[:most])) for document in documents]
         set_lessons = [lesson for lesson in set_lessons if lesson.pairs]
