@@ -1,4 +1,4 @@
-"""`dyprag import`: an adapter that PEFT trained answers as the document's own; what is no plain LoRA is refused."""
+"""`dyprag import`: an adapter trained with PEFT is used as the document's own; other kinds of adapter are errors."""
 
 import json
 from collections.abc import Callable
@@ -268,7 +268,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize(("change", "reason"), CONFIGS.values(), ids=CONFIGS)
-def test_what_is_no_plain_lora_is_refused(
+def test_anything_but_a_plain_lora_is_an_error(
     base: BaseModel, trained: Path, tmp_path: Path, change: dict[str, Any], reason: str
 ):
     config = json.loads((trained / "adapter_config.json").read_text())
