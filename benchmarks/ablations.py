@@ -29,7 +29,7 @@ from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.lessons.names import Split
 from dyprag.translators.lessons.wordings import Band
 from dyprag.translators.protocol import fresh_translator
-from dyprag.translators.trees import grow, recited
+from dyprag.translators.trees import build_tree, recited
 
 LOOK, ASKED, TOGETHER = 20, 64, 16
 BANDS: dict[Band, str] = {"closed": "closed vocabularies", "open": "new names and dates"}
@@ -74,7 +74,7 @@ class Test:
             got: list[tuple[bool, float]] = []
             for at in range(0, len(places), TOGETHER):
                 adapters = translator.translate([self.readings[place] for place in places[at : at + TOGETHER]])
-                tree = grow(self.base, self.rows[at : at + TOGETHER])
+                tree = build_tree(self.base, self.rows[at : at + TOGETHER])
                 got += recited(self.base, tree, adapters, translator.first_layer)
             found[name] = (100 * sum(right for right, _ in got) / len(got), sum(loss for _, loss in got) / len(got))
         return found

@@ -1,1 +1,1 @@
-"""LoRA adapters: their shapes, how one is trained, how several are injected, and what the model says with them."""
+"""LoRA adapters: data structures, training, injection into the base model, and generation with them."""

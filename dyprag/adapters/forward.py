@@ -1,6 +1,7 @@
-"""The training forward pass that both stages share: samples side by side, and losses of their tokens.
+"""The training forward pass that both stages share: batches of samples and per-token losses.
 
-Padding reaches neither the vocabulary projection nor a loss, and no [tokens, vocabulary] table outlives its chunk.
+Padding is excluded from the vocabulary projection and the losses. Logits are computed in chunks, so that the full
+[tokens, vocabulary] matrix is never held in memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,72 +19,81 @@ from dyprag.adapters.samples import Sample
 from dyprag.model.base import BaseModel
 from dyprag.model.batches import pad
 
-PLAIN_ATTENTION = 256  # tokens of a row up to which a CPU is quicker without the fused kernel's slow backward pass
-# [tokens, vocabulary] at a time. Above 32 MB in float32, a CPU's allocator asks the system for each table anew.
+PLAIN_ATTENTION = 256  # up to this row length, eager attention is faster on a CPU: the fused kernel's backward is slow
+# Elements of [tokens, vocabulary] per chunk. Above 32 MB (float32), a CPU's allocator does not reuse the memory.
 CHUNK_ELEMENTS = {"cpu": 2**23 - 2**16, "cuda": 2**27}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples side by side, and those of their tokens whose prediction counts.
+    """A padded batch of samples, and the tokens whose predictions enter the loss.
 
-    ids: [rows, longest], padded on the right; places: [tokens], flat positions in ids of the counted tokens; rows:
-    [tokens], their sample; targets: [tokens], the token that follows each, -1 behind a sample's last.
+    ids: [rows, longest], padded on the right.
+    positions: [tokens], flat positions in `ids` of the tokens whose prediction counts.
+    rows: [tokens], the sample of each of them.
+    targets: [tokens], the token that follows each; -1 after a sample's last token.
     """
 
     ids: Tensor
-    places: Tensor
+    positions: Tensor
     rows: Tensor
     targets: Tensor
 
 
 def pack(base: BaseModel, samples: Sequence[Sample], loss_on: str = "all", last: bool = False) -> Batch:
-    """Put samples side by side.
+    """Collate samples into a batch.
 
     Args:
-        loss_on: "all": every token that another follows; "answer": those that predict the answer.
-        last: also each sample's last token, which predicts nothing but has a distribution to compare.
+        loss_on: "all" counts every token that has a successor, "answer" only those that predict the answer.
+        last: whether to add each sample's last token. It has no target, but its distribution can be compared.
     """
     ids, _ = pad([sample.ids for sample in samples], base, side="right")
-    places: list[int] = []
+    positions: list[int] = []
     rows: list[int] = []
     targets: list[int] = []
     for row, sample in enumerate(samples):
         first = max(sample.prompt_length - 1, 0) if loss_on == "answer" else 0
         end = len(sample.ids) if last else len(sample.ids) - 1
-        places += range(row * ids.shape[1] + first, row * ids.shape[1] + end)
+        positions += range(row * ids.shape[1] + first, row * ids.shape[1] + end)
         rows += [row] * (end - first)
         targets += [*sample.ids, -1][first + 1 : end + 1]
-    place, row_of, target = (torch.tensor(x, dtype=torch.long, device=base.device) for x in (places, rows, targets))
-    return Batch(ids, place, row_of, target)
+    position, row_of, target = (
+        torch.tensor(x, dtype=torch.long, device=base.device) for x in (positions, rows, targets)
+    )
+    return Batch(ids, position, row_of, target)
 
 
 def hidden_states(base: BaseModel, batch: Batch, adapters: Adapters | None) -> Tensor:
-    """Last hidden states of the batch's counted tokens under adapters: [tokens, hidden].
+    """Compute the last hidden states of the batch's counted tokens with adapters injected: [tokens, hidden].
 
-    No attention mask is needed: padding stands on the right, where causal attention does not look.
+    No attention mask is needed, since causal attention never reads the padding on the right.
     """
     with inject(base, adapters), _attention(base, batch.ids.shape[1]):
         states = base.model.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
-    return states.flatten(0, 1).index_select(0, batch.places)
+    return states.flatten(0, 1).index_select(0, batch.positions)
 
 
 @contextmanager
 def _attention(base: BaseModel, tokens: int) -> Iterator[None]:
-    usual = base.model.config._attn_implementation
-    if base.device.type != "cpu" or tokens > PLAIN_ATTENTION or usual == "eager":
+    """Use eager attention for short rows on a CPU while the context is open."""
+    configured = base.model.config._attn_implementation
+    if base.device.type != "cpu" or tokens > PLAIN_ATTENTION or configured == "eager":
         yield
         return
     base.model.set_attn_implementation("eager")
     try:
         yield
     finally:
-        base.model.set_attn_implementation(usual)
+        base.model.set_attn_implementation(configured)
 
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """`total`: the weighted sum, with a gradient; nll and kl: the parts of each token, [tokens], unweighted."""
+    """The losses of a batch.
+
+    total: the weighted sum, with a gradient.
+    nll, kl: [tokens], unweighted and without a gradient.
+    """
 
     total: Tensor
     nll: Tensor
@@ -98,21 +108,24 @@ def token_losses(
     teacher: Tensor | None = None,
     kl_weights: Tensor | None = None,
 ) -> TokenLosses:
-    """Σ weight · (-log p(target)) + Σ kl weight · KL(teacher ‖ student) over tokens.
+    """Compute Σ weight · (-log p(target)) + Σ kl weight · KL(teacher ‖ student) over tokens.
 
     Args:
         hidden: [tokens, hidden], the student's last hidden states.
         targets: [tokens], token ids; -1 for none.
         weights: [tokens], float32, of the negative log-likelihoods.
-        teacher: [tokens, hidden], the teacher's last hidden states; None leaves the KL term out.
+        teacher: [tokens, hidden], the teacher's last hidden states; None for no KL term.
         kl_weights: [tokens], float32, of the KL terms.
     """
     return TokenLosses(*_TokenLosses.apply(hidden, base, targets, weights, teacher, kl_weights))
 
 
 class _TokenLosses(torch.autograd.Function):
-    """The gradient is taken in the forward pass, chunk by chunk: softmax(logits) less what was wanted (a one-hot
-    target, the teacher's distribution) is all that it needs, and it is at hand there."""
+    """Computes the gradient during the forward pass, chunk by chunk.
+
+    The gradient in the logits is softmax(logits) minus the target distribution (one-hot, or the teacher's), and both
+    are already available there.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, base: BaseModel, targets: Tensor, weights: Tensor, teacher: Tensor | None,
@@ -121,34 +134,35 @@ class _TokenLosses(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if differentiate else None
         nll, kl = torch.zeros_like(weights), torch.zeros_like(weights)
         limit = CHUNK_ELEMENTS.get(hidden.device.type, CHUNK_ELEMENTS["cpu"])
-        most = max(32, limit // base.model.config.get_text_config().vocab_size)
-        size = ceil(len(hidden) / max(1, ceil(len(hidden) / most)))  # even chunks: a small last one would be slow
+        limit_rows = max(32, limit // base.model.config.get_text_config().vocab_size)
+        # even chunks: a small last chunk would be slow
+        size = ceil(len(hidden) / max(1, ceil(len(hidden) / limit_rows)))
         for start in range(0, len(hidden), max(1, size)):
             chunk = slice(start, start + size)
             with torch.enable_grad():
                 states = hidden[chunk].detach().requires_grad_(differentiate)
                 logits = base.head(states)
             exact = torch.promote_types(logits.dtype, torch.float32)
-            logs = logits.detach().to(exact).log_softmax(-1)  # ten times quicker on a CPU than with dtype=exact
-            wanted = targets[chunk].clamp(min=0)[:, None]
+            logs = logits.detach().to(exact).log_softmax(-1)  # ten times faster on a CPU than passing dtype=exact
+            target_ids = targets[chunk].clamp(min=0)[:, None]
             weight = (weights[chunk] * (targets[chunk] >= 0)).to(exact)
-            nll[chunk] = -logs.gather(1, wanted)[:, 0] * (targets[chunk] >= 0)
-            towards = None
+            nll[chunk] = -logs.gather(1, target_ids)[:, 0] * (targets[chunk] >= 0)
+            teacher_term = None
             if teacher is not None and kl_weights is not None:
-                aim = base.head(teacher[chunk]).to(exact).log_softmax(-1)
-                towards = aim.exp()
-                kl[chunk] = (towards * (aim - logs)).sum(-1)
-                towards *= kl_weights[chunk, None]
+                teacher_logs = base.head(teacher[chunk]).to(exact).log_softmax(-1)
+                teacher_term = teacher_logs.exp()
+                kl[chunk] = (teacher_term * (teacher_logs - logs)).sum(-1)
+                teacher_term *= kl_weights[chunk, None]
             if gradient is None:
                 continue
-            slope = logs.exp_()
-            if towards is None:
-                slope *= weight[:, None]
+            logit_gradient = logs.exp_()
+            if teacher_term is None:
+                logit_gradient *= weight[:, None]
             else:
-                slope *= (weight + kl_weights[chunk])[:, None]  # type: ignore[index]
-                slope -= towards
-            slope.scatter_add_(1, wanted, -weight[:, None])
-            (gradient[chunk],) = torch.autograd.grad(logits, states, slope.to(logits.dtype))
+                logit_gradient *= (weight + kl_weights[chunk])[:, None]  # type: ignore[index]
+                logit_gradient -= teacher_term
+            logit_gradient.scatter_add_(1, target_ids, -weight[:, None])
+            (gradient[chunk],) = torch.autograd.grad(logits, states, logit_gradient.to(logits.dtype))
         total = (weights * nll).sum()
         if kl_weights is not None:
             total = total + (kl_weights * kl).sum()

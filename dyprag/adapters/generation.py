@@ -1,4 +1,4 @@
-"""Batched generation with the base model, with another adapter for each row where wanted."""
+"""Batched generation with the base model, optionally with a different adapter for each row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +30,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer: its text, its length in tokens, its share of the batch's wall time in seconds, the seconds from the
-    batch's beginning to its first token, its token ids with the probability that the model gave to each, and whether
-    it is cut: it had not ended when the limit of tokens was reached."""
+    """A generated answer.
+
+    tokens: number of tokens in `ids`.
+    seconds: this answer's share of the batch's wall time.
+    first_token: seconds from the start of the batch to the first token.
+    probabilities: the probability that the model assigned to each of `ids`.
+    cut: whether generation stopped at the token limit.
+    """
 
     text: str
     tokens: int
@@ -52,44 +57,46 @@ def generate(
     stop_at_newline: bool = True,
     stop: Callable[[Sequence[int]], bool] | None = None,
 ) -> list[Generation]:
-    """Answer prompts in batches of similar length.
+    """Generate answers to prompts, in batches of similar length.
 
     Args:
         base: the model; its lock is held for each batch.
-        prompts: token ids, one list a prompt.
-        sampling: greedy or sampled, and the limit of new tokens.
-        adapters: called with the indices of the prompts in a batch, gives their adapters ([rows, layers, …], or
-            [1, layers, …] for one that all share), or None for none.
-        batch_size: prompts in a batch. Each prompt counts as a step of the work under way (dyprag.runtime.progress).
-        stop_at_newline: an answer ends at its first line break too, not only at the end token.
-        stop: asked with a row's new ids after each token; where it says so, the row ends.
+        prompts: token ids of each prompt.
+        sampling: decoding settings and the limit on new tokens.
+        adapters: returns the adapters for the prompts of a batch, given their indices: [rows, layers, …],
+            [1, layers, …] for one shared adapter, or None for none.
+        batch_size: prompts per batch. Each prompt counts as one step of progress (dyprag.runtime.progress).
+        stop_at_newline: whether an answer also ends at its first line break.
+        stop: called with a row's new ids after each token; the row ends when it returns True.
 
     Returns:
-        One Generation a prompt, in the order of `prompts`.
+        One Generation per prompt, in the order of `prompts`.
     """
     results: list[Generation | None] = [None] * len(prompts)
     ends = Ends({*base.end_ids, *(base.newline_ids if stop_at_newline else ())}, stop)
     for batch in alike([len(prompt) for prompt in prompts], batch_size):
         with base.lock:
             injected = adapters(batch) if adapters else None
-            began = perf_counter()
-            written = _generate_batch(base, [prompts[i] for i in batch], sampling, injected, ends)
-            seconds = (perf_counter() - began) / len(batch)
+            start = perf_counter()
+            output = _generate_batch(base, [prompts[i] for i in batch], sampling, injected, ends)
+            seconds = (perf_counter() - start) / len(batch)
         for row, index in enumerate(batch):
-            ids = written.rows[row]
+            ids = output.rows[row]
             text = answer(decode(base.tokenizer, ids))
             if stop_at_newline:
                 text = text.lstrip("\n").split("\n", 1)[0]
-            first = written.first - began
-            chances = tuple(written.probabilities[row])
-            results[index] = Generation(text.strip(), len(ids), seconds, first, tuple(ids), chances, row in written.cut)
+            first = output.first - start
+            probabilities = tuple(output.probabilities[row])
+            results[index] = Generation(
+                text.strip(), len(ids), seconds, first, tuple(ids), probabilities, row in output.cut
+            )
     return [result for result in results if result is not None]
 
 
 @dataclass
-class _Written:
-    """New tokens of each row and their probabilities, the rows that the limit cut, and the clock when the first were
-    there."""
+class _BatchOutput:
+    """New tokens of each row and their probabilities, the rows cut at the token limit, and the time of the first
+    token."""
 
     rows: list[list[int]]
     probabilities: list[list[float]]
@@ -100,63 +107,64 @@ class _Written:
 @torch.inference_mode()
 def _generate_batch(
     base: BaseModel, prompts: list[Sequence[int]], sampling: Sampling, adapters: Adapters | None, ends: Ends
-) -> _Written:
-    """The new tokens of each prompt, without the one that ended it. Rows that have ended are computed no further."""
-    # Keys and values of a common prefix (few-shot examples) are computed once, unless the rows' adapters differ:
-    # then they differ too, from the second layer on.
-    apart = adapters is not None and adapters.docs > 1
+) -> _BatchOutput:
+    """Generate the new tokens of each prompt, without its end token. Finished rows leave the batch."""
+    # The states of a common prefix (few-shot examples) are computed once, unless the rows have different adapters:
+    # then the states differ from the second layer on.
+    adapters_differ = adapters is not None and adapters.docs > 1
     choose = _chooser(base, sampling, len(prompts))
-    written = _Written([[] for _ in prompts], [[] for _ in prompts])
-    steps, share = float(len(prompts)), len(prompts) / sampling.max_new_tokens  # one a prompt; of them, one a token
-    live = torch.arange(len(prompts), device=base.device)
+    output = _BatchOutput([[] for _ in prompts], [[] for _ in prompts])
+    # one step of progress per prompt, reported token by token
+    progress_left, share = float(len(prompts)), len(prompts) / sampling.max_new_tokens
+    active = torch.arange(len(prompts), device=base.device)
     running = [True] * len(prompts)
     state: Decoding | None = None
     while any(running):
-        with inject(base, adapters.select(live.tolist()) if adapters is not None and apart else adapters):
-            state = state or Decoding(base, prompts, 0 if apart else common_prefix(prompts))
-            while any(running) and 4 * sum(running[index] for index in live.tolist()) > 3 * len(live):
-                tokens = choose(state.logits, state.tokens, live)
-                chances = (state.logits.gather(1, tokens[:, None])[:, 0] - state.logits.logsumexp(-1)).exp()
-                said, likely = tokens.tolist(), chances.tolist()
-                written.first = written.first or perf_counter()  # now they are there, on an accelerator too
-                for index, token, chance in zip(live.tolist(), said, likely, strict=True):
+        with inject(base, adapters.select(active.tolist()) if adapters is not None and adapters_differ else adapters):
+            state = state or Decoding(base, prompts, 0 if adapters_differ else common_prefix(prompts))
+            while any(running) and 4 * sum(running[index] for index in active.tolist()) > 3 * len(active):
+                tokens = choose(state.logits, state.tokens, active)
+                probabilities = (state.logits.gather(1, tokens[:, None])[:, 0] - state.logits.logsumexp(-1)).exp()
+                chosen, likelihoods = tokens.tolist(), probabilities.tolist()
+                output.first = output.first or perf_counter()  # after the device has synchronised
+                for index, token, probability in zip(active.tolist(), chosen, likelihoods, strict=True):
                     running[index] = running[index] and token not in ends.tokens
                     if running[index]:
-                        ids = written.rows[index]
+                        ids = output.rows[index]
                         ids.append(token)
-                        written.probabilities[index].append(chance)
+                        output.probabilities[index].append(probability)
                         running[index] = not ends.after(ids)
                         if running[index] and len(ids) == sampling.max_new_tokens:
                             running[index] = False
-                            written.cut.add(index)
+                            output.cut.add(index)
                 if any(running):
                     state.advance(tokens)
                     progress.advance(share)
-                    steps -= share
-        kept = torch.tensor(running, device=base.device)[live].nonzero()[:, 0]
+                    progress_left -= share
+        kept = torch.tensor(running, device=base.device)[active].nonzero()[:, 0]
         if len(kept):
             state.keep(kept)
-        live = live[kept]
-    progress.advance(steps)  # most rows end before the limit
-    return written
+        active = active[kept]
+    progress.advance(progress_left)  # most rows end before the limit
+    return output
 
 
 def _chooser(base: BaseModel, sampling: Sampling, rows: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A function of logits, the tokens so far, and the rows' numbers that gives each row's next token.
+    """Return a function that chooses each row's next token from the logits, the tokens so far, and the row numbers.
 
-    A row's chances do not hang on which others have ended: there is a draw for each of the first rows at each step.
+    Noise is drawn for all initial rows at every step: a row's sample does not depend on which others have ended.
     """
     penalty = getattr(base.model.generation_config, "repetition_penalty", None) or 1.0
     penalise = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1.0 else lambda tokens, logits: logits
-    draws = torch.Generator().manual_seed(sampling.seed)
+    generator = torch.Generator().manual_seed(sampling.seed)
 
-    def choose(logits: Tensor, tokens: Tensor, numbers: Tensor) -> Tensor:
+    def choose(logits: Tensor, tokens: Tensor, rows_left: Tensor) -> Tensor:
         logits = penalise(tokens, logits)
         if sampling.temperature <= 0:
             return logits.argmax(-1)
-        values, places = logits.topk(min(sampling.top_k, logits.shape[-1]))
-        # the Gumbel trick: the largest of log-probabilities with such noise is a sample
-        noise = -torch.empty(rows, values.shape[-1]).exponential_(generator=draws).log().to(logits.device)
-        return places.gather(1, (values / sampling.temperature + noise[numbers]).argmax(-1, keepdim=True))[:, 0]
+        values, candidates = logits.topk(min(sampling.top_k, logits.shape[-1]))
+        # Gumbel trick: the argmax of log-probabilities plus Gumbel noise is a sample
+        noise = -torch.empty(rows, values.shape[-1]).exponential_(generator=generator).log().to(logits.device)
+        return candidates.gather(1, (values / sampling.temperature + noise[rows_left]).argmax(-1, keepdim=True))[:, 0]
 
     return choose

@@ -1,36 +1,36 @@
-"""Whether the training of a document's adapter went well, judged by its losses.
+"""Detects from its losses whether the training of a document's adapter failed.
 
-AdamW at a rate that suits most documents takes some of them out of the valley that they were in: the loss stays finite,
-and the adapter repeats one phrase for ever. Such a training is done again with a smaller rate: see `parametrize`.
+At a learning rate that suits most documents, AdamW leaves the minimum for a few of them: the loss stays finite, but the
+adapter only repeats one phrase. `parametrize` trains such documents again at a smaller rate.
 """
 
 from collections.abc import Sequence
 from statistics import mean
 
-SMALLER = (1 / 3, 1 / 9)  # of the learning rate, one after the other, while the training does not go well
-TAIL = 4  # the last 1 / TAIL of an epoch says where the training ended
+SMALLER = (1 / 3, 1 / 9)  # factors on the learning rate, tried in turn until the training succeeds
+TAIL = 4  # the last 1 / TAIL of an epoch is taken as the end of the training
 
 
 def fault(losses: Sequence[float], epochs: int, after: float) -> str:
-    """What is wrong with a training; empty where it went well.
+    """Describe what is wrong with a training; empty if it went well.
 
     Args:
-        losses: of each step, before its update; the first is the base model's, since a fresh adapter changes nothing.
-        epochs: passes over the samples, whose losses can be compared with each other.
+        losses: the loss of each step before its update. The first is the base model's: a fresh adapter is zero.
+        epochs: number of passes over the samples; the mean losses of epochs are compared.
         after: the loss on the first step's samples after the last update.
     """
-    if not losses or losses[0] == 0:  # nothing was to be learned
+    if not losses or losses[0] == 0:  # there was nothing to learn
         return ""
-    if not after < losses[0]:  # NaN is not
+    if not after < losses[0]:  # also true for NaN
         return f"the loss did not fall (on the same samples {losses[0]:.2f} before and {after:.2f} after)"
-    size = len(losses) // epochs
-    if epochs < 2 or size == 0:
+    steps = len(losses) // epochs
+    if epochs < 2 or steps == 0:
         return ""
-    each = [mean(losses[start : start + size]) for start in range(0, size * epochs, size)]
-    tail = mean([*losses[-max(1, size // TAIL) :], after])
-    if tail > 2 * min(each) and tail > each[0] / 2:
-        best = each.index(min(each)) + 1
+    epoch = [mean(losses[start : start + steps]) for start in range(0, steps * epochs, steps)]
+    tail = mean([*losses[-max(1, steps // TAIL) :], after])
+    if tail > 2 * min(epoch) and tail > epoch[0] / 2:
+        best = epoch.index(min(epoch)) + 1
         return (
-            f"the loss rose again (mean of epoch 1: {each[0]:.2f}, of epoch {best}: {min(each):.2f}, end: {tail:.2f})"
+            f"the loss rose again (mean of epoch 1: {epoch[0]:.2f}, of epoch {best}: {min(epoch):.2f}, end: {tail:.2f})"
         )
     return ""

@@ -1,4 +1,4 @@
-"""Low-rank adapters of many documents at once: their shapes, merging, and PEFT's format on disk.
+"""LoRA adapters of one or many documents: shapes, merging, and storage in PEFT's format.
 
 An adapter adds scale · B·A to gate_proj, up_proj and down_proj of every layer (§3.1).
 """
@@ -22,9 +22,11 @@ from dyprag.model.files import public_name
 
 @dataclass(frozen=True)
 class Adapters:
-    """LoRA matrices of `docs` documents, stacked.
+    """The stacked LoRA matrices of `docs` documents.
 
-    a[proj]: [docs, layers, rank, in_features]; b[proj]: [docs, layers, out_features, rank]; `scale` = alpha / rank.
+    a[proj]: [docs, layers, rank, in_features].
+    b[proj]: [docs, layers, out_features, rank].
+    scale: alpha / rank.
     """
 
     a: dict[str, Tensor]
@@ -40,59 +42,63 @@ class Adapters:
         return self.a["gate_proj"].shape[2]
 
     def to(self, *args: Any) -> "Adapters":
-        """The same on another device or in another dtype."""
+        """Return the adapters on another device or in another dtype."""
         return Adapters(
             {p: t.to(*args) for p, t in self.a.items()}, {p: t.to(*args) for p, t in self.b.items()}, self.scale
         )
 
     def times(self, strength: float) -> "Adapters | None":
-        """The same, each delta multiplied by a number; None for 0, which leaves the model as it is to the last bit."""
+        """Return the adapters with each delta multiplied by `strength`; None for 0 (an unchanged model)."""
         if strength == 1:
             return self
         return Adapters(self.a, self.b, self.scale * strength) if strength else None
 
     def detach(self) -> "Adapters":
-        """The same without a gradient."""
+        """Return the adapters detached from the autograd graph."""
         return Adapters(
             {p: t.detach() for p, t in self.a.items()}, {p: t.detach() for p, t in self.b.items()}, self.scale
         )
 
     def require_gradients(self) -> list[Tensor]:
-        """Make the matrices trainable; gives them."""
+        """Make the matrices trainable, and return them."""
         return [tensor.requires_grad_(True) for tensor in self.tensors().values()]
 
     def select(self, docs: Sequence[int]) -> "Adapters":
-        """The adapters of some of the documents, in the order given."""
+        """Return the adapters of the given documents, in that order."""
         index = list(docs)
         return Adapters({p: t[index] for p, t in self.a.items()}, {p: t[index] for p, t in self.b.items()}, self.scale)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Flat view of the matrices: `gate_proj.a` … `down_proj.b`."""
+        """Return the matrices by name: `gate_proj.a` … `down_proj.b`."""
         return {f"{p}.{side}": t for side, half in (("a", self.a), ("b", self.b)) for p, t in half.items()}
 
 
 def initial_adapters(base: BaseModel, rank: int, alpha: float, seed: int, docs: int = 1) -> Adapters:
-    """The one random adapter that every document starts from (§3.1): A as PEFT draws it, B zero, float32.
+    """Create the initial adapter of every document (§3.1): random A as in PEFT, zero B, float32.
 
-    PEFT's default is kaiming_uniform with a = √5, that is U(-1/√in, 1/√in). All documents share it, since the
-    translator regresses onto what training makes of it.
+    PEFT's default is kaiming_uniform with a = √5, that is U(-1/√in, 1/√in). All documents start from the same adapter,
+    so that the translator can regress onto the trained ones.
     """
     generator = torch.Generator().manual_seed(seed)
     a, b = {}, {}
     for projection in PROJECTIONS:
         fan_in, fan_out = base.features(projection)
         bound = fan_in**-0.5
-        one = torch.empty(1, base.layers, rank, fan_in).uniform_(-bound, bound, generator=generator)
-        a[projection] = one.expand(docs, -1, -1, -1).clone().to(base.device)
+        initial = torch.empty(1, base.layers, rank, fan_in).uniform_(-bound, bound, generator=generator)
+        a[projection] = initial.expand(docs, -1, -1, -1).clone().to(base.device)
         b[projection] = torch.zeros(docs, base.layers, fan_out, rank, device=base.device)
     return Adapters(a, b, alpha / rank)
 
 
 def stack(adapters: Sequence[Adapters]) -> Adapters:
-    """Several documents' adapters as one batch: [docs₁ + docs₂ + …]. Ranks and scales must be equal."""
+    """Concatenate adapters along the document dimension: [docs₁ + docs₂ + …].
+
+    Raises:
+        ValueError: the adapters differ in scale.
+    """
     scales = {adapter.scale for adapter in adapters}
     if len(scales) != 1:
-        raise ValueError(f"adapters of unlike scale cannot be stacked: {sorted(scales)}")
+        raise ValueError(f"adapters of different scales cannot be stacked: {sorted(scales)}")
     return Adapters(
         {p: torch.cat([adapter.a[p] for adapter in adapters]) for p in PROJECTIONS},
         {p: torch.cat([adapter.b[p] for adapter in adapters]) for p in PROJECTIONS},
@@ -101,17 +107,17 @@ def stack(adapters: Sequence[Adapters]) -> Adapters:
 
 
 def merge(adapters: Adapters, how: str, scores: Sequence[float] = ()) -> Adapters:
-    """Merge the adapters of the c documents of one question into one adapter (§3.3).
+    """Merge the adapters of a question's c documents into one adapter (§3.3).
 
     Args:
-        adapters: [c, layers, …], all of one question.
-        how: "sum" of the deltas (PRAG), "mean" of the deltas, or "matrices": the mean of the A's and the mean of the
-            B's taken apart, as the official DyPRAG code does, which is not the mean of the deltas; "weighted": the sum
-            of the deltas, each weighted by the softmax of the retrieval scores, so that a clear winner stays itself.
+        adapters: [c, layers, …].
+        how: "sum" of the deltas (PRAG); "mean" of the deltas; "weighted": the sum of the deltas weighted by the softmax
+            of the retrieval scores, so that a clear winner is hardly changed; "matrices": the mean of the A's and the
+            mean of the B's, as in the official DyPRAG code. The last is not the mean of the deltas.
         scores: the documents' retrieval scores, for "weighted".
 
     Returns:
-        [1, layers, …]; of the same rank for "matrices", else of rank c·rank.
+        [1, layers, …]. The rank is unchanged for "matrices" and c·rank otherwise.
     """
     if how == "matrices":
         return Adapters(
@@ -135,34 +141,36 @@ def merge(adapters: Adapters, how: str, scores: Sequence[float] = ()) -> Adapter
 
 
 def stack_rows(rows: Sequence[Adapters | None]) -> Adapters | None:
-    """One adapter for each row of a batch; missing ones are zero, smaller ranks are filled up with zeros. Rows that
-    share one and the same adapter get it once, so that what they share is computed once."""
-    some = next((row for row in rows if row is not None), None)
-    if some is None or all(row is some for row in rows):
-        return some
+    """Stack one adapter per row of a batch, with zeros for missing adapters and missing ranks.
+
+    If all rows share the same object, it is returned as it is, so that it is computed once.
+    """
+    first = next((row for row in rows if row is not None), None)
+    if first is None or all(row is first for row in rows):
+        return first
     rank = max(row.rank for row in rows if row is not None)
     zero = Adapters(
-        {p: torch.zeros_like(t) for p, t in some.a.items()},
-        {p: torch.zeros_like(t) for p, t in some.b.items()},
-        some.scale,
+        {p: torch.zeros_like(t) for p, t in first.a.items()},
+        {p: torch.zeros_like(t) for p, t in first.b.items()},
+        first.scale,
     )
-    filled = []
+    padded = []
     for row in (zero if row is None else row for row in rows):
         missing = rank - row.rank
         a = {p: pad_tensor(row.a[p], (0, 0, 0, missing)) for p in PROJECTIONS}
         b = {p: pad_tensor(row.b[p], (0, missing)) for p in PROJECTIONS}
-        filled.append(Adapters(a, b, row.scale))
-    return stack(filled)
+        padded.append(Adapters(a, b, row.scale))
+    return stack(padded)
 
 
 _PEFT_NAME = re.compile(r"base_model\.model\.(?P<path>.+)\.(?P<proj>\w+)\.lora_(?P<side>[AB])\.weight")
 
 
 def save_peft(base: BaseModel, adapter: Adapters, folder: Path, model_name: str) -> None:
-    """Write one document's adapter ([1, layers, …]) in PEFT's own format: adapter_config.json and safetensors. The base
-    model stands there under the name by which other programs load it.
+    """Write a document's adapter ([1, layers, …]) in PEFT's format: adapter_config.json and safetensors.
 
-    The matrices keep their dtype; PEFT computes with float32 copies of bfloat16 ones.
+    The configuration names the base model as other programs load it. The matrices keep their dtype; PEFT computes with
+    float32 copies of bfloat16 matrices.
     """
     from peft import LoraConfig
 
@@ -175,33 +183,33 @@ def save_peft(base: BaseModel, adapter: Adapters, folder: Path, model_name: str)
                 tensors[name] = half[projection][0, layer].detach().cpu().contiguous()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = LoraConfig(
-        r=adapter.rank, lora_alpha=_plain(adapter.scale * adapter.rank), lora_dropout=0.0, bias="none",
+        r=adapter.rank, lora_alpha=_integer_if_whole(adapter.scale * adapter.rank), lora_dropout=0.0, bias="none",
         target_modules=list(PROJECTIONS), task_type="CAUSAL_LM", base_model_name_or_path=public_name(model_name),
         inference_mode=True,
     )  # fmt: skip
-    config.target_modules = sorted(PROJECTIONS)  # of the set that it makes, each process writes an order of its own
+    config.target_modules = sorted(PROJECTIONS)  # PEFT keeps a set, whose order differs between processes
     config.save_pretrained(str(folder))
 
 
 def load_peft(folder: Path) -> Adapters:
-    """Read one document's adapter from PEFT's format, as [1, layers, …] in float32 on the CPU.
+    """Read a document's adapter in PEFT's format: [1, layers, …], float32, on the CPU.
 
     Raises:
-        ArtifactError: files that are missing, damaged, or not an FFN adapter of every layer.
+        ArtifactError: the files are missing or damaged, or the adapter does not cover the FFN of every layer.
     """
     try:
         config = json.loads((folder / "adapter_config.json").read_text())
         tensors = load_file(folder / "adapter_model.safetensors")
-    except Exception as error:  # safetensors raises its own kind for a truncated file
+    except Exception as error:  # safetensors raises its own exception type for a truncated file
         raise ArtifactError(f"adapter {folder}", f"it cannot be read ({error})", "Recreate it: dyprag run.") from error
-    found: dict[tuple[str, str], dict[int, Tensor]] = {}
+    matrices: dict[tuple[str, str], dict[int, Tensor]] = {}
     for name, tensor in tensors.items():
         match = _PEFT_NAME.fullmatch(name)
         layer = re.search(r"\.(\d+)\.", match["path"]) if match else None
         if not match or not layer or match["proj"] not in PROJECTIONS:
             raise ArtifactError(f"adapter {folder}", f"it adapts {name}", "Only FFN adapters can be used here.")
-        found.setdefault((match["proj"], match["side"]), {})[int(layer[1])] = tensor
-    layers = {tuple(sorted(found.get((p, side), {}))) for p in PROJECTIONS for side in "AB"}
+        matrices.setdefault((match["proj"], match["side"]), {})[int(layer[1])] = tensor
+    layers = {tuple(sorted(matrices.get((p, side), {}))) for p in PROJECTIONS for side in "AB"}
     if layers != {tuple(range(len(next(iter(layers)))))} or layers == {()}:
         raise ArtifactError(
             f"adapter {folder}",
@@ -209,11 +217,11 @@ def load_peft(folder: Path) -> Adapters:
             "Train it on all three.",
         )
     halves = {
-        side: {p: torch.stack([t.float() for _, t in sorted(found[p, side].items())])[None] for p in PROJECTIONS}
+        side: {p: torch.stack([t.float() for _, t in sorted(matrices[p, side].items())])[None] for p in PROJECTIONS}
         for side in "AB"
     }
     return Adapters(halves["A"], halves["B"], config["lora_alpha"] / config["r"])
 
 
-def _plain(number: float) -> Any:
+def _integer_if_whole(number: float) -> Any:
     return int(number) if float(number).is_integer() else number

@@ -1,4 +1,4 @@
-"""Stage 1, second half: documents' augmentations become their LoRA adapters, p_i = F(d_i) (§3.1), many at once."""
+"""Stage 1b: train the LoRA adapters of documents on their augmentations, p_i = F(d_i) (§3.1), in groups."""
 
 import logging
 import math
@@ -23,18 +23,23 @@ from dyprag.runtime import progress
 
 logger = logging.getLogger("dyprag.parametrize")
 
-CPU_TOKENS = 512  # tokens of one pass on a CPU: more are not quicker
-CPU_TOGETHER = 4  # documents trained together on a CPU: their short steps fill a pass
+CPU_TOKENS = 512  # tokens per pass on a CPU; more are not faster
+CPU_TOGETHER = 4  # documents trained together on a CPU; their short steps fill a pass
 MOST_PADDING = 0.2  # share of a group's tokens that may be padding
 
 
 @dataclass(frozen=True)
 class Parametrized:
-    """A trained adapter ([1, layers, …], on the CPU, in the format set for it).
+    """The result of training one document's adapter.
 
-    losses: of every step. tokens: trained on. seconds: the document's share of its group's. after: the loss on the
-    first step's samples after the last update. learning_rate: the one that it was trained with in the end. fault: what
-    is wrong with the training at all rates that were tried; empty where it went well.
+    adapter: [1, layers, …], on the CPU, in the configured dtype.
+    losses: the loss of every step.
+    tokens: number of tokens trained on.
+    seconds: the document's share of its group's time.
+    after: the loss on the first step's samples after the last update.
+    learning_rate: the rate of the training that is returned.
+    fault: what is wrong with the training at every rate tried; empty if it went well.
+    trainings: number of trainings, one per learning rate tried.
     """
 
     adapter: Adapters
@@ -58,86 +63,86 @@ def parametrize(
     lora: LoraSettings,
     settings: ParametrizeSettings,
 ) -> Iterator[tuple[int, Parametrized | Exception]]:
-    """Train the adapters of several documents with AdamW, the base model frozen.
+    """Train the adapters of several documents with AdamW on a frozen base model.
 
-    Each document has its own matrices, loss and optimizer state, so it ends as if it were trained alone; one whose
-    samples run out is left as it is. One forward and backward pass serves a step of as many documents as there is room
-    for. If memory runs out, their number is halved. A document whose training did not go well (see `health`) is trained
-    again with smaller learning rates; if none goes well, the result is the one with the least loss.
+    Each document has its own matrices, loss and optimizer state, so the result is the same as if it were trained alone.
+    One forward and backward pass covers a step of as many documents as fit into memory; if memory runs out, their
+    number is halved. A document whose training failed (see `health`) is trained again at smaller learning rates; if
+    all fail, the result with the lowest loss is returned.
 
     Args:
-        documents: each one's samples, from `document_samples`.
+        documents: the samples of each document, from `document_samples`.
 
     Yields:
-        (index, result) of each document as soon as its group is done: what was made of it, or the error if even alone
-        it did not fit the memory.
+        (index, result) of each document when its group is finished. The result is the error if the document did not fit
+        into memory even alone.
     """
     schedules = [schedule(samples, settings) for samples in documents]
-    most = CPU_TOGETHER if base.device.type == "cpu" else MOST_TOGETHER
+    group_size = CPU_TOGETHER if base.device.type == "cpu" else MOST_TOGETHER
     with base.lock:
-        room = _Room(sys.maxsize if settings.documents else token_budget(base))
-    for group in groups(schedules, settings.documents or most):
-        tried: dict[int, list[Parametrized]] = {}
-        left = list(group)
-        for part in (1.0, *SMALLER):
-            slower = settings.model_copy(update={"learning_rate": part * settings.learning_rate})
-            steps = max(len(schedules[d]) for d in left)
-            with progress.part(len(left), steps), base.lock:
-                made = _Group(base, [schedules[d] for d in left], lora, slower, room).train()
-            ended = dict(zip(left, made, strict=True))
-            left = []
-            for document, result in ended.items():
+        memory = _TokenLimit(sys.maxsize if settings.documents else token_budget(base))
+    for group in groups(schedules, settings.documents or group_size):
+        results_by_document: dict[int, list[Parametrized]] = {}
+        remaining = list(group)
+        for factor in (1.0, *SMALLER):
+            attempt = settings.model_copy(update={"learning_rate": factor * settings.learning_rate})
+            steps = max(len(schedules[d]) for d in remaining)
+            with progress.part(len(remaining), steps), base.lock:
+                results = _Group(base, [schedules[d] for d in remaining], lora, attempt, memory).train()
+            result_by_document = dict(zip(remaining, results, strict=True))
+            remaining = []
+            for document, result in result_by_document.items():
                 if isinstance(result, Parametrized):
-                    tried.setdefault(document, []).append(result)
+                    results_by_document.setdefault(document, []).append(result)
                     if result.fault:
-                        left.append(document)
+                        remaining.append(document)
                         continue
-                    result = replace(result, trainings=len(tried[document]))
+                    result = replace(result, trainings=len(results_by_document[document]))
                 yield document, result
-            if not left:
+            if not remaining:
                 break
-        yield from ((document, _best(tried[document])) for document in left)
+        yield from ((document, _best(results_by_document[document])) for document in remaining)
 
 
-def _best(tried: Sequence[Parametrized]) -> Parametrized:
-    """Of trainings that all went wrong, the one with the least loss in the end."""
-    best = min(tried, key=lambda one: math.inf if one.diverged else one.after)
-    rates = ", ".join(f"{one.learning_rate:.2g}" for one in tried)
-    return replace(best, fault=f"{best.fault}; learning rates tried: {rates}", trainings=len(tried))
+def _best(attempts: Sequence[Parametrized]) -> Parametrized:
+    """Return the attempt with the lowest final loss, of attempts that all failed."""
+    best = min(attempts, key=lambda attempt: math.inf if attempt.diverged else attempt.after)
+    rates = ", ".join(f"{attempt.learning_rate:.2g}" for attempt in attempts)
+    return replace(best, fault=f"{best.fault}; learning rates tried: {rates}", trainings=len(attempts))
 
 
 def schedule(samples: Sequence[Sample], settings: ParametrizeSettings) -> list[list[Sample]]:
-    """The steps of a document's training: batches of samples of like length, shuffled in every epoch if so set.
+    """Return the steps of a document's training: batches of samples of similar length, reshuffled every epoch if set.
 
-    The order depends on the number of steps and their rank by length only, so documents with equally many samples
-    have steps of like length at the same time.
+    The order depends only on the number of steps and their rank by length, so documents with the same number of
+    samples have steps of similar length at the same time.
     """
-    order = random.Random(settings.seed)
+    generator = random.Random(settings.seed)
     size = settings.batch_size
-    alike = sorted(samples, key=lambda sample: len(sample.ids)) if settings.shuffle or size > 1 else list(samples)
-    batches = [alike[start : start + size] for start in range(0, len(alike), size)]
+    ordered = sorted(samples, key=lambda sample: len(sample.ids)) if settings.shuffle or size > 1 else list(samples)
+    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     steps = []
     for _ in range(settings.epochs):
         if settings.shuffle:
-            order.shuffle(batches)
+            generator.shuffle(batches)
         steps += batches
     return steps
 
 
-def groups(schedules: Sequence[Sequence[Sequence[Sample]]], most: int) -> list[list[int]]:
-    """Which documents are trained together, by index: those of like length and number of steps, at most so many."""
+def groups(schedules: Sequence[Sequence[Sequence[Sample]]], limit: int) -> list[list[int]]:
+    """Group documents of similar length and number of steps for training, by index, at most `limit` per group."""
     sizes = [[_size(step) for step in steps] for steps in schedules]
     order = sorted(range(len(sizes)), key=lambda d: (len(sizes[d]), sum(rows * length for rows, length in sizes[d])))
-    made: list[list[int]] = []
+    grouped: list[list[int]] = []
     for index in order:
-        if made and len(made[-1]) < most and _little_padding([sizes[d] for d in (*made[-1], index)]):
-            made[-1].append(index)
+        if grouped and len(grouped[-1]) < limit and _pads_little([sizes[d] for d in (*grouped[-1], index)]):
+            grouped[-1].append(index)
         else:
-            made.append([index])
-    return made
+            grouped.append([index])
+    return grouped
 
 
-Size = tuple[int, int]  # of a step: samples, and tokens of the longest
+Size = tuple[int, int]  # of a step: number of samples, tokens of the longest
 
 
 def _size(step: Sequence[Sample]) -> Size:
@@ -145,19 +150,19 @@ def _size(step: Sequence[Sample]) -> Size:
 
 
 def _tokens(sizes: Sequence[Size]) -> int:
-    """Tokens of steps taken together, padding included."""
+    """Count the tokens of steps in one batch, padding included."""
     return sum(rows for rows, _ in sizes) * max(length for _, length in sizes)
 
 
-def _little_padding(documents: Sequence[Sequence[Size]]) -> bool:
-    alone = sum(_tokens([size]) for document in documents for size in document)
+def _pads_little(documents: Sequence[Sequence[Size]]) -> bool:
+    separate = sum(_tokens([size]) for document in documents for size in document)
     steps = range(max(map(len, documents)))
     together = sum(_tokens([document[n] for document in documents if n < len(document)]) for n in steps)
-    return together * (1 - MOST_PADDING) <= alone
+    return together * (1 - MOST_PADDING) <= separate
 
 
 def token_budget(base: BaseModel) -> int:
-    """Tokens of one pass that fit into half of the free memory, and on a CPU no more than make it quicker."""
+    """Return how many tokens of a pass fit into half of the free memory; on a CPU, at most `CPU_TOKENS`."""
     free = psutil.virtual_memory().available
     if base.device.type == "cuda":
         free = torch.cuda.mem_get_info(base.device)[0]
@@ -170,131 +175,131 @@ _token_bytes: dict[tuple[str, str, str], int] = {}
 
 
 def _bytes_per_token(base: BaseModel) -> int:
-    """Bytes that a forward pass keeps for the backward pass, measured once on one row."""
-    known = (base.fingerprint, str(base.dtype), str(base.device))
-    if known not in _token_bytes:
+    """Return the bytes per token that a forward pass saves for the backward pass, measured once per model."""
+    cache_key = (base.fingerprint, str(base.dtype), str(base.device))
+    if cache_key not in _token_bytes:
         weights = {parameter.untyped_storage().data_ptr() for parameter in base.model.parameters()}
-        kept: dict[int, int] = {}
+        saved: dict[int, int] = {}
 
-        def note(tensor: Tensor) -> Tensor:
+        def record(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in weights:
-                kept[storage.data_ptr()] = storage.nbytes()
+                saved[storage.data_ptr()] = storage.nbytes()
             return tensor
 
         adapters = initial_adapters(base, 1, 1, 0)
         adapters.require_gradients()
         tokens = min(base.max_tokens, 128)
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
             states = hidden_states(base, pack(base, [Sample([0] * tokens, 1)]), adapters)
         del states
-        _token_bytes[known] = max(1, sum(kept.values()) // tokens)
-    return _token_bytes[known]
+        _token_bytes[cache_key] = max(1, sum(saved.values()) // tokens)
+    return _token_bytes[cache_key]
 
 
 @dataclass
-class _Room:
-    """Tokens of one pass, padding included; less when memory has run out."""
+class _TokenLimit:
+    """The token limit of a pass, padding included; lowered when memory runs out."""
 
     tokens: int
 
 
 class _Group:
-    """Documents that are trained together, each with its adapter, its losses so far, or the error that ended it."""
+    """Documents that are trained together, each with its adapter, its losses, or the error that ended its training."""
 
     def __init__(
         self, base: BaseModel, schedules: Sequence[list[list[Sample]]], lora: LoraSettings,
-        settings: ParametrizeSettings, room: _Room,
+        settings: ParametrizeSettings, limit: _TokenLimit,
     ) -> None:  # fmt: skip
-        self.base, self.schedules, self.settings, self.room = base, schedules, settings, room
+        self.base, self.schedules, self.settings, self.limit = base, schedules, settings, limit
         self.dtype = getattr(torch, lora.dtype)
-        start = initial_adapters(base, lora.rank, lora.alpha, lora.seed, len(schedules))
-        self.adapters = [start.select([document]) for document in range(len(schedules))]
+        initial = initial_adapters(base, lora.rank, lora.alpha, lora.seed, len(schedules))
+        self.adapters = [initial.select([document]) for document in range(len(schedules))]
         self.parameters = [adapter.require_gradients() for adapter in self.adapters]
         self.curves: list[list[Tensor]] = [[] for _ in schedules]
         self.failed: dict[int, Exception] = {}
 
     def train(self) -> list[Parametrized | Exception]:
-        """All steps of all documents; gives what became of each."""
-        began = perf_counter()
+        """Run all steps; returns each document's result or error."""
+        start = perf_counter()
         optimizer = torch.optim.AdamW(
-            [parameter for one in self.parameters for parameter in one], lr=self.settings.learning_rate,
+            [parameter for matrices in self.parameters for parameter in matrices], lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay, fused=True,
         )  # fmt: skip
-        for number in range(max(map(len, self.schedules))):
-            optimizer.zero_grad(set_to_none=True)  # without a gradient, AdamW leaves a document as it is
-            waiting = [d for d, steps in enumerate(self.schedules) if number < len(steps) and d not in self.failed]
-            while waiting:
-                waiting = waiting[self._differentiate(number, waiting) :]
+        for step in range(max(map(len, self.schedules))):
+            optimizer.zero_grad(set_to_none=True)  # AdamW skips a document without a gradient
+            pending = [d for d, steps in enumerate(self.schedules) if step < len(steps) and d not in self.failed]
+            while pending:
+                pending = pending[self._differentiate(step, pending) :]
             optimizer.step()
             progress.advance()
         after = self._after()
-        # one wait for the device, not one a step
+        # synchronise with the device once, not every step
         losses = [torch.stack(curve).tolist() if curve else [] for curve in self.curves]
-        made = [adapter.detach().to("cpu", self.dtype) for adapter in self.adapters]
+        adapters = [adapter.detach().to("cpu", self.dtype) for adapter in self.adapters]
         tokens = [sum(len(sample.ids) for step in steps for sample in step) for steps in self.schedules]
-        seconds = (perf_counter() - began) / sum(tokens)
+        seconds = (perf_counter() - start) / sum(tokens)
         rate, epochs = self.settings.learning_rate, self.settings.epochs
         return [
             self.failed.get(d)
             or Parametrized(
-                made[d], losses[d], n, seconds * n, after[d], rate,
-                "the loss became NaN or infinite" if not _finite(made[d], [*losses[d], after[d]])
+                adapters[d], losses[d], n, seconds * n, after[d], rate,
+                "the loss became NaN or infinite" if not _finite(adapters[d], [*losses[d], after[d]])
                 else fault(losses[d], epochs, after[d]),
             )
             for d, n in enumerate(tokens)
         ]  # fmt: skip
 
     def _after(self) -> list[float]:
-        """The loss of each document on its first step's samples with the trained adapter; NaN where it failed."""
-        found = [math.nan] * len(self.schedules)
-        waiting = [d for d in range(len(self.schedules)) if d not in self.failed]
-        while waiting:
-            part = waiting[: self._fitting(0, waiting)]
-            batches = [self.schedules[d][0] for d in part]
+        """Compute each document's loss on its first step's samples with the trained adapter; NaN if it failed."""
+        final_losses = [math.nan] * len(self.schedules)
+        pending = [d for d in range(len(self.schedules)) if d not in self.failed]
+        while pending:
+            batch = pending[: self._fitting(0, pending)]
+            samples = [self.schedules[d][0] for d in batch]
             with torch.no_grad():
-                adapters = stack([self.adapters[d] for d in part])
-                losses = document_losses(self.base, adapters, batches, self.settings.loss_on)
-            for document, loss in zip(part, losses.each.tolist(), strict=True):
-                found[document] = loss
-            waiting = waiting[len(part) :]
-        return found
+                adapters = stack([self.adapters[d] for d in batch])
+                losses = document_losses(self.base, adapters, samples, self.settings.loss_on)
+            for document, loss in zip(batch, losses.each.tolist(), strict=True):
+                final_losses[document] = loss
+            pending = pending[len(batch) :]
+        return final_losses
 
-    def _fitting(self, number: int, waiting: Sequence[int]) -> int:
-        """How many of the documents one pass over this step has room for; at least one."""
-        sizes = [_size(self.schedules[d][number]) for d in waiting]
+    def _fitting(self, step: int, pending: Sequence[int]) -> int:
+        """Return how many of the documents fit into one pass of this step; at least one."""
+        sizes = [_size(self.schedules[d][step]) for d in pending]
         count = 1
-        while count < len(waiting) and _tokens(sizes[: count + 1]) <= self.room.tokens:
+        while count < len(pending) and _tokens(sizes[: count + 1]) <= self.limit.tokens:
             count += 1
         return count
 
-    def _differentiate(self, number: int, waiting: list[int]) -> int:
-        """Gradients of a step of as many of the documents as there is room for; gives how many are dealt with."""
-        part = waiting[: (count := self._fitting(number, waiting))]
+    def _differentiate(self, step: int, pending: list[int]) -> int:
+        """Compute a step's gradients for as many documents as fit into memory; returns how many were processed."""
+        batch = pending[: (count := self._fitting(step, pending))]
         try:
             losses = document_losses(
-                self.base, stack([self.adapters[d] for d in part]), [self.schedules[d][number] for d in part],
+                self.base, stack([self.adapters[d] for d in batch]), [self.schedules[d][step] for d in batch],
                 self.settings.loss_on,
             )  # fmt: skip
             losses.total.backward()  # type: ignore[no-untyped-call]
         except Exception as failure:
             if not is_out_of_memory(failure):
                 raise
-            error = failure.with_traceback(None)  # the frames hold what filled the memory
+            error = failure.with_traceback(None)  # its frames keep the tensors alive that filled the memory
         else:
-            for document, loss in zip(part, losses.each, strict=True):
+            for document, loss in zip(batch, losses.each, strict=True):
                 self.curves[document].append(loss)
             return count
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
-        for document in part:
+        for document in batch:
             for parameter in self.parameters[document]:
                 parameter.grad = None
         if count == 1:
-            self.failed[part[0]] = error
+            self.failed[batch[0]] = error
             return 1
-        self.room.tokens = _tokens([_size(self.schedules[d][number]) for d in part[: count // 2]])
-        logger.warning("The memory did not suffice for %d documents at once; going on with %d.", count, count // 2)
+        self.limit.tokens = _tokens([_size(self.schedules[d][step]) for d in batch[: count // 2]])
+        logger.warning("Out of memory with %d documents per pass; continuing with %d.", count, count // 2)
         return 0
 
 
@@ -304,7 +309,7 @@ def _finite(adapter: Adapters, losses: Sequence[float]) -> bool:
 
 @dataclass(frozen=True)
 class DocumentLosses:
-    """`total`: the sum of the documents' losses, with a gradient; each: [docs], without."""
+    """Losses of a batch: `total` is their sum, with a gradient; `each` is [docs], without."""
 
     total: Tensor
     each: Tensor
@@ -313,21 +318,21 @@ class DocumentLosses:
 def document_losses(
     base: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], loss_on: str = "all"
 ) -> DocumentLosses:
-    """For each document the mean next-token cross-entropy of its batch under its own adapter.
+    """Compute each document's mean next-token cross-entropy under its own adapter.
 
     Args:
         adapters: [docs, layers, …].
-        batches: each document's samples.
-        loss_on: mean over "all" tokens, or over those of the "answer".
+        batches: the samples of each document.
+        loss_on: "all" for the mean over all tokens, "answer" for the answer's tokens only.
     """
     counts = [len(batch) for batch in batches]
     device = base.device
     documents = torch.arange(len(batches), device=device).repeat_interleave(torch.tensor(counts, device=device))
-    if len(set(counts)) > 1:  # the injection takes equally many rows a document
+    if len(set(counts)) > 1:  # injection needs the same number of rows per document
         adapters = adapters.select(documents.tolist())
-    batch = pack(base, [sample for part in batches for sample in part], loss_on)
+    batch = pack(base, [sample for samples in batches for sample in samples], loss_on)
     document = documents[batch.rows]
-    tokens = torch.bincount(document, minlength=len(batches)).clamp(min=1)  # a sample of one token predicts nothing
+    tokens = torch.bincount(document, minlength=len(batches)).clamp(min=1)  # a sample of one token has no target
     losses = token_losses(base, hidden_states(base, batch, adapters), batch.targets, 1.0 / tokens[document])
-    each = torch.zeros(len(batches), device=device).index_add_(0, document, losses.nll.float())
-    return DocumentLosses(losses.total, each / tokens)
+    document_loss = torch.zeros(len(batches), device=device).index_add_(0, document, losses.nll.float())
+    return DocumentLosses(losses.total, document_loss / tokens)

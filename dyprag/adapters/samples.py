@@ -1,4 +1,4 @@
-"""Training samples: a document's augmentation as token ids (§3.1), used by both stages of training."""
+"""Training samples: a document's augmentation as token ids (§3.1), used by both training stages."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -11,7 +11,7 @@ from dyprag.model.prompts import reasoned_sample, training_sample
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample: token ids, and how many of them come before the answer."""
+    """A training sample: its token ids, and how many of them belong to the prompt."""
 
     ids: list[int]
     prompt_length: int
@@ -20,14 +20,14 @@ class Sample:
 def document_samples(
     base: BaseModel, document: Document, augmentation: Augmentation, answer: str, layout: str
 ) -> list[Sample]:
-    """The training samples [d_i^k ⊕ q_i^j ⊕ a_i^j] of one document.
+    """Build the training samples [d_i^k ⊕ q_i^j ⊕ a_i^j] of a document.
 
     Args:
-        answer: which answer is the target: the "short" one, or the "full" sentence and then the short one, where
-            questions are answered by chain of thought.
-        layout: "official": for the first ⌈m/2⌉ pairs the passage and each rewrite stand in the prompt, for the others
-            nothing does. "both": every pair with a passage (the document and its rewrites in turn), and without.
-            "closed-book": every pair without a passage, and each text once in the prompt of one pair.
+        answer: the target: "short" for the short answer, "full" for the full sentence followed by the short answer, as
+            in chain-of-thought prompts.
+        layout: which passages precede a question. "official": the document and each rewrite for the first ⌈m/2⌉
+            pairs, none for the others. "both": every pair once with a passage (the document and its rewrites in turn)
+            and once without. "closed-book": every pair without a passage, and each text once with one of the pairs.
 
     Raises:
         DocumentError: the augmentation has no question-answer pair.
@@ -40,25 +40,27 @@ def document_samples(
         )
     texts = [document.passage, *augmentation.rewrites]
     samples = []
-    for number, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         passages: list[str | None]
         if layout == "both":
-            passages = [texts[number % len(texts)], None]
+            passages = [texts[index % len(texts)], None]
         elif layout == "closed-book":
-            passages = [*texts[number :: len(pairs)], None]
+            passages = [*texts[index :: len(pairs)], None]
         else:
-            passages = list(texts) if number < ceil(len(pairs) / 2) else [None]
+            passages = list(texts) if index < ceil(len(pairs) / 2) else [None]
         for passage in passages:
             if answer == "full":
-                made = reasoned_sample(base.tokenizer, pair.question, pair.full_answer, pair.answer, passage)
+                tokens_and_prompt = reasoned_sample(
+                    base.tokenizer, pair.question, pair.full_answer, pair.answer, passage
+                )
             else:
-                made = training_sample(base.tokenizer, pair.question, pair.answer, passage)
-            samples.append(Sample(*made))
+                tokens_and_prompt = training_sample(base.tokenizer, pair.question, pair.answer, passage)
+            samples.append(Sample(*tokens_and_prompt))
     longest = max(len(sample.ids) for sample in samples)
     if longest > base.max_tokens:
         raise DocumentTooLong(
             f"document {document.id!r}",
-            f"a training sample of it has {longest:,} tokens and the model's context {base.max_tokens:,}",
+            f"one of its training samples has {longest:,} tokens, but the model's context is {base.max_tokens:,}",
             "Split the document into shorter passages.",
         )
     return samples

@@ -1,1 +1,1 @@
-"""How answers are scored, and with what certainty."""
+"""Evaluation: scores of answers, their statistics, comparisons, reports, and the fact-recall benchmark."""

@@ -1,4 +1,4 @@
-"""Pairs: every two methods of a run on the same questions, and one run against another (§4)."""
+"""Comparisons on the same questions: every pair of methods of a run, and one run with another (§4)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +13,12 @@ from dyprag.methods.spec import is_control
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method less another on the questions that both answered, in points; p is adjusted (Holm) for all
-    comparisons of the run. dataset: "all" is the mean over the data sets in which both answered."""
+    """The difference between two methods on the questions that both answered, in points.
+
+    dataset: "all" for the mean over the data sets in which both answered.
+    one, other: the methods; the difference is `one` minus `other`.
+    p: adjusted (Holm) for all comparisons of the run.
+    """
 
     dataset: str
     variant: str
@@ -27,11 +31,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Change:
-    """What changed for a data set, variant and method from one run to the next, on their common questions.
+    """The change of a data set, variant and method between two runs, on their common questions.
 
-    f1, presence: in points, None where the questions have no answers; seconds: of an answer. The p-values are adjusted
-    (Holm) for all changes of the two runs. right, wrong: questions whose output has the answer only now, or had it
-    only before. only_before, only_after: questions that only one run answered.
+    only_before, only_after: number of questions that only one of the runs answered.
+    right, wrong: number of questions whose output contains the answer only in the newer, or only in the older run.
+    f1, presence: differences in points; None if the questions have no answers.
+    seconds: difference in seconds per answer.
+    The p-values are adjusted (Holm) for all changes between the two runs.
     """
 
     dataset: str
@@ -51,29 +57,31 @@ class Change:
 
     @property
     def more_than_noise(self) -> bool:
-        """Whether the answers became better or worse by more than chance explains."""
+        """Whether F1 or answer presence changed significantly."""
         return any(p is not None and p < LEVEL for p in (self.f1_p, self.presence_p))
 
 
 def comparisons(judged: Sequence[Judged], measure: Measure = "f1") -> list[Comparison]:
-    """Every pair of methods that are no controls, by variant: over all data sets first, where both answered in
-    several, then in each."""
+    """Compare every pair of methods, without controls, by variant.
+
+    If both answered in several data sets, the comparison over all of them comes first.
+    """
     scores = scores_of(judged, measure)
-    found = []
+    results = []
     for variant in dict.fromkeys(variant for _, variant, _ in scores):
         methods = dict.fromkeys(m for _, v, m in scores if v == variant and not is_control(m))
         pairs = list(combinations(methods, 2))
         for pair in pairs:
-            each = [made for d in datasets_of(scores) if (made := _compared(scores, [d], variant, *pair))]
-            names = [made.dataset for made in each]
-            whole = _compared(scores, names, variant, *pair) if len(names) > 1 else None
-            found += [whole, *each] if whole else each
-    ps = holm([made.p for made in found])
-    return [replace(made, p=p) for made, p in zip(found, ps, strict=True)]
+            by_dataset = [result for d in datasets_of(scores) if (result := _compare(scores, [d], variant, *pair))]
+            names = [result.dataset for result in by_dataset]
+            overall = _compare(scores, names, variant, *pair) if len(names) > 1 else None
+            results += [overall, *by_dataset] if overall else by_dataset
+    ps = holm([result.p for result in results])
+    return [replace(result, p=p) for result, p in zip(results, ps, strict=True)]
 
 
 def compare_runs(a: Sequence[Judged], b: Sequence[Judged]) -> list[Change]:
-    """What changed from run a to run b, by data set, variant and method that both have."""
+    """Compare run b with run a, for every data set, variant and method that both have."""
     before, after = grouped(a), grouped(b)
     changes = [
         _change({item.question_id: item for item in items}, {item.question_id: item for item in after[cell]})
@@ -93,7 +101,7 @@ def compare_runs(a: Sequence[Judged], b: Sequence[Judged]) -> list[Change]:
 
 
 def changes_in_words(changes: Sequence[Change]) -> str:
-    """A line for each change, and before them how many are more than noise."""
+    """Describe changes: a line with the number of significant ones, then a line for each."""
     if not changes:
         return "The two runs have no method in common on any data set, so there is nothing to compare."
     real = sum(change.more_than_noise for change in changes)
@@ -101,19 +109,19 @@ def changes_in_words(changes: Sequence[Change]) -> str:
         f"Of {len(changes)} methods, data sets and variants compared, {real or 'none'} changed by more than noise "
         f"(adjusted p < {LEVEL})."
     ]
-    return "\n".join([*lines, *map(_in_words, changes)])
+    return "\n".join([*lines, *map(_describe, changes)])
 
 
-def _compared(scores: Scores, datasets: Sequence[str], variant: str, one: str, other: str) -> Comparison | None:
-    mine, theirs = ([scores.get((d, variant, method), {}) for d in datasets] for method in (one, other))
-    shared = [sorted(m.keys() & t.keys()) for m, t in zip(mine, theirs, strict=True)]
+def _compare(scores: Scores, datasets: Sequence[str], variant: str, one: str, other: str) -> Comparison | None:
+    first, second = ([scores.get((d, variant, method), {}) for d in datasets] for method in (one, other))
+    shared = [sorted(m.keys() & t.keys()) for m, t in zip(first, second, strict=True)]
     if not all(shared):
         return None
-    found = paired_over(*(
-        [[values[q] for q in ids] for values, ids in zip(side, shared, strict=True)] for side in (mine, theirs)
+    result = paired_over(*(
+        [[values[q] for q in ids] for values, ids in zip(side, shared, strict=True)] for side in (first, second)
     ))  # fmt: skip
     dataset = datasets[0] if len(datasets) == 1 else ALL
-    return Comparison(dataset, variant, one, other, sum(map(len, shared)), found, found.p)
+    return Comparison(dataset, variant, one, other, sum(map(len, shared)), result, result.p)
 
 
 def _change(before: dict[str, Judged], after: dict[str, Judged]) -> Change:
@@ -132,27 +140,30 @@ def _change(before: dict[str, Judged], after: dict[str, Judged]) -> Change:
 
 
 def _difference(common: Sequence[tuple[Judged, Judged]], value: Callable[[Judged], float | None]) -> Paired | None:
-    """The newer run less the older, where both have a value."""
+    """Return the newer run minus the older, for questions that have a value in both."""
     both = [(old, new) for one, two in common if (old := value(one)) is not None and (new := value(two)) is not None]
     return paired([new for _, new in both], [old for old, _ in both]) if both else None
 
 
-def _in_words(change: Change) -> str:
-    place = ", ".join(name for name in (change.dataset, change.variant, change.method) if name)
+def _describe(change: Change) -> str:
+    label = ", ".join(name for name in (change.dataset, change.variant, change.method) if name)
     if not change.questions:
-        return f"{place}: no common question ({change.only_before} only before, {change.only_after} only after)."
-    parts = [
-        f"{name} {_signed(found)} (p {p:.2g})"
-        for name, found, p in (("F1", change.f1, change.f1_p), ("answer present", change.presence, change.presence_p))
-        if found is not None and p is not None
+        return f"{label}: no common question ({change.only_before} only before, {change.only_after} only after)."
+    clauses = [
+        f"{name} {_signed(difference)} (p {p:.2g})"
+        for name, difference, p in (
+            ("F1", change.f1, change.f1_p),
+            ("answer present", change.presence, change.presence_p),
+        )
+        if difference is not None and p is not None
     ]
-    parts += [f"seconds {_signed(change.seconds, 2)} (p {change.seconds_p:.2g})"]
-    parts += [f"{change.right} became right and {change.wrong} wrong"]
-    text = f"{place}: {'; '.join(parts)}, of {change.questions} questions"
+    clauses += [f"seconds {_signed(change.seconds, 2)} (p {change.seconds_p:.2g})"]
+    clauses += [f"{change.right} became right and {change.wrong} wrong"]
+    text = f"{label}: {'; '.join(clauses)}, of {change.questions} questions"
     if change.only_before or change.only_after:
         text += f" ({change.only_before} more only before, {change.only_after} only after)"
     return f"{text}: {'more than noise' if change.more_than_noise else 'within noise'}."
 
 
-def _signed(found: Paired, digits: int = 1) -> str:
-    return f"{found.difference:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+def _signed(comparison: Paired, digits: int = 1) -> str:
+    return f"{comparison.difference:+.{digits}f} [{comparison.low:+.{digits}f}, {comparison.high:+.{digits}f}]"

@@ -1,4 +1,4 @@
-"""The experiments of the paper (§4), each as named configurations: data sets, methods, and what is varied."""
+"""The paper's experiments (§4) as named configurations: data sets, methods, and what is varied."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from dyprag.methods.spec import KINDS, Method
 
 SIX: tuple[Method, ...] = ("vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine")
 TRANSLATED: tuple[Method, ...] = ("vanilla", "rag", "dyprag", "dyprag-combine")
-# §4.1: the first 300 questions of each sub-data-set test, the next 200 align.
+# §4.1: of each sub-data-set, the first 300 questions are for testing, the next 200 for alignment.
 PAPER = (
     DataSetSettings(name="2wikimultihopqa", by_type=True),
     DataSetSettings(name="hotpotqa", by_type=True),
@@ -28,19 +28,19 @@ DEFAULT = EvaluateSettings()
 
 @dataclass(frozen=True)
 class Variant:
-    """One configuration of an experiment's grid; `label` is empty where there is only one."""
+    """One configuration of an experiment's grid. `label` is empty if it is the only one."""
 
     label: str
     config: PipelineConfig
 
 
 def variants(config: PipelineConfig) -> list[Variant]:
-    """The configurations of the experiment that is named in `config.experiment`.
+    """Return the configurations of the experiment named in `config.experiment`.
 
-    What is set differs from the experiment's own wherever it was given: data sets, methods, controls.
+    Data sets, methods and controls that are set in `config` replace those of the experiment.
 
     Args:
-        config: resolved.
+        config: the resolved configuration.
     """
     name = config.experiment.name
     if name is None:
@@ -65,7 +65,7 @@ class _Experiment:
     evaluate: dict[str, Any]
 
 
-def _one(_: PipelineConfig) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+def _single(_: PipelineConfig) -> list[tuple[str, dict[str, dict[str, Any]]]]:
     return [("", {})]
 
 
@@ -87,27 +87,27 @@ def _losses(_: PipelineConfig) -> list[tuple[str, dict[str, dict[str, Any]]]]:
 
 
 EXPERIMENTS: dict[str, _Experiment] = {
-    "main": _Experiment(PAPER, SIX, _one, {}),
-    # the translator of the main experiment's alignment documents, on data sets that it has seen nothing of
+    "main": _Experiment(PAPER, SIX, _single, {}),
+    # the translator of the main experiment, on data sets without alignment documents
     "out-of-distribution": _Experiment(
-        (*(s.model_copy(update={"tested": False}) for s in PAPER), *OUT_OF_DISTRIBUTION), TRANSLATED, _one, {}
+        (*(s.model_copy(update={"tested": False}) for s in PAPER), *OUT_OF_DISTRIBUTION), TRANSLATED, _single, {}
     ),
     "width": _Experiment(PAPER, TRANSLATED, _widths, {}),
     "alignment-size": _Experiment(PAPER, TRANSLATED, _sizes, {}),
     "losses": _Experiment(PAPER, TRANSLATED, _losses, {}),
-    # documents that say something else than the truth: which methods follow them?
+    # documents that contradict the truth: which methods follow them?
     "conflict": _Experiment(
         (DataSetSettings(name="popqa-altered", format="popqa", passages="popqa/passages.jsonl", contradict=True),),
-        SIX, _one, {},
+        SIX, _single, {},
     ),
-    "answer-length": _Experiment(PAPER, ("vanilla", "rag", "dyprag", "dyprag-combine"), _one,
+    "answer-length": _Experiment(PAPER, ("vanilla", "rag", "dyprag", "dyprag-combine"), _single,
                                  {"max_new_tokens": 512, "reasoning_tokens": 512}),
-    # one question at a time, as a user waits for it
-    "cost": _Experiment(PAPER, SIX, _one, {"batch_size": 1}),
+    # one question at a time, as in interactive use
+    "cost": _Experiment(PAPER, SIX, _single, {"batch_size": 1}),
     "internalization": _Experiment(
         (*(s.model_copy(update={"tested": False}) for s in PAPER),
          DataSetSettings(name="ragtruth", questions=100, alignment_questions=0, gold=True)),
-        ("rag", "dyprag", "dyprag-combine"), _one, {"max_new_tokens": 256},
+        ("rag", "dyprag", "dyprag-combine"), _single, {"max_new_tokens": 256},
     ),
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""How much of an answer the passages bear out, without a judge: its words, and its names and numbers, that occur in
-neither the passages nor the question. A cheap measure of RAG hallucination (§1, §4), for English.
+"""Grounding: the share of an English answer's words, names and numbers that neither passages nor question contain.
 
-It finds what is made up, not what is put together wrongly; and words of the model's own knowledge count as made up.
+A cheap measure of RAG hallucination (§1, §4) that needs no judge. It detects fabricated words, not false combinations,
+and correct words from the model's own knowledge count as unsupported.
 """
 
 import re
@@ -14,7 +14,7 @@ from dyprag.corpora.text.english import BREAKS, LIGHT, is_past, same_root
 from dyprag.corpora.text.sentences import block_sentences
 from dyprag.corpora.text.words import WORD
 
-# Beside the light words: what joins, points and asks.
+# In addition to the light words: conjunctions, pronouns and question words.
 _STOP = LIGHT | frozenset(
     """
     yes but nor so yet if than then thus hence therefore however also too very just only even both either neither while
@@ -32,8 +32,7 @@ _NO_NAME = re.compile(r"(?:ly|ing)$")
 
 @dataclass(frozen=True)
 class Grounding:
-    """How many words and entities an answer has, each as often as it stands there, and how many are borne out by
-    nothing; the shares are 0 where there are none."""
+    """Counts of an answer's words and entities, and of those that are unsupported. Shares are 0 without any."""
 
     tokens: int
     unsupported_tokens: int
@@ -45,7 +44,12 @@ class Grounding:
 
 @dataclass(frozen=True)
 class _Word:
-    """A word as it is compared, as it stands, and whether it begins a sentence or follows another by mere space."""
+    """A word of a text.
+
+    form: normalised for comparison.
+    first: whether it begins a sentence.
+    beside: whether only whitespace separates it from the previous word.
+    """
 
     form: str
     text: str
@@ -58,68 +62,75 @@ class _Word:
 
     @property
     def capital(self) -> bool:
-        """Whether it could be part of a name."""
+        """Whether it is capitalised, and so may be part of a name."""
         return self.text[0].isupper() and not self.number
 
 
 def unsupported(answer: str, passages: Sequence[str], question: str = "") -> Grounding:
-    """Measure what of an answer occurs in neither the passages nor the question.
+    """Count the words and entities of an answer that occur neither in the passages nor in the question.
 
-    A word of a name and a number must occur as they are, a name also in one piece; another word may occur in another
-    form (opened, opening). Words without content of their own do not count.
+    Numbers and words of names must occur literally, and a name in one piece. Other words may occur in another form
+    (opened, opening). Function words do not count.
     """
     words = list(_words(answer))
     sources = _Sources([*passages, question])
     entities = list(_entities(words))
-    exact = {place for entity in entities for place in entity}
-    content = [place for place, word in enumerate(words) if _has_content(word)]
-    loose = sum(not sources.hold(words[place].form, place in exact) for place in content)
-    alien = sum(not sources.hold_entity([words[place] for place in entity]) for entity in entities)
+    entity_indices = {index for entity in entities for index in entity}
+    content_indices = [index for index, word in enumerate(words) if _has_content(word)]
+    unsupported_words = sum(not sources.hold(words[index].form, index in entity_indices) for index in content_indices)
+    unsupported_names = sum(not sources.hold_entity([words[index] for index in entity]) for entity in entities)
     return Grounding(
-        len(content), loose, loose / max(1, len(content)), len(entities), alien, alien / max(1, len(entities))
+        len(content_indices),
+        unsupported_words,
+        unsupported_words / max(1, len(content_indices)),
+        len(entities),
+        unsupported_names,
+        unsupported_names / max(1, len(entities)),
     )
 
 
 class _Sources:
-    """What may bear an answer out: the words of some texts."""
+    """The words of the texts that can support an answer."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        read = [list(_words(text)) for text in texts]
-        running = (" ".join(word.form for word in words) for words in read)
-        self._running = "|".join(f" {forms} " for forms in running)  # no name reaches from text to text
-        self._forms = {word.form for words in read for word in words}
-        self._common = {word.form for words in read for word in words if word.text[0].islower()}
+        text_words = [list(_words(text)) for text in texts]
+        lines = (" ".join(word.form for word in words) for words in text_words)
+        self._text = "|".join(f" {forms} " for forms in lines)  # the separator keeps names from spanning two texts
+        self._forms = {word.form for words in text_words for word in words}
+        self._common = {word.form for words in text_words for word in words if word.text[0].islower()}
         self._by_letter: dict[str, set[str]] = defaultdict(set)
         for form in self._forms:
             self._by_letter[form[0]].add(form)
 
     def hold(self, form: str, exactly: bool) -> bool:
-        """Whether a word occurs, as it is or else in another form."""
+        """Whether a word occurs, literally or (unless `exactly`) in another form."""
         if form in self._forms or exactly:
             return form in self._forms
         return any(same_root(form, known) for known in self._by_letter[form[0]])
 
     def hold_entity(self, entity: Sequence[_Word]) -> bool:
-        """Whether a name occurs in one piece. A word that begins a sentence may be no part of it: one that the texts
-        have without a capital."""
+        """Whether a name occurs in one piece.
+
+        The first word of a sentence is dropped if that helps and the texts also contain it in lower case.
+        """
         forms = [word.form for word in entity]
-        rest = forms[1:] if entity[0].first and forms[0] in self._common else []
-        return any(f" {' '.join(piece)} " in self._running for piece in (forms, rest) if piece)
+        without_first = forms[1:] if entity[0].first and forms[0] in self._common else []
+        return any(f" {' '.join(piece)} " in self._text for piece in (forms, without_first) if piece)
 
 
 def _words(text: str) -> Iterator[_Word]:
-    """The words of a text, those joined by a hyphen apart."""
+    """Split a text into words. Hyphenated words are split as well."""
     for line in unicodedata.normalize("NFKC", text).replace("’", "'").replace("-", " ").splitlines():
         for sentence in block_sentences(line):
-            end = None
+            previous_end = None
             for match in WORD.finditer(sentence):
-                beside = end is not None and sentence[end : match.start()].isspace()
-                yield _Word(_form(match.group()), match.group(), end is None, beside)
-                end = match.end()
+                beside = previous_end is not None and sentence[previous_end : match.start()].isspace()
+                yield _Word(_form(match.group()), match.group(), previous_end is None, beside)
+                previous_end = match.end()
 
 
 def _form(word: str) -> str:
-    """A word as it is compared: 1,911 is 1911, U.S is us, Olmsted's is olmsted."""
+    """Normalise a word for comparison: 1,911 to 1911, U.S to us, Olmsted's to olmsted."""
     form = word.casefold().removesuffix("'s")
     return form.replace(",", "") if form[0].isdigit() else form.replace(".", "")
 
@@ -130,42 +141,46 @@ def _has_content(word: _Word) -> bool:
 
 
 def _entities(words: Sequence[_Word]) -> Iterator[range]:
-    """The places of each number and of each name: words with a capital in a row, "of" and the like between them."""
-    place = 0
-    while place < len(words):
-        end = place + 1
-        if _begins_name(words[place]):
-            end = _end_of_name(words, place)
-            if end > place + 1 or _is_name(words, place):
-                yield range(place, end)
-        elif words[place].number:
-            yield range(place, end)
-        place = end
+    """Return the range of each number and name. A name is a run of capitalised words, joined by "of" and the like."""
+    start = 0
+    while start < len(words):
+        end = start + 1
+        if _begins_name(words[start]):
+            end = _end_of_name(words, start)
+            if end > start + 1 or _is_name(words, start):
+                yield range(start, end)
+        elif words[start].number:
+            yield range(start, end)
+        start = end
 
 
 def _begins_name(word: _Word) -> bool:
     return word.capital and word.text.lower() not in (_STOP | BREAKS if word.first else _STOP)
 
 
-def _end_of_name(words: Sequence[_Word], place: int) -> int:
-    """The place behind a name that begins here."""
-    end = place + 1
+def _end_of_name(words: Sequence[_Word], start: int) -> int:
+    """Return the index after the name that begins at `start`."""
+    end = start + 1
     while not words[end - 1].text.endswith("'s"):
         texts = [word.text for word in words[end : end + 2]]
-        after = end + max(size for size in (0, 1, 2) if size == 0 or " ".join(texts[:size]) in _LINKS)
-        if after >= len(words) or not all(word.beside for word in words[end : after + 1]) or not words[after].capital:
+        next_name = end + max(size for size in (0, 1, 2) if size == 0 or " ".join(texts[:size]) in _LINKS)
+        if (
+            next_name >= len(words)
+            or not all(word.beside for word in words[end : next_name + 1])
+            or not words[next_name].capital
+        ):
             break
-        end = after + 1
+        end = next_name + 1
     return end
 
 
-def _is_name(words: Sequence[_Word], place: int) -> bool:
-    """Whether a single word with a capital is a name."""
-    word, after = words[place], words[place + 1].text if words[place + 1 : place + 2] else ""
+def _is_name(words: Sequence[_Word], index: int) -> bool:
+    """Whether a single capitalised word is a name."""
+    word, next_word = words[index], words[index + 1].text if words[index + 1 : index + 2] else ""
     if len(word.form) == 1:
         return False
     if not word.first or not (_NO_NAME.search(word.form) or is_past(word.form)):
         return True
-    # Opened in 1911, Surely not; but Italy by itself, Olmsted's, Beijing was, Olmsted built
-    alone = not after or words[place + 1].first
-    return alone or word.text.endswith("'s") or after in _DOES or is_past(after)
+    # not "Opened in 1911" or "Surely"; but "Italy.", "Olmsted's", "Beijing was", "Olmsted built"
+    ends_sentence = not next_word or words[index + 1].first
+    return ends_sentence or word.text.endswith("'s") or next_word in _DOES or is_past(next_word)

@@ -1,7 +1,7 @@
-"""An LLM judges which of two methods has internalised the passages (§4, on RAGTruth): win, tie or loss of the first.
+"""LLM judge: which of two methods has internalised the passages (§4, on RAGTruth): win, tie or loss of the first.
 
-Each pair is judged twice, with the answers in either order; only a verdict that survives the exchange counts. What the
-answers say is data: it cannot leave its tags, and the judge is not told whose it is.
+Each pair is judged in both orders, and only a verdict that does not depend on the order counts. Answers are treated as
+data: they cannot close their tags, and the judge does not see which method they come from.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ SCHEMA: dict[str, Any] = {
         "additionalProperties": False,
     },
 }
-_OURS = re.compile(r"<(?=\s*/?\s*(?:question|passages|answer_[12])\b)", re.IGNORECASE)
+_TAGS = re.compile(r"<(?=\s*/?\s*(?:question|passages|answer_[12])\b)", re.IGNORECASE)
 _BETTER = re.compile(r"(?:answer[ _]?)?(1|2|tie)", re.IGNORECASE)
 _OUTCOMES: dict[Order, dict[str, Outcome]] = {
     "given": {"1": "win", "2": "loss", "tie": "tie"},
@@ -44,17 +44,22 @@ _OUTCOMES: dict[Order, dict[str, Outcome]] = {
 
 
 class Completer(Protocol):
-    """What answers requests: an Endpoint, or what keeps its answers."""
+    """Completes requests: an Endpoint, or a cache of its responses."""
 
     settings: AugmentSettings
 
     async def complete(self, request: Request) -> Response:
-        """The answer; DocumentError where this request gets none, Stopped where none will."""
+        """Complete a request.
+
+        Raises:
+            DocumentError: this request failed.
+            Stopped: no further request can succeed.
+        """
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods' answers to a question, and the passages that hold the knowledge; `id` is the question's."""
+    """Two methods' answers to a question, and the passages that contain the knowledge. `id` is the question's."""
 
     id: str
     question: str
@@ -65,8 +70,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge said to one order: the first method's outcome, and why. Without an outcome the reason is what was
-    wrong with the judge's answers."""
+    """The judge's verdict on one order of answers.
+
+    outcome: of the first method; None if the judge gave no readable verdict.
+    reason: the judge's reason, or what was wrong with its responses.
+    """
 
     outcome: Outcome | None
     reason: str
@@ -74,7 +82,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdicts on a pair, with the first method's answer shown first (given) and last (swapped)."""
+    """The verdicts on a pair, with the first method's answer shown first (`given`) and second (`swapped`)."""
 
     pair: Pair
     given: Verdict
@@ -82,17 +90,17 @@ class Judgement:
 
     @property
     def decided(self) -> bool:
-        """Whether there is a verdict for either order."""
+        """Whether there is a verdict for both orders."""
         return self.given.outcome is not None and self.swapped.outcome is not None
 
     @property
     def agreed(self) -> bool:
-        """Whether the verdict does not depend on the order."""
+        """Whether both orders have the same verdict."""
         return self.decided and self.given.outcome == self.swapped.outcome
 
     @property
     def outcome(self) -> Outcome | None:
-        """The first method's: a tie where the orders disagree, None where the pair is undecided."""
+        """The first method's outcome: a tie if the orders disagree, None if the pair is undecided."""
         if not self.decided:
             return None
         return self.given.outcome if self.agreed else "tie"
@@ -100,7 +108,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Share:
-    """A share of the decided pairs, with its 95 % interval (Wilson's)."""
+    """A share of the decided pairs, with its 95 % Wilson interval."""
 
     value: float
     low: float
@@ -109,8 +117,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Summary:
-    """All judgements on two methods: counts of the first method's outcomes, and shares of the decided pairs.
-    `agreement` is the share with the same verdict in both orders: how far the judge can be trusted."""
+    """Summary of all judgements on two methods: the first method's outcomes, as counts and shares of decided pairs.
+
+    agreement: the share of pairs with the same verdict in both orders, a measure of the judge's reliability.
+    """
 
     wins: int
     ties: int
@@ -123,39 +133,39 @@ class Summary:
 
 
 def judge_settings(api: ApiSettings, tries: int = 3, seed: int = 0) -> AugmentSettings:
-    """The settings of an Endpoint that judges: the likeliest answer, not a sampled one.
+    """Return the settings of an Endpoint for judging, with greedy decoding.
 
     Args:
-        api: where the judge is reached, and its limits and budget.
-        tries: times that a verdict is asked for until it can be read.
+        api: the judge's endpoint, with its limits and budget.
+        tries: maximum number of requests per verdict, until a response can be read.
     """
     return AugmentSettings(backend="api", api=api, temperature=0.0, max_new_tokens=512, tries=tries, seed=seed)
 
 
 async def judge_pairs(completer: Completer, pairs: Sequence[Pair]) -> list[Judgement]:
-    """Judge every pair in both orders, all at the same time; the completer's limits hold.
+    """Judge every pair in both orders, concurrently within the completer's limits.
 
     Returns:
-        A judgement for each pair, in their order. A pair that the endpoint refuses, or to which no answer can be read
-        in `tries` times, is undecided.
+        A judgement for each pair, in the same order. A pair is undecided if the endpoint refuses it, or if no response
+        can be read within `tries` requests.
 
     Raises:
-        Stopped: the endpoint is down, refuses the key or the model, or its budget is spent.
+        Stopped: the endpoint is down, rejects the key or the model, or its budget is exhausted.
     """
     orders: tuple[Order, ...] = ("given", "swapped")
-    asked = (_verdict(completer, pair, order) for pair in pairs for order in orders)
-    # all have ended before anything is raised, so that answers under way reach whoever keeps them
-    verdicts = await asyncio.gather(*asked, return_exceptions=True)
-    sound = []
+    requests = (_verdict(completer, pair, order) for pair in pairs for order in orders)
+    # wait for all requests before raising, so that responses in flight reach the cache
+    verdicts = await asyncio.gather(*requests, return_exceptions=True)
+    completed = []
     for verdict in verdicts:
         if isinstance(verdict, BaseException):
             raise verdict
-        sound.append(verdict)
-    return [Judgement(*both) for both in zip(pairs, sound[::2], sound[1::2], strict=True)]
+        completed.append(verdict)
+    return [Judgement(*verdict_pair) for verdict_pair in zip(pairs, completed[::2], completed[1::2], strict=True)]
 
 
 def summarise(judgements: Sequence[Judgement]) -> Summary:
-    """Count outcomes; undecided pairs enter no share."""
+    """Count outcomes. Shares exclude undecided pairs."""
     outcomes = [judgement.outcome for judgement in judgements]
     wins, ties, losses = (outcomes.count(outcome) for outcome in ("win", "tie", "loss"))
     decided = wins + ties + losses
@@ -165,7 +175,7 @@ def summarise(judgements: Sequence[Judgement]) -> Summary:
 
 
 async def _verdict(completer: Completer, pair: Pair, order: Order) -> Verdict:
-    """Ask for the verdict on one order until it can be read, showing the judge what was wrong with its last answer."""
+    """Request the verdict on one order until it can be read; retries show what was wrong with the last response."""
     settings, messages = completer.settings, judge_messages(pair, order)
     key, fault = _key(pair, settings), ""
     repair: tuple[Message, ...] = ()
@@ -185,25 +195,29 @@ async def _verdict(completer: Completer, pair: Pair, order: Order) -> Verdict:
 
 
 def judge_messages(pair: Pair, order: Order) -> tuple[Message, ...]:
-    """What the judge is asked; nothing in the pair can close the tags it stands between."""
+    """Build the judge's messages. Texts of the pair cannot close the tags around them."""
     first, second = (pair.one, pair.other) if order == "given" else (pair.other, pair.one)
     passages = "\n\n".join(f"Passage {number}: {text}" for number, text in enumerate(pair.passages, start=1))
     texts = {"question": pair.question, "passages": passages, "answer_1": first, "answer_2": second}
-    return prompt().messages(**{name: _OURS.sub("‹", text) for name, text in texts.items()})
+    return prompt().messages(**{name: _TAGS.sub("‹", text) for name, text in texts.items()})
 
 
 def read_verdict(text: str) -> tuple[str, str, str]:
-    """From a judge's answer to which is better ("1", "2", "tie", or "" where it does not say), the reason that it
-    gives, and what is wrong with it (empty: nothing). A judge that corrects itself is taken at its last word."""
-    said = without_thoughts(text)  # a judge that thinks aloud may weigh several verdicts there
+    """Parse a judge's response. If it contains several verdicts, the last one counts.
+
+    Returns:
+        Which answer is better ("1", "2", "tie", or "" if unreadable), the judge's reason, and what is wrong with the
+        response ("" if nothing is).
+    """
+    answer = without_thoughts(text)  # thoughts may contain several verdicts
     try:
-        values = json_repair.loads(said)
-    except (ValueError, TypeError, RecursionError):  # what no parser can make sense of
+        values = json_repair.loads(answer)
+    except (ValueError, TypeError, RecursionError):  # unparsable text
         values = None
-    objects = [one for one in (values if isinstance(values, list) else [values]) if isinstance(one, dict)]
-    last = next((one for one in reversed(objects) if "better" in one), None)
+    objects = [value for value in (values if isinstance(values, list) else [values]) if isinstance(value, dict)]
+    last = next((value for value in reversed(objects) if "better" in value), None)
     if last is None:
-        return "", "", 'it holds no JSON object with "better".'
+        return "", "", 'it contains no JSON object with "better".'
     better = _BETTER.fullmatch(str(last["better"]).strip())
     if better is None:
         return "", "", '"better" is neither "1" nor "2" nor "tie".'
@@ -211,14 +225,14 @@ def read_verdict(text: str) -> tuple[str, str, str]:
 
 
 def _repair(text: str, fault: str) -> tuple[Message, ...]:
-    """What follows an answer that cannot be read; after an empty one, which some endpoints refuse to see, nothing."""
+    """Build the messages after an unreadable response; none after an empty one, which some endpoints reject."""
     if not text.strip():
         return ()
     return ({"role": "assistant", "content": text}, *prompt_file("repair").messages(error=fault))
 
 
 def _key(pair: Pair, settings: AugmentSettings) -> str:
-    """Names what is asked about a pair, for whoever keeps the answers."""
+    """Return the cache key of the requests about a pair."""
     material = settings.model_dump(mode="json", include={"temperature", "max_new_tokens", "seed"})
     material |= {"model": settings.api.model, "extra_body": settings.api.extra_body}
     return content_key("judgement", [prompt().digest, pair.question, pair.one, pair.other, *pair.passages], material)
@@ -226,7 +240,7 @@ def _key(pair: Pair, settings: AugmentSettings) -> str:
 
 @lru_cache
 def prompt() -> PromptFile:
-    """What a judge is asked."""
+    """Load the judge's prompt."""
     path = Path(__file__).parent / "prompts" / "judge.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     version, system, user = int(values["version"]), str(values["system"]), str(values["user"])

@@ -1,5 +1,7 @@
-"""The official scoring (§4.1): EM and token F1 with their alias maximum. What is scored of an output, and answer
-presence, are `dyprag.corpora.text.answers`."""
+"""The official metrics (§4.1): EM and token F1, each the maximum over answer aliases.
+
+Answer extraction and answer presence are in `dyprag.corpora.text.answers`.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +15,10 @@ from dyprag.corpora.text.answers import normalise as normalise
 
 @dataclass(frozen=True)
 class Score:
-    """How one prediction compares with a question's answers: the part of it that was scored, and values from 0 to 1."""
+    """The scores of a prediction, from 0 to 1.
+
+    extracted: the part of the prediction that was scored.
+    """
 
     extracted: str
     em: float
@@ -23,26 +28,26 @@ class Score:
 
 
 def score(prediction: str, answers: str | Sequence[str], *, chain_of_thought: bool = False) -> Score:
-    """Score a prediction against a question's answer, or answers: for each measure the best over the aliases.
+    """Score a prediction against a question's answers. Each metric is the maximum over all aliases.
 
     Args:
-        answers: at least one.
+        answers: the accepted answers, at least one.
     """
     extracted = extract_answer(prediction, chain_of_thought)
     words = normalise(extracted)
-    scores = [_compared(words, normalise(answer)) for answer in aliases_of(answers)]
+    scores = [_compare(words, normalise(answer)) for answer in aliases_of(answers)]
     f1, precision, recall = max((values for _, values in scores), key=lambda values: values[0])
     return Score(extracted, max(em for em, _ in scores), f1, precision, recall)
 
 
-def _compared(prediction: str, answer: str) -> tuple[float, tuple[float, float, float]]:
-    """EM, and (F1, precision, recall), of two normalised texts."""
-    exact, nothing = float(prediction == answer), (0.0, 0.0, 0.0)
+def _compare(prediction: str, answer: str) -> tuple[float, tuple[float, float, float]]:
+    """Return EM and (F1, precision, recall) of two normalised texts."""
+    exact, no_overlap = float(prediction == answer), (0.0, 0.0, 0.0)
     if prediction != answer and {prediction, answer} & {*YES_NO, "noanswer"}:
-        return exact, nothing
-    predicted, wanted = prediction.split(), answer.split()
-    common = sum((Counter(predicted) & Counter(wanted)).values())
+        return exact, no_overlap
+    predicted, reference = prediction.split(), answer.split()
+    common = sum((Counter(predicted) & Counter(reference)).values())
     if common == 0:
-        return exact, nothing
-    precision, recall = common / len(predicted), common / len(wanted)
+        return exact, no_overlap
+    precision, recall = common / len(predicted), common / len(reference)
     return exact, (2 * precision * recall / (precision + recall), precision, recall)

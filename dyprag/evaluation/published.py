@@ -1,6 +1,6 @@
-"""Published F1 of the paper and of those who ran it again, to stand beside ours where model and data set are the same.
+"""Published F1 scores of the paper and its replications, for comparison on the same model and data set.
 
-The figures are in published.csv, each with its source.
+The scores are in published.csv, each with its source.
 """
 
 import csv
@@ -9,13 +9,16 @@ from functools import cache
 from pathlib import Path
 
 FILE = Path(__file__).with_name("published.csv")
-# What the papers call a type, where the data set's own files call it otherwise.
+# Question types whose name in the papers differs from that in the data set.
 _TYPES = {("2wikimultihopqa", "bridge"): "bridge_comparison"}
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published figure: token F1 in percent. type: the data set's own name, or "all"."""
+    """A published score: token F1 in percent.
+
+    type: the question type, as the data set names it, or "all".
+    """
 
     model: str
     dataset: str
@@ -26,13 +29,13 @@ class Published:
 
 
 def published(model: str, dataset: str) -> list[Published]:
-    """The figures of a model and data set, in the file's order; none where nothing is known.
+    """Return the published scores of a model and data set, in the file's order.
 
     Args:
-        model: a Hugging Face id, a folder or a plain name; case and a leading "Meta-" do not matter.
+        model: a Hugging Face id, a folder or a plain name. Case and a leading "Meta-" are ignored.
     """
-    wanted = model.rstrip("/").rsplit("/", 1)[-1].casefold().removeprefix("meta-"), dataset.casefold()
-    return [figure for figure in _figures() if (figure.model, figure.dataset) == wanted]
+    key = model.rstrip("/").rsplit("/", 1)[-1].casefold().removeprefix("meta-"), dataset.casefold()
+    return [figure for figure in _figures() if (figure.model, figure.dataset) == key]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What an evaluation found, question by question, and what it comes to (§4): scores and costs of each method.
+"""The results of an evaluation: judged answers, and rows with the scores and costs of each method (§4).
 
 Gains over vanilla and controls are in `gains`, comparisons of methods and of runs in `comparison`.
 """
@@ -16,13 +16,13 @@ from dyprag.evaluation.strata import interval_over
 Row = dict[str, Any]
 Cell = tuple[str, str, str]  # data set, variant, method
 Measure = Literal["f1", "present"]
-MOST_CUT = 5.0  # percent of a method's outputs that the limit may cut before a reader is warned
-ALL = "all"  # all data sets, all types or all splits together
+MOST_CUT = 5.0  # percent of outputs cut at the token limit above which reports warn
+ALL = "all"  # all data sets, question types or splits together
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A passage that was retrieved for a question, as it was found."""
+    """A passage that was retrieved for a question."""
 
     id: str
     title: str
@@ -33,12 +33,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Judged:
-    """One method's answer to one question, scored.
+    """A method's answer to a question, with its scores and costs.
 
-    variant: which configuration of a grid answered; empty where there is one only. split: whether the translator saw
-    the question's documents in training: seen, unseen or mixed. output: the whole, uncut answer. seconds, first_token:
-    of this answer, and its part before the first token. retrieval: share of the gold documents among those found; None
-    where none are known. score, present: None where the question has no answers (only a judge can say).
+    variant: the configuration of a grid that answered; empty if there is only one.
+    split: whether the translator was trained on the question's documents: seen, unseen or mixed.
+    output: the whole output.
+    seconds, first_token: time for the answer, and until its first token.
+    retrieval: the share of gold documents that were retrieved; None if none are known.
+    score, present: None if the question has no answers, so that only a judge can score it.
     """
 
     dataset: str
@@ -59,31 +61,32 @@ class Judged:
     retrieval: float | None
     score: Score | None
     present: bool | None
-    unsupported: float | None = None  # share of the answer's words that neither its passages nor the question have
-    cut: bool | None = None  # whether the limit of tokens cut the output; None where that was not noted
-    believed: tuple[str, ...] = ()  # the true answers, where its documents were altered to say something else
+    unsupported: float | None = None  # share of the answer's words in neither passages nor question
+    cut: bool | None = None  # whether the output was cut at the token limit; None if unknown
+    believed: tuple[str, ...] = ()  # the true answers, if the documents were altered to contradict them
 
 
 def result_rows(
     judged: Sequence[Judged], sizes: Mapping[str, float], memory: Mapping[str, float] = MappingProxyType({})
 ) -> list[Row]:
-    """A row for each data set, variant, method, question type ("all", and each where a data set has several) and split
-    ("all", and "seen" and "unseen" where both occur). Where there are several data sets, rows of the data set "all"
-    follow: the mean over the data sets, for the methods that answered in each of them.
+    """Aggregate answers to rows by data set, variant, method, question type and split.
 
-    Scores and their intervals are in percent, and None where no question has answers; what was not measured is None.
+    The type is "all", and each type if a data set has several. The split is "all", and "seen" and "unseen" if both
+    occur. With several data sets, rows of the data set "all" follow: the mean over the data sets, for methods that
+    answered in each of them. Scores and their intervals are in percent. Values that were not measured are None, and so
+    are scores if no question has answers.
 
     Args:
-        sizes: bytes that must be stored for a document, by method. Where they differ between the variants of a grid,
-            call this for each variant: no row depends on another variant's answers.
-        memory: most bytes in use while answering, by method.
+        sizes: bytes stored per document, by method. If they differ between the variants of a grid, call this function
+            for each variant; rows do not depend on other variants.
+        memory: peak memory in bytes while answering, by method.
     """
     cells = grouped(judged)
     datasets = _names(cells, 0)
     rows = []
     for cell, items in cells.items():
-        for type_, split, some in _parts(items, _types(judged, cell[0])):
-            rows.append(_row(cell, type_, split, [some], sizes, memory))
+        for type_, split, part in _parts(items, _types(judged, cell[0])):
+            rows.append(_row(cell, type_, split, [part], sizes, memory))
     if len(datasets) > 1:
         for variant, method in dict.fromkeys((variant, method) for _, variant, method in cells):
             strata = [cells.get((dataset, variant, method), []) for dataset in datasets]
@@ -93,18 +96,20 @@ def result_rows(
 
 
 def grouped(judged: Sequence[Judged]) -> dict[Cell, list[Judged]]:
-    """The answers by data set, variant and method, each in the order in which they first occur."""
-    found: dict[Cell, list[Judged]] = {}
+    """Group answers by data set, variant and method, in order of first occurrence."""
+    by_cell: dict[Cell, list[Judged]] = {}
     for item in judged:
-        found.setdefault((item.dataset, item.variant, item.method), []).append(item)
-    orders = [{name: place for place, name in enumerate(_names(found, part))} for part in range(3)]
-    return {
-        cell: found[cell] for cell in sorted(found, key=lambda cell: [o[n] for o, n in zip(orders, cell, strict=True)])
-    }
+        by_cell.setdefault((item.dataset, item.variant, item.method), []).append(item)
+    ranks = [{name: rank for rank, name in enumerate(_names(by_cell, part))} for part in range(3)]
+
+    def order(cell: Cell) -> list[int]:
+        return [rank[name] for rank, name in zip(ranks, cell, strict=True)]
+
+    return {cell: by_cell[cell] for cell in sorted(by_cell, key=order)}
 
 
 def points(item: Judged, measure: Measure) -> float | None:
-    """An answer's score in percent; None where the question has no answers."""
+    """Return an answer's score in percent; None if the question has no answers."""
     if measure == "f1":
         return None if item.score is None else 100 * item.score.f1
     return None if item.present is None else 100.0 * item.present
@@ -120,7 +125,7 @@ def _types(judged: Sequence[Judged], dataset: str) -> list[str]:
 
 
 def _parts(items: Sequence[Judged], types: Sequence[str]) -> Iterator[tuple[str, str, list[Judged]]]:
-    """The answers by type and split, all of them first."""
+    """Iterate over the answers by type and split, beginning with all."""
     for type_ in (ALL, *types):
         of_type = [item for item in items if type_ in (ALL, item.type)]
         if not of_type:
@@ -144,10 +149,10 @@ def _row(
         "dataset": dataset, "variant": variant, "method": method, "type": type_, "split": split,
         "questions": sum(map(len, strata)),
         "em": _mean(strata, lambda item: None if item.score is None else 100 * item.score.em),
-        "f1": _of(f1), "f1_low": f1_low, "f1_high": f1_high,
+        "f1": _mean_of_means(f1), "f1_low": f1_low, "f1_high": f1_high,
         "precision": _mean(strata, lambda item: None if item.score is None else 100 * item.score.precision),
         "recall": _mean(strata, lambda item: None if item.score is None else 100 * item.score.recall),
-        "presence": _of(present), "presence_low": presence_low, "presence_high": presence_high,
+        "presence": _mean_of_means(present), "presence_low": presence_low, "presence_high": presence_high,
         "tokens": _mean(strata, lambda item: item.tokens),
         "cut": _mean(strata, lambda item: None if item.cut is None else 100.0 * item.cut),
         "seconds_per_answer": _mean(strata, lambda item: item.seconds),
@@ -164,17 +169,17 @@ def _believed(item: Judged) -> float | None:
 
 
 def _values(strata: Sequence[Sequence[Judged]], value: Callable[[Judged], float | None]) -> list[list[float]]:
-    """The values that there are, by data set; a data set without any is left out."""
-    found = ([v for item in items if (v := value(item)) is not None] for items in strata)
-    return [values for values in found if values]
+    """Return the available values by data set, without data sets that have none."""
+    by_dataset = ([v for item in items if (v := value(item)) is not None] for items in strata)
+    return [values for values in by_dataset if values]
 
 
-def _of(values: Sequence[Sequence[float]]) -> float | None:
+def _mean_of_means(values: Sequence[Sequence[float]]) -> float | None:
     return fmean(map(fmean, values)) if values else None
 
 
 def _mean(strata: Sequence[Sequence[Judged]], value: Callable[[Judged], float | None]) -> float | None:
-    return _of(_values(strata, value))
+    return _mean_of_means(_values(strata, value))
 
 
 def _presence_interval(present: Sequence[Sequence[float]]) -> tuple[float | None, float | None]:

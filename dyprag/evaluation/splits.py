@@ -1,7 +1,7 @@
-"""Which questions test and which align, and the documents that go with them (§4.1): never the same ones.
+"""Splits questions and documents into test and alignment sets, which never overlap (§4.1).
 
-An experiment's data sets become one corpus: the test questions with what was retrieved for each, the documents those
-need, and the documents that the translator is trained on, none of which any test question needs.
+An experiment's data sets become one corpus: the test questions with their retrieved documents, and the translator's
+training documents, none of which is needed by a test question.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,11 @@ from dyprag.corpora.retrieval import Retriever
 
 @dataclass(frozen=True)
 class Part:
-    """A data set in an experiment: its settings, questions, the documents at hand (none where its passages are too
-    many to hold), and the retriever over its passages (None without any).
+    """A data set of an experiment.
 
-    `passages`: under which key those passages are stored.
+    documents: its documents; empty if there are too many passages to load.
+    retriever: the retriever over its passages; None if it has none.
+    passages: the key under which the passages are stored.
     """
 
     settings: DataSetSettings
@@ -36,7 +37,7 @@ class Split:
 
 
 def split_questions(questions: Sequence[Question], settings: DataSetSettings) -> Split:
-    """The first so many questions (of each type) for the test, the next so many for the alignment set."""
+    """Split off the first questions (of each type) for testing, and the next ones for alignment."""
     groups: dict[str, list[Question]] = {}
     for question in questions:
         groups.setdefault(question.type if settings.by_type else "", []).append(question)
@@ -48,43 +49,44 @@ def split_questions(questions: Sequence[Question], settings: DataSetSettings) ->
 
 
 def assemble(parts: Sequence[Part], count: int, most_alignment: int | None = None) -> Corpus:
-    """Retrieve for every question, and put the parts together.
+    """Retrieve documents for every question, and combine the parts into one corpus.
 
-    Ids get their data set's name before them. Equal documents under two ids stay two; they are made once.
+    Ids are prefixed with their data set's name. Equal documents with different ids are kept; their artifacts are made
+    only once.
 
     Args:
-        count: documents retrieved for a question (the paper's c); of gold passages, all are taken, and questions that
-            have none are left out.
-        most_alignment: train the translator on the first so many alignment documents only.
+        count: number of documents retrieved per question (the paper's c). If gold passages are used, all of them are
+            taken, and questions without any are left out.
+        most_alignment: maximum number of alignment documents; None for all.
     """
-    shelves = [_Shelf(part, count) for part in parts]
-    found: dict[str, Found] = {}
+    sources = [_Source(part, count) for part in parts]
+    retrieved_by_question: dict[str, Found] = {}
     documents: dict[str, Document] = {}
-    needed: set[str] = set()  # keys of what a test question needs: alignment documents are others
-    for shelf in shelves:
-        for question in shelf.test:
-            retrieved = shelf.found(question)
-            needed |= {d.key for d in (*(d for d, _ in retrieved), *shelf.gold(question))}
-            if shelf.part.settings.tested:
-                found[question.id] = tuple((document.id, score) for document, score in retrieved)
+    needed: set[str] = set()  # keys of documents that test questions need; excluded from alignment
+    for source in sources:
+        for question in source.test:
+            retrieved = source.retrieve(question)
+            needed |= {d.key for d in (*(d for d, _ in retrieved), *source.gold(question))}
+            if source.part.settings.tested:
+                retrieved_by_question[question.id] = tuple((document.id, score) for document, score in retrieved)
                 documents |= {document.id: document for document, _ in retrieved}
-    queues = [list(shelf.alignment_documents(needed, found)) for shelf in shelves]
-    # in turn, so that the first so many are of all data sets
+    queues = [list(source.alignment_documents(needed, retrieved_by_question)) for source in sources]
+    # interleave, so that the first documents cover all data sets
     longest = max(map(len, queues), default=0)
-    turns = [document for place in range(longest) for queue in queues for document in queue[place : place + 1]]
-    alignment = {document.id: document for document in turns[:most_alignment]}
+    interleaved = [document for index in range(longest) for queue in queues for document in queue[index : index + 1]]
+    alignment = {document.id: document for document in interleaved[:most_alignment]}
     return Corpus(
         tuple((alignment | documents).values()),
-        tuple(question for shelf in shelves if shelf.part.settings.tested for question in shelf.test),
+        tuple(question for source in sources if source.part.settings.tested for question in source.test),
         frozenset(alignment),
-        found,
-        {shelf.name: shelf.part.passages for shelf in shelves if shelf.part.passages and shelf.asked},
-        tuple(question for shelf in shelves for question in shelf.alignment),
+        retrieved_by_question,
+        {source.name: source.part.passages for source in sources if source.part.passages and source.asked},
+        tuple(question for source in sources for question in source.alignment),
     )
 
 
-class _Shelf:
-    """A part's questions and documents under the names that they have in the whole."""
+class _Source:
+    """A part's questions and documents, with their ids in the combined corpus."""
 
     def __init__(self, part: Part, count: int) -> None:
         self.part, self.name, self._count = part, part.settings.name, count
@@ -92,7 +94,9 @@ class _Shelf:
         gold = [q for q in part.questions if any(name in self._documents for name in q.documents)]
         usable = gold if part.settings.gold else part.questions
         split = split_questions(usable, part.settings)
-        self.test, self.alignment = (tuple(map(self._question, some)) for some in (split.test, split.alignment))
+        self.test, self.alignment = (
+            tuple(map(self._question, questions)) for questions in (split.test, split.alignment)
+        )
 
     def _named(self, document: Document) -> Document:
         return replace(document, id=f"{self.name}/{document.id}")
@@ -103,17 +107,17 @@ class _Shelf:
 
     @property
     def asked(self) -> bool:
-        """Whether the whole has questions of it."""
+        """Whether the combined corpus contains questions of this part."""
         return bool(self.alignment or (self.test and self.part.settings.tested))
 
     def gold(self, question: Question) -> list[Document]:
-        """Its gold documents that are at hand."""
+        """Return the gold documents of a question that are loaded."""
         start = f"{self.name}/"
         names = [identity.removeprefix(start) for identity in question.documents]
         return [self._documents[name] for name in names if name in self._documents]
 
-    def found(self, question: Question) -> list[tuple[Document, float]]:
-        """What is retrieved for a question, best first; the gold documents where those are to be taken."""
+    def retrieve(self, question: Question) -> list[tuple[Document, float]]:
+        """Return the documents retrieved for a question, best first, or its gold documents if those are used."""
         if self.part.settings.gold:
             return [(document, 1.0) for document in self.gold(question)]
         if self.part.retriever is None:
@@ -121,21 +125,23 @@ class _Shelf:
         hits = self.part.retriever.search(question.question, self._count)
         return [(self._named(hit.document), hit.score) for hit in hits]
 
-    def alignment_documents(self, needed: set[str], found: dict[str, Found]) -> Iterator[Document]:
-        """Documents for the translator, none of which is needed by a test question; what is retrieved for alignment
-        questions is noted in `found`."""
-        wanted, given = self.part.settings.alignment_documents, set[str]()
+    def alignment_documents(self, needed: set[str], retrieved_by_question: dict[str, Found]) -> Iterator[Document]:
+        """Choose training documents of the translator that no test question needs.
+
+        Documents retrieved for alignment questions are recorded in `retrieved_by_question`.
+        """
+        limit, used = self.part.settings.alignment_documents, set[str]()
         for question in self.alignment:
-            retrieved = self.found(question)
-            found[question.id] = tuple((document.id, score) for document, score in retrieved)
+            retrieved = self.retrieve(question)
+            retrieved_by_question[question.id] = tuple((document.id, score) for document, score in retrieved)
             for document, _ in retrieved:
-                if document.text and document.key not in needed | given and (wanted is None or len(given) < wanted):
-                    given.add(document.key)
+                if document.text and document.key not in needed | used and (limit is None or len(used) < limit):
+                    used.add(document.key)
                     yield document
-        others = self._documents.values() if wanted else ()
-        for document in sorted(others, key=lambda d: content_key("alignment", [d.key])):
-            if len(given) >= (wanted or 0):
+        remaining = self._documents.values() if limit else ()
+        for document in sorted(remaining, key=lambda d: content_key("alignment", [d.key])):
+            if len(used) >= (limit or 0):
                 return
-            if document.text and document.key not in needed | given:
-                given.add(document.key)
+            if document.text and document.key not in needed | used:
+                used.add(document.key)
                 yield document

@@ -1,6 +1,6 @@
-"""Figures over several data sets, in which each counts the same however many questions it has (the paper's mean, §4).
+"""Statistics over several data sets with equal weight, whatever their number of questions (the paper's mean, §4).
 
-Of one data set they are those of `statistics`.
+For a single data set, they are the same as in `statistics`.
 """
 
 from collections.abc import Sequence
@@ -11,42 +11,42 @@ import numpy as np
 
 from dyprag.evaluation.statistics import Paired, bootstrap_interval, paired
 
-Strata = Sequence[Sequence[float]]  # each data set's values, none of them empty
-_BLOCK = 1_000_000  # numbers held at once
+Strata = Sequence[Sequence[float]]  # the values of each data set, none empty
+_BLOCK = 1_000_000  # numbers in memory at once
 
 
 def mean_over(strata: Strata) -> float:
-    """The mean of the data sets' means."""
+    """Return the mean of the data sets' means."""
     return fmean(fmean(values) for values in strata)
 
 
 def interval_over(strata: Strata, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean of means; questions are drawn within their data set."""
+    """Return the 95 % percentile bootstrap interval of the mean of means, resampling within each data set."""
     if len(strata) == 1:
         return bootstrap_interval(strata[0], resamples, seed)
-    draws = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     means = np.zeros(resamples)
     for values in strata:
         data = np.asarray(values, dtype=np.float64)
         step = max(1, _BLOCK // len(data))
         for start in range(0, resamples, step):
-            picks = draws.integers(0, len(data), (min(step, resamples - start), len(data)))
-            means[start : start + step] += data[picks].mean(axis=1) / len(strata)
+            sample = generator.integers(0, len(data), (min(step, resamples - start), len(data)))
+            means[start : start + step] += data[sample].mean(axis=1) / len(strata)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
-def paired_over(one: Strata, other: Strata) -> Paired:
-    """Compare two methods' scores of the same questions, by data set and in the same order.
+def paired_over(first: Strata, second: Strata) -> Paired:
+    """Compare two methods' scores on the same questions, by data set and in the same order.
 
-    The sign-flip test is that of one data set: a question's difference weighs as much as it does in the mean of means.
+    The sign-flip test weights each question's difference as in the mean of means.
     """
-    if len(one) == 1:
-        return paired(one[0], other[0])
-    total, weighted, differences = sum(map(len, one)), [], []
-    for mine, theirs in zip(one, other, strict=True):
-        here = [a - b for a, b in zip(mine, theirs, strict=True)]
-        differences.append(here)
-        weighted += [value * total / (len(one) * len(here)) for value in here]
+    if len(first) == 1:
+        return paired(first[0], second[0])
+    total, weighted, differences = sum(map(len, first)), [], []
+    for first_values, second_values in zip(first, second, strict=True):
+        stratum = [a - b for a, b in zip(first_values, second_values, strict=True)]
+        differences.append(stratum)
+        weighted += [value * total / (len(first) * len(stratum)) for value in stratum]
     low, high = interval_over(differences)
     return replace(paired(weighted, [0.0] * total, resamples=1), low=low, high=high)

@@ -1,4 +1,4 @@
-"""How a question is answered: one file a method, behind one protocol, and the registry (`spec`) that says what each is.
+"""Methods of answering a question: one file per method, a common protocol, and the registry (`spec`).
 
-Nothing is imported here: planning asks the registry alone, and loads no torch.
+Nothing is imported here, so that planning can use the registry without loading torch.
 """

@@ -1,7 +1,8 @@
-"""Controls: what an adapter brings that has nothing to do with the question's documents: most of the
-published recipe's gain is answer format. A method has carried knowledge only as far as it beats them.
+"""Controls: methods whose adapters know nothing of the question's documents.
 
-The control with wrong documents is the method itself: its questions come with others' documents to inject.
+Most of the published recipe's gain is answer format, which a control brings as well. A method has carried knowledge
+only as far as it beats its controls. The control with wrong documents is the method itself, run with the documents of
+other questions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,10 +22,11 @@ from dyprag.model.base import BaseModel
 
 @dataclass(frozen=True)
 class OneForAll:
-    """One adapter ([1, layers, …]) for every question: the documents' mean, the generic one, or zero.
+    """Injects the same adapter for every question: the mean of the documents' adapters, the generic one, or zero.
 
-    `per_document`: add it once for each of the question's documents, where the method adds up their adapters ("sum"):
-    one alone would be weaker than what it controls.
+    shared: the adapter, [1, layers, …].
+    per_document: add the adapter once for each of the question's documents. Needed if the controlled method sums its
+        documents' adapters, since a single one would then be weaker.
     """
 
     name: str
@@ -39,49 +41,49 @@ class OneForAll:
         return not self.passages_in_prompt
 
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
-        """The same, whatever the documents."""
+        """Return the shared adapter, whatever the documents."""
         if not self.per_document:
-            return self._one
-        times = max(1, len(documents))
-        shared = Adapters(self.shared.a, {p: times * t for p, t in self.shared.b.items()}, self.shared.scale)
+            return self._single
+        count = max(1, len(documents))
+        shared = Adapters(self.shared.a, {p: count * t for p, t in self.shared.b.items()}, self.shared.scale)
         return shared.times(self.strength)
 
     @cached_property
-    def _one(self) -> Adapters | None:
-        """One object for all rows: what they share is then computed once."""
+    def _single(self) -> Adapters | None:
+        """The same object for all rows, so that `stack_rows` computes it once."""
         return self.shared.times(self.strength)
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
-        """Answers in one go each."""
+        """Answer each question in one generation."""
         return answer_questions(base, self, asked, sampling, batch_size)
 
 
 def mean_adapter(adapters: Iterable[Adapters]) -> Adapters:
-    """The mean of the A's and of the B's of many documents' adapters ([1, layers, …] each).
+    """Average the A's and the B's of many documents' adapters ([1, layers, …] each).
 
-    The A's hardly leave the initial adapter that all documents share (cosine 0.9995 between two documents), so this is
-    close to the mean of the deltas, at the rank of one.
+    The A's stay close to the shared initial adapter (cosine 0.9995 between two documents), so the result is close to
+    the mean of the deltas, with the rank of a single adapter.
     """
-    others = iter(adapters)
-    first, count = next(others), 1
+    rest = iter(adapters)
+    first, count = next(rest), 1
     a = {p: t.detach().clone() for p, t in first.a.items()}
     b = {p: t.detach().clone() for p, t in first.b.items()}
-    for other in others:
+    for adapter in rest:
         count += 1
-        for mine, theirs in ((a, other.a), (b, other.b)):
-            for projection in mine:
-                mine[projection] += theirs[projection]
+        for sums, matrices in ((a, adapter.a), (b, adapter.b)):
+            for projection in sums:
+                sums[projection] += matrices[projection]
     return Adapters({p: t / count for p, t in a.items()}, {p: t / count for p, t in b.items()}, first.scale)
 
 
 def zero_adapter(like: Adapters) -> Adapters:
-    """An adapter that adds nothing: the way of injection alone."""
+    """Create an adapter whose delta is zero: the control for injection itself."""
     a, b = ({p: torch.zeros_like(t[:1]) for p, t in half.items()} for half in (like.a, like.b))
     return Adapters(a, b, like.scale)
 
 
 def build(spec: MethodSpec, resources: Resources) -> OneForAll:
-    """A control with one adapter for every question."""
+    """Build a control with one adapter for every question."""
     settings = resources.settings
     return OneForAll(
         spec.name, resources.shared(), spec.shows_passages, resources.per_document, settings.strength_of(spec.name),

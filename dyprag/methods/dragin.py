@@ -1,5 +1,8 @@
-"""DRAGIN (Su et al. 2024, arXiv 2403.10081): retrieves where an uncertain word matters to what follows (RIND), with the
-words that the model attends to there as the query (QFS). A baseline of §4."""
+"""DRAGIN (Su et al. 2024, arXiv 2403.10081), a baseline of §4.
+
+It retrieves where an uncertain word matters to what follows (RIND). The query consists of the words that the model
+attends to there (QFS).
+"""
 
 import re
 import unicodedata
@@ -24,7 +27,7 @@ from dyprag.methods.spec import MethodSpec, Resources
 from dyprag.model.base import BaseModel, neutralise
 from dyprag.model.batches import pad
 
-# Function words; the authors keep nouns, verbs, adjectives and numbers by a tagger.
+# Function words. The authors use a tagger and keep nouns, verbs, adjectives and numbers.
 STOP_WORDS = LIGHT | frozenset(
     """
     yes but nor so yet if than then thus hence therefore however also too very just only even both either neither while
@@ -38,19 +41,19 @@ STOP_WORDS = LIGHT | frozenset(
 
 @dataclass(frozen=True)
 class DRAGIN:
-    """Cuts the text before the first word with a token whose RIND is above the threshold.
+    """Cuts a draft before the first word with a token whose RIND exceeds the threshold.
 
-    RIND of a token: the entropy (natural logarithm) of the distribution that it was drawn from, times the largest
-    attention that a later token pays it in the last layer, mean over heads; 0 for stop words and punctuation. The first
-    draft is written without passages, later ones keep those of the last retrieval.
+    The RIND of a token is the entropy (natural logarithm) of the distribution it was drawn from, times the largest
+    attention that a later token pays to it in the last layer (mean over heads). It is 0 for stop words and punctuation.
+    The first draft is written without passages; later drafts have those of the last retrieval.
 
-    threshold: RIND above it triggers.
-    kept: words of the query: those of the question and the text so far with most attention from the token that
-        triggered.
-    passages: of one retrieval; they take the place of the last one's.
-    rounds: the most retrievals for one question.
-    relative: take the attention as a multiple of its sentence's mean. The authors' code does, their paper does not;
-        their thresholds (0.6 to 1.0) are for it and would hardly ever be reached without.
+    threshold: a RIND above it triggers retrieval.
+    kept: number of words in the query: those of the question and the text so far that receive the most attention from
+        the triggering token.
+    passages: number of passages per retrieval. They replace those of the previous retrieval.
+    rounds: maximum number of retrievals per question.
+    relative: divide the attention by its mean over the sentence, as the authors' code does but their paper does not.
+        Their thresholds (0.6 to 1.0) assume it and are hardly ever reached without it.
     """
 
     retriever: Retriever
@@ -63,70 +66,74 @@ class DRAGIN:
     doubts_above: bool = True
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
-        """Answers in rounds; the questions' own retrieved documents are not used."""
+        """Answer in rounds. Documents retrieved for the questions beforehand are not used."""
         return answer_in_rounds(base, self, asked, sampling, batch_size)
 
     def examine(self, base: BaseModel, drafts: Sequence[Draft], batch_size: int) -> list[Doubt | None]:
-        """The first place of each draft with too high a RIND."""
-        looks = _look(base, drafts, batch_size)
-        return [self._examine(base, draft, look) for draft, look in zip(drafts, looks, strict=True)]
+        """Find the first position of each draft whose RIND exceeds the threshold."""
+        readings = _read_again(base, drafts, batch_size)
+        return [self._examine(base, draft, reading) for draft, reading in zip(drafts, readings, strict=True)]
 
     def extremes(self, base: BaseModel, drafts: Sequence[Draft], batch_size: int) -> list[float]:
-        """The highest RIND of each draft; 0 for an empty draft."""
-        looks = _look(base, drafts, batch_size)
+        """Return the highest RIND of each draft; 0 for an empty draft."""
+        readings = _read_again(base, drafts, batch_size)
         return [
-            max(self._rind(base, draft, look), default=0.0) for draft, look in zip(drafts, looks, strict=True)
+            max(self._rind(base, draft, reading), default=0.0) for draft, reading in zip(drafts, readings, strict=True)
         ]  # fmt: skip
 
-    def _rind(self, base: BaseModel, draft: Draft, look: "Look") -> list[float]:
-        """RIND of each new id."""
-        attention = look.later
+    def _rind(self, base: BaseModel, draft: Draft, reading: "Reading") -> list[float]:
+        """Compute the RIND of each new id."""
+        attention = reading.later
         if self.relative:
-            before = len(draft.kept)
+            kept = len(draft.kept)
             attention = attention.clone()
             for sentence in sentence_ranges(base, draft.text):
-                part = slice(max(0, sentence.start - before), max(0, sentence.stop - before))
-                attention[part] /= attention[part].mean().clamp(min=1e-12)
+                span = slice(max(0, sentence.start - kept), max(0, sentence.stop - kept))
+                attention[span] /= attention[span].mean().clamp(min=1e-12)
         content = torch.zeros(len(draft.text))
         for word in content_words(base, draft.text):
-            content[list(word.places)] = 1.0
-        return (look.entropies * attention * content[len(draft.kept) :]).tolist()
+            content[list(word.positions)] = 1.0
+        return (reading.entropies * attention * content[len(draft.kept) :]).tolist()
 
-    def _examine(self, base: BaseModel, draft: Draft, look: "Look") -> Doubt | None:
-        rind, before = self._rind(base, draft, look), len(draft.kept)
-        for place in range(max(draft.free, before), len(draft.text)):
-            if rind[place - before] > self.threshold:
+    def _examine(self, base: BaseModel, draft: Draft, reading: "Reading") -> Doubt | None:
+        rind, kept = self._rind(base, draft, reading), len(draft.kept)
+        for position in range(max(draft.free, kept), len(draft.text)):
+            if rind[position - kept] > self.threshold:
                 words = content_words(base, draft.text)
-                begins = min((w.places.start for w in words if place in w.places), default=place)
-                cut = max(begins, draft.free)  # half a word would go on as it was
-                return Doubt(cut, self._query(base, draft, cut, look.attention[place - before]))
+                word_start = min((w.positions.start for w in words if position in w.positions), default=position)
+                cut = max(word_start, draft.free)  # never inside a word: the model would only complete it again
+                return Doubt(cut, self._query(base, draft, cut, reading.attention[position - kept]))
         return None
 
     def _query(self, base: BaseModel, draft: Draft, cut: int, attention: Tensor) -> str:
-        """QFS: the words of the question and the text before `cut` that `attention`, [tokens of prompt and text], lies
-        on most, in their order; the question where there are none."""
-        asked = question_place(base, draft.prompt, draft.question)
-        found = [
-            (attention[first + word.places.start : first + word.places.stop].sum().item(), word.text)
+        """Build the query (QFS): the words of the question and of the text before `cut` with the most attention.
+
+        The words keep their order. If there are none, the query is the question.
+
+        attention: [tokens of prompt and text].
+        """
+        question = question_range(base, draft.prompt, draft.question)
+        weighted = [
+            (attention[first + word.positions.start : first + word.positions.stop].sum().item(), word.text)
             for first, ids in (
-                (asked.start, [draft.prompt[place] for place in asked]), (len(draft.prompt), draft.text[:cut])
+                (question.start, [draft.prompt[i] for i in question]), (len(draft.prompt), draft.text[:cut])
             )
             for word in content_words(base, ids)
         ]  # fmt: skip
-        best = sorted(range(len(found)), key=lambda index: -found[index][0])[: self.kept]
-        return " ".join(found[index][1] for index in sorted(best)) or draft.question
+        best = sorted(range(len(weighted)), key=lambda index: -weighted[index][0])[: self.kept]
+        return " ".join(weighted[index][1] for index in sorted(best)) or draft.question
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word, and the places of its ids."""
+    """A word, and the positions of its ids."""
 
     text: str
-    places: range
+    positions: range
 
 
 def content_words(base: BaseModel, ids: Sequence[int]) -> list[Word]:
-    """The words of a text that are no stop words."""
+    """Return the words of a text that are not stop words."""
     spelled = spell(base, ids)
     return [
         Word(match.group(), spelled.tokens(match.start(), match.end()))
@@ -135,28 +142,33 @@ def content_words(base: BaseModel, ids: Sequence[int]) -> list[Word]:
     ]
 
 
-def question_place(base: BaseModel, prompt: Sequence[int], question: str) -> range:
-    """Where the question stands in its prompt: the last occurrence, behind all passages. Empty where the template has
-    changed it."""
-    sought = unicodedata.normalize("NFC", neutralise(question, base.tokenizer)).strip()
+def question_range(base: BaseModel, prompt: Sequence[int], question: str) -> range:
+    """Find the token range of the question in its prompt: its last occurrence, after all passages.
 
-    def holds(first: int, last: int) -> bool:
+    The range is empty if the chat template has changed the question's text.
+    """
+    target = unicodedata.normalize("NFC", neutralise(question, base.tokenizer)).strip()
+
+    def contains(first: int, last: int) -> bool:
         text = base.tokenizer.decode(prompt[first:last], clean_up_tokenization_spaces=False)
-        return sought in unicodedata.normalize("NFC", text)
+        return target in unicodedata.normalize("NFC", text)
 
     size = len(prompt)
-    if not re.search(r"\w", sought) or not holds(0, size):
+    if not re.search(r"\w", target) or not contains(0, size):
         return range(0)
-    first = bisect_left(range(size), True, key=lambda place: not holds(place, size)) - 1
-    return range(first, first + bisect_left(range(size - first + 1), True, key=lambda span: holds(first, first + span)))
+    first = bisect_left(range(size), True, key=lambda start: not contains(start, size)) - 1
+    return range(
+        first, first + bisect_left(range(size - first + 1), True, key=lambda span: contains(first, first + span))
+    )
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one more pass tells of a draft, on the CPU.
+class Reading:
+    """Measurements of a draft from a second forward pass, on the CPU. Attention is the mean over heads.
 
-    entropies, later: [new ids], of the distribution each was drawn from, and the largest attention that a later id pays
-    it, mean over heads. attention: [new ids, tokens of prompt and text], each one's own, mean over heads.
+    entropies: [new ids], of the distribution that each id was drawn from.
+    later: [new ids], the largest attention that a later id pays to each.
+    attention: [new ids, tokens of prompt and text], the attention that each id pays.
     """
 
     entropies: Tensor
@@ -164,37 +176,41 @@ class Look:
     attention: Tensor
 
 
-def _look(base: BaseModel, drafts: Sequence[Draft], batch_size: int) -> list[Look]:
-    """Read drafts again, those of like length together."""
-    looks: dict[int, Look] = {}
+def _read_again(base: BaseModel, drafts: Sequence[Draft], batch_size: int) -> list[Reading]:
+    """Run a second forward pass over drafts, in batches of similar length."""
+    readings: dict[int, Reading] = {}
     empty = torch.empty(0)
-    order = sorted(range(len(drafts)), key=lambda index: len(drafts[index].prompt) + len(drafts[index].kept))
-    order = [index for index in order if drafts[index].ids]
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    indices = sorted(range(len(drafts)), key=lambda index: len(drafts[index].prompt) + len(drafts[index].kept))
+    indices = [index for index in indices if drafts[index].ids]
+    for start in range(0, len(indices), batch_size):
+        batch = indices[start : start + batch_size]
         with base.lock:
-            looks.update(zip(batch, _look_at(base, [drafts[index] for index in batch]), strict=True))
-    return [looks.get(index, Look(empty, empty, empty[:, None])) for index in range(len(drafts))]
+            readings.update(zip(batch, _read_batch(base, [drafts[index] for index in batch]), strict=True))
+    return [readings.get(index, Reading(empty, empty, empty[:, None])) for index in range(len(drafts))]
 
 
 @torch.inference_mode()
-def _look_at(base: BaseModel, drafts: Sequence[Draft]) -> list[Look]:
-    """What stands before the new ids goes through the fused kernel into a cache, less its last id; only that and the
-    new ids are computed with attention weights, [rows, heads, new + 1, tokens], of one layer at a time."""
-    decoder, cache = base.model.get_decoder(), DynamicCache()  # a whole one: sliding layers too keep all columns
-    befores = [[*draft.prompt, *draft.kept] for draft in drafts]
-    kinds = getattr(base.model.config.get_text_config(), "layer_types", None) or ()
-    # padding behind a shared prefix would count as a part of a sliding window
-    shared = 0 if "sliding_attention" in kinds else common_prefix([before[:-1] for before in befores])
-    ids, mask = pad([before[shared:-1] for before in befores], base, side="left")
+def _read_batch(base: BaseModel, drafts: Sequence[Draft]) -> list[Reading]:
+    """Run the second forward pass over one batch.
+
+    The context before the new ids, except its last id, goes through the fused kernel into a cache. Only the last id and
+    the new ids are computed with attention weights, [rows, heads, new + 1, tokens], one layer at a time.
+    """
+    # the cache has no configuration, so that sliding-window layers keep all columns, too
+    decoder, cache = base.model.get_decoder(), DynamicCache()
+    contexts = [[*draft.prompt, *draft.kept] for draft in drafts]
+    layer_types = getattr(base.model.config.get_text_config(), "layer_types", None) or ()
+    # padding after a shared prefix would count towards a sliding window
+    shared = 0 if "sliding_attention" in layer_types else common_prefix([context[:-1] for context in contexts])
+    ids, mask = pad([context[shared:-1] for context in contexts], base, side="left")
     if shared:
-        front = torch.tensor([befores[0][:shared]], device=base.device)
-        decoder(input_ids=front, past_key_values=cache, use_cache=True)
+        prefix = torch.tensor([contexts[0][:shared]], device=base.device)
+        decoder(input_ids=prefix, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(drafts))
-        mask = torch.cat([torch.ones_like(front).expand(len(drafts), -1), mask], dim=1)
+        mask = torch.cat([torch.ones_like(prefix).expand(len(drafts), -1), mask], dim=1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     decoder(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
-    tails = [[before[-1], *draft.ids] for before, draft in zip(befores, drafts, strict=True)]
+    tails = [[context[-1], *draft.ids] for context, draft in zip(contexts, drafts, strict=True)]
     tail, tail_mask = pad(tails, base, side="right")
     mask = torch.cat([mask, tail_mask], dim=1)
     positions = mask.cumsum(1)[:, -tail.shape[1] :] - 1
@@ -203,45 +219,48 @@ def _look_at(base: BaseModel, drafts: Sequence[Draft]) -> list[Look]:
             input_ids=tail, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         ).last_hidden_state
     (weights,) = caught
-    looks, end = [], mask.shape[1] - tail.shape[1] + 1  # of what stands before the new ids
-    for row, (before, draft) in enumerate(zip(befores, drafts, strict=True)):
-        new, padding = len(draft.ids), end - len(before)
+    readings, end = [], mask.shape[1] - tail.shape[1] + 1  # of the context, i.e. the first column of the new ids
+    for row, (context, draft) in enumerate(zip(contexts, drafts, strict=True)):
+        new, padding = len(draft.ids), end - len(context)
         columns = [*range(shared), *range(shared + padding, end + new)]
-        looks.append(_look_of_row(base, states[row, :new], weights[row, :, 1 : new + 1, columns]))
-    return looks
+        readings.append(_reading_of_row(base, states[row, :new], weights[row, :, 1 : new + 1, columns]))
+    return readings
 
 
-def _look_of_row(base: BaseModel, states: Tensor, weights: Tensor) -> Look:
-    """From the hidden states that each new id was drawn from, [new, hidden], and the attention of the new ids to the
-    tokens of prompt and text, [heads, new, tokens]."""
-    logs = base.head(states).float().log_softmax(-1)
+def _reading_of_row(base: BaseModel, states: Tensor, weights: Tensor) -> Reading:
+    """Compute the measurements of one draft.
+
+    Args:
+        states: [new, hidden], the hidden states that the new ids were drawn from.
+        weights: [heads, new, tokens], the attention of the new ids to the tokens of prompt and text.
+    """
+    log_probs = base.head(states).float().log_softmax(-1)
     weights = weights.float()
-    among = weights[..., -weights.shape[1] :].tril(-1)  # the new ids' to those before them
-    entropies = torch.special.entr(logs.exp()).sum(-1)
-    return Look(entropies.cpu(), among.amax(1).mean(0).cpu(), weights.mean(0).cpu())
+    between_new = weights[..., -weights.shape[1] :].tril(-1)  # attention of the new ids to earlier new ids
+    entropies = torch.special.entr(log_probs.exp()).sum(-1)
+    return Reading(entropies.cpu(), between_new.amax(1).mean(0).cpu(), weights.mean(0).cpu())
 
 
 @contextmanager
 def _last_attention(base: BaseModel) -> Iterator[list[Tensor]]:
-    """Catch the last layer's attention weights, [rows, heads, new, tokens], of each pass; those of the other layers are
-    freed at once."""
-    caught: list[Tensor] = []
+    """Record the last layer's attention weights, [rows, heads, new, tokens], of each pass; other layers' are freed."""
+    weights: list[Tensor] = []
 
-    def catch(module: Any, given: Any, output: Any) -> None:
-        caught.append(output[1])
+    def record(module: Any, inputs: Any, output: Any) -> None:
+        weights.append(output[1])
 
-    usual = base.model.config._attn_implementation
-    handle = base.model.get_decoder().layers[-1].self_attn.register_forward_hook(catch)
-    base.model.set_attn_implementation("eager")  # fused kernels give no weights
+    configured = base.model.config._attn_implementation
+    handle = base.model.get_decoder().layers[-1].self_attn.register_forward_hook(record)
+    base.model.set_attn_implementation("eager")  # fused kernels do not return weights
     try:
-        yield caught
+        yield weights
     finally:
-        base.model.set_attn_implementation(usual)
+        base.model.set_attn_implementation(configured)
         handle.remove()
 
 
 def build(spec: MethodSpec, resources: Resources) -> DRAGIN:
-    """By a threshold of its own, or by its authors'."""
+    """Build DRAGIN with the chosen threshold, or with the published one if none was chosen."""
     threshold = spec.threshold if resources.threshold is None else resources.threshold
     assert threshold is not None
     return DRAGIN(resources.retriever(), threshold, passages=resources.settings.passages, relative=True)

@@ -1,4 +1,4 @@
-"""DyPRAG: the retrieved documents become adapters at test time (§3.3); Combine adds the passages."""
+"""DyPRAG: translates the retrieved documents into adapters at test time (§3.3). Combine also shows the passages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,17 @@ from dyprag.model.base import BaseModel
 
 @dataclass(frozen=True)
 class DyPRAG:
-    """Translated adapters, injected. `translate` gives documents' adapters, [docs, layers, …]."""
+    """Injects translated adapters.
+
+    translate: returns the adapters of documents, [docs, layers, …].
+    merge: how they are merged, see `dyprag.adapters.lora.merge`.
+    can_translate: whether a document can be translated; others are left out.
+    """
 
     translate: Callable[[Sequence[Document]], Adapters]
     merge: str
     passages_in_prompt: bool = False
-    strength: float = 1.0  # what the merged adapter's delta is multiplied by
+    strength: float = 1.0  # factor on the merged adapter's delta
     gate: Gate | None = None
     can_translate: Callable[[Document], bool] = lambda document: True
 
@@ -35,7 +40,7 @@ class DyPRAG:
 
     @torch.inference_mode()
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
-        """The merged adapter of those documents that can be translated."""
+        """Merge the adapters of the documents that can be translated; None if there are none."""
         translatable = [item for item in documents if self.can_translate(item.document)]
         if not translatable:
             return None
@@ -43,12 +48,12 @@ class DyPRAG:
         return merge(adapters, self.merge, [item.score for item in translatable]).times(self.strength)
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
-        """Answers in one go each."""
+        """Answer each question in one generation."""
         return answer_questions(base, self, asked, sampling, batch_size)
 
 
 def build(spec: MethodSpec, resources: Resources) -> DyPRAG:
-    """It draws on the documents' translated adapters."""
+    """Build the method from the documents' translated adapters."""
     settings = resources.settings
     return DyPRAG(
         resources.translated, str(settings.dyprag_merge), spec.shows_passages, settings.strength_of(spec.name),

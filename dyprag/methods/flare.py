@@ -1,5 +1,7 @@
-"""FLARE (Jiang et al. 2023, arXiv 2305.06983), the direct form: a sentence that the model is not sure of is thrown
-away and written again with passages that were retrieved for it. A baseline of §4."""
+"""FLARE (Jiang et al. 2023, arXiv 2305.06983), direct form, a baseline of §4.
+
+A sentence of low confidence is discarded, passages are retrieved for it, and it is written again.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -17,14 +19,15 @@ from dyprag.model.base import BaseModel
 
 @dataclass(frozen=True)
 class FLARE:
-    """Retrieves where a sentence's confidence is below the threshold; the first look-ahead is without passages, later
-    ones keep those of the last retrieval.
+    """Retrieves for sentences whose confidence is below the threshold.
 
-    threshold: a sentence is written again below it, and tokens below it are left out of the query.
-    passages: of one retrieval; they take the place of the last one's.
-    rounds: the most retrievals for one question.
-    confidence: of a sentence, from its tokens' probabilities: the least, as FLARE's paper has it. DRAGIN's authors,
-        whose 0.08 and 0.10 are those published, take the mean of 1 - p above the threshold instead: that is
+    The first draft is written without passages; later drafts have those of the last retrieval.
+
+    threshold: sentences below it are written again, and tokens below it are left out of the query.
+    passages: number of passages per retrieval. They replace those of the previous retrieval.
+    rounds: maximum number of retrievals per question.
+    confidence: computes a sentence's confidence from its tokens' probabilities: the minimum, as in FLARE's paper.
+        DRAGIN's authors, who published the thresholds 0.08 and 0.10, compare the mean of 1 - p instead: that is
         `statistics.fmean` with thresholds of 0.92 and 0.90.
     """
 
@@ -37,15 +40,15 @@ class FLARE:
     doubts_above: bool = False
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
-        """Answers in rounds; the questions' own retrieved documents are not used."""
+        """Answer in rounds. Documents retrieved for the questions beforehand are not used."""
         return answer_in_rounds(base, self, asked, sampling, batch_size)
 
     def examine(self, base: BaseModel, drafts: Sequence[Draft], batch_size: int) -> list[Doubt | None]:
-        """The first sentence of each draft with too little confidence."""
+        """Find the first sentence of each draft with too little confidence."""
         return [self._examine(base, draft) for draft in drafts]
 
     def extremes(self, base: BaseModel, drafts: Sequence[Draft], batch_size: int) -> list[float]:
-        """The confidence of each draft's least sure sentence; 1 for an empty draft."""
+        """Return the lowest confidence of a sentence of each draft; 1 for an empty draft."""
         return [
             min((self._confidence(draft, sentence) for sentence in sentence_ranges(base, draft.text, draft.free)),
                 default=1.0)
@@ -59,23 +62,23 @@ class FLARE:
         return None
 
     def _confidence(self, draft: Draft, sentence: range) -> float:
-        return self.confidence([draft.probabilities[place - len(draft.kept)] for place in sentence])
+        return self.confidence([draft.probabilities[position - len(draft.kept)] for position in sentence])
 
     def _query(self, base: BaseModel, draft: Draft, sentence: range) -> str:
-        """The sentence without its unsure tokens; the question where no word is left of it."""
+        """Build the query: the sentence without its uncertain tokens, or the question if no word is left."""
 
-        def sure(place: int) -> bool:
-            return draft.probabilities[place - len(draft.kept)] >= self.threshold
+        def confident(position: int) -> bool:
+            return draft.probabilities[position - len(draft.kept)] >= self.threshold
 
         ids = draft.text
-        runs = [[ids[place] for place in run] for kept, run in groupby(sentence, sure) if kept]
+        runs = [[ids[position] for position in run] for kept, run in groupby(sentence, confident) if kept]
         pieces = [base.tokenizer.decode(run, skip_special_tokens=True).strip() for run in runs]
         query = " ".join(piece for piece in pieces if piece)
         return query if re.search(r"\w", query) else draft.question
 
 
 def build(spec: MethodSpec, resources: Resources) -> FLARE:
-    """By a threshold of its own, or by its authors' rule and threshold."""
+    """Build FLARE with the chosen threshold, or with the published rule and threshold if none was chosen."""
     retriever, passages = resources.retriever(), resources.settings.passages
     if resources.threshold is None:
         assert spec.threshold is not None

@@ -1,8 +1,8 @@
-"""Whether an adapter is injected beside passages: only where the answer that it gives without them stands in them.
+"""The gate: injects an adapter beside passages only if the passages contain the adapter's own answer.
 
-At a strength that helps where the adapter knows its document, it harms where it does not: with documents of a kind that
-its translator has not learned, or with the wrong document. What it answers alone tells the two apart: the passages are
-at hand to look it up in, and it costs a few tokens.
+A strength that helps when the adapter knows its document harms when it does not, as with a wrong document or one of a
+kind that the translator has not learned. Its answer without passages tells the two cases apart: it is looked up in the
+passages, at the cost of a few tokens.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,16 @@ from dyprag.model.base import BaseModel
 from dyprag.model.prompts import question_prompt
 from dyprag.runtime import progress
 
-PROBED = 16  # tokens of the answer without passages
-_SAYS_NOTHING = frozenset({"", "yes", "no"})  # no passage can bear these out
+PROBED = 16  # maximum tokens of the answer without passages
+_SAYS_NOTHING = frozenset({"", "yes", "no"})  # answers that no passage can confirm
 
 
 @dataclass(frozen=True)
 class Gate:
-    """alone: what the adapter's delta, as it stands beside passages, is multiplied by to answer without them."""
+    """Settings of the gate.
+
+    alone: factor on the adapter's delta, relative to its strength beside passages, for the answer without passages.
+    """
 
     alone: float
 
@@ -33,28 +36,27 @@ def borne_out(
     passages: Sequence[Sequence[str]],
     gate: Gate,
 ) -> list[Adapters | None]:
-    """The adapters ([1, layers, …] each) whose own answer stands in the passages of their question's prompt; None for
-    the others."""
-    held = {place: adapter for place, adapter in enumerate(adapters) if adapter is not None}
-    if not held:
+    """Return the adapters ([1, layers, …] each) whose own answer is in a passage of their prompt, else None."""
+    present = {index: adapter for index, adapter in enumerate(adapters) if adapter is not None}
+    if not present:
         return list(adapters)
-    alone = stack_rows([adapter.times(gate.alone) for adapter in held.values()])
-    prompts = [question_prompt(base.tokenizer, questions[place]) for place in held]
+    alone = stack_rows([adapter.times(gate.alone) for adapter in present.values()])
+    prompts = [question_prompt(base.tokenizer, questions[index]) for index in present]
 
-    def rows(batch: list[int]) -> Adapters | None:
+    def batch_adapters(batch: list[int]) -> Adapters | None:
         return alone if alone is None or alone.docs == 1 else alone.select(batch)
 
-    with progress.part(len(held)):  # of its own: what is looked at is not an answer
-        probes = generate(base, prompts, Sampling(PROBED), rows, len(held))
-    chosen: list[Adapters | None] = [None] * len(adapters)
-    for place, probe in zip(held, probes, strict=True):
-        if stands_in(probe.text, questions[place], passages[place]):
-            chosen[place] = adapters[place]
-    return chosen
+    with progress.part(len(present)):  # separate progress: probes are not answers
+        probes = generate(base, prompts, Sampling(PROBED), batch_adapters, len(present))
+    kept: list[Adapters | None] = [None] * len(adapters)
+    for index, probe in zip(present, probes, strict=True):
+        if stands_in(probe.text, questions[index], passages[index]):
+            kept[index] = adapters[index]
+    return kept
 
 
 def stands_in(text: str, question: str, passages: Sequence[str]) -> bool:
-    """Whether the answer in an output stands in a passage, and not in the question already; a yes or no in none."""
+    """Whether a passage contains the answer of an output and the question does not. Yes and no never count."""
     answer = extract_answer(text)
     if answer.strip().lower() in _SAYS_NOTHING or answer_presence(question, answer):
         return False

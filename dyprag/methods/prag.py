@@ -1,4 +1,4 @@
-"""PRAG: the trained adapters of the retrieved documents, merged (arXiv 2501.15915); PRAG-Combine adds the passages."""
+"""PRAG (arXiv 2501.15915): merges the retrieved documents' trained adapters. Combine also shows the passages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,17 @@ from dyprag.model.base import BaseModel
 
 @dataclass(frozen=True)
 class PRAG:
-    """Trained adapters, injected.
+    """Injects trained adapters.
 
-    `load` gives a document's trained adapter ([1, layers, …]), or None where its training failed: such a document is
-    left out of the merge.
+    load: returns a document's trained adapter ([1, layers, …]), or None if its training failed. Such a document is left
+        out of the merge.
+    merge: how adapters are merged, see `dyprag.adapters.lora.merge`.
     """
 
     load: Callable[[Document], Adapters | None]
     merge: str
     passages_in_prompt: bool = False
-    strength: float = 1.0  # what the merged adapter's delta is multiplied by
+    strength: float = 1.0  # factor on the merged adapter's delta
     gate: Gate | None = None
 
     @property
@@ -35,21 +36,21 @@ class PRAG:
         return not self.passages_in_prompt
 
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
-        """The merged adapter of those documents that have one."""
+        """Merge the adapters of the documents that have one; None if there are none."""
         loaded = [(self.load(item.document), item.score) for item in documents]
-        found = [(adapter, score) for adapter, score in loaded if adapter is not None]
-        if not found:
+        available = [(adapter, score) for adapter, score in loaded if adapter is not None]
+        if not available:
             return None
-        merged = merge(stack([adapter for adapter, _ in found]), self.merge, [score for _, score in found])
+        merged = merge(stack([adapter for adapter, _ in available]), self.merge, [score for _, score in available])
         return merged.times(self.strength)
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
-        """Answers in one go each."""
+        """Answer each question in one generation."""
         return answer_questions(base, self, asked, sampling, batch_size)
 
 
 def build(spec: MethodSpec, resources: Resources) -> PRAG:
-    """It draws on the documents' trained adapters."""
+    """Build the method from the documents' trained adapters."""
     settings = resources.settings
     return PRAG(
         resources.trained, str(settings.prag_merge), spec.shows_passages, settings.strength_of(spec.name),

@@ -1,4 +1,4 @@
-"""The protocol of a method, and the loop that answers questions with one, in batches with an adapter for each row."""
+"""The protocol of methods, and the loop that answers questions in batches, with one adapter per row."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -20,8 +20,9 @@ from dyprag.model.prompts import PLAIN, AskFor, PromptForm, question_prompt
 class Asked:
     """A question with the documents retrieved for it, best first.
 
-    `injected`: the documents whose adapters are injected, where they are others than those retrieved, as the control
-    with wrong documents wants it. `form`: how it is put.
+    injected: the documents whose adapters are injected, if they differ from the retrieved ones (the control with wrong
+        documents).
+    form: the form of the prompt.
     """
 
     question: str
@@ -38,13 +39,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, whole and uncut, and what it took.
+    """An answer with its cost.
 
-    seconds: making the adapter, and the share of its batch; first_token: from the batch's beginning, the making of the
-    adapter included, to its first token: what one waits for in a batch of that size;
-    prompt: as the model saw it; passages: what stood in it (in the last one, where there were several); retrievals:
-    times that passages were looked for while answering; cut: it had not ended at the limit of tokens;
-    adapted: an adapter was injected.
+    text: the whole output.
+    seconds: time to make the adapter, plus the answer's share of its batch.
+    first_token: seconds from the start of the batch to the first token, including the time to make the adapter.
+    prompt: the prompt as the model saw it.
+    passages: the passages in it; in the last prompt, if there were several.
+    retrievals: number of retrievals while answering.
+    cut: whether generation stopped at the token limit.
+    adapted: whether an adapter was injected.
     """
 
     text: str
@@ -59,84 +63,96 @@ class Answer:
 
 
 class Method(Protocol):
-    """A way to answer."""
+    """A way to answer questions."""
 
     @property
     def name(self) -> str:
-        """As in the paper's tables, in lower case."""
+        """The method's name as in the paper's tables, in lower case."""
         ...
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
-        """Answers to the questions, in their order."""
+        """Answer questions; returns the answers in the same order."""
         ...
 
 
 class Injection(Protocol):
-    """What a method that answers in one go decides: what stands in the prompt, and which adapter is injected."""
+    """The decisions of a method that answers in one generation: the prompt's content, and the adapter to inject."""
 
     @property
     def passages_in_prompt(self) -> bool:
-        """Whether the retrieved passages stand in the prompt."""
+        """Whether the prompt contains the retrieved passages."""
         ...
 
     @property
     def asks_as_trained(self) -> bool:
-        """Whether a question is put as in the adapters' training, whatever the form says of how to ask: no passages in
-        the prompt, and an adapter that answers such prompts."""
+        """Whether questions are phrased as in the adapters' training, whatever the prompt form says.
+
+        True for methods that inject an adapter and show no passages.
+        """
         ...
 
     @property
     def gate(self) -> Gate | None:
-        """When the adapter is held back; None: never."""
+        """The gate that may leave an adapter out; None to inject always."""
         ...
 
     def adapter(self, documents: Sequence[Retrieved]) -> Adapters | None:
-        """The merged adapter ([1, layers, …]) of the documents; None for none."""
+        """Return the merged adapter ([1, layers, …]) of the documents, or None to inject nothing."""
         ...
 
 
 def answer_questions(
     base: BaseModel, method: Injection, asked: Sequence[Asked], sampling: Sampling, batch_size: int
 ) -> list[Answer]:
-    """Answer questions in one go each, greedy or sampled, in the order given."""
+    """Answer each question in one generation; returns the answers in the same order."""
     prompts = [
         fitting_prompt(base, item, method.passages_in_prompt, sampling.max_new_tokens, method.asks_as_trained)
         for item in asked
     ]
-    making = [0.0] * len(asked)
+    adapter_seconds = [0.0] * len(asked)
     injected = [False] * len(asked)
 
     def adapters(batch: list[int]) -> Adapters | None:
-        made = []
+        batch_adapters = []
         for index in batch:
-            began = perf_counter()
-            made.append(method.adapter(asked[index].adapted))
-            making[index] = perf_counter() - began
+            start = perf_counter()
+            batch_adapters.append(method.adapter(asked[index].adapted))
+            adapter_seconds[index] = perf_counter() - start
         if method.gate:
-            began = perf_counter()
+            start = perf_counter()
             questions = [asked[index].question for index in batch]
-            passages = [[one.document.passage for one in prompts[index].passages] for index in batch]
-            made = borne_out(base, made, questions, passages, method.gate)
+            passages = [[passage.document.passage for passage in prompts[index].passages] for index in batch]
+            batch_adapters = borne_out(base, batch_adapters, questions, passages, method.gate)
             for index in batch:
-                making[index] += (perf_counter() - began) / len(batch)
-        for index, adapter in zip(batch, made, strict=True):
+                adapter_seconds[index] += (perf_counter() - start) / len(batch)
+        for index, adapter in zip(batch, batch_adapters, strict=True):
             injected[index] = adapter is not None
-        return stack_rows(made)
+        return stack_rows(batch_adapters)
 
     generations = generate(base, [prompt.ids for prompt in prompts], sampling, adapters, batch_size, stop=repeats)
     answers = []
-    for generation, seconds, prompt, used in zip(generations, making, prompts, injected, strict=True):
-        taken, first = generation.seconds + seconds, generation.first_token + seconds  # the batch's clock starts later
-        shown = base.tokenizer.decode(prompt.ids)
+    for generation, seconds, prompt, adapted in zip(generations, adapter_seconds, prompts, injected, strict=True):
+        total, first_token = generation.seconds + seconds, generation.first_token + seconds
+        prompt_text = base.tokenizer.decode(prompt.ids)
         answers.append(
-            Answer(generation.text, generation.tokens, taken, first, shown, prompt.passages, 0, generation.cut, used)
+            Answer(
+                generation.text,
+                generation.tokens,
+                total,
+                first_token,
+                prompt_text,
+                prompt.passages,
+                0,
+                generation.cut,
+                adapted,
+            )
         )
     return answers
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt's ids, and the passages in it."""
+    """A prompt's token ids, and the passages in it."""
 
     ids: list[int]
     passages: tuple[Retrieved, ...]
@@ -145,8 +161,11 @@ class Prompt:
 def fitting_prompt(
     base: BaseModel, item: Asked, with_passages: bool, new_tokens: int, as_trained: bool = False
 ) -> Prompt:
-    """The question's prompt; passages are cut where they do not all fit beside `new_tokens`. `as_trained`: the question
-    is put as in the adapters' training."""
+    """Build a question's prompt, shortening passages until `new_tokens` fit into the context as well.
+
+    Args:
+        as_trained: whether to phrase the question as in the adapters' training.
+    """
     form = item.form
     ask_for: AskFor = "plain" if as_trained else form.ask_for
     return fit(
@@ -156,34 +175,36 @@ def fitting_prompt(
     )
 
 
-def fit(found: Sequence[Retrieved], render: Callable[[Sequence[str]], list[int]], most: int) -> Prompt:
-    """A prompt of at most so many ids. Where the passages do not fit whole, the long ones are cut to one length, each
-    behind its last sentence that fits; one whose first sentence is longer is left out.
+def fit(retrieved: Sequence[Retrieved], render: Callable[[Sequence[str]], list[int]], limit: int) -> Prompt:
+    """Build a prompt of at most `limit` ids.
+
+    If the passages do not fit, all are cut to the same maximum length, at the end of a sentence. A passage whose first
+    sentence is longer is left out.
 
     Args:
-        render: gives the ids of the prompt with some passages. Without any it may be longer than `most`.
+        render: returns the ids of the prompt with the given passages. Without any, they may exceed `limit`.
     """
 
     def cut(length: int) -> Prompt:
-        texts = [_beginning(one.document.passage, length) for one in found]
-        kept = tuple(one for one, text in zip(found, texts, strict=True) if text)
+        texts = [_beginning(item.document.passage, length) for item in retrieved]
+        kept = tuple(item for item, text in zip(retrieved, texts, strict=True) if text)
         return Prompt(render([text for text in texts if text]), kept)
 
-    longest = max((len(one.document.passage) for one in found), default=0)
-    whole = cut(longest)
-    if not found or len(whole.ids) <= most:
-        return whole
-    return cut(bisect_left(range(longest), True, key=lambda length: len(cut(length + 1).ids) > most))
+    longest = max((len(item.document.passage) for item in retrieved), default=0)
+    full = cut(longest)
+    if not retrieved or len(full.ids) <= limit:
+        return full
+    return cut(bisect_left(range(longest), True, key=lambda length: len(cut(length + 1).ids) > limit))
 
 
 def _beginning(text: str, length: int) -> str:
-    """The sentences of a text that end within so many characters; all of it where it is no longer."""
+    """Return the leading sentences of a text that fit into `length` characters."""
     if len(text) <= length:
         return text
     end = 0
     for sentence in block_sentences(text):
-        after = text.index(sentence, end) + len(sentence)
-        if after > length:
+        sentence_end = text.index(sentence, end) + len(sentence)
+        if sentence_end > length:
             break
-        end = after
+        end = sentence_end
     return text[:end]

@@ -1,4 +1,4 @@
-"""Standard RAG: the retrieved passages stand in the prompt."""
+"""Standard RAG: the prompt contains the retrieved passages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ class RAG:
     gate: None = None
 
     def adapter(self, documents: Sequence[Retrieved]) -> None:
-        """None."""
+        """Return None: RAG injects nothing."""
         return None
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
-        """Answers in one go each."""
+        """Answer each question in one generation."""
         return answer_questions(base, self, asked, sampling, batch_size)
 
 
 def build(spec: MethodSpec, resources: Resources) -> RAG:
-    """It draws on nothing."""
+    """Build the method; it needs no resources."""
     return RAG()

@@ -1,8 +1,10 @@
-"""Answering in rounds, as FLARE and DRAGIN do (baselines of §4): write on, look for the first doubtful place, cut
-there, retrieve for it, write on with the passages. The rounds of all open questions run side by side.
+"""Answering in rounds, as FLARE and DRAGIN do (baselines of §4).
 
-A draft is written to its end and then cut. Written greedily it says what looking ahead sentence by sentence would say,
-without reading the prompt again for each sentence.
+Each round continues an answer, finds its first doubtful position, cuts there, and retrieves for it; the next round
+continues with the retrieved passages. All open questions share a round's batches.
+
+A draft is written to its end and then cut. With greedy decoding, the result is the same as looking ahead sentence by
+sentence, without reading the prompt again for each sentence.
 """
 
 from bisect import bisect_left, bisect_right
@@ -26,10 +28,13 @@ from dyprag.runtime import progress
 
 @dataclass(frozen=True)
 class Draft:
-    """What a round has written, and what it goes on from.
+    """The continuation written in a round, and its context.
 
-    prompt: ids of the question with its present passages; kept: ids of the answer so far; ids, probabilities: the new
-    ones; free: the first place of `text` that may be doubted; cut: it had not ended at the limit of tokens.
+    prompt: ids of the prompt with the current passages.
+    kept: ids of the answer before this round.
+    ids, probabilities: the new ids and their probabilities.
+    free: the first position of `text` that may be doubted.
+    cut: whether generation stopped at the token limit.
     """
 
     question: str
@@ -42,20 +47,20 @@ class Draft:
 
     @property
     def text(self) -> list[int]:
-        """Ids of the answer, the kept and the new."""
+        """All ids of the answer, kept and new."""
         return [*self.kept, *self.ids]
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """How many ids of a draft's text stand, and what to retrieve with before going on from there."""
+    """Where a draft is doubted: it is cut at `position` and continued after a retrieval with `query`."""
 
-    place: int
+    position: int
     query: str
 
 
 class Doubter(Protocol):
-    """What a method that answers in rounds decides."""
+    """The decisions of a method that answers in rounds."""
 
     @property
     def name(self) -> str: ...
@@ -63,33 +68,33 @@ class Doubter(Protocol):
     def retriever(self) -> Retriever: ...
     @property
     def passages(self) -> int:
-        """Passages of one retrieval."""
+        """Number of passages per retrieval."""
         ...
 
     @property
     def rounds(self) -> int:
-        """The most retrievals for one question."""
+        """Maximum number of retrievals per question."""
         ...
 
     @property
     def doubts_above(self) -> bool:
-        """Whether values above the threshold are doubted, or those below it."""
+        """Whether values above the threshold are doubted, rather than values below it."""
         ...
 
     def examine(self, base: BaseModel, drafts: Sequence[Draft], batch_size: int) -> list[Doubt | None]:
-        """The first doubtful place of each draft at or behind `free`; None where there is none."""
+        """Find the first doubtful position of each draft at or after `free`; None if there is none."""
         ...
 
     def extremes(self, base: BaseModel, drafts: Sequence[Draft], batch_size: int) -> list[float]:
-        """The value of each draft's most doubtful place."""
+        """Return the value of each draft's most doubtful position."""
         ...
 
 
 @dataclass
 class _Writing:
-    """A question that is being answered."""
+    """The state of a question that is being answered."""
 
-    asked: Asked  # with the passages that stand in the prompt now
+    asked: Asked  # with the current passages
     kept: list[int] = field(default_factory=list)
     prompt: Prompt = field(default_factory=lambda: Prompt([], ()))
     retrievals: int = 0
@@ -98,54 +103,54 @@ class _Writing:
     done: bool = False
     cut: bool = False
 
-    def take(self, draft: Draft, doubt: Doubt | None, found: Sequence[Retrieved]) -> None:
-        """Keep what stands of a draft; go on with the passages found where it was doubted."""
+    def take(self, draft: Draft, doubt: Doubt | None, retrieved: Sequence[Retrieved]) -> None:
+        """Keep the part of a draft before the doubt, and take the retrieved passages for the next round."""
         self.done, self.cut = doubt is None, draft.cut
-        self.kept = draft.text[: doubt.place] if doubt else draft.text
+        self.kept = draft.text[: doubt.position] if doubt else draft.text
         if doubt:
             self.retrievals += 1
-            self.asked = replace(self.asked, retrieved=tuple(found))
+            self.asked = replace(self.asked, retrieved=tuple(retrieved))
 
 
 def answer_in_rounds(
     base: BaseModel, method: Doubter, asked: Sequence[Asked], sampling: Sampling, batch_size: int
 ) -> list[Answer]:
-    """Answer questions in rounds, in the order given.
+    """Answer questions in rounds; returns the answers in the same order.
 
-    What was retrieved for a question before is not used: the first draft is written without passages, later ones with
-    those of the last retrieval alone. The sentence that goes on from a retrieval is not doubted, nor is anything after
-    `method.rounds` retrievals. `sampling.max_new_tokens` limits the answer; thrown away tokens count in its seconds
-    only, as do examining and retrieving.
+    Documents retrieved beforehand are not used: the first draft is written without passages, later ones with those of
+    the last retrieval only. The first sentence after a retrieval is not doubted, nor is anything after `method.rounds`
+    retrievals. `sampling.max_new_tokens` limits the final answer. Its seconds include discarded tokens, examining and
+    retrieving.
     """
     writings = [_Writing(replace(item, retrieved=())) for item in asked]
-    while still := [writing for writing in writings if not writing.done]:
-        with progress.part(len(still)):  # of its own: a draft is not an answer
-            drafts = _drafts(base, still, sampling, batch_size)
-            doubts = _examine(base, method, still, drafts, batch_size)
+    while open_writings := [writing for writing in writings if not writing.done]:
+        with progress.part(len(open_writings)):  # separate progress: drafts are not answers
+            drafts = _drafts(base, open_writings, sampling, batch_size)
+            doubts = _examine(base, method, open_writings, drafts, batch_size)
         progress.advance(doubts.count(None))
-        for writing, draft, doubt in zip(still, drafts, doubts, strict=True):
-            began = perf_counter()
-            found = method.retriever.search(doubt.query, method.passages) if doubt else []
-            writing.seconds += perf_counter() - began
-            writing.take(draft, doubt, found)
+        for writing, draft, doubt in zip(open_writings, drafts, doubts, strict=True):
+            start = perf_counter()
+            retrieved = method.retriever.search(doubt.query, method.passages) if doubt else []
+            writing.seconds += perf_counter() - start
+            writing.take(draft, doubt, retrieved)
     return [_answer(base, writing) for writing in writings]
 
 
 def choose_threshold(
     base: BaseModel, method: Doubter, asked: Sequence[Asked], sampling: Sampling, batch_size: int, share: float = 0.5
 ) -> float:
-    """The threshold at which `share` of the questions would be retrieved for in their first draft.
+    """Choose the threshold at which `share` of the questions trigger a retrieval in their first draft.
 
-    The published thresholds are for LLaMA-2; newer models are surer of themselves and would seldom retrieve. The
-    questions are answered without passages; the threshold lies midway between the most doubtful values (`extremes`) of
-    those that are to trigger and of those that are not. Take alignment questions, never test questions.
+    The published thresholds are for LLaMA-2; newer models are more confident and would seldom retrieve. The questions
+    are answered without passages. The threshold lies midway between the values (`extremes`) of the last question that
+    triggers and the first that does not. Use alignment questions, never test questions.
 
     Raises:
-        ConfigError: no questions, or a share outside 0 to 1.
+        ConfigError: there are no questions, or the share is not between 0 and 1.
     """
     if not asked or not 0 <= share <= 1:
         reason = f"it cannot be chosen for a share of {share} of {len(asked)} questions"
-        raise ConfigError(f"threshold of {method.name}", reason, "Give some questions and a share from 0 to 1.")
+        raise ConfigError(f"threshold of {method.name}", reason, "Give at least one question and a share from 0 to 1.")
     drafts = _drafts(base, [_Writing(replace(item, retrieved=())) for item in asked], sampling, batch_size)
     values = sorted(method.extremes(base, drafts, batch_size), reverse=method.doubts_above)
     count = round(share * len(values))
@@ -157,44 +162,49 @@ def choose_threshold(
 
 
 def _drafts(base: BaseModel, writings: Sequence[_Writing], sampling: Sampling, batch_size: int) -> list[Draft]:
-    """Go on with every answer, to its end or to the limit of tokens."""
+    """Continue every answer to its end or to the token limit."""
     for writing in writings:
         writing.prompt = fitting_prompt(base, writing.asked, True, sampling.max_new_tokens)
-    left = [sampling.max_new_tokens - len(writing.kept) for writing in writings]
+    limits = [sampling.max_new_tokens - len(writing.kept) for writing in writings]
     prompts = [[*writing.prompt.ids, *writing.kept] for writing in writings]
-    written = generate(base, prompts, replace(sampling, max_new_tokens=max(left)), batch_size=batch_size, stop=repeats)
-    return [_draft(base, w, g, limit) for w, g, limit in zip(writings, written, left, strict=True)]
+    generations = generate(
+        base, prompts, replace(sampling, max_new_tokens=max(limits)), batch_size=batch_size, stop=repeats
+    )
+    return [
+        _draft(base, writing, generation, limit)
+        for writing, generation, limit in zip(writings, generations, limits, strict=True)
+    ]
 
 
-def _draft(base: BaseModel, writing: _Writing, written: Generation, limit: int) -> Draft:
-    writing.seconds += written.seconds
-    writing.first_token = writing.first_token or written.first_token
+def _draft(base: BaseModel, writing: _Writing, new: Generation, limit: int) -> Draft:
+    writing.seconds += new.seconds
+    writing.first_token = writing.first_token or new.first_token
     draft = Draft(
-        writing.asked.question, writing.prompt.ids, writing.kept, written.ids[:limit], written.probabilities[:limit],
-        cut=len(written.ids) > limit or (written.cut and len(written.ids) == limit),
+        writing.asked.question, writing.prompt.ids, writing.kept, new.ids[:limit], new.probabilities[:limit],
+        cut=len(new.ids) > limit or (new.cut and len(new.ids) == limit),
     )  # fmt: skip
     if not writing.retrievals:
         return draft
-    later = [start for start in sentence_starts(base, draft.text) if start > len(draft.kept)]
-    return replace(draft, free=min(later, default=len(draft.text)))
+    next_starts = [start for start in sentence_starts(base, draft.text) if start > len(draft.kept)]
+    return replace(draft, free=min(next_starts, default=len(draft.text)))
 
 
 def _examine(
     base: BaseModel, method: Doubter, writings: Sequence[_Writing], drafts: Sequence[Draft], batch_size: int
 ) -> list[Doubt | None]:
-    """What each draft is doubted for, where it may be."""
-    looked = [
+    """Find the doubt of each draft that may still be doubted."""
+    examined = [
         index
         for index, (writing, draft) in enumerate(zip(writings, drafts, strict=True))
         if writing.retrievals < method.rounds and draft.free < len(draft.text)
     ]
     doubts: list[Doubt | None] = [None] * len(drafts)
-    began = perf_counter()
-    found = method.examine(base, [drafts[index] for index in looked], batch_size)
-    seconds = perf_counter() - began
-    for index, doubt in zip(looked, found, strict=True):
+    start = perf_counter()
+    results = method.examine(base, [drafts[index] for index in examined], batch_size)
+    seconds = perf_counter() - start
+    for index, doubt in zip(examined, results, strict=True):
         doubts[index] = doubt
-        writings[index].seconds += seconds / len(looked)
+        writings[index].seconds += seconds / len(examined)
     return doubts
 
 
@@ -208,39 +218,41 @@ def _answer(base: BaseModel, writing: _Writing) -> Answer:
 
 @dataclass(frozen=True)
 class Spelled:
-    """Ids as text: `starts` and `ends` hold where each id's characters begin and end in it; ids that share a
-    character's bytes share the character."""
+    """The text of token ids, and the characters of each id.
+
+    starts, ends: where each id's characters begin and end in `text`. Ids that share a character's bytes share it.
+    """
 
     text: str
     starts: Sequence[int]
     ends: Sequence[int]
 
     def tokens(self, first: int, last: int) -> range:
-        """The ids that the characters from `first` up to before `last` belong to."""
+        """Return the positions of the ids that cover the characters from `first` up to, not including, `last`."""
         return range(bisect_right(self.ends, first), bisect_left(self.starts, last))
 
 
 def spell(base: BaseModel, ids: Sequence[int]) -> Spelled:
-    """The text of ids, and where each stands in it."""
-    prefixes = [[*ids[:size]] for size in range(len(ids) + 1)]  # an id by itself may lack bytes, or its space
+    """Decode ids, and locate each of them in the text."""
+    prefixes = [[*ids[:size]] for size in range(len(ids) + 1)]  # an id decoded alone may lack bytes or its space
     texts = base.tokenizer.batch_decode(prefixes, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     starts = [len(text.rstrip("\ufffd")) for text in texts[:-1]]
     return Spelled(texts[-1], starts, [len(text) for text in texts[1:]])
 
 
 def sentence_starts(base: BaseModel, ids: Sequence[int]) -> list[int]:
-    """The places of the ids with which sentences begin; the first is 0. None for no ids."""
+    """Return the positions of the ids that begin a sentence, from 0 on; empty without ids."""
     spelled = spell(base, ids)
-    starts, place = {0} if ids else set(), 0
-    for number, sentence in enumerate(block_sentences(spelled.text)):
-        place = spelled.text.index(sentence, place)
-        if number:
-            starts.add(spelled.tokens(place, place + 1).start)
-        place += len(sentence)
+    starts, position = {0} if ids else set(), 0
+    for index, sentence in enumerate(block_sentences(spelled.text)):
+        position = spelled.text.index(sentence, position)
+        if index:
+            starts.add(spelled.tokens(position, position + 1).start)
+        position += len(sentence)
     return sorted(starts)
 
 
 def sentence_ranges(base: BaseModel, ids: Sequence[int], free: int = 0) -> list[range]:
-    """The places of the ids of each sentence that begins at or behind `free`."""
+    """Return the id range of each sentence that begins at or after `free`."""
     starts = sentence_starts(base, ids)
     return [range(first, end) for first, end in pairwise([*starts, len(ids)]) if first >= free]

@@ -1,7 +1,7 @@
-"""What each method is: the registry that planning, keys, answering, scoring and reports ask.
+"""The registry of methods, used by planning, keys, answering, scoring and reports.
 
-A method is one file with a class and a function `build(spec, resources)`, and one `register(MethodSpec(...))`; nothing
-else knows its name. The controls of a method with adapters are registered with it.
+A method is one file with a class and a function `build(spec, resources)`, and one call `register(MethodSpec(...))`. No
+other code knows its name. Registering a method that injects documents' adapters also registers its controls.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,61 +22,66 @@ if TYPE_CHECKING:
 Injects = Literal["nothing", "trained", "translated", "shared"]
 ControlKind = Literal["wrong", "mean", "generic", "zero"]
 KINDS: tuple[ControlKind, ...] = ("wrong", "mean", "generic", "zero")
-_MEANS = {"trained": "prag-mean", "translated": "dyprag-mean"}  # the one adapter that stands for all documents'
+_MEANS = {
+    "trained": "prag-mean",
+    "translated": "dyprag-mean",
+}  # name of the shared mean adapter, by what the method injects
 
 
 class Resources(Protocol):
-    """What a method may draw on when it is built; each is fetched when it is asked for."""
+    """The resources that a method may use when it is built. Each is loaded on first use."""
 
     @property
     def settings(self) -> "EvaluateSettings":
-        """How questions are answered."""
+        """The settings of the evaluation."""
         ...
 
     def trained(self, document: "Document") -> "Adapters | None":
-        """A document's trained adapter ([1, layers, …]); None where it has none."""
+        """Return a document's trained adapter ([1, layers, …]), or None if it has none."""
         ...
 
     def translated(self, documents: "Sequence[Document]") -> "Adapters":
-        """The documents' translated adapters ([docs, layers, …])."""
+        """Return the documents' translated adapters ([docs, layers, …])."""
         ...
 
     def can_translate(self, document: "Document") -> bool:
-        """Whether `translated` gives a document's adapter: its embedding may be missing."""
+        """Whether a document can be translated; its embedding may be missing."""
         ...
 
     def shared(self) -> "Adapters":
-        """The one adapter ([1, layers, …]) that a control injects for every question."""
+        """Return the adapter ([1, layers, …]) that a control injects for every question."""
         ...
 
     @property
     def per_document(self) -> bool:
-        """Whether that one is added once for each document, as the method that it controls adds theirs."""
+        """Whether the shared adapter is added once per document, because the controlled method sums adapters."""
         ...
 
     def retriever(self) -> "Retriever":
-        """Over the passages of the questions' data set."""
+        """Return the retriever over the passages of the questions' data set."""
         ...
 
     @property
     def threshold(self) -> float | None:
-        """At which a method retrieves while it answers; None: the published one."""
+        """The threshold for retrieving while answering; None for the published one."""
         ...
 
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method.
+    """The properties of a method.
 
-    name: as in settings and tables. title: as in sentences.
-    module: the module whose `build(spec, resources)` makes it.
-    injects: each document's trained or translated adapter, one shared by all questions, or nothing.
-    shows_passages: the passages that were retrieved stand in its prompt.
-    retrieves: it looks for passages itself, while it answers.
-    needs_passages: a question without passages is not asked.
-    threshold: the published one, of a method that retrieves while it answers.
-    kind, of: of a control, its kind and the method that it controls ("" where it controls several).
-    shared: the name of the adapter that it injects for every question.
+    name: the name in settings and tables.
+    title: the name in prose.
+    module: the module whose `build(spec, resources)` builds the method.
+    injects: the documents' trained or translated adapters, one adapter shared by all questions, or nothing.
+    shows_passages: whether the prompt contains the retrieved passages.
+    retrieves: whether the method itself retrieves while it answers.
+    needs_passages: whether questions without passages are skipped.
+    threshold: the published threshold of a method that retrieves while it answers.
+    kind: the kind of a control; None for a method.
+    of: the method that a control belongs to; "" if it belongs to several.
+    shared: the name of the adapter that is injected for every question.
     """
 
     name: str
@@ -97,13 +102,15 @@ class MethodSpec:
 
     @property
     def injects_documents(self) -> bool:
-        """Whether it injects adapters of a question's documents, or of other documents."""
+        """Whether it injects documents' adapters: those of the question, or (as a control) of other questions."""
         return self.injects in ("trained", "translated")
 
     @property
     def asks_as_trained(self) -> bool:
-        """Whether a question is put as in the adapters' training, whatever the form says of how to ask: no passages in
-        the prompt, and an adapter that answers such prompts."""
+        """Whether questions are phrased as in the adapters' training, whatever the prompt form says.
+
+        True for methods that inject an adapter and show no passages.
+        """
         return self.injects != "nothing" and not self.shows_passages
 
     @property
@@ -112,41 +119,43 @@ class MethodSpec:
 
     @property
     def needs_training_pairs(self) -> bool:
-        """Whether it draws on the translator's training documents: by the translator, or on their adapters and
-        question-answer pairs themselves."""
+        """Whether it depends on the translator's training documents: through the translator, or directly on their
+        adapters and question-answer pairs."""
         return self.uses_translator or self.kind in ("mean", "generic")
 
     @property
     def needs_no_store(self) -> bool:
-        """Whether it can answer from documents that nothing was made of before."""
+        """Whether it can answer from new documents, without prepared artifacts."""
         return self.injects in ("nothing", "translated") and not self.retrieves and not self.is_control
 
     @property
     def merging(self) -> Literal["prag", "dyprag"] | None:
-        """By which setting (`evaluate.prag_merge`, `evaluate.dyprag_merge`) it merges documents' adapters, or a
-        control's method does."""
+        """Which setting (`evaluate.prag_merge` or `evaluate.dyprag_merge`) says how adapters are merged.
+
+        For a control, it is the setting of the controlled method.
+        """
         source = spec_of(self.of).injects if self.of else self.injects
         return {"trained": "prag", "translated": "dyprag"}.get(source)  # type: ignore[return-value]
 
     def controls(self, kinds: Sequence[ControlKind] = KINDS) -> list[str]:
-        """The names of its controls of these kinds; none of a method without documents' adapters.
+        """Return the names of its controls of the given kinds; empty for methods without documents' adapters.
 
-        RAG is what the zero adapter makes of a method that shows passages, so that one is not run for it.
+        A method that shows passages has no zero control: with a zero adapter, it would be RAG.
         """
         if not self.injects_documents or self.is_control:
             return []
-        beside = "-combine" if self.shows_passages else ""
-        names = {"wrong": f"{self.name}-wrong", "mean": f"{self.name}-mean", "generic": f"generic{beside}",
+        suffix = "-combine" if self.shows_passages else ""
+        names = {"wrong": f"{self.name}-wrong", "mean": f"{self.name}-mean", "generic": f"generic{suffix}",
                  "zero": "zero"}  # fmt: skip
         return [names[kind] for kind in kinds if not (kind == "zero" and self.shows_passages)]
 
     @property
     def compared_with(self) -> list[str]:
-        """Every control that its gain may be held against: its own, and RAG where passages stand in its prompt."""
+        """All controls that its gain is compared with: its own, and RAG if the method shows passages."""
         return [*self.controls(), *(["zero-combine", "rag"] if self.shows_passages else [])] if self.controls() else []
 
     def build(self, resources: Resources) -> "Answering":
-        """The method, ready to answer."""
+        """Build the method."""
         build: Callable[[MethodSpec, Resources], Answering] = import_module(self.module).build
         return build(self, resources)
 
@@ -155,7 +164,7 @@ _SPECS: dict[str, MethodSpec] = {}
 
 
 def register(spec: MethodSpec) -> MethodSpec:
-    """Make a method known, with its controls. One of the same name is replaced."""
+    """Register a method with its controls. A method of the same name is replaced."""
     _SPECS[spec.name] = spec
     if spec.injects_documents and not spec.is_control:
         _SPECS[f"{spec.name}-wrong"] = replace(
@@ -169,45 +178,45 @@ def register(spec: MethodSpec) -> MethodSpec:
 
 
 def forget(name: str) -> None:
-    """Take a method out again, with its controls."""
+    """Remove a method and its controls from the registry."""
     for known in (name, f"{name}-wrong", f"{name}-mean"):
         _SPECS.pop(known, None)
 
 
 def spec_of(name: str) -> MethodSpec:
-    """The method of a name.
+    """Return the method with a name.
 
     Raises:
-        KeyError: there is none.
+        KeyError: no method of this name is registered.
     """
     return _SPECS[name]
 
 
 def specs() -> Iterator[MethodSpec]:
-    """All methods and controls, in the order in which they were registered."""
+    """Iterate over all methods and controls, in the order of registration."""
     yield from list(_SPECS.values())
 
 
 def methods() -> list[MethodSpec]:
-    """The methods, without controls."""
+    """Return all methods except controls."""
     return [spec for spec in specs() if not spec.is_control]
 
 
 def parametric() -> list[MethodSpec]:
-    """The methods that inject adapters of a question's documents, without controls."""
+    """Return the methods that inject adapters of a question's documents, except controls."""
     return [spec for spec in methods() if spec.injects_documents]
 
 
 def is_control(name: str) -> bool:
-    """Whether a name is that of a control; a method that is not registered here is none."""
+    """Whether a name is that of a control. Unregistered names are not."""
     return name in _SPECS and _SPECS[name].is_control
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The type of a value that names a method: text, checked and offered in forms as the registry has it then.
+    """Pydantic type of a method's name: validated, and listed in JSON schemas, against the current registry.
 
-    served: of those alone that need no store.
+    served: accept only methods that need no store.
     """
 
     served: bool = False
@@ -238,7 +247,7 @@ for _spec in (
     MethodSpec("prag-combine", "PRAG-Combine", "dyprag.methods.prag", "trained", shows_passages=True),
     MethodSpec("dyprag", "DyPRAG", "dyprag.methods.dyprag", "translated"),
     MethodSpec("dyprag-combine", "DyPRAG-Combine", "dyprag.methods.dyprag", "translated", shows_passages=True),
-    # The authors' thresholds for most data sets (LLaMA-2-7B). FLARE's is for one less a sentence's mean probability.
+    # The authors' thresholds for most data sets (LLaMA-2-7B). FLARE's applies to 1 - mean probability of a sentence.
     MethodSpec("flare", "FLARE", "dyprag.methods.flare", retrieves=True, threshold=0.08),
     MethodSpec("dragin", "DRAGIN", "dyprag.methods.dragin", retrieves=True, threshold=0.8),
     MethodSpec("zero", "zero adapter", "dyprag.methods.controls", "shared", needs_passages=False, kind="zero",

@@ -1,4 +1,4 @@
-"""Vanilla: the base model alone, no retrieval. The floor that every method is compared with."""
+"""Vanilla: the base model without retrieval, the baseline of every other method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ class Vanilla:
     gate: None = None
 
     def adapter(self, documents: Sequence[Retrieved]) -> None:
-        """None."""
+        """Return None: vanilla injects nothing."""
         return None
 
     def answer(self, base: BaseModel, asked: Sequence[Asked], sampling: Sampling, batch_size: int) -> list[Answer]:
-        """Answers in one go each."""
+        """Answer each question in one generation."""
         return answer_questions(base, self, asked, sampling, batch_size)
 
 
 def build(spec: MethodSpec, resources: Resources) -> Vanilla:
-    """It draws on nothing."""
+    """Build the method; it needs no resources."""
     return Vanilla()

@@ -1,1 +1,1 @@
-"""Translators: what makes a document's adapter in one forward pass, and how one is trained."""
+"""Translators make a document's adapter in one forward pass. This package defines, trains and stores them."""

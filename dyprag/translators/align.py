@@ -1,4 +1,4 @@
-"""Stage 2's training: the translator's adapters are aligned with the trained ones by three losses (§3.2).
+"""Stage 2: align the translator's adapters with the trained ones by three losses (§3.2).
 
 L_align = λ_pred · L_pred + λ_mse · L_mse + λ_kl · L_kl
 """
@@ -23,12 +23,12 @@ from dyprag.translators.checkpoint import State
 from dyprag.translators.hypernetwork import Translator
 from dyprag.translators.training import train
 
-Step = list[tuple[int, int]]  # (pair, sample) of each row
+Step = list[tuple[int, int]]  # (pair index, sample index) of each row
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A doc-param pair (§3.1): embedding [hidden], trained adapter [1, layers, …], and the document's samples."""
+    """A doc-param pair (§3.1): a document's embedding [hidden], trained adapter [1, layers, …] and samples."""
 
     embedding: Tensor
     adapter: Adapters
@@ -37,8 +37,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Losses:
-    """The three parts of L_align at one step, unweighted, their weighted sum, and that sum on the documents kept for
-    validation where the step ended with a look at them."""
+    """The losses of one step.
+
+    pred, mse, kl: the parts of L_align, unweighted.
+    total: their weighted sum.
+    validation: `total` on the validation documents; None if the step was not followed by a validation.
+    """
 
     pred: float
     mse: float
@@ -58,23 +62,23 @@ def train_translator(
     """Train a translator in place.
 
     Args:
-        pairs: one for each training document; a share of them, if so set, is not trained on but says when to stop.
-        on_step: called with (step, steps, losses) after every optimizer step.
-        checkpoint: as `dyprag.translators.training.train` takes it.
+        pairs: one for each training document. A share of them, if set, is held out for early stopping.
+        on_step: called with (step, number of steps, losses) after every optimizer step.
+        checkpoint: see `dyprag.translators.training.train`.
 
     Returns:
-        The losses of every step. With validation, the translator ends with the weights that did best there.
+        The losses of every step. With validation, the translator ends with the best validated weights.
 
     Raises:
         DypragError: the loss became NaN or infinite.
     """
     recipe = Alignment(base, translator, pairs, settings)
-    tell = (lambda number, losses: on_step(number, recipe.steps, losses)) if on_step else None
-    return train(recipe, tell, checkpoint)
+    report = (lambda number, losses: on_step(number, recipe.steps, losses)) if on_step else None
+    return train(recipe, report, checkpoint)
 
 
 class Alignment:
-    """The paper's recipe: towards the trained adapters, and the best weights on the documents kept for validation."""
+    """The paper's recipe: align with trained adapters, and keep the weights with the best validation loss."""
 
     rate_setting, clip, losses_class = "translator.learning_rate", None, Losses
 
@@ -115,7 +119,7 @@ class Alignment:
 
     @torch.no_grad()
     def _validate(self) -> float:
-        """L_align on the documents kept for it; the best weights are kept."""
+        """Compute L_align on the validation documents, and keep the weights if it is the lowest so far."""
         rows = [(pair, sample) for pair in self.validation for sample in _used(pair, self.settings)]
         rows.sort(key=lambda row: len(row[1].ids))
         size, total = self.settings.batch_size, 0.0
@@ -146,7 +150,7 @@ class Alignment:
 def _name(
     base: BaseModel, translator: Translator, pairs: Sequence[Pair], settings: TranslatorSettings, steps: list[Step]
 ) -> str:
-    """A name for the whole training: what it computes with, on, and in which order."""
+    """Return a name for the training: a hash of its model, data, settings and order."""
     data = []
     for pair in pairs:
         digest = hashlib.blake2b(repr([sample.ids for sample in pair.samples]).encode())
@@ -158,37 +162,40 @@ def _name(
 
 
 def _used(pair: Pair, settings: TranslatorSettings) -> Sequence[Sample]:
-    """Those of a pair's samples that are trained on."""
+    """Return the samples of a pair that are used for training."""
     return pair.samples[:1] if settings.samples == "first" else pair.samples
 
 
 def split_pairs(count: int, settings: TranslatorSettings) -> tuple[list[int], list[int]]:
-    """Which of the pairs are trained on, and which say when to stop; at least one is trained on."""
+    """Split pair indices into training and validation; at least one is used for training."""
     order = list(range(count))
     random.Random(settings.seed).shuffle(order)
-    aside = min(math.ceil(count * settings.validation), count - 1)
-    return sorted(order[aside:]), sorted(order[:aside])
+    validation_count = min(math.ceil(count * settings.validation), count - 1)
+    return sorted(order[validation_count:]), sorted(order[:validation_count])
 
 
 def alignment_steps(
     pairs: Sequence[Pair], settings: TranslatorSettings, kept: Sequence[int] | None = None
 ) -> list[Step]:
-    """All steps of a training as lists of (pair, sample): each sample of the pairs kept for it (all, if not given) once
-    an epoch, like lengths together."""
-    order = random.Random(settings.seed)
+    """Plan all steps of a training. Each sample occurs once per epoch, batched with samples of similar length.
+
+    Args:
+        kept: indices of the training pairs; None for all.
+    """
+    generator = random.Random(settings.seed)
     steps = []
     for _ in range(settings.epochs):
-        drawn = []
+        rows = []
         for index in range(len(pairs)) if kept is None else kept:
             samples = list(range(len(_used(pairs[index], settings))))
-            order.shuffle(samples)
-            drawn += [(index, sample) for sample in samples[: settings.samples_per_document]]
-        order.shuffle(drawn)
+            generator.shuffle(samples)
+            rows += [(index, sample) for sample in samples[: settings.samples_per_document]]
+        generator.shuffle(rows)
         if settings.batch_size > 1:
-            drawn.sort(key=lambda item: len(pairs[item[0]].samples[item[1]].ids))
+            rows.sort(key=lambda item: len(pairs[item[0]].samples[item[1]].ids))
         size = settings.batch_size
-        epoch = [drawn[start : start + size] for start in range(0, len(drawn), size)]
-        order.shuffle(epoch)
+        epoch = [rows[start : start + size] for start in range(0, len(rows), size)]
+        generator.shuffle(epoch)
         steps += epoch
     return steps
 
@@ -197,13 +204,13 @@ def alignment_steps(
 def prediction_loss(
     base: BaseModel, translator: Translator, pairs: Sequence[Pair], settings: TranslatorSettings
 ) -> float:
-    """The mean over documents of L_pred over the samples of each that would be trained on."""
-    alone = settings.model_copy(update={"lambda_pred": 1.0, "lambda_mse": 0.0, "lambda_kl": 0.0})
+    """Compute L_pred on each document's training samples, and return the mean over documents."""
+    pred_only = settings.model_copy(update={"lambda_pred": 1.0, "lambda_mse": 0.0, "lambda_kl": 0.0})
     losses = []
     for pair in pairs:
         samples = _used(pair, settings)
         with base.lock:
-            losses.append(alignment_loss(base, translator, [pair] * len(samples), samples, alone)[0].pred)
+            losses.append(alignment_loss(base, translator, [pair] * len(samples), samples, pred_only)[0].pred)
     return sum(losses) / len(losses)
 
 
@@ -214,15 +221,15 @@ def alignment_loss(
     samples: Sequence[Sample],
     settings: TranslatorSettings,
 ) -> tuple[Losses, Tensor]:
-    """The losses of one step: row i is `samples[i]` under the adapters of `pairs[i]`.
+    """Compute the losses of one step: row i is `samples[i]` under the adapters of `pairs[i]`.
 
     L_pred: mean next-token cross-entropy over the samples' tokens.
     L_mse: mean squared error of each LoRA matrix, summed over the matrices, mean over the rows.
-    L_kl: KL(trained ‖ generated) of the token distributions, summed over the real tokens of a sample, mean over the
-    samples ('batchmean').
+    L_kl: KL(trained ‖ generated) of the token distributions, summed over a sample's tokens, mean over the samples
+    ('batchmean').
     """
     device = base.device
-    distinct = {id(pair): pair for pair in pairs}  # a document in several rows is translated once
+    distinct = {id(pair): pair for pair in pairs}  # a document that occurs in several rows is translated once
     index = [list(distinct).index(id(pair)) for pair in pairs]
     generated = translator(torch.stack([pair.embedding for pair in distinct.values()]).to(device))
     trained = stack([pair.adapter for pair in distinct.values()]).to(device, torch.float32)
@@ -237,15 +244,17 @@ def alignment_loss(
                 teacher = hidden_states(base, batch, trained.select(index))
         student = hidden_states(base, batch, generated.select(index))
         count = counted.sum().clamp(min=1)
-        found = token_losses(
+        losses = token_losses(
             base, student, batch.targets, counted * (settings.lambda_pred / count), teacher,
             torch.full_like(counted, settings.lambda_kl / len(samples), dtype=torch.float32),
         )  # fmt: skip
-        pred, kl, total = found.nll.sum() / count, found.kl.sum() / len(samples), found.total
+        pred, kl, total = losses.nll.sum() / count, losses.kl.sum() / len(samples), losses.total
     if settings.lambda_mse:
-        made, aim = generated.tensors(), trained.tensors()
+        generated_tensors, trained_tensors = generated.tensors(), trained.tensors()
         # mean over a matrix's entries, sum over layers, projections and sides, mean over rows
-        each = torch.stack([(made[k] - aim[k]).square().mean((2, 3)).sum(1) for k in made]).sum(0)
-        mse = each[index].mean()
+        per_document = torch.stack(
+            [(generated_tensors[k] - trained_tensors[k]).square().mean((2, 3)).sum(1) for k in generated_tensors]
+        ).sum(0)
+        mse = per_document[index].mean()
         total = total + settings.lambda_mse * mse
     return Losses(pred.item(), mse.item(), kl.item(), total.item()), total

@@ -1,10 +1,10 @@
-"""A translator that reads every token of a document, and writes facts where the base model looks them up.
+"""The attentive translator, an alternative to the paper's hypernetwork (§3.2): it reads every token of a document.
 
-It stands beside the paper's hypernetwork (§3.2). Slots, one for each rank of each adapted layer, attend to the
-document's hidden states; each becomes a key, what the layer's FFN computes with where the fact is asked for, and a
-value, what is then added to the residual stream. A slot also points at tokens, whose own states and unembeddings are
-mixed into its key and value, so that names never seen in training can be copied. Keys and values are predicted in the
-residual stream's basis, which all layers share; the frozen FFN itself carries them to its inner features.
+One slot per rank of each adapted layer attends to the document's hidden states and yields a key and a value. The key
+matches the FFN's input where the fact is asked for; the value is then added to the residual stream. A slot also points
+at tokens, whose states and unembeddings are mixed into its key and value, so that names never seen in training can be
+copied. Keys and values are predicted in the residual stream's basis, which all layers share; the frozen FFN maps them
+to its inner features.
 """
 
 from collections.abc import Sequence
@@ -16,55 +16,20 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 
 from dyprag.adapters.lora import Adapters
-from dyprag.config import MOST_TOGETHER
-from dyprag.errors import DocumentError
-from dyprag.model.base import PROJECTIONS, BaseModel, neutralise
-from dyprag.model.batches import alike, pad
-
-CPU_TOGETHER = 16  # passages read at once on a CPU
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the base model makes of a document: its token ids, [tokens], and the hidden states that enter some of its
-    layers (`sources`), [sources, tokens, hidden], bfloat16."""
-
-    ids: Tensor
-    states: Tensor
-
-
-@torch.no_grad()
-def read_passages(base: BaseModel, passages: Sequence[str], sources: Sequence[int]) -> list[Reading]:
-    """Read passages, like lengths together.
-
-    Args:
-        sources: the layers whose input is kept; the number of layers stands for the last one's output.
-
-    Raises:
-        DocumentError: a passage without text.
-    """
-    tokens = [base.tokenizer(neutralise(text, base.tokenizer))["input_ids"][: base.max_tokens] for text in passages]
-    if not all(tokens):
-        raise DocumentError("a passage", "it has no text", "Add text to it, or remove it.")
-    readings: dict[int, Reading] = {}
-    most = CPU_TOGETHER if base.device.type == "cpu" else MOST_TOGETHER
-    for batch in alike([len(row) for row in tokens], most):
-        ids, _ = pad([tokens[index] for index in batch], base, side="right")
-        with base.lock:
-            made = base.model.get_decoder()(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
-        kept = torch.stack([made[source] for source in sources], 1).bfloat16()
-        for row, index in enumerate(batch):
-            length = len(tokens[index])
-            readings[index] = Reading(ids[row, :length].clone(), kept[row, :, :length].clone())
-    return [readings[index] for index in range(len(tokens))]
+from dyprag.model.base import PROJECTIONS, BaseModel
+from dyprag.translators.readings import Reading, pad_readings, read_passages
 
 
 @dataclass(frozen=True)
 class AttentiveShape:
-    """All sizes that fix the parameters: `layers` of the base model, of which those from `first` on are adapted;
-    `sources` the layers whose inputs are read; `width` of a slot, `heads` of its attention, `blocks` of it;
-    `copy_tokens` whether a slot also mixes in the states and unembeddings of the tokens that it points at; `spread`
-    whether a source's slots begin spread over the document, each with a stretch of its own."""
+    """The sizes that determine an attentive translator's parameters.
+
+    layers, first: the base model's layers, and the first one that is adapted.
+    sources: the layers whose inputs are read.
+    width, heads, blocks: size of a slot, attention heads, and number of blocks.
+    copy_tokens: whether a slot also mixes in the states and unembeddings of the tokens that it points at.
+    spread: whether the slots of a source start out spread over the document, each at its own stretch.
+    """
 
     kind: ClassVar[str] = "attentive"
 
@@ -86,7 +51,7 @@ class AttentiveShape:
         return (self.layers - self.first) * self.rank
 
     def untrained(self, base: BaseModel) -> "AttentiveTranslator":
-        """A translator of this shape that waits for its weights."""
+        """Create a translator of this shape whose weights are yet to be loaded."""
         return AttentiveTranslator(base, self)
 
 
@@ -107,7 +72,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Slots look at the document, at each other, and think."""
+    """Cross-attention of slots to the document, self-attention among slots, and an MLP."""
 
     def __init__(self, shape: AttentiveShape) -> None:
         super().__init__()
@@ -118,8 +83,10 @@ class Block(nn.Module):
         self.think = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """x: [docs, sources, slots, width]; keys, values: [docs, sources, tokens, width]; mask: [docs, 1, 1, 1,
-        tokens]."""
+        """Update the slots.
+
+        x: [docs, sources, slots, width]; keys, values: [docs, sources, tokens, width]; mask: [docs, 1, 1, 1, tokens].
+        """
         x = x + self.across(self.norms[0](x), keys, values, mask)
         flat = x.flatten(1, 2)
         normed = self.norms[1](flat)
@@ -129,7 +96,7 @@ class Block(nn.Module):
 
 
 class AttentiveTranslator(nn.Module):
-    """See the module. Frozen parts of the base model are used, not owned: they are not in the state."""
+    """See the module's docstring. The frozen base model is used but is not part of the state."""
 
     reads_tokens = True
 
@@ -147,7 +114,7 @@ class AttentiveTranslator(nn.Module):
             self.norm = nn.LayerNorm(width)
             self.point = nn.Linear(width, width, bias=False)
             self.gates = nn.Linear(width, 4)
-            # keys of gate, up, down, then values of gate, up, down
+            # keys for gate, up, down, then values for gate, up, down
             self.heads = nn.Parameter(torch.randn(6, hidden, width) * width**-0.5)
             self.gains = nn.Parameter(torch.full((3, shape.layers - shape.first, shape.rank), 0.1))
             if shape.spread:
@@ -161,28 +128,28 @@ class AttentiveTranslator(nn.Module):
         self.register_buffer("states_mean", torch.zeros(sources, hidden))
         self.register_buffer("inputs_mean", torch.zeros(adapted, hidden))
         self.register_buffer("inner_mean", torch.zeros(adapted, shape.features["down_proj"][0]))
-        self.register_buffer("norms", torch.ones(5, adapted))  # of inputs, inner, gate, up, out; centred
+        self.register_buffer("norms", torch.ones(5, adapted))  # mean norms of centred inputs, inner, gate, up, out
 
     @classmethod
     def for_model(
         cls, base: BaseModel, shape: AttentiveShape, seed: int, prompts: Sequence[Sequence[int]]
     ) -> "AttentiveTranslator":
-        """A fresh one, calibrated on how the base model's layers behave on some prompts."""
-        made = cls(base, shape, seed).to(base.device)
-        made.calibrate(prompts)
-        return made
+        """Create a new translator, calibrated on the base model's activations for some prompts."""
+        translator = cls(base, shape, seed).to(base.device)
+        translator.calibrate(prompts)
+        return translator
 
     @torch.no_grad()
     def calibrate(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Mean and spread of each layer's activations, so that keys ignore what all tokens have in common."""
+        """Measure each layer's mean and norm of activations, so that keys ignore what all tokens have in common."""
         base, first = self.base, self.shape.first
-        seen: list[list[Tensor]] = [[] for _ in base.blocks]
+        block_inputs: list[list[Tensor]] = [[] for _ in base.blocks]
         hooks = [
-            block.register_forward_pre_hook(lambda _, args, at=at: at.append(args[0]))
-            for block, at in zip(base.blocks, seen, strict=True)
+            block.register_forward_pre_hook(lambda _, args, inputs=inputs: inputs.append(args[0]))
+            for block, inputs in zip(base.blocks, block_inputs, strict=True)
         ]
         try:
-            read = [
+            outputs = [
                 base.model.get_decoder()(
                     input_ids=torch.tensor([list(prompt)], device=base.device),
                     use_cache=False, output_hidden_states=True,
@@ -193,37 +160,39 @@ class AttentiveTranslator(nn.Module):
             for hook in hooks:
                 hook.remove()
         # the first token is an attention sink, far from all others
-        for place, source in enumerate(self.shape.sources):
-            self.states_mean[place] = torch.cat([states[source][0, 1:].float() for states in read]).mean(0)
+        for index, source in enumerate(self.shape.sources):
+            self.states_mean[index] = torch.cat([states[source][0, 1:].float() for states in outputs]).mean(0)
         for layer in range(first, self.shape.layers):
-            x = torch.cat([part[0, 1:] for part in seen[layer]])
+            x = torch.cat([activations[0, 1:] for activations in block_inputs[layer]])
             block: Any = base.blocks[layer]
             gate, up = block.gate_proj(x), block.up_proj(x)
             inner = block.act_fn(gate) * up
             out = block.down_proj(inner)
             self.inputs_mean[layer - first] = x.float().mean(0)
             self.inner_mean[layer - first] = inner.float().mean(0)
-            for place, part in enumerate((x, inner, gate, up, out)):
-                self.norms[place, layer - first] = (part.float() - part.float().mean(0)).norm(dim=-1).mean()
+            for index, activations in enumerate((x, inner, gate, up, out)):
+                self.norms[index, layer - first] = (
+                    (activations.float() - activations.float().mean(0)).norm(dim=-1).mean()
+                )
 
     @property
     def first_layer(self) -> int:
-        """The first layer that its adapters change."""
+        """The first layer that the adapters change."""
         return self.shape.first
 
     def read(self, base: BaseModel, passages: Sequence[str]) -> list[Reading]:
-        """What `translate` needs of each passage."""
+        """Read passages for `translate`."""
         return read_passages(base, passages, self.shape.sources)
 
     def translate(self, readings: Sequence[Reading]) -> Adapters:
-        """Adapters, [docs, layers, …] float32, of documents that were read with this shape's sources."""
+        """Translate documents into adapters, [docs, layers, …] float32."""
         shape, base = self.shape, self.base
-        states, ids, mask = _side_by_side(readings, base)
-        z, points, plain = self._slots(states, ids, mask)
+        states, ids, mask = pad_readings(readings, base)
+        z, points, normed = self._slots(states, ids, mask)
         docs, adapted = z.shape[0], shape.layers - shape.first
-        unembeddings = _following(self._unembedding(ids) * mask[..., None])
+        unembeddings = _next_token(self._unembedding(ids) * mask[..., None])
         per_source = points.view(docs, len(shape.sources), -1, points.shape[-1])
-        copied_key = (per_source @ plain).flatten(1, 2)  # [docs, slots, hidden]
+        copied_key = (per_source @ normed).flatten(1, 2)  # [docs, slots, hidden]
         copied_value = points @ unembeddings
         gates = self.gates(z) * shape.copy_tokens
         keys = torch.einsum("dsw,khw->kdsh", z, self.heads[:3]) * shape.hidden**-0.5
@@ -238,41 +207,45 @@ class AttentiveTranslator(nn.Module):
         return self._adapters(key_gate, key_up, key_down, value_gate, value_up, value_down)
 
     def _slots(self, states: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z, [docs, slots, width]; where each slot points, [docs, slots, tokens]; normed states, [docs, sources,
-        tokens, hidden]."""
+        """Run the blocks.
+
+        Returns:
+            The slots, [docs, slots, width]; where each points, [docs, slots, tokens]; and the normalised states,
+            [docs, sources, tokens, hidden].
+        """
         shape = self.shape
         docs, sources = states.shape[0], states.shape[1]
-        plain = normalize(states - self.states_mean[:, None], dim=-1)
+        normed = normalize(states - self.states_mean[:, None], dim=-1)
         embedded = normalize(self.base.model.get_input_embeddings()(ids).float(), dim=-1)
         scale = shape.hidden**0.5
         identity = linear(embedded * scale, self.token_maps[0]) + linear(
-            _following(embedded * mask[..., None]) * scale, self.token_maps[1]
+            _next_token(embedded * mask[..., None]) * scale, self.token_maps[1]
         )
-        keys = torch.einsum("dsth,swh->dstw", plain * scale, self.key_maps) + identity[:, None]
-        values = torch.einsum("dsth,swh->dstw", plain * scale, self.value_maps) + identity[:, None]
-        wide = torch.where(mask, 0.0, -torch.inf)[:, None, None, None]  # [docs, 1, 1, 1, tokens]
+        keys = torch.einsum("dsth,swh->dstw", normed * scale, self.key_maps) + identity[:, None]
+        values = torch.einsum("dsth,swh->dstw", normed * scale, self.value_maps) + identity[:, None]
+        score_mask = torch.where(mask, 0.0, -torch.inf)[:, None, None, None]  # [docs, 1, 1, 1, tokens]
         x = self.latents.view(sources, -1, shape.width).expand(docs, -1, -1, -1)
-        apart = None
+        distances = None
         if shape.spread:
-            apart = _apart(mask, shape.slots // sources)[:, None]
-            x = x + (wide[:, :, 0] - apart).softmax(-1) @ values
+            distances = _distances(mask, shape.slots // sources)[:, None]
+            x = x + (score_mask[:, :, 0] - distances).softmax(-1) @ values
         for block in self.blocks:
-            x = block(x, keys, values, wide)
+            x = block(x, keys, values, score_mask)
         z = self.norm(x)
-        points = (self.point(z) @ keys.mT) * shape.width**-0.5 + wide[:, :, 0]
-        if apart is not None:
-            points = points - self.near[..., None] * apart
-        return z.flatten(1, 2), points.softmax(-1).flatten(1, 2), plain
+        points = (self.point(z) @ keys.mT) * shape.width**-0.5 + score_mask[:, :, 0]
+        if distances is not None:
+            points = points - self.near[..., None] * distances
+        return z.flatten(1, 2), points.softmax(-1).flatten(1, 2), normed
 
     def _unembedding(self, ids: Tensor) -> Tensor:
-        """Unit directions of the residual stream that raise these tokens' logits, [docs, tokens, hidden]."""
+        """Return unit directions of the residual stream that raise these tokens' logits, [docs, tokens, hidden]."""
         decoder = self.base.model.get_decoder()
         rows = self.base.model.get_output_embeddings().weight[ids].float()
         return normalize(rows * decoder.norm.weight.float(), dim=-1)
 
     def _adapters(self, key_gate: Tensor, key_up: Tensor, key_down: Tensor, value_gate: Tensor, value_up: Tensor,
                   value_down: Tensor) -> Adapters:  # fmt: skip
-        """Keys and values, [docs, adapted, rank, hidden], as LoRA matrices of all layers."""
+        """Convert keys and values, [docs, adapted, rank, hidden], to LoRA matrices of all layers."""
         shape, base = self.shape, self.base
         of_input, of_inner, of_gate, of_up, of_out = self.norms[:, None, :, None, None]
         mean = normalize(self.inputs_mean, dim=-1)[:, None]
@@ -302,35 +275,25 @@ class AttentiveTranslator(nn.Module):
         )
 
 
-def _side_by_side(readings: Sequence[Reading], base: BaseModel) -> tuple[Tensor, Tensor, Tensor]:
-    """States [docs, sources, tokens, hidden] float32, ids [docs, tokens], and which are real [docs, tokens]."""
-    longest = max(len(reading.ids) for reading in readings)
-    sources, _, hidden = readings[0].states.shape
-    states = torch.zeros(len(readings), sources, longest, hidden, device=base.device)
-    ids = torch.zeros(len(readings), longest, dtype=torch.long, device=base.device)
-    mask = torch.zeros(len(readings), longest, dtype=torch.bool, device=base.device)
-    for row, reading in enumerate(readings):
-        length = len(reading.ids)
-        states[row, :, :length] = reading.states
-        ids[row, :length] = reading.ids
-        mask[row, 1:length] = True  # the first token is an attention sink and carries no meaning of its own
-        mask[row, 0] = length == 1
-    return states, ids, mask
+def _distances(mask: Tensor, count: int) -> Tensor:
+    """Return each token's distance from the centres of `count` even stretches of its document, in stretches.
 
+    Args:
+        mask: [docs, tokens], False for padding.
 
-def _apart(mask: Tensor, count: int) -> Tensor:
-    """How far each token is from the middle of each of `count` even stretches of its document, in stretches, [docs,
-    count, tokens]. mask: [docs, tokens], which tokens are real."""
+    Returns:
+        [docs, count, tokens].
+    """
     longest = mask.shape[1]
     last = (mask * torch.arange(longest, device=mask.device)).amax(1)
     stretch = (last / count).clamp(min=1e-6)[:, None]
-    middles = 1 + stretch * (torch.arange(count, device=mask.device) + 0.5)
+    centres = 1 + stretch * (torch.arange(count, device=mask.device) + 0.5)
     tokens = torch.arange(longest, device=mask.device) + 0.5
-    return (tokens - middles[..., None]).abs() / stretch[..., None].clamp(min=1)
+    return (tokens - centres[..., None]).abs() / stretch[..., None].clamp(min=1)
 
 
-def _following(x: Tensor) -> Tensor:
-    """What stands at the next token, [docs, tokens, …]; nothing follows the last."""
+def _next_token(x: Tensor) -> Tensor:
+    """Shift by one token, so that each position has the next token's value, [docs, tokens, …]; the last has zeros."""
     return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], 1)
 
 

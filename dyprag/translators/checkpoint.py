@@ -1,4 +1,4 @@
-"""The state of a translator's training on disk: written whole or not at all, taken up only by the same training."""
+"""Checkpoints of a translator's training: written atomically, and resumed only by the same training."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 logger = logging.getLogger("dyprag.checkpoint")
-State = dict[str, Any]  # what JSON holds
+State = dict[str, Any]  # JSON-serialisable
 
 
 def save_checkpoint(
@@ -22,9 +22,9 @@ def save_checkpoint(
     """Write everything that the next step depends on.
 
     Args:
-        name: of the training; no other takes this file up.
-        state: whatever else there is to know; must be JSON-serialisable.
-        best: the best weights seen so far, none where there is no validation.
+        name: the training's name; no other training resumes from this file.
+        state: further JSON-serialisable values.
+        best: the best weights so far; empty without validation.
     """
     tensors = {f"weights.{key}": tensor for key, tensor in module.state_dict().items()}
     tensors |= {f"best.{key}": tensor for key, tensor in best.items()}
@@ -33,8 +33,8 @@ def save_checkpoint(
     tensors["random"] = torch.get_rng_state()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    save_file(held, temporary, {"state": json.dumps({"name": name, **state})})
+    contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    save_file(contiguous, temporary, {"state": json.dumps({"name": name, **state})})
     with temporary.open("r+b") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -43,30 +43,33 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, name: str, module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[State, dict[str, Tensor]] | None:
-    """Take up a checkpoint in module and optimizer; gives its state and best weights. One of another training, or a
-    damaged one, is passed over."""
+    """Load a checkpoint into module and optimizer.
+
+    Returns:
+        Its state and best weights; None if there is no checkpoint, or it is damaged or belongs to another training.
+    """
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt", device="cpu") as file:
             state = json.loads(file.metadata()["state"])
             tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors raises its own kind for a truncated file
-        logger.warning("The checkpoint %s cannot be read (%s); the training begins anew.", path, error)
+    except Exception as error:  # safetensors raises its own exception type for a truncated file
+        logger.warning("The checkpoint %s cannot be read (%s); starting the training from the beginning.", path, error)
         return None
     if state.pop("name") != name:
-        logger.warning("The checkpoint %s belongs to another training; this one begins anew.", path)
+        logger.warning("The checkpoint %s belongs to another training; starting from the beginning.", path)
         return None
 
-    def part(prefix: str) -> dict[str, Tensor]:
+    def with_prefix(prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
 
-    module.load_state_dict(part("weights."))
+    module.load_state_dict(with_prefix("weights."))
     moments: dict[int, State] = {}
-    for key, tensor in part("optimizer.").items():
+    for key, tensor in with_prefix("optimizer.").items():
         index, _, kind = key.partition(".")
         moments.setdefault(int(index), {})[kind] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    with contextlib.suppress(RuntimeError):  # a state of another torch release
+    with contextlib.suppress(RuntimeError):  # the state was written by another torch release
         torch.set_rng_state(tensors["random"])
-    return state, part("best.")
+    return state, with_prefix("best.")

@@ -1,9 +1,9 @@
-"""Training a translator on documents and what is asked about them, with no trained adapter as its target (§3.2's L_pred
-alone, and context distillation in L_kl's place).
+"""Train a translator on documents with questions, without trained adapters as targets.
 
-With a translated adapter and *no* passage the base model is to answer what is known to be right, or as the same model
-answers with the passage in its prompt; asked about another document, it is to answer as it does without an adapter.
-All questions of a document stand in one row, behind the part of the prompt that they share, blind to each other.
+It uses §3.2's L_pred, and context distillation instead of L_kl. With a translated adapter and *no* passage, the base
+model should give the known answer, or the answer that it gives with the passage in its prompt. Asked about another
+document, it should answer as without an adapter. All questions of a document share one row: they follow their common
+prompt prefix and do not attend to each other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,22 +27,27 @@ from dyprag.translators.protocol import Translating
 from dyprag.translators.training import train
 from dyprag.translators.trees import answer_states
 
-CALIBRATED = 24  # documents, and questions, that a fresh translator is calibrated on
-MOST_READ = 30_000  # readings kept in memory
+CALIBRATED = 24  # number of documents, and of questions, used for calibration
+MOST_READ = 30_000  # maximum readings kept in memory
 
 
 def calibration_prompts(base: BaseModel, lessons: Sequence[Lesson]) -> list[list[int]]:
-    """Token ids of some of the documents and of questions about them, spread over all: what a fresh translator is
-    calibrated on."""
-    some = lessons[:: max(1, len(lessons) // CALIBRATED)][:CALIBRATED]
-    prompts = [base.tokenizer(lesson.document.passage)["input_ids"] for lesson in some]
-    return prompts + [question_prompt(base.tokenizer, lesson.pairs[0].question) for lesson in some]
+    """Return token ids of evenly chosen documents and questions about them, to calibrate a new translator on."""
+    chosen = lessons[:: max(1, len(lessons) // CALIBRATED)][:CALIBRATED]
+    prompts = [base.tokenizer(lesson.document.passage)["input_ids"] for lesson in chosen]
+    return prompts + [question_prompt(base.tokenizer, lesson.pairs[0].question) for lesson in chosen]
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The losses of one step: of the right answers, towards the teacher with the passage, and towards the base model
-    on questions about other documents; `total` as weighted. With how long it took, and on what."""
+    """The losses of one step.
+
+    pred: cross-entropy of the known answers.
+    teacher: KL to the base model with the passage in its prompt.
+    unrelated: KL to the base model on questions about other documents.
+    total: the weighted sum.
+    seconds, device: how long the step took, and on which device.
+    """
 
     pred: float
     teacher: float
@@ -53,9 +58,9 @@ class Learned:
 
 
 def rate(settings: LearnSettings, step: int) -> float:
-    """The learning rate of a step (from 1): warm-up, constant, then linear to zero."""
-    left = (settings.steps - step + 1) / max(1.0, settings.decay * settings.steps)
-    return settings.learning_rate * min(1.0, step / max(1, settings.warmup), left)
+    """Return the learning rate of a step (from 1): warm-up, constant, then linear decay to zero."""
+    decay = (settings.steps - step + 1) / max(1.0, settings.decay * settings.steps)
+    return settings.learning_rate * min(1.0, step / max(1, settings.warmup), decay)
 
 
 def learn(
@@ -69,9 +74,9 @@ def learn(
     """Train a translator in place.
 
     Args:
-        translator: one that `dyprag.translators.protocol.fresh_translator` made.
-        lessons: documents with pairs; one with none is passed over.
-        on_step, checkpoint: as `dyprag.translators.training.train` takes them.
+        translator: from `dyprag.translators.protocol.fresh_translator`.
+        lessons: documents with pairs; lessons without pairs are skipped.
+        on_step, checkpoint: see `dyprag.translators.training.train`.
 
     Returns:
         The losses of every step.
@@ -86,8 +91,7 @@ def learn(
 
 
 class Distillation:
-    """The recipe that needs no trained adapter: right answers, the model that sees the passage, and the plain model on
-    questions about other documents."""
+    """The recipe without trained adapters: see the module's docstring."""
 
     rate_setting, losses_class, ended = "learn.learning_rate", Learned, False
 
@@ -126,46 +130,47 @@ class Distillation:
         return {}, {}
 
     def restore(self, state: State, tensors: dict[str, Tensor]) -> None:
-        """Nothing but the weights and the losses goes on."""
+        """Restore nothing: the recipe has no state of its own."""
 
     def finish(self) -> None:
-        """The last weights are those to be kept."""
+        """Keep the weights of the last step."""
 
 
 class Library:
-    """What a translator reads of lessons, each made once, as many kept as there is room for."""
+    """Cache of the translator's readings of lessons, up to `MOST_READ`."""
 
     def __init__(self, base: BaseModel, translator: Translating, lessons: Sequence[Lesson]) -> None:
         self.base, self.translator, self.lessons = base, translator, lessons
         self.read: dict[int, Any] = {}
         self.most = MOST_READ
-        self.together = 1  # in other company it would be padded, and differ in its last bits after a resumption
-        if base.device.type != "cpu":  # nothing is the same to the last bit there
+        self.together = 1  # batches would change padding, and thus the last bits after resuming
+        if base.device.type != "cpu":  # accelerators are not bit-exact anyway
             self.together = len(lessons)
 
-    def readings(self, wanted: Sequence[int]) -> list[Any]:
-        """Those of some lessons, by their numbers."""
-        missing = [index for index in dict.fromkeys(wanted) if index not in self.read]
-        made: dict[int, Any] = {}
-        for at in range(0, len(missing), self.together):
-            part = missing[at : at + self.together]
-            passages = [self.lessons[index].document.passage for index in part]
-            made |= zip(part, self.translator.read(self.base, passages), strict=True)
-        found = [made[index] if index in made else self.read[index] for index in wanted]
-        for index, reading in made.items():
+    def readings(self, indices: Sequence[int]) -> list[Any]:
+        """Return the readings of lessons, by index."""
+        missing = [index for index in dict.fromkeys(indices) if index not in self.read]
+        new: dict[int, Any] = {}
+        for start in range(0, len(missing), self.together):
+            batch = missing[start : start + self.together]
+            passages = [self.lessons[index].document.passage for index in batch]
+            new |= zip(batch, self.translator.read(self.base, passages), strict=True)
+        readings = [new[index] if index in new else self.read[index] for index in indices]
+        for index, reading in new.items():
             if len(self.read) < self.most:
                 self.read[index] = reading
-        return found
+        return readings
 
 
 def lesson_loss(
     base: BaseModel, translator: Translating, step: Step, settings: LearnSettings, library: Library
 ) -> tuple[Learned, Tensor]:
-    """The losses of one step.
+    """Compute the losses of one step.
 
-    L_pred: mean cross-entropy of the right answers' tokens. Teacher: mean over the same tokens of KL(base model with
-    the passage in its prompt ‖ base model with the adapter). Unrelated: mean over the answer tokens of questions about
-    other documents of KL(base model ‖ base model with the adapter).
+    L_pred: mean cross-entropy of the known answers' tokens.
+    Teacher: KL(base model with the passage in its prompt ‖ base model with the adapter), mean over the same tokens.
+    Unrelated: KL(base model ‖ base model with the adapter), mean over the answer tokens of questions about other
+    documents.
     """
     tree, foreign = step.tree, step.foreign
     teacher = None
@@ -178,17 +183,19 @@ def lesson_loss(
                 teacher[foreign] = answer_states(base, step.strangers, None)
     adapters = translator.translate(library.readings(step.lessons))
     states = answer_states(base, tree, adapters, translator.first_layer)
-    mine, theirs = (~foreign).float(), foreign.float()
-    counts = mine.sum(), theirs.sum().clamp(min=1)
-    towards = settings.lambda_teacher * mine / counts[0] + settings.lambda_unrelated * theirs / counts[1]
-    found = token_losses(base, states, tree.targets, settings.lambda_pred * mine / counts[0], teacher, towards)
-    pred, near, away = (found.nll * mine).sum(), (found.kl * mine).sum(), (found.kl * theirs).sum()
-    near *= settings.lambda_teacher > 0  # there was none to be near to
-    losses = torch.stack([pred / counts[0], near / counts[0], away / counts[1], found.total.detach()]).tolist()
-    return Learned(*losses), found.total
+    own, unrelated = (~foreign).float(), foreign.float()
+    counts = own.sum(), unrelated.sum().clamp(min=1)
+    kl_weights = settings.lambda_teacher * own / counts[0] + settings.lambda_unrelated * unrelated / counts[1]
+    losses = token_losses(base, states, tree.targets, settings.lambda_pred * own / counts[0], teacher, kl_weights)
+    pred, teacher_kl, unrelated_kl = (losses.nll * own).sum(), (losses.kl * own).sum(), (losses.kl * unrelated).sum()
+    teacher_kl *= settings.lambda_teacher > 0  # zero without a teacher
+    values = torch.stack(
+        [pred / counts[0], teacher_kl / counts[0], unrelated_kl / counts[1], losses.total.detach()]
+    ).tolist()
+    return Learned(*values), losses.total
 
 
 def _name(base: BaseModel, translator: Any, lessons: Sequence[Lesson], settings: LearnSettings) -> str:
-    """A name for the whole training: what it computes with, on, and in which order."""
+    """Return a name for the training: a hash of its model, data and settings."""
     model = {"model": base.fingerprint, "dtype": str(base.dtype), "shape": asdict(translator.shape)}
     return content_key("learning", [lesson.key for lesson in lessons], {**settings.material(), **model})

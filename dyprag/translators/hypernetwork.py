@@ -1,4 +1,4 @@
-"""Stage 2's hypernetwork: a document's embedding becomes its LoRA adapter in one forward pass (§3.2)."""
+"""The paper's hypernetwork: maps a document's embedding to its LoRA adapter in one forward pass (§3.2)."""
 
 import re
 from collections.abc import Sequence
@@ -19,8 +19,13 @@ from dyprag.model.base import PROJECTIONS, BaseModel
 
 @dataclass(frozen=True)
 class TranslatorShape:
-    """All sizes that fix a translator's parameters; stored beside its weights. `scale` is that of the adapters it
-    makes: alpha / rank, or 1 where the delta is added unscaled, as in the official code."""
+    """The sizes that determine a translator's parameters; stored beside its weights.
+
+    scale: the scale of its adapters: alpha / rank, or 1 if the delta is added unscaled as in the official code.
+    width: the hidden size of the hypernetwork.
+    shared: whether all layers share their weights.
+    residual: whether only the difference from the initial adapter is predicted.
+    """
 
     kind: ClassVar[str] = "hypernetwork"
 
@@ -32,20 +37,20 @@ class TranslatorShape:
     shared: bool
     residual: bool
     features: dict[str, tuple[int, int]]  # projection -> (in_features, out_features)
-    normalize: bool = False  # layer norm on the embedding: its entries are of very unlike size
+    normalize: bool = False  # layer norm on the embedding, whose entries differ much in size
 
     def untrained(self, base: BaseModel) -> "Translator":
-        """A translator of this shape that waits for its weights."""
+        """Create a translator of this shape whose weights are yet to be loaded."""
         return Translator(self)
 
 
 class Translator(nn.Module):
-    """For each FFN projection and each of A and B: W_up · ReLU(W_down · [s_i ; l]), reshaped to the LoRA matrix.
+    """Predicts A and B of each FFN projection as W_up · ReLU(W_down · [s_i ; l]), reshaped to the LoRA matrix.
 
-    No biases. The weights of all layers are one tensor, so a forward pass has no loop over layers:
-    down[name]: [layers, width, hidden + 1], up[name]: [layers, rank · features, width]; the first dimension is 1
-    where the layers share their weights. `start` holds the initial adapter when only the difference is predicted.
-    Both are drawn from N(0, std); `down_std` is 1 / √(hidden + 1) unless given.
+    There are no biases. The weights of all layers are one tensor, so a forward pass has no loop over layers:
+    down[name] is [layers, width, hidden + 1] and up[name] is [layers, rank · features, width]. The first dimension is 1
+    if the layers share their weights. `start` is the initial adapter, if only the difference is predicted.
+    Weights are drawn from N(0, std); `down_std` defaults to 1 / √(hidden + 1).
     """
 
     reads_tokens = False
@@ -77,7 +82,7 @@ class Translator(nn.Module):
     def for_model(
         cls, base: BaseModel, settings: TranslatorSettings, rank: int, alpha: float, seed: int
     ) -> "Translator":
-        """A fresh translator for a base model and the adapters trained on it; `seed` is the initial adapter's."""
+        """Create a new translator for a base model and its trained adapters; `seed` is the initial adapter's."""
         shape = TranslatorShape(
             base.hidden, base.layers, rank, 1.0 if settings.scaling == "none" else alpha / rank, settings.width,
             settings.layers == "shared", settings.residual,
@@ -91,17 +96,17 @@ class Translator(nn.Module):
 
     @property
     def first_layer(self) -> int:
-        """The first layer that its adapters change."""
+        """The first layer that the adapters change."""
         return 0
 
     def read(self, base: BaseModel, passages: Sequence[str]) -> list[Tensor]:
-        """What `translate` needs of each passage: its embedding, [hidden]."""
+        """Embed passages for `translate`, [hidden] each."""
         return list(embed(base, passages))
 
     def translate(self, readings: Sequence[Tensor]) -> Adapters:
-        """Adapters, [docs, layers, …] float32, of documents that were read."""
-        made: Adapters = self(torch.stack(list(readings)).to(next(self.parameters()).device))
-        return made
+        """Translate documents into adapters, [docs, layers, …] float32."""
+        adapters: Adapters = self(torch.stack(list(readings)).to(next(self.parameters()).device))
+        return adapters
 
     def forward(self, embeddings: Tensor) -> Adapters:
         """Translate document embeddings, [docs, hidden] float32, into adapters, [docs, layers, …] float32."""
@@ -124,7 +129,7 @@ class Translator(nn.Module):
         return Adapters(a, b, shape.scale)
 
     def _matrix(self, name: str, inputs: Tensor) -> Tensor:
-        """[docs, layers, hidden + 1] to [docs, layers, rank · features]."""
+        """Map inputs, [docs, layers, hidden + 1], to a flat matrix, [docs, layers, rank · features]."""
         down, up = (weights[name].expand(self.shape.layers, -1, -1) for weights in (self.down, self.up))
         code = torch.relu(torch.einsum("dlh,lph->dlp", inputs, down))
         return torch.einsum("dlp,lop->dlo", code, up)
@@ -136,50 +141,52 @@ _OFFICIAL_NAME = re.compile(
 
 
 def convert_official(checkpoint: Path, rank: int) -> Translator:
-    """Read a translator that the official code saved (`epoch_N.pt`): own weights for each layer, the delta unscaled.
+    """Read a translator saved by the official code (`epoch_N.pt`): separate weights per layer, unscaled delta.
 
     Only tensors are read from the file (`weights_only`); no code in it can run.
 
     Args:
-        rank: of the adapters that it makes; the file does not say.
+        rank: the adapters' rank, which the file does not contain.
 
     Raises:
-        ArtifactError: not such a file, or of another rank.
+        ArtifactError: the file is not such a checkpoint, or has another rank.
     """
 
-    def refuse(reason: str) -> ArtifactError:
+    def error_for(reason: str) -> ArtifactError:
         return ArtifactError(
             f"translator {checkpoint}", reason, "Give an epoch_N.pt of the official code and its rank."
         )
 
-    found: dict[str, dict[int, Tensor]] = {}
+    matrices: dict[str, dict[int, Tensor]] = {}
     try:
         for name, tensor in torch.load(checkpoint, map_location="cpu", weights_only=True)["model_state_dict"].items():
             if match := _OFFICIAL_NAME.fullmatch(name):
-                projection, layer, part, side = match.groups()
-                kind = "down" if part == "pre" else "up"
-                found.setdefault(f"{kind}.{projection}_{side.lower()}", {})[int(layer)] = tensor.float()
-    except Exception as error:  # torch, pickle and zip each have their own kinds
-        raise refuse(f"it cannot be read ({error})") from error
+                projection, layer, stage, side = match.groups()
+                kind = "down" if stage == "pre" else "up"
+                matrices.setdefault(f"{kind}.{projection}_{side.lower()}", {})[int(layer)] = tensor.float()
+    except Exception as error:  # torch, pickle and zipfile each raise their own exception types
+        raise error_for(f"it cannot be read ({error})") from error
     names = {f"{kind}.{p}_{side}" for kind in ("down", "up") for p in PROJECTIONS for side in "ab"}
-    layers = {tuple(sorted(numbers)) for numbers in found.values()}
-    if set(found) != names or layers != {tuple(range(len(next(iter(layers)))))}:
-        raise refuse("it does not hold all three projections of every layer")
+    layers = {tuple(sorted(numbers)) for numbers in matrices.values()}
+    if set(matrices) != names or layers != {tuple(range(len(next(iter(layers)))))}:
+        raise error_for("it does not contain all three projections of every layer")
     try:
-        return _from_official(found, rank)
+        return _from_official(matrices, rank)
     except _WrongRank:
-        raise refuse(f"its adapters are not of rank {rank}") from None
+        raise error_for(f"its adapters are not of rank {rank}") from None
     except (RuntimeError, IndexError, ValueError) as error:
-        raise refuse("its matrices do not fit together") from error
+        raise error_for("its matrices do not fit together") from error
 
 
 class _WrongRank(ValueError):
     pass
 
 
-def _from_official(found: dict[str, dict[int, Tensor]], rank: int) -> Translator:
-    """A translator of the official code's matrices, by name and layer."""
-    weights = {name: torch.stack([tensor for _, tensor in sorted(parts.items())]) for name, parts in found.items()}
+def _from_official(matrices: dict[str, dict[int, Tensor]], rank: int) -> Translator:
+    """Create a translator from the official code's matrices, by name and layer."""
+    weights = {
+        name: torch.stack([tensor for _, tensor in sorted(by_layer.items())]) for name, by_layer in matrices.items()
+    }
     features = {}
     for projection in PROJECTIONS:
         sizes = [weights[f"up.{projection}_{side}"].shape[1] for side in "ab"]

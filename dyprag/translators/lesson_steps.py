@@ -1,4 +1,4 @@
-"""The steps of a training on lessons: which documents and questions each draws, and these as tensors."""
+"""The steps of a training on lessons: the choice of documents and questions, and their tensors."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,14 @@ from dyprag.model.base import BaseModel
 from dyprag.model.prompts import training_sample
 from dyprag.runtime.threads import usable_cores
 from dyprag.translators.lessons.lesson import Lesson
-from dyprag.translators.trees import Tree, grown, shared_length
+from dyprag.translators.trees import Tree, build_tree_on_cpu, shared_length
 
-MOST_HELPERS = 8  # processes that make steps for an accelerator
+MAX_WORKERS = 8  # processes that prepare steps for an accelerator
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One row of a step: a lesson, which of its pairs, and a pair (lesson, pair) of another one or none."""
+    """One row of a step: a lesson, the indices of its pairs, and optionally another lesson's pair (lesson, pair)."""
 
     lesson: int
     pairs: tuple[int, ...]
@@ -29,24 +29,30 @@ class Draw:
 
 
 def draws(lessons: Sequence[Lesson], settings: LearnSettings, step: int) -> list[Draw]:
-    """The rows of a step, which depend on the seed and the step's number only."""
-    order = random.Random(f"{settings.seed}/{step}")
+    """Draw the rows of a step. They depend only on the seed and the step's number."""
+    generator = random.Random(f"{settings.seed}/{step}")
     rows = []
     for _ in range(settings.documents):
-        index = order.randrange(len(lessons))
-        pairs = order.sample(range(len(lessons[index].pairs)), min(settings.questions, len(lessons[index].pairs)))
+        index = generator.randrange(len(lessons))
+        pairs = generator.sample(range(len(lessons[index].pairs)), min(settings.questions, len(lessons[index].pairs)))
         other = None
-        if order.random() < settings.unrelated and len(lessons) > 1:
-            stranger = (index + order.randrange(1, len(lessons))) % len(lessons)
-            other = stranger, order.randrange(len(lessons[stranger].pairs))
+        if generator.random() < settings.unrelated and len(lessons) > 1:
+            other_lesson = (index + generator.randrange(1, len(lessons))) % len(lessons)
+            other = other_lesson, generator.randrange(len(lessons[other_lesson].pairs))
         rows.append(Draw(index, tuple(pairs), other))
     return rows
 
 
 @dataclass(frozen=True)
 class Step:
-    """The rows of a step as tensors: of which lessons they are, their questions, which answer tokens belong to
-    questions about other lessons, those questions alone, and, for the teacher, the own ones behind the passage."""
+    """The rows of a step as tensors.
+
+    lessons: the lesson of each row.
+    tree: all questions of the rows.
+    foreign: [answer tokens], which tokens belong to questions about other lessons.
+    strangers: the questions about other lessons alone.
+    shown: the rows' own questions after the passage, for the teacher.
+    """
 
     lessons: list[int]
     tree: Tree
@@ -55,13 +61,13 @@ class Step:
     shown: Tree | None
 
     def to(self, device: torch.device) -> "Step":
-        """The same on a device."""
+        """Return the step on a device."""
         strangers, shown = (tree and tree.to(device) for tree in (self.strangers, self.shown))
         return Step(self.lessons, self.tree.to(device), self.foreign.to(device), strangers, shown)
 
 
 class Steps(torch.utils.data.Dataset[Step]):
-    """The steps of a training, by their number from 0; each sample is tokenized once."""
+    """The steps of a training, numbered from 0. Each sample is tokenized once."""
 
     def __init__(self, tokenizer: Any, lessons: Sequence[Lesson], settings: LearnSettings) -> None:
         self.tokenizer, self.lessons, self.settings = tokenizer, lessons, settings
@@ -69,31 +75,34 @@ class Steps(torch.utils.data.Dataset[Step]):
 
     def __getitem__(self, number: int) -> Step:
         rows = draws(self.lessons, self.settings, number + 1)
-        own = [self._that_fit([self._sample(row.lesson, i) for i in row.pairs]) for row in rows]
-        other = [[self._sample(*row.other)] if row.other else [] for row in rows]
+        related = [self._fitting([self._sample(row.lesson, i) for i in row.pairs]) for row in rows]
+        unrelated = [[self._sample(*row.other)] if row.other else [] for row in rows]
         pad = self.tokenizer.pad_token_id
-        tree = grown([mine + theirs for mine, theirs in zip(own, other, strict=True)], pad)
-        flags = [flag for mine, theirs in zip(own, other, strict=True)
-                 for flag in [False] * len(mine) + [True] * len(theirs)]  # fmt: skip
+        tree = build_tree_on_cpu([own + other for own, other in zip(related, unrelated, strict=True)], pad)
+        flags = [flag for own, other in zip(related, unrelated, strict=True)
+                 for flag in [False] * len(own) + [True] * len(other)]  # fmt: skip
         shown = None
         if self.settings.lambda_teacher:
-            shown = grown([[self._shown(row.lesson, i) for i in row.pairs[: len(mine)]]
-                            for row, mine in zip(rows, own, strict=True)], pad)  # fmt: skip
-        strangers = grown([theirs for theirs in other if theirs], pad) if any(other) else None
+            samples = [[self._shown(row.lesson, i) for i in row.pairs[: len(own)]]
+                       for row, own in zip(rows, related, strict=True)]  # fmt: skip
+            shown = build_tree_on_cpu(samples, pad)
+        strangers = build_tree_on_cpu([other for other in unrelated if other], pad) if any(unrelated) else None
         return Step([row.lesson for row in rows], tree, torch.tensor(flags)[tree.samples], strangers, shown)
 
     def _sample(self, lesson: int, pair: int) -> Sample:
         if (lesson, pair) not in self.samples:
-            asked = self.lessons[lesson].pairs[pair]
-            self.samples[lesson, pair] = Sample(*training_sample(self.tokenizer, asked.question, asked.answer))
+            question_pair = self.lessons[lesson].pairs[pair]
+            self.samples[lesson, pair] = Sample(
+                *training_sample(self.tokenizer, question_pair.question, question_pair.answer)
+            )
         return self.samples[lesson, pair]
 
     def _shown(self, lesson: int, pair: int) -> Sample:
-        asked, passage = self.lessons[lesson].pairs[pair], self.lessons[lesson].document.passage
-        return Sample(*training_sample(self.tokenizer, asked.question, asked.answer, passage))
+        question_pair, passage = self.lessons[lesson].pairs[pair], self.lessons[lesson].document.passage
+        return Sample(*training_sample(self.tokenizer, question_pair.question, question_pair.answer, passage))
 
-    def _that_fit(self, samples: Sequence[Sample]) -> list[Sample]:
-        """The first of a row's samples, and those after it until the row gets long: all rows wait for the longest."""
+    def _fitting(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Return the leading samples that fit into `row_tokens`, at least one: all rows are padded to the longest."""
         count = 1
         while count < len(samples):
             row = samples[: count + 1]
@@ -105,12 +114,12 @@ class Steps(torch.utils.data.Dataset[Step]):
 
 
 def prepared(base: BaseModel, steps: Steps, first: int) -> Iterator[Step]:
-    """The steps from a number on. An accelerator would wait for them: there other processes make them ahead."""
-    left = range(first, steps.settings.steps)
+    """Iterate over the steps from `first` on. For an accelerator, worker processes prepare them in advance."""
+    remaining = range(first, steps.settings.steps)
     if base.device.type == "cpu":
-        return (steps[number] for number in left)
-    helpers = min(MOST_HELPERS, usable_cores() - 1, len(left))
+        return (steps[number] for number in remaining)
+    workers = min(MAX_WORKERS, usable_cores() - 1, len(remaining))
     loader = torch.utils.data.DataLoader(
-        steps, batch_size=None, sampler=left, num_workers=helpers, prefetch_factor=4 if helpers else None
+        steps, batch_size=None, sampler=remaining, num_workers=workers, prefetch_factor=4 if workers else None
     )
     return (step.to(base.device) for step in loader)

@@ -1,6 +1,6 @@
-"""Translators of either kind: what they have in common, how they are made, and their files.
+"""What both kinds of translator have in common: protocols, creation, saving and loading.
 
-The paper's (`hypernetwork`) sees a document's last hidden state, the attentive one (`attentive`) all tokens.
+The paper's kind (`hypernetwork`) reads a document's last hidden state, the `attentive` kind reads all tokens.
 """
 
 import json
@@ -22,10 +22,10 @@ from dyprag.translators.hypernetwork import Translator, TranslatorShape
 
 
 class Shape(Protocol):
-    """All sizes that fix a translator's parameters: a data class that stands in its translator.json."""
+    """The sizes that determine a translator's parameters: a data class, stored in translator.json."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
-    kind: ClassVar[str]  # in translator.json and in the settings
+    kind: ClassVar[str]  # as in translator.json and in the settings
 
     @property
     def hidden(self) -> int: ...
@@ -37,30 +37,33 @@ class Shape(Protocol):
     def features(self) -> dict[str, tuple[int, int]]: ...
 
     def untrained(self, base: BaseModel) -> "Translator | AttentiveTranslator":
-        """A translator of this shape that waits for its weights."""
+        """Create a translator of this shape whose weights are yet to be loaded."""
         ...
 
 
 class Translating(Protocol):
-    """A translator: it reads passages once, with the base model, and makes adapters of what it read."""
+    """A translator: reads passages with the base model, and makes adapters from the readings."""
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether it reads every token of a passage, so that only `read` gives what it needs. Otherwise it reads the
-        passage's embedding, which may come from the store, and its adapters can be averaged matrix by matrix."""
+        """Whether it reads every token of a passage, and so needs `read`.
+
+        Otherwise it needs only the passage's embedding, which may come from the store, and its adapters can be averaged
+        matrix by matrix.
+        """
         ...
 
     @property
     def first_layer(self) -> int:
-        """The first layer that its adapters change."""
+        """The first layer that the adapters change."""
         ...
 
     def read(self, base: BaseModel, passages: Sequence[str]) -> list[Any]:
-        """What `translate` needs of each passage."""
+        """Read passages for `translate`."""
         ...
 
     def translate(self, readings: Sequence[Any]) -> Adapters:
-        """Adapters, [docs, layers, …] float32, of documents that were read."""
+        """Translate documents into adapters, [docs, layers, …] float32."""
         ...
 
 
@@ -70,44 +73,47 @@ SHAPES: dict[str, Callable[..., Shape]] = {shape.kind: shape for shape in (Atten
 def first_translator(
     base: BaseModel, settings: LearnSettings, prompts: Sequence[Sequence[int]], start: Path | None = None
 ) -> nn.Module:
-    """A translator to be trained: a fresh one, or with the weights in a folder.
+    """Create a translator for training: a new one, or one with the weights of the folder `start`.
 
     Args:
-        prompts: as `fresh_translator` takes them.
+        prompts: see `fresh_translator`.
 
     Raises:
-        ConfigError: sizes that do not fit the base model, or other ones than the folder's translator has.
-        ArtifactError: the folder's translator cannot be read, or is another model's.
+        ConfigError: the configured sizes do not fit the base model, or differ from the folder's translator.
+        ArtifactError: the folder's translator cannot be read, or belongs to another model.
     """
     if start is None:
         return fresh_translator(base, settings, prompts)
-    found = load_translator(start, base)
-    wanted, there = asdict(_shape(base, settings)), asdict(found.shape)
-    other = [f"{name} {there.get(name)}" for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
-    if other:
+    loaded = load_translator(start, base)
+    configured, stored = asdict(_shape(base, settings)), asdict(loaded.shape)
+    different = [
+        f"{name} {stored.get(name)}" for name in {**stored, **configured} if stored.get(name) != configured.get(name)
+    ]
+    if different:
         raise ConfigError(
-            "setting 'learn.start'", f"the translator in {start} has other sizes than are set: {', '.join(other)}",
-            "Set learn's sizes to these, or learn.start to another one.",
+            "setting 'learn.start'",
+            f"the translator in {start} has other sizes than configured: {', '.join(different)}",
+            "Set the learn settings to these sizes, or learn.start to another translator.",
         )  # fmt: skip
-    return found
+    return loaded
 
 
 def fresh_translator(base: BaseModel, settings: LearnSettings, prompts: Sequence[Sequence[int]]) -> nn.Module:
-    """A translator to be trained, of the kind set.
+    """Create a new translator of the configured kind.
 
     Args:
-        prompts: token ids of some documents and questions, on which the attentive kind is calibrated.
+        prompts: token ids of documents and questions, used to calibrate the attentive kind.
 
     Raises:
-        ConfigError: sizes that do not fit the base model.
+        ConfigError: the configured sizes do not fit the base model.
     """
     if settings.kind == "attentive":
         return AttentiveTranslator.for_model(base, _attentive_shape(base, settings), settings.seed, prompts)
-    made = Translator(_hypernetwork_shape(base, settings), settings.init_std, settings.seed)
+    translator = Translator(_hypernetwork_shape(base, settings), settings.init_std, settings.seed)
     if settings.residual:
         for projection, a in initial_adapters(base, settings.rank, settings.alpha, settings.seed).a.items():
-            getattr(made, f"start_{projection}").copy_(a[0])
-    return made.to(base.device)
+            getattr(translator, f"start_{projection}").copy_(a[0])
+    return translator.to(base.device)
 
 
 def _shape(base: BaseModel, settings: LearnSettings) -> Shape:
@@ -132,14 +138,14 @@ def _attentive_shape(base: BaseModel, settings: LearnSettings) -> AttentiveShape
     if settings.width % settings.heads:
         raise ConfigError("setting 'learn.width'", "it is not a multiple of learn.heads", "Choose a multiple.")
     step = adapted // settings.sources
-    sources = tuple(settings.first_layer + step * place + step // 2 for place in range(settings.sources))
+    sources = tuple(settings.first_layer + step * index + step // 2 for index in range(settings.sources))
     return AttentiveShape(base.hidden, base.layers, settings.first_layer, settings.rank, settings.alpha / settings.rank,
                           sources, settings.width, settings.heads, settings.blocks, settings.copy_tokens, features,
                           settings.spread)  # fmt: skip
 
 
 def save_translator(translator: nn.Module, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """translator.safetensors (weights, in the dtype given) and translator.json (kind and shape)."""
+    """Write translator.safetensors (weights in the given dtype) and translator.json (kind and shape)."""
     weights = {name: tensor.to(dtype).contiguous().cpu() for name, tensor in translator.state_dict().items()}
     save_file(weights, folder / "translator.safetensors")
     shape: Shape = cast(Any, translator).shape
@@ -147,40 +153,40 @@ def save_translator(translator: nn.Module, folder: Path, dtype: torch.dtype = to
 
 
 def load_translator(folder: Path, base: BaseModel) -> "Translator | AttentiveTranslator":
-    """Read what `save_translator` wrote, for the base model that it was trained with.
+    """Load a translator saved by `save_translator`, for the base model that it was trained with.
 
     Raises:
-        ArtifactError: files that do not fit together, or another model's.
+        ArtifactError: the files cannot be read, do not fit together, or belong to another model.
     """
     try:
         raw = json.loads((folder / "translator.json").read_text())
         raw["features"] = {projection: tuple(sizes) for projection, sizes in raw["features"].items()}
         weights = load_file(folder / "translator.safetensors")
-        of_kind = SHAPES[raw.pop("kind", TranslatorShape.kind)]  # the only one there was before it was written down
-        shape = of_kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
-    except Exception as error:  # safetensors raises its own kind for a truncated file
+        shape_class = SHAPES[raw.pop("kind", TranslatorShape.kind)]  # older files do not name their kind
+        shape = shape_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
+    except Exception as error:  # safetensors raises its own exception type for a truncated file
         raise ArtifactError(f"translator {folder}", f"it cannot be read ({error})", "Train it again.") from error
     require_model(shape, base, str(folder))
-    made = shape.untrained(base)
+    translator = shape.untrained(base)
     try:
-        made.load_state_dict(weights)
+        translator.load_state_dict(weights)
     except RuntimeError as error:
         raise ArtifactError(f"translator {folder}", f"it cannot be read ({error})", "Train it again.") from error
-    return made.to(base.device).eval()
+    return translator.to(base.device).eval()
 
 
 def require_model(shape: Shape, base: BaseModel, name: str) -> None:
-    """Make sure that a translator's adapters fit a base model.
+    """Check that a translator's adapters fit a base model.
 
     Raises:
-        ArtifactError: it was trained for a model of other sizes.
+        ArtifactError: the translator was trained for a model of other sizes.
     """
-    made = shape.hidden, shape.layers, tuple(shape.features["gate_proj"])
-    wanted = base.hidden, base.layers, base.features("gate_proj")
-    if made != wanted:
+    expected = shape.hidden, shape.layers, tuple(shape.features["gate_proj"])
+    actual = base.hidden, base.layers, base.features("gate_proj")
+    if expected != actual:
         raise ArtifactError(
             f"translator {name}",
-            f"its model has {made[1]} layers of {made[2][0]} and {made[2][1]} features, this one {wanted[1]} of "
-            f"{wanted[2][0]} and {wanted[2][1]}",
+            f"its model has {expected[1]} layers of {expected[2][0]} and {expected[2][1]} features, "
+            f"this one {actual[1]} of {actual[2][0]} and {actual[2][1]}",
             "Choose the model that it was trained for (--set model.name=…).",
         )

@@ -1,7 +1,7 @@
-"""The loop that trains a translator, whatever it learns from: a recipe says what a step computes, the loop does the
-rest: the optimizer's step, the learning rate, checkpoints, resuming, progress, and the end.
+"""The training loop of translators.
 
-The recipes are `align` (the paper's three losses, §3.2) and `distil` (documents with questions).
+A recipe defines what a step computes. The loop takes care of the optimizer, the learning rate, checkpoints, resuming
+and progress. The recipes are `align` (the paper's three losses, §3.2) and `distil` (documents with questions).
 """
 
 import logging
@@ -24,7 +24,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 class StepLosses(Protocol):
-    """The losses of one step, a data class of plain numbers and texts; `total` is what was minimised."""
+    """The losses of one step: a data class of numbers and texts. `total` is the loss that is minimised."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -37,7 +37,7 @@ Losses = TypeVar("Losses", bound=StepLosses)
 
 
 class Recipe(Protocol[Batch, Losses]):
-    """What a training computes. Steps are numbered from 1."""
+    """Defines what a training computes. Steps are numbered from 1."""
 
     @property
     def base(self) -> BaseModel: ...
@@ -47,17 +47,17 @@ class Recipe(Protocol[Batch, Losses]):
 
     @property
     def steps(self) -> int:
-        """How many steps there are, unless it ends early."""
+        """Number of steps, unless the training ends early."""
         ...
 
     @property
     def clip(self) -> float | None:
-        """The largest norm of a step's gradient; a longer one is shortened. None: it is left as it is."""
+        """Maximum norm for gradient clipping; None for no clipping."""
         ...
 
     @property
     def rate_setting(self) -> str:
-        """The setting to lower where the training diverges."""
+        """Name of the setting to lower if the training diverges."""
         ...
 
     @property
@@ -65,42 +65,42 @@ class Recipe(Protocol[Batch, Losses]):
 
     @property
     def ended(self) -> bool:
-        """Whether the training has nothing more to gain from further steps."""
+        """Whether the training should end early."""
         ...
 
     def name(self) -> str:
-        """A name for the whole training: what it computes with, on, and in which order. A checkpoint is taken up only
-        by a training of the same name."""
+        """A name for the training: a hash of its model, data, settings and order. A checkpoint is only resumed by a
+        training of the same name."""
         ...
 
     def optimizer(self) -> torch.optim.Optimizer: ...
 
     def rate(self, number: int) -> float:
-        """The learning rate of a step."""
+        """Return the learning rate of a step."""
         ...
 
     def batches(self, done: int) -> Iterator[Batch]:
-        """What each step is computed on, after those that are done."""
+        """Iterate over the batches of the remaining steps, after `done` steps."""
         ...
 
     def compute(self, batch: Batch) -> tuple[Losses, Tensor]:
-        """The losses of a step, and their weighted sum with its gradient."""
+        """Compute the losses of a step, and their weighted sum with its gradient."""
         ...
 
     def after_step(self, number: int, losses: Losses, seconds: float) -> Losses:
-        """The losses with what else is to be known of a step, once the weights have moved."""
+        """Complete a step's losses after the optimizer step, for example with a validation loss."""
         ...
 
     def state(self) -> tuple[State, dict[str, Tensor]]:
-        """What a checkpoint holds besides weights, optimizer and losses: what JSON can hold, and tensors."""
+        """Return the recipe's own state for a checkpoint: JSON-serialisable values, and tensors."""
         ...
 
     def restore(self, state: State, tensors: dict[str, Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Restore what `state` returned."""
         ...
 
     def finish(self) -> None:
-        """Leave the translator with the weights that the training ends with."""
+        """Load the final weights into the translator."""
         ...
 
 
@@ -113,9 +113,8 @@ def train(
 
     Args:
         on_step: called with (step, losses) after every step.
-        checkpoint: a file that takes the state of the training once a minute, and when it is interrupted. If it is
-            there at the start and belongs to this training, the training goes on from it and ends with the same weights
-            as one never stopped.
+        checkpoint: file for the state of the training, written once a minute and on interruption. If it exists and
+            belongs to this training, the training resumes from it and ends with the same weights as without a stop.
 
     Returns:
         The losses of every step.
@@ -125,18 +124,18 @@ def train(
     """
     run = _Run(recipe, checkpoint)
     run.resume()
-    saved = began = time.monotonic()
+    last_save = step_end = time.monotonic()
     recipe.translator.train()
     for number, batch in enumerate(recipe.batches(len(run.curve)), start=len(run.curve) + 1):
         if recipe.ended:
             break
         losses = run.step(number, batch)
-        began, before = time.monotonic(), began
-        losses = recipe.after_step(number, losses, began - before)
+        step_end, previous_end = time.monotonic(), step_end
+        losses = recipe.after_step(number, losses, step_end - previous_end)
         run.curve.append(losses)
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+        if time.monotonic() - last_save > CHECKPOINT_SECONDS:
             run.save()
-            saved = time.monotonic()
+            last_save = time.monotonic()
         if on_step:
             on_step(number, losses)
     recipe.finish()
@@ -145,7 +144,7 @@ def train(
 
 
 class _Run:
-    """The state of a training beside the recipe's: the optimizer's, and the losses so far."""
+    """The loop's state: the optimizer, and the losses so far."""
 
     def __init__(self, recipe: Recipe[Any, Any], checkpoint: Path | None) -> None:
         self.recipe, self.checkpoint = recipe, checkpoint
@@ -153,11 +152,11 @@ class _Run:
         self.curve: list[Any] = []
 
     def step(self, number: int, batch: Any) -> Any:
-        """Compute the losses of a step and move the weights."""
+        """Run a step: compute the losses and update the weights."""
         recipe, translator = self.recipe, self.recipe.translator
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(number)
-        sound = True
+        finite = True
         with recipe.base.lock:
             try:
                 losses, total = recipe.compute(batch)
@@ -167,35 +166,35 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             if recipe.clip is not None:
-                sound = math.isfinite(float(nn.utils.clip_grad_norm_(translator.parameters(), recipe.clip)))
+                finite = math.isfinite(float(nn.utils.clip_grad_norm_(translator.parameters(), recipe.clip)))
             self.optimizer.step()
-        if number == recipe.steps:  # no later loss would show it
-            sound = sound and all(weights.isfinite().all() for weights in translator.parameters())
-        if not sound or not math.isfinite(losses.total):
+        if number == recipe.steps:  # no later loss would reveal it
+            finite = finite and all(weights.isfinite().all() for weights in translator.parameters())
+        if not finite or not math.isfinite(losses.total):
             self._refuse(number, losses.total)
         return losses
 
     def _refuse(self, number: int, loss: float) -> None:
         if self.checkpoint:
-            self.checkpoint.unlink(missing_ok=True)  # to go on from it would end alike
+            self.checkpoint.unlink(missing_ok=True)  # resuming from it would diverge again
         raise DypragError(
             "translator", f"its training diverged: at step {number} the loss is {loss}",
             f"Lower {self.recipe.rate_setting}.",
         )  # fmt: skip
 
     def save(self) -> None:
-        """Write everything that the next step depends on, at once or not at all."""
+        """Write the checkpoint atomically."""
         if self.checkpoint:
             state, tensors = self.recipe.state()
             state = {"curve": [asdict(losses) for losses in self.curve], **state}
             save_checkpoint(self.checkpoint, self.name, self.recipe.translator, self.optimizer, state, tensors)
 
     def resume(self) -> None:
-        """Take up the checkpoint; one of another training, or a damaged one, is passed over."""
+        """Resume from the checkpoint, unless it is damaged or belongs to another training."""
         if not self.checkpoint:
             return
-        if held := load_checkpoint(self.checkpoint, self.name, self.recipe.translator, self.optimizer):
-            state, tensors = held
+        if loaded := load_checkpoint(self.checkpoint, self.name, self.recipe.translator, self.optimizer):
+            state, tensors = loaded
             self.curve = [self.recipe.losses_class(**losses) for losses in state.pop("curve")]
             self.recipe.restore(state, tensors)
-            logger.info("The training goes on from step %d.", len(self.curve))
+            logger.info("Resuming the training at step %d.", len(self.curve))

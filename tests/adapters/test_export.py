@@ -1,4 +1,4 @@
-"""`dyprag export`: PEFT computes from it what is injected here, names tell the content, vLLM's rules are kept."""
+"""`dyprag export`: PEFT gives the same results as injection, names identify content, and vLLM's rules are followed."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ from dyprag.tasks.planning.sources import corpus_settings
 from dyprag.translators.protocol import fresh_translator, save_translator
 
 QUESTION = "Who built the Ostrel lamp at Brevik Harbour?"
-SAME = {"twin": TEXTS["lamp"]}  # a text under a second id
+SAME = {"twin": TEXTS["lamp"]}  # the same text under a second id
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +47,13 @@ def translator(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def given(settings: dict[str, Any], translator: Path) -> dict[str, Any]:
-    """The settings, with the translator from elsewhere."""
+    """The settings, with an imported translator."""
     return {**settings, "translator": {"learned": str(translator)}}
 
 
 @pytest.fixture
 def plan(base: BaseModel, given: dict[str, Any], translator: Path) -> Plan:
-    """Of a store with an ingested corpus, the translator, and an adapter for all documents but the book."""
+    """The plan of a store with a corpus, a translator, and adapters of all documents except the book."""
     config = PipelineConfig.model_validate(given).resolved()
     store = Store(config.store)
     corpus = Corpus(tuple(Document(name, text) for name, text in {**TEXTS, **SAME}.items()))
@@ -97,12 +97,12 @@ def of_peft(tiny_model: str, folder: Path) -> torch.Tensor:
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Bytes and time of writing of every file."""
+    """Return content and modification time of every file."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
-def test_a_corpus_is_a_folder_a_document_and_what_is_there_is_not_written_again(
+def test_export_writes_a_folder_per_document_and_skips_existing_ones(
     tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel, tiny_model: str
 ):
     out = tmp_path / "out"
@@ -120,7 +120,9 @@ def test_a_corpus_is_a_folder_a_document_and_what_is_there_is_not_written_again(
             torch.testing.assert_close(of_peft(tiny_model, out / folder), logits(base.model), atol=1e-5, rtol=0)
         told = index["adapters"][folder]
         assert (told["method"], told["rank"], told["alpha"], told["made_of"]) == ("prag", 2, 32, [name])
-        assert {path.stat().st_mode & 0o777 for path in (out / folder).iterdir()} == {0o644}  # for a server's user
+        assert {path.stat().st_mode & 0o777 for path in (out / folder).iterdir()} == {
+            0o644
+        }  # readable for a server's user
     first = contents(out)
     assert first.keys() == {
         "index.json", "serve.sh", *(f"{folder}/{name}" for folder in index["adapters"] for name in PEFT_FILES),
@@ -134,7 +136,7 @@ def test_a_corpus_is_a_folder_a_document_and_what_is_there_is_not_written_again(
     assert {name: data for name, (data, _) in contents(out).items()} == {n: data for n, (data, _) in first.items()}
 
 
-def test_the_base_model_is_named_so_that_other_programs_load_it(
+def test_the_configuration_names_the_base_model_as_other_programs_load_it(
     tmp_path: Path, config_file: Path, plan: Plan, tiny_model: str
 ):
     def named(folder: Path) -> set[str]:
@@ -142,7 +144,7 @@ def test_the_base_model_is_named_so_that_other_programs_load_it(
         return {json.loads(path.read_text())["base_model_name_or_path"] for path in paths}
 
     out = tmp_path / "out"
-    for old in Path(plan.config.store).glob("adapter/*/*/adapter_config.json"):  # as version 0.1.0 wrote it
+    for old in Path(plan.config.store).glob("adapter/*/*/adapter_config.json"):  # as written by version 0.1.0
         config = json.loads(old.read_text())
         assert config["base_model_name_or_path"] == str(Path(tiny_model).resolve())
         old.write_text(old.read_text().replace(config["base_model_name_or_path"], "tiny"))
@@ -150,7 +152,7 @@ def test_the_base_model_is_named_so_that_other_programs_load_it(
         data = old.read_bytes()
         record["files"][old.name] = {"bytes": len(data), "blake2b": hashlib.blake2b(data, digest_size=16).hexdigest()}
         (old.parent / "record.json").write_text(json.dumps(record))
-    assert dyprag(config_file, "export", "--peft", out).exit_code == 2  # one has no adapter
+    assert dyprag(config_file, "export", "--peft", out).exit_code == 2  # one document has no adapter
     assert named(out) == {str(Path(tiny_model).resolve())}
     first = {path.parent.name: path.read_bytes() for path in out.glob("*/adapter_model.safetensors")}
     result = dyprag(config_file, "export", "--peft", out, "--base-model", "served/name", "--json")
@@ -158,13 +160,13 @@ def test_the_base_model_is_named_so_that_other_programs_load_it(
     assert named(out) == {"served/name"}
     assert {path.parent.name: path.read_bytes() for path in out.glob("*/adapter_model.safetensors")} == first
     assert "vllm serve served/name " in (out / "serve.sh").read_text()
-    dyprag(config_file, "export", "--peft", out, "--document", "lamp")  # what was said holds for the folder
+    dyprag(config_file, "export", "--peft", out, "--document", "lamp")  # the earlier choice applies to the whole folder
     assert named(out) == {"served/name"}
     assert "served/name" in (out / "serve.sh").read_text()
-    assert dyprag(config_file, "import", out).exit_code == 0  # whatever it names
+    assert dyprag(config_file, "import", out).exit_code == 0  # whatever base model it names
 
 
-def test_an_embedded_model_goes_by_its_hugging_face_id_while_it_is_that_one(monkeypatch: pytest.MonkeyPatch):
+def test_an_embedded_model_is_named_by_its_hugging_face_id_if_unchanged(monkeypatch: pytest.MonkeyPatch):
     from dyprag.model import files as model_files
 
     monkeypatch.setattr(model_files, "model_fingerprint", lambda name: model_files.EMBEDDED[name].fingerprint)
@@ -175,7 +177,7 @@ def test_an_embedded_model_goes_by_its_hugging_face_id_while_it_is_that_one(monk
     assert model_files.public_name("Qwen/Qwen2.5-1.5B-Instruct") == "Qwen/Qwen2.5-1.5B-Instruct"
 
 
-def test_other_weights_have_another_name(base: BaseModel, tmp_path: Path):
+def test_different_weights_get_different_names(base: BaseModel, tmp_path: Path):
     names = {
         place(tmp_path, "One", lambda folder, a=adapter: write_adapter(base, a, folder, "tiny")).name
         for adapter in (
@@ -187,7 +189,7 @@ def test_other_weights_have_another_name(base: BaseModel, tmp_path: Path):
     assert all(name.startswith("one-") for name in names)
 
 
-def test_a_question_s_adapter_is_what_an_answer_has_injected(
+def test_the_adapter_of_a_question_equals_the_injected_one(
     tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel, tiny_model: str
 ):
     out = tmp_path / "out"
@@ -204,7 +206,7 @@ def test_a_question_s_adapter_is_what_an_answer_has_injected(
         torch.testing.assert_close(of_peft(tiny_model, out / name), logits(base.model), atol=1e-5, rtol=0)
 
 
-def test_without_a_trained_adapter_the_translator_makes_one_of_a_document_or_of_a_file(
+def test_the_translator_makes_missing_adapters_of_documents_and_files(
     tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel, tiny_model: str, translator: Path
 ):
     out, file = tmp_path / "out", write_jsonl(tmp_path / "notes.jsonl", [{"id": "note", "text": TEXTS["book"]}])
@@ -228,7 +230,7 @@ def test_without_a_trained_adapter_the_translator_makes_one_of_a_document_or_of_
     assert everything["peft"]["written"] == 2
 
 
-def test_a_file_of_several_passages_is_told_refused_or_chosen_from(
+def test_a_file_with_several_passages_is_reported_or_needs_a_choice(
     tmp_path: Path, config_file: Path, plan: Plan, translator: Path
 ):
     def rows(count: int) -> str:
@@ -254,7 +256,7 @@ REFUSED = {
     "nowhere": ([], "no folder to write to was given. Give --peft DIR"),
     "merged corpus": (
         ["--merged", "out"],
-        "a merged model takes exactly one adapter. Name a --document, a --question or a --file",
+        "a merged model takes exactly one adapter. Pass --document, --question or --file",
     ),
     "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "more than one of"),
     "method": (["--peft", "out", "-m", "rag"], "this method has no adapters to export"),
@@ -266,7 +268,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_exported_is_refused_with_one_clear_line(
+def test_impossible_exports_fail_with_a_one_line_error(
     tmp_path: Path, config_file: Path, arguments: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -277,24 +279,22 @@ def test_what_cannot_be_exported_is_refused_with_one_clear_line(
     assert not Path("out").exists()
 
 
-def test_a_folder_of_another_model_s_adapters_or_one_that_cannot_be_written_is_refused(
-    tmp_path: Path, config_file: Path
-):
+def test_a_folder_of_another_model_or_an_unwritable_one_is_an_error(tmp_path: Path, config_file: Path):
     out = tmp_path / "out"
     dyprag(config_file, "export", "--peft", out)
     index = json.loads((out / "index.json").read_text())
     (out / "index.json").write_text(json.dumps({**index, "model": "other", "fingerprint": "other-1"}))
-    assert "it holds adapters of another model, 'other'" in dyprag(config_file, "export", "--peft", out).stderr
+    assert "it contains adapters of another model, 'other'" in dyprag(config_file, "export", "--peft", out).stderr
     (out / "index.json").write_text("{")
     assert "it cannot be read" in dyprag(config_file, "export", "--peft", out).stderr
     (tmp_path / "file").touch()
     assert "it cannot be written" in dyprag(config_file, "export", "--peft", tmp_path / "file").stderr
 
 
-# vLLM's rules, as its code states them at v0.22: vllm/lora/peft_helper.py (validate_legal, _validate_features),
+# vLLM's rules, from its code at v0.22: vllm/lora/peft_helper.py (validate_legal, _validate_features),
 # vllm/lora/lora_model.py (from_local_checkpoint), vllm/lora/utils.py (parse_fine_tuned_lora_name), vllm/config/lora.py.
 @pytest.mark.parametrize("scale", [16, 0.3])
-def test_vllm_s_rules_are_kept(base: BaseModel, tmp_path: Path, tiny_model: str, scale: float):
+def test_exported_adapters_follow_vllm_s_rules(base: BaseModel, tmp_path: Path, tiny_model: str, scale: float):
     one = random_adapters(base)
     adapter = Adapters(one.a, one.b, scale)
     write_adapter(base, adapter, tmp_path, tiny_model)
@@ -306,9 +306,9 @@ def test_vllm_s_rules_are_kept(base: BaseModel, tmp_path: Path, tiny_model: str,
     assert config["bias"] == "none"
     assert not config["modules_to_save"]
     assert not config["use_dora"]
-    assert not config["rank_pattern"]  # which it does not read: one r and one alpha are all it knows
+    assert not config["rank_pattern"]  # vLLM does not read it: it supports one r and one alpha
     assert not config["alpha_pattern"]
-    assert set(config["target_modules"]) == set(PROJECTIONS)  # packed as gate_up_proj there, which it knows itself
+    assert set(config["target_modules"]) == set(PROJECTIONS)  # vLLM packs gate and up itself
     with safe_open(tmp_path / "adapter_model.safetensors", "pt") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     expected = {}
@@ -319,11 +319,11 @@ def test_vllm_s_rules_are_kept(base: BaseModel, tmp_path: Path, tiny_model: str,
             expected[f"{module}.lora_A.weight"] = [config["r"], fan_in]
             expected[f"{module}.lora_B.weight"] = [fan_out, config["r"]]
     assert shapes == expected  # A [r, in] and B [out, r], no bias, nothing else
-    with inject(base, adapter):  # the scale is kept, whole alpha or not
+    with inject(base, adapter):  # the scale is unchanged, also for a fractional alpha
         torch.testing.assert_close(of_peft(tiny_model, tmp_path), logits(base.model), atol=1e-5, rtol=0)
 
 
-def test_vllm_s_command_names_each_adapter_and_a_rank_that_it_takes(
+def test_the_vllm_command_lists_each_adapter_and_a_supported_rank(
     tmp_path: Path, config_file: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "out"
@@ -342,7 +342,7 @@ def test_vllm_s_command_names_each_adapter_and_a_rank_that_it_takes(
     ]  # fmt: skip
 
 
-def test_a_rank_above_vllm_s_highest_has_no_command(base: BaseModel, tmp_path: Path):
+def test_a_rank_above_vllm_s_maximum_gives_no_command(base: BaseModel, tmp_path: Path):
     from dyprag.adapters.exchange.export import Index
 
     index = Index("model", "print", adapters={"a": {"rank": 512}})
@@ -367,11 +367,11 @@ def test_a_model_s_shape_names_the_same_modules_as_the_model(base: BaseModel, ti
     ("text", "name"),
     [("Docs/Café No. 1.md#2", "docs-cafe-no-1-md-2"), ("灯台", "adapter"), ("a" * 99, "a" * 40), ("../x", "x")],
 )
-def test_a_name_is_fit_for_a_folder_and_a_command_line(text: str, name: str):
+def test_slugs_are_safe_for_folders_and_command_lines(text: str, name: str):
     assert slug(text) == name
 
 
-def test_a_document_s_adapter_is_merged_into_a_model_that_answers_as_the_injected_one(
+def test_a_merged_model_answers_like_the_injected_adapter(
     tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel
 ):
     out = tmp_path / "merged"

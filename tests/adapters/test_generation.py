@@ -1,4 +1,4 @@
-"""Generation, likelihoods and embeddings: batches change nothing, and every row has its own adapter."""
+"""Generation, likelihoods and embeddings: batching does not change results, and every row has its own adapter."""
 
 import shutil
 from itertools import pairwise
@@ -21,7 +21,7 @@ from dyprag.model.batches import alike
 from dyprag.model.prompts import question_prompt
 
 GREEDY = Sampling(8)
-NEVER, ALWAYS = 10**9, 1  # least length of a shared prefix
+NEVER, ALWAYS = 10**9, 1  # minimum length of a shared prefix
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def base(lively: BaseModel) -> BaseModel:
 
 @pytest.fixture(scope="module")
 def prompts(base: BaseModel) -> list[list[int]]:
-    """Prompts of unlike length that begin alike."""
+    """Prompts of different lengths with a common prefix."""
     questions = ["Who?", "Which river does it cross?", "Who built the Ostrel lamp, and when?", "W", "In which year?"]
     return [question_prompt(base.tokenizer, question, [*TEXTS.values()]) for question in questions]
 
 
 @torch.no_grad()
 def greedy(base: BaseModel, prompt: list[int], steps: int = 8) -> str:
-    """The plainest greedy decoding: the whole sequence again for each token."""
+    """Reference greedy decoding that recomputes the whole sequence for each token."""
     ids = list(prompt)
     for _ in range(steps):
         token = base.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax().item()
@@ -50,14 +50,14 @@ def greedy(base: BaseModel, prompt: list[int], steps: int = 8) -> str:
 
 @torch.no_grad()
 def plain_likelihood(base: BaseModel, prompt: list[int], answer: list[int]) -> float:
-    """Σ log p(answer token | what stands before it) / number of answer tokens."""
+    """Compute Σ log p(answer token | preceding tokens) / number of answer tokens."""
     logs = base.model(input_ids=torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
     return sum(logs[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer)) / len(answer)
 
 
 @pytest.mark.parametrize("least", [NEVER, ALWAYS])
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
-def test_a_batch_answers_as_one_by_one(
+def test_a_batch_gives_the_same_answers_as_single_prompts(
     base: BaseModel, prompts: list[list[int]], least: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
@@ -79,7 +79,7 @@ def test_a_shared_adapter_works_with_a_shared_prefix(
 
 
 @pytest.mark.parametrize("least", [NEVER, ALWAYS])
-def test_an_adapter_for_each_row_answers_as_one_at_a_time(
+def test_an_adapter_per_row_gives_the_same_answers_as_single_prompts(
     base: BaseModel, prompts: list[list[int]], least: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
@@ -102,10 +102,10 @@ def test_the_answers_come_in_the_order_of_the_prompts(base: BaseModel, prompts: 
 
 @pytest.fixture
 def parrot(tiny_model: str, tmp_path: Path) -> BaseModel:
-    """A model made to say 'Osk', a line break, 'Reil', the end token, after the character 'Q'."""
+    """A model that generates 'Osk', a line break, 'Reil' and the end token after the character 'Q'."""
     base = load_model(str(shutil.copytree(tiny_model, tmp_path / "parrot")), "float32", "cpu")
     embedding, head = base.model.get_input_embeddings().weight, base.model.get_output_embeddings().weight
-    for layer in base.model.model.layers:  # nothing but the embedding of the last token reaches the head
+    for layer in base.model.model.layers:  # only the embedding of the last token reaches the head
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
     chain = base.tokenizer("QOsk\nReil")["input_ids"] + [base.tokenizer.eos_token_id]
@@ -136,7 +136,7 @@ def test_sampling_is_repeatable_by_its_seed_and_leaves_the_global_seed_alone(bas
 
 
 @pytest.mark.parametrize("least", [NEVER, ALWAYS])
-def test_likelihoods_are_those_of_a_plain_computation(
+def test_likelihoods_equal_a_plain_computation(
     base: BaseModel, prompts: list[list[int]], least: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
@@ -157,7 +157,7 @@ def test_likelihoods_of_one_prompt_with_several_answers(base: BaseModel, least: 
     assert likelihoods(base, [prompt] * 3, answers) == pytest.approx(wanted, abs=1e-4)
 
 
-def test_a_common_prefix_leaves_each_prompt_a_token(monkeypatch: pytest.MonkeyPatch):
+def test_a_common_prefix_leaves_at_least_one_token_of_each_prompt(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", 2)
     assert common_prefix([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 4, 6]]) == 3
     assert common_prefix([[1, 2, 3], [1, 2, 3, 4]]) == 2
@@ -166,8 +166,8 @@ def test_a_common_prefix_leaves_each_prompt_a_token(monkeypatch: pytest.MonkeyPa
     assert common_prefix([[1, 2, 3]]) == 0
 
 
-def test_when_memory_runs_out_fewer_are_embedded_at_once(base: BaseModel, monkeypatch: pytest.MonkeyPatch):
-    """The allocator's own error, at the size at which a machine of so much memory would raise it."""
+def test_embedding_uses_smaller_batches_when_memory_runs_out(base: BaseModel, monkeypatch: pytest.MonkeyPatch):
+    """Raises the allocator's own error above a certain size, as with little memory."""
     texts, sizes, real = [*TEXTS.values()] * 3, [], embedding._last_states
     wanted = embed(base, texts)
 
@@ -201,7 +201,7 @@ def test_an_embedding_is_the_last_hidden_state_at_the_last_token(base: BaseModel
 
 
 @given(lengths=st.lists(st.integers(1, 3000), max_size=60), size=st.integers(1, 20))
-def test_batches_hold_every_prompt_once_and_little_padding(lengths: list[int], size: int):
+def test_batches_contain_every_prompt_once_with_little_padding(lengths: list[int], size: int):
     batches = alike(lengths, size)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
@@ -210,6 +210,6 @@ def test_batches_hold_every_prompt_once_and_little_padding(lengths: list[int], s
         assert longest * len(batch) - tokens <= max(512, 0.25 * longest * len(batch))
 
 
-def test_prompts_of_like_length_fill_their_batches():
+def test_prompts_of_similar_length_fill_their_batches():
     assert [len(batch) for batch in alike([100] * 40, 16)] == [16, 16, 8]
     assert alike([2000, 10, 12], 16) == [[1, 2], [0]]

@@ -1,4 +1,4 @@
-"""Trainings that did not go well are found by their losses, and repeated with smaller learning rates."""
+"""Failed trainings are detected by their losses, and repeated at smaller learning rates."""
 
 from typing import Any
 
@@ -13,15 +13,17 @@ from dyprag.adapters.samples import Sample, document_samples
 from dyprag.config import PipelineConfig
 from dyprag.model.base import BaseModel, load_model
 
-# Losses of a real document of the demo, three epochs of eight steps, with a spike from which it came back.
+# Losses of a real document of the demo: three epochs of eight steps, with a temporary spike.
 SOUND = [5.08, 2.65, 2.56, 1.96, 1.08, 1.44, 2.38, 1.26, 0.57, 4.57, 0.29, 0.51, 0.46, 0.77, 0.52, 1.27, 0.17, 0.36,
          0.33, 0.44, 0.25, 0.53, 0.68, 0.19]  # fmt: skip
 
 
-def test_a_training_whose_loss_fell_is_sound():
+def test_a_training_with_a_falling_loss_has_no_fault():
     assert fault(SOUND, 3, 0.3) == ""
     assert fault([3.0, 2.9, 2.8, 2.9, 2.7], 1, 2.9) == ""  # five steps at the paper's rate
-    assert fault([2.9, 2.1, 3.4, 2.8, 2.0, 3.3], 2, 2.8) == ""  # two epochs of unlike samples, learned a little
+    assert (
+        fault([2.9, 2.1, 3.4, 2.8, 2.0, 3.3], 2, 2.8) == ""
+    )  # two epochs of different samples with a slight improvement
     assert fault([0.0], 1, 0.0) == ""  # a sample of one token: nothing to learn
     assert fault([], 1, float("nan")) == ""
 
@@ -32,10 +34,10 @@ def test_a_loss_that_did_not_fall_is_a_fault(after: float):
     assert "did not fall" in fault([5.08], 1, after)
 
 
-def test_a_loss_that_rose_again_is_a_fault_even_below_where_it_began():
+def test_a_loss_that_rose_again_is_a_fault_even_below_its_start():
     assert "rose again" in fault([*SOUND[:16], 0.17, 0.36, 6.1, 4.0, 3.1, 2.8, 2.5, 2.51], 3, 2.5)
     assert "rose again" in fault([*SOUND[:22], 4.9, 3.0], 3, 2.6)  # in the last two steps
-    assert "rose again" in fault(SOUND, 3, 4.9)  # in the last update, which no step's loss shows
+    assert "rose again" in fault(SOUND, 3, 4.9)  # in the last update, which is not visible in any step's loss
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def train(base: BaseModel, documents: list[list[Sample]], **given) -> dict[int, 
     return made  # type: ignore[return-value]
 
 
-def test_a_training_that_went_wrong_is_repeated_with_a_smaller_rate(
+def test_a_failed_training_is_repeated_with_a_smaller_rate(
     base: BaseModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("dyprag.adapters.parametrize.SMALLER", (0.5, 2**-17))
@@ -63,7 +65,7 @@ def test_a_training_that_went_wrong_is_repeated_with_a_smaller_rate(
         assert all(torch.equal(tensor, tensors[name]) for name, tensor in mended.adapter.tensors().items())
 
 
-def test_where_no_rate_goes_well_the_least_loss_is_kept_with_its_fault(
+def test_if_all_rates_fail_the_lowest_loss_is_kept_with_its_fault(
     base: BaseModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("dyprag.adapters.parametrize.fault", lambda losses, epochs, after: "the loss rose again")
@@ -74,14 +76,14 @@ def test_where_no_rate_goes_well_the_least_loss_is_kept_with_its_fault(
     assert made.after == pytest.approx(min(each))
 
 
-def test_a_loss_that_is_no_number_at_any_rate_is_a_fault(base: BaseModel, samples: list[Sample]):
+def test_a_nan_loss_at_every_rate_is_a_fault(base: BaseModel, samples: list[Sample]):
     (made,) = train(base, [samples], epochs=4, learning_rate=1e37).values()
     assert made.diverged
     assert made.fault.startswith("the loss became NaN or infinite; learning rates tried: 1e+37")
 
 
 @pytest.mark.real_model
-def test_a_rate_that_is_too_high_for_the_real_model_is_noticed_and_mended():
+def test_too_high_a_rate_for_the_real_model_is_detected_and_corrected():
     base = load_model("smollm2-135m")
     real = document_samples(base, DOCUMENT, AUGMENTATION, "short", "closed-book")
     (made,) = train(base, [real], epochs=4, learning_rate=0.045, shuffle=True).values()
@@ -93,7 +95,7 @@ def test_a_rate_that_is_too_high_for_the_real_model_is_noticed_and_mended():
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
-def test_a_document_whose_training_went_wrong_is_partial_and_says_why(
+def test_a_document_whose_training_failed_is_partial_with_the_reason(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     from dyprag.flows.augment import augment
@@ -116,7 +118,7 @@ def test_a_document_whose_training_went_wrong_is_partial_and_says_why(
     (row,) = catalogue.query("SELECT document_id, stage, reason FROM partial WHERE stage = 'parametrize'")
     assert "the loss rose again" in row["reason"]
     assert "parametrize.learning_rate" in row["reason"]
-    found = parametrize_flow(config, return_state=True).result()[0]  # found as it is, and not as sound
+    found = parametrize_flow(config, return_state=True).result()[0]  # reused, but still reported as partial
     assert (found["done"], found["cached"], found["partial"]) == (3, 3, 1)
     assert catalogue.query("SELECT document_id FROM partial WHERE stage = 'parametrize'") == [
         {"document_id": row["document_id"]}

@@ -1,4 +1,4 @@
-"""Injection: the dense weights' own result, one adapter for each row of a batch, gone when the context ends."""
+"""Injection: equal to dense weights, with one adapter per row of a batch, and removed when the context ends."""
 
 import copy
 from dataclasses import replace
@@ -27,14 +27,14 @@ def test_each_row_of_a_batch_has_its_own_adapter(base: BaseModel):
     assert (together - logits(base.model)).abs().amax((1, 2)).min() > 1e-3
 
 
-def test_rows_that_cannot_be_shared_out_evenly_are_refused(base: BaseModel):
+def test_rows_that_cannot_be_divided_evenly_are_an_error(base: BaseModel):
     with inject(base, random_adapters(base, docs=2)), pytest.raises(RuntimeError, match="multiply up"):
-        logits(base.model)  # three rows: their tokens could be shared out, but not the rows
+        logits(base.model)  # three rows: the tokens could be divided evenly, but not the rows
     with inject(base, random_adapters(base, docs=6)), pytest.raises(RuntimeError, match="multiply up"):
         logits(base.model)
 
 
-def test_behind_an_inner_context_the_outer_adapter_is_there_again(base: BaseModel):
+def test_after_an_inner_context_the_outer_adapter_is_active_again(base: BaseModel):
     outer, inner = random_adapters(base, seed=1), random_adapters(base, seed=2)
     with inject(base, outer):
         wanted = logits(base.model)
@@ -44,7 +44,7 @@ def test_behind_an_inner_context_the_outer_adapter_is_there_again(base: BaseMode
 
 
 def test_adapters_stored_elsewhere_are_moved_to_the_models_device(base: BaseModel):
-    """The model's device stands in for an accelerator here: it refuses any tensor from another one."""
+    """The model's device stands in for an accelerator: it rejects tensors from other devices."""
     adapters = random_adapters(base)
     meta = replace(base, model=copy.deepcopy(base.model).to("meta"))
     meta = replace(meta, blocks=find_ffn(meta.model, "meta"))
@@ -65,10 +65,10 @@ def test_one_adapter_serves_all_rows(base: BaseModel):
     docs=st.integers(1, 3), rows=st.integers(1, 2), tokens=st.integers(1, 12),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)
-def test_any_shape_computes_what_the_dense_weights_would(
+def test_injection_equals_dense_weights_for_any_shape(
     layers: int, hidden: int, intermediate: int, rank: int, docs: int, rows: int, tokens: int
 ):
-    """Any layer count, module widths, rank, number of adapters, rows for each, and length."""
+    """Holds for any layer count, module widths, rank, number of adapters, rows per adapter, and length."""
     base = bare_model(layers, hidden, intermediate)
     adapters = random_adapters(base, docs, rank)
     ids = torch.randint(0, 128, (docs * rows, tokens), generator=torch.Generator().manual_seed(1))
@@ -84,8 +84,8 @@ def test_any_shape_computes_what_the_dense_weights_would(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_gradients_are_those_of_peft(family: str, tmp_path):
-    """Of a loss of all logits: with respect to every A and B, and through the FFN to those of the layers below."""
+def test_gradients_equal_those_of_peft(family: str, tmp_path):
+    """Gradients of a loss on all logits, in every A and B, including those of lower layers."""
     folder = str(make_tiny_model(tmp_path / family, family, layers=3))
     base = load_model(folder, "float32", "cpu")
     adapters = random_adapters(base)
@@ -110,7 +110,7 @@ def test_the_gradients_are_those_of_peft(family: str, tmp_path):
             torch.testing.assert_close(half[projection].grad[0, layer], weight.grad, atol=1e-5 * scale, rtol=1e-4)
 
 
-def test_behind_the_context_the_model_is_as_before(base: BaseModel):
+def test_after_the_context_the_model_is_unchanged(base: BaseModel):
     before = logits(base.model)
     with inject(base, random_adapters(base)):
         assert not torch.equal(logits(base.model), before)
@@ -120,7 +120,7 @@ def test_behind_the_context_the_model_is_as_before(base: BaseModel):
     assert torch.equal(logits(base.model), before)
 
 
-def test_an_adapter_of_another_model_leaves_nothing_behind(base: BaseModel):
+def test_a_mismatched_adapter_leaves_the_model_unchanged(base: BaseModel):
     before, good = logits(base.model), random_adapters(base)
     short = Adapters({p: t[:, :1] for p, t in good.a.items()}, {p: t[:, :1] for p, t in good.b.items()}, good.scale)
     with pytest.raises(ValueError, match="zip"), inject(base, short):

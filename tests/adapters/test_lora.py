@@ -1,4 +1,4 @@
-"""Adapters: PEFT computes the same from their files, and they are merged as the formulas say."""
+"""Adapters: PEFT gives the same results from their files, and merging follows the formulas."""
 
 from pathlib import Path
 
@@ -29,10 +29,10 @@ def test_peft_computes_the_same_from_the_saved_adapter(family: str, tmp_path: Pa
     with inject(base, adapter):
         ours = logits(base.model)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-    assert (ours - plain).abs().max() > 1e-2  # the adapter does something
+    assert (ours - plain).abs().max() > 1e-2  # the adapter has an effect
 
 
-def test_what_is_saved_is_what_is_loaded(base: BaseModel, tmp_path: Path):
+def test_saved_adapters_are_loaded_unchanged(base: BaseModel, tmp_path: Path):
     adapter = random_adapters(base, rank=3)
     save_peft(base, adapter, tmp_path, "tiny")
     loaded = load_peft(tmp_path)
@@ -41,9 +41,7 @@ def test_what_is_saved_is_what_is_loaded(base: BaseModel, tmp_path: Path):
     assert all(torch.equal(tensor, adapter.tensors()[name]) for name, tensor in loaded.tensors().items())
 
 
-def test_an_adapter_stored_in_bfloat16_takes_half_the_bytes_and_is_peft_s_too(
-    base: BaseModel, tiny_model: str, tmp_path: Path
-):
+def test_a_bfloat16_adapter_takes_half_the_bytes_and_loads_in_peft(base: BaseModel, tiny_model: str, tmp_path: Path):
     adapter = random_adapters(base)
     sizes = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -65,7 +63,7 @@ def test_layers_are_loaded_in_the_order_of_their_numbers(tmp_path: Path):
     base = load_model(str(make_tiny_model(tmp_path / "deep", layers=12, hidden=16)), "float32", "cpu")
     adapter = random_adapters(base)
     save_peft(base, adapter, tmp_path, "deep")
-    assert torch.equal(load_peft(tmp_path).a["up_proj"], adapter.a["up_proj"])  # 10 behind 9, not behind 1
+    assert torch.equal(load_peft(tmp_path).a["up_proj"], adapter.a["up_proj"])  # 10 after 9, not after 1
 
 
 def test_an_adapter_that_peft_made_is_loaded(base: BaseModel, tiny_model: str, tmp_path: Path):
@@ -79,7 +77,7 @@ def test_an_adapter_that_peft_made_is_loaded(base: BaseModel, tiny_model: str, t
 
 @given(count=st.integers(1, 4), rank=st.integers(1, 4), seed=st.integers(0, 99), data=st.data())
 @settings(max_examples=15, deadline=None)
-def test_merging_adds_the_dense_dense_deltas(base: BaseModel, count: int, rank: int, seed: int, data: st.DataObject):
+def test_merging_adds_the_dense_deltas(base: BaseModel, count: int, rank: int, seed: int, data: st.DataObject):
     adapters = random_adapters(base, count, rank, seed)
     scores = data.draw(st.lists(st.floats(0, 5), min_size=count, max_size=count))
     exponentials = [2.718281828459045**score for score in scores]
@@ -119,7 +117,7 @@ def test_the_logits_of_a_sum_are_those_of_the_dense_weights(base: BaseModel, tin
         torch.testing.assert_close(logits(base.model), logits(dense), atol=1e-5, rtol=0)
 
 
-def test_stacking_keeps_each_and_refuses_unlike_scales(base: BaseModel):
+def test_stacking_keeps_each_adapter_and_rejects_different_scales(base: BaseModel):
     first, second = random_adapters(base, seed=1), random_adapters(base, docs=2, seed=2)
     stacked = stack([first, second])
     assert stacked.docs == 3
@@ -157,7 +155,7 @@ def test_an_adapter_that_lacks_modules_is_an_error_of_the_artifact(base: BaseMod
         load_peft(tmp_path)
 
 
-def test_the_initial_adapter_is_drawn_as_peft_draws_it(base: BaseModel, tiny_model: str):
+def test_the_initial_adapter_has_the_distribution_of_peft(base: BaseModel, tiny_model: str):
     ours = initial_adapters(base, 64, 32, seed=5)
     config = LoraConfig(r=64, lora_alpha=32, target_modules=list(PROJECTIONS))
     theirs = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32), config)

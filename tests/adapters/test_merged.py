@@ -1,4 +1,4 @@
-"""A model with an adapter merged in: PEFT's own merging is the golden one; whole or not there; refusals."""
+"""Models with a merged adapter: equal to PEFT's merging, written atomically, with errors for unsuitable models."""
 
 import json
 import shutil
@@ -29,18 +29,18 @@ def by_peft(model: str, adapter: Adapters, folder: Path, dtype: torch.dtype) -> 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_logits_are_those_of_peft_s_own_merging(family: str, tmp_path: Path):
+def test_logits_equal_those_of_merging_with_peft(family: str, tmp_path: Path):
     model = str(make_tiny_model(tmp_path / family, family))
     adapter = random_adapters(load_model(model, "float32", "cpu"))
     assert save_merged(model, adapter, tmp_path / "merged")
     ours = plain(tmp_path / "merged")
     torch.testing.assert_close(ours, by_peft(model, adapter, tmp_path / "peft", torch.float32), atol=1e-5, rtol=0)
-    assert (ours - plain(model)).abs().max() > 1e-2  # the adapter does something
+    assert (ours - plain(model)).abs().max() > 1e-2  # the adapter has an effect
     text = "The Ostrel lamp<|im_end|>"
     assert AutoTokenizer.from_pretrained(tmp_path / "merged")(text) == AutoTokenizer.from_pretrained(model)(text)
 
 
-def test_a_checkpoint_in_several_files_and_another_number_format(tiny_model: str, tmp_path: Path):
+def test_sharded_checkpoints_and_other_dtypes_are_merged(tiny_model: str, tmp_path: Path):
     model = tmp_path / "sharded"
     whole = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
     whole.save_pretrained(model, max_shard_size="40KB")
@@ -59,13 +59,13 @@ def test_a_checkpoint_in_several_files_and_another_number_format(tiny_model: str
         assert {path.name for path in (tmp_path / dtype).glob("*.safetensors")} == set(index["weight_map"].values())
 
 
-def test_the_same_is_not_written_again_and_nothing_else_is_written_over(tiny_model: str, tmp_path: Path):
+def test_the_same_merge_is_skipped_and_other_content_is_never_overwritten(tiny_model: str, tmp_path: Path):
     adapter, folder = random_adapters(model_shape(tiny_model)), tmp_path / "merged"
     assert save_merged(tiny_model, adapter, folder)
     written = (folder / "model.safetensors").stat().st_mtime_ns
     assert not save_merged(tiny_model, adapter, folder)
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
-    with pytest.raises(ExportError, match=r"the folder is not empty\. Name one that is not there"):
+    with pytest.raises(ExportError, match=r"the folder is not empty\. Name a folder that does not exist"):
         save_merged(tiny_model, random_adapters(model_shape(tiny_model), seed=1), folder)
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -74,12 +74,12 @@ def test_the_same_is_not_written_again_and_nothing_else_is_written_over(tiny_mod
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "merged"]
 
 
-def test_weights_that_it_does_not_know_are_refused_and_nothing_is_left(tiny_model: str, tmp_path: Path):
+def test_unknown_weights_are_an_error_and_leave_no_files(tiny_model: str, tmp_path: Path):
     adapter, name = random_adapters(model_shape(tiny_model)), "model.layers.1.mlp.up_proj.weight"
     tensors = load_file(Path(tiny_model) / "model.safetensors")
     cases = {
-        "no up_proj of layer 1": {key: t for key, t in tensors.items() if key != name},
-        "no place for": {**tensors, name.replace("1", "2"): tensors[name].clone()},
+        "lack up_proj of layer 1": {key: t for key, t in tensors.items() if key != name},
+        "no counterpart": {**tensors, name.replace("1", "2"): tensors[name].clone()},
         "quantized": {**tensors, name: tensors[name].to(torch.int8)},
         "shape": {**tensors, name: tensors[name][:-1].clone()},
     }

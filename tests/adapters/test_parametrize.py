@@ -1,4 +1,4 @@
-"""Parametrization: the samples of the paper, and the same adapter as a plain PEFT training gives."""
+"""Parametrization: the paper's samples, and the same adapter as with plain PEFT training."""
 
 import random
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def samples(base: BaseModel) -> list[Sample]:
 
 
 def contents(base: BaseModel, samples: Sequence[Sample], pairs: Sequence[QAPair] = PAIRS) -> list[tuple[int, str]]:
-    """(number of the question, which text stands in the prompt) of each sample, read from its token ids."""
+    """Decode (index of the question, text in the prompt) of each sample from its token ids."""
     found = []
     for sample in samples:
         prompt = base.tokenizer.decode(sample.ids[: sample.prompt_length])
@@ -86,14 +86,14 @@ def test_a_sample_is_the_prompt_the_answer_and_the_end_token(base: BaseModel, la
         assert base.tokenizer.decode(sample.ids[sample.prompt_length : -1]) == wanted
 
 
-def test_a_document_longer_than_the_context_is_named(base: BaseModel):
+def test_a_document_longer_than_the_context_is_an_error_with_its_id(base: BaseModel):
     long = Document("epic", "Tomas Reil designed it in 1954. " * 300)
     with pytest.raises(DocumentTooLong, match="epic"):
         document_samples(base, long, AUGMENTATION, "short", "official")
 
 
 @pytest.mark.parametrize("layout", ["official", "both", "closed-book"])
-def test_a_document_without_pairs_is_named(base: BaseModel, layout: str):
+def test_a_document_without_pairs_is_an_error_with_its_id(base: BaseModel, layout: str):
     with pytest.raises(DocumentError, match="lamp"):
         document_samples(base, DOCUMENT, Augmentation((REWRITE,), ()), "short", layout)
 
@@ -110,7 +110,7 @@ def train(base: BaseModel, documents: Sequence[Sequence[Sample]], given: Paramet
 def with_peft(
     base: BaseModel, folder: Path, samples: Sequence[Sample], epochs: int, weight_decay: float
 ) -> tuple[list[float], Adapters]:
-    """PEFT's model, transformers' own loss and torch's plain AdamW, one sample a step: the losses and the adapter."""
+    """Train with PEFT, transformers' loss and plain AdamW, one sample per step; returns losses and adapter."""
     save_peft(base, initial_adapters(base, LORA.rank, LORA.alpha, LORA.seed), folder, "tiny")
     fresh = AutoModelForCausalLM.from_pretrained(base.model.config._name_or_path, dtype=torch.float32)
     theirs = PeftModel.from_pretrained(fresh, str(folder), is_trainable=True)
@@ -140,13 +140,13 @@ def with_peft(
 
 
 @pytest.mark.parametrize(("epochs", "weight_decay"), [(1, 0.01), (3, 0.1)])
-def test_training_equals_a_plain_loop_with_peft_alone_and_among_others(
+def test_training_equals_a_plain_peft_loop_alone_and_in_a_group(
     base: BaseModel, samples: list[Sample], tmp_path: Path, epochs: int, weight_decay: float
 ):
-    """In float32 losses and matrices agree within 1e-5, for documents of unlike sample counts trained together, too."""
+    """In float32, losses and matrices agree within 1e-5, also in groups with different sample counts."""
     documents = [samples, samples[2:4], samples[:1], samples[::-1]]
     given = settings(epochs=epochs, weight_decay=weight_decay, documents=len(documents))
-    assert len(groups([schedule(d, given) for d in documents], 4)) < len(documents)  # some are together
+    assert len(groups([schedule(d, given) for d in documents], 4)) < len(documents)  # some are grouped
     together = train(base, documents, given)
     alone = [train(base, [document], given)[0] for document in documents]
     for number, document in enumerate(documents):
@@ -156,11 +156,11 @@ def test_training_equals_a_plain_loop_with_peft_alone_and_among_others(
             assert ours.tokens == epochs * sum(len(sample.ids) for sample in document)
             for name, tensor in ours.adapter.tensors().items():
                 torch.testing.assert_close(tensor, adapter.tensors()[name], atol=1e-5, rtol=0)
-        assert adapter.b["up_proj"].abs().max() > 2e-4  # it has learned
+        assert adapter.b["up_proj"].abs().max() > 2e-4  # it was trained
 
 
-def test_a_document_whose_samples_run_out_is_left_as_it_is(base: BaseModel, samples: list[Sample]):
-    """No weight decay and no momentum move it while the other goes on."""
+def test_a_document_without_further_samples_stays_unchanged(base: BaseModel, samples: list[Sample]):
+    """Neither weight decay nor momentum changes it while the other one continues."""
     given = settings(weight_decay=0.5, learning_rate=1e-2, documents=2)
     short, long = [samples[4]], [samples[4]] * 8
     assert groups([schedule(d, given) for d in (short, long)], 2) == [[0, 1]]
@@ -172,11 +172,11 @@ def test_a_document_whose_samples_run_out_is_left_as_it_is(base: BaseModel, samp
 
 @given(data=st.data(), size=st.integers(1, 3), together=st.integers(1, 5), rank=st.integers(1, 3))
 @hypothesis_settings(max_examples=20, deadline=None)
-def test_any_documents_in_any_group_end_as_if_alone(data: st.DataObject, size: int, together: int, rank: int):
+def test_training_in_a_group_gives_the_same_result_as_alone(data: st.DataObject, size: int, together: int, rank: int):
     """Any lengths from one token to the whole context, any sample counts, batch and group sizes, any rank, any number
     of layers and width of the modules."""
     base = bare_model(data.draw(st.integers(1, 3)), data.draw(st.integers(8, 24)), data.draw(st.integers(1, 40)))
-    base.model.double()  # in float32 a gradient near nothing may have either sign, and AdamW makes a step of it
+    base.model.double()  # in float32, a gradient near zero may have either sign, and AdamW would take a full step
     length = st.one_of(st.integers(1, 40), st.sampled_from([1, 2, base.max_tokens]))
     shapes = data.draw(st.lists(st.lists(length, min_size=1, max_size=4), min_size=1, max_size=4))
     ids = random.Random(0)
@@ -205,7 +205,7 @@ def test_any_documents_in_any_group_end_as_if_alone(data: st.DataObject, size: i
 
 @given(data=st.data(), most=st.integers(1, 6))
 @hypothesis_settings(max_examples=50, deadline=None)
-def test_groups_hold_every_document_once_within_their_limits(data: st.DataObject, most: int):
+def test_groups_contain_every_document_once_within_their_limits(data: st.DataObject, most: int):
     shapes = data.draw(st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=5), max_size=12))
     given_ = settings(batch_size=data.draw(st.integers(1, 3)), shuffle=True)
     schedules = [schedule([Sample([0] * n, 0) for n in shape], given_) for shape in shapes]
@@ -222,7 +222,7 @@ def test_groups_hold_every_document_once_within_their_limits(data: st.DataObject
         assert real >= 0.79 * padded
 
 
-def test_when_memory_runs_out_fewer_are_taken_at_once_and_it_goes_on(
+def test_training_continues_with_fewer_documents_when_memory_runs_out(
     base: BaseModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, messages: list[str]
 ):
     """The allocator's own error, at the size at which a machine of so much memory would raise it; in the middle of
@@ -242,9 +242,9 @@ def test_when_memory_runs_out_fewer_are_taken_at_once_and_it_goes_on(
     huge = [9] * 400
     documents = [samples[3:], samples[3:], [samples[3], Sample(huge, 3)], samples[3:], samples[3:]]
     made = dict(parametrize(base, documents, LORA, settings(documents=5)))
-    assert passes[:3] == [5, 5, 2]  # the first step, the second, and again with half as many
+    assert passes[:3] == [5, 5, 2]  # first step, second step, and its repetition with half as many
     assert max(passes[2:]) == 2
-    assert any("for 5 documents at once; going on with 2" in message for message in messages)
+    assert any("with 5 documents per pass; continuing with 2" in message for message in messages)
     assert isinstance(made[2], RuntimeError)
     assert is_out_of_memory(made[2])
     monkeypatch.undo()
@@ -259,7 +259,7 @@ def test_when_memory_runs_out_fewer_are_taken_at_once_and_it_goes_on(
 
 @pytest.mark.parametrize("loss_on", ["all", "answer"])
 def test_the_loss_equals_a_plain_computation(base: BaseModel, samples: list[Sample], loss_on: str):
-    """The mean of -log p over every predicted token of a batch of unlike lengths, or over those of the answers."""
+    """Mean of -log p over the predicted tokens of samples of different lengths, or over the answers' tokens."""
     adapter = initial_adapters(base, 2, 32, 0)
     adapter.b["up_proj"].fill_(0.05)
     logs = []
@@ -284,7 +284,7 @@ def test_the_same_seed_gives_the_same_adapter(base: BaseModel, samples: list[Sam
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_every_sample_is_seen_once_an_epoch(base: BaseModel, samples: list[Sample], batch_size: int):
+def test_every_sample_is_used_once_per_epoch(base: BaseModel, samples: list[Sample], batch_size: int):
     given_ = settings(batch_size=batch_size, epochs=2, shuffle=True)
     (done,) = train(base, [samples], given_)
     assert done.tokens == 2 * sum(len(sample.ids) for sample in samples)
@@ -294,14 +294,14 @@ def test_every_sample_is_seen_once_an_epoch(base: BaseModel, samples: list[Sampl
         assert sorted(sample.ids for step in epoch for sample in step) == sorted(sample.ids for sample in samples)
 
 
-def test_a_pass_takes_as_many_documents_as_are_set_or_else_as_there_is_room_for(
+def test_a_pass_takes_the_configured_number_of_documents_or_as_many_as_fit(
     base: BaseModel, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ):
     passes = []
     real = document_losses
 
     def noted(model: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], loss_on: str):
-        if torch.is_grad_enabled():  # not the look at where it ended
+        if torch.is_grad_enabled():  # not the final evaluation
             passes.append(len(batches))
         return real(model, adapters, batches, loss_on)
 
@@ -315,14 +315,14 @@ def test_a_pass_takes_as_many_documents_as_are_set_or_else_as_there_is_room_for(
         assert passes == wanted
 
 
-def test_a_training_that_left_the_numbers_says_so(base: BaseModel, samples: list[Sample]):
+def test_a_diverged_training_is_reported(base: BaseModel, samples: list[Sample]):
     (sound,) = train(base, [samples], settings())
     assert not sound.diverged
     (burst,) = train(base, [samples], settings(learning_rate=1e38))
     assert burst.diverged
 
 
-def test_training_lowers_the_loss_and_leaves_the_model_alone(base: BaseModel, samples: list[Sample]):
+def test_training_lowers_the_loss_and_leaves_the_model_unchanged(base: BaseModel, samples: list[Sample]):
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
     (done,) = train(base, [samples], settings(epochs=8, learning_rate=3e-3))
     assert done.losses[-len(samples)] < done.losses[0]
@@ -330,7 +330,7 @@ def test_training_lowers_the_loss_and_leaves_the_model_alone(base: BaseModel, sa
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_the_adapter_comes_in_the_format_set_for_it(base: BaseModel, samples: list[Sample], dtype: str):
+def test_the_adapter_has_the_configured_dtype(base: BaseModel, samples: list[Sample], dtype: str):
     ((_, made),) = parametrize(base, [samples], LORA.model_copy(update={"dtype": dtype}), settings())
     (exact,) = train(base, [samples], settings())
     for name, tensor in made.adapter.tensors().items():

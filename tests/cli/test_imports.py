@@ -1,4 +1,4 @@
-"""`dyprag import`: an adapter that PEFT trained answers as the document's own; what is no plain LoRA is refused."""
+"""`dyprag import`: an adapter trained with PEFT is used as the document's own; other kinds of adapter are errors."""
 
 import json
 from collections.abc import Callable
@@ -172,7 +172,7 @@ def test_another_rank_and_scale_become_those_of_the_configuration(
     torch.testing.assert_close(injected(base, folder), of_peft(tiny_model, trained), atol=1e-5, rtol=0)
     refused = run("import", trained, "--document", "lamp", "--set", "lora.rank=1")
     assert refused.exit_code == 1
-    assert "its rank is 2, and lora.rank 1. Use --set lora.rank=2." in refused.stderr
+    assert "its rank is 2, but lora.rank is 1. Use --set lora.rank=2." in refused.stderr
 
 
 def test_a_number_format_is_kept_where_nothing_is_computed(base: BaseModel, trained: Path, tmp_path: Path):
@@ -219,8 +219,8 @@ def test_an_adapter_of_another_model_of_the_same_sizes_is_refused_unless_it_is_s
         adapter = names(trained, tmp_path / f"adapter {number}", other)
         refused = run("import", adapter, "-d", "lamp")
         assert refused.exit_code == 1
-        assert f"it was trained on {other!r}, and this model is {tiny_model!r}" in refused.stderr
-        assert "say so: --same-model" in refused.stderr
+        assert f"it was trained on {other!r}, but this model is {tiny_model!r}" in refused.stderr
+        assert "pass --same-model" in refused.stderr
         taken = run("import", adapter, "-d", "lamp", "--same-model")
         assert taken.exit_code == 0, taken.output
 
@@ -253,22 +253,22 @@ def test_an_exported_adapter_goes_by_the_fingerprint_beside_it(run: Callable[...
 
 
 CONFIGS = {
-    "type": ({"peft_type": "IA3"}, "it is of type 'IA3', and not LORA"),
+    "type": ({"peft_type": "IA3"}, "its type is 'IA3', not LORA"),
     "dora": ({"use_dora": True}, "use_dora=True"),
     "rslora": ({"use_rslora": True}, "use_rslora=True"),
     "bias": ({"bias": "all"}, "it has biases"),
     "saved modules": ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
     "ranks": ({"rank_pattern": {"up_proj": 4}}, "rank_pattern"),
-    "start": ({"init_lora_weights": "pissa"}, "trained on changed weights"),
-    "attention": ({"target_modules": ["q_proj", "up_proj"]}, "it adapts q_proj, and only gate_proj"),
-    "rank": ({"r": 3}, r"is of shape \(2, 32\), and must be \(3, 32\)"),
+    "start": ({"init_lora_weights": "pissa"}, "trained on modified base weights"),
+    "attention": ({"target_modules": ["q_proj", "up_proj"]}, "it adapts q_proj, but only gate_proj"),
+    "rank": ({"r": 3}, r"has shape \(2, 32\) instead of \(3, 32\)"),
     "no rank": ({"r": True}, "its rank is True"),
     "alpha": ({"lora_alpha": float("nan")}, "its alpha is nan"),
 }
 
 
 @pytest.mark.parametrize(("change", "reason"), CONFIGS.values(), ids=CONFIGS)
-def test_what_is_no_plain_lora_is_refused(
+def test_anything_but_a_plain_lora_is_an_error(
     base: BaseModel, trained: Path, tmp_path: Path, change: dict[str, Any], reason: str
 ):
     config = json.loads((trained / "adapter_config.json").read_text())
@@ -280,13 +280,13 @@ def test_what_is_no_plain_lora_is_refused(
 
 UP = "base_model.model.model.layers.1.mlp.up_proj.lora_A.weight"
 WEIGHTS = {
-    "a layer less": (lambda t: t.pop(UP), f"it has no {UP}"),
-    "a layer more": (lambda t: t.update({UP.replace("1", "2"): t[UP].clone()}), "layers.2.mlp.up_proj.* as well"),
-    "a bias": (lambda t: t.update({UP.replace("A.weight", "B.bias"): torch.ones(3)}), "lora_B.bias as well"),
-    "attention": (lambda t: t.update({UP.replace("mlp.up", "self_attn.q"): torch.ones(2, 3)}), "q_proj.* as well"),
-    "another width": (lambda t: t.update({UP: torch.ones(2, 33)}), r"of shape \(2, 33\), and must be \(2, 32\)"),
-    "not a number": (lambda t: t[UP].fill_(float("nan")), "holds what is no number"),
-    "integers": (lambda t: t.update({UP: t[UP].to(torch.int32)}), "holds what is no number"),
+    "a layer less": (lambda t: t.pop(UP), f"it lacks {UP}"),
+    "a layer more": (lambda t: t.update({UP.replace("1", "2"): t[UP].clone()}), "also adapts .*layers.2.mlp.up_proj"),
+    "a bias": (lambda t: t.update({UP.replace("A.weight", "B.bias"): torch.ones(3)}), "also adapts .*lora_B.bias"),
+    "attention": (lambda t: t.update({UP.replace("mlp.up", "self_attn.q"): torch.ones(2, 3)}), "also adapts .*q_proj"),
+    "another width": (lambda t: t.update({UP: torch.ones(2, 33)}), r"has shape \(2, 33\) instead of \(2, 32\)"),
+    "not a number": (lambda t: t[UP].fill_(float("nan")), "contains NaN or infinite values"),
+    "integers": (lambda t: t.update({UP: t[UP].to(torch.int32)}), "contains NaN or infinite values"),
 }
 
 
@@ -309,7 +309,7 @@ def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, tra
     with pytest.raises(ArtifactError, match=r"it has no adapter_model\.safetensors"):
         read_foreign(tmp_path, base)
     (tmp_path / "adapter_model.bin").touch()
-    with pytest.raises(ArtifactError, match=r"a pickle \(adapter_model\.bin\), which could run code"):
+    with pytest.raises(ArtifactError, match=r"a pickle \(adapter_model\.bin\), which can run code"):
         read_foreign(tmp_path, base)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"x" * 20)
     with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors cannot be read"):

@@ -1,4 +1,4 @@
-"""Grounding: what of an answer is borne out, by hand-counted cases and by what must hold for any."""
+"""Grounding: cases counted by hand, and properties of any answer."""
 
 import pytest
 from conftest import TEXTS
@@ -21,7 +21,7 @@ def counts(answer: str, passages: list[str] = PASSAGES, question: str = "") -> t
     ("answer", "expected"),
     [
         ("Greta Olmsted", (2, 0, 1, 0)),
-        ("greta olmsted", (2, 0, 0, 0)),  # no name without capitals
+        ("greta olmsted", (2, 0, 0, 0)),  # names need capitals
         ("Zorvath Quint", (2, 2, 1, 1)),
         ("Greta Reil", (2, 0, 1, 1)),  # both words occur, the name does not
         ("It was built in 1911.", (2, 0, 1, 0)),
@@ -36,15 +36,15 @@ def counts(answer: str, passages: list[str] = PASSAGES, question: str = "") -> t
         ("Paris is far. Surely not.", (3, 3, 1, 1)),
         ("Italy", (1, 1, 1, 1)),
         ("Beijing is in Italy", (2, 2, 2, 2)),
-        ("Opened in 1911", (2, 1, 1, 0)),  # a verb with a capital is no name
+        ("Opened in 1911", (2, 1, 1, 0)),  # a capitalised verb is not a name
         ("The Lamp of the Quarn of Osk", (3, 0, 1, 1)),
         ("Yes. It is not of the", (0, 0, 0, 0)),
         ("", (0, 0, 0, 0)),
         ("?!\n", (0, 0, 0, 0)),
-        ("Zorvath, Zorvath and Zorvath", (3, 3, 3, 3)),  # each as often as it stands there
+        ("Zorvath, Zorvath and Zorvath", (3, 3, 3, 3)),  # each occurrence counts
     ],
 )
-def test_words_and_entities_are_counted_as_by_hand(answer: str, expected: tuple[int, int, int, int]):
+def test_words_and_entities_match_counts_by_hand(answer: str, expected: tuple[int, int, int, int]):
     assert counts(answer) == expected
 
 
@@ -53,7 +53,7 @@ def test_shares_are_parts_of_the_counts():
     assert unsupported("", PASSAGES) == Grounding(0, 0, 0.0, 0, 0, 0.0)
 
 
-def test_what_the_question_says_is_borne_out():
+def test_words_of_the_question_are_supported():
     assert counts("Zorvath built it", question="") == (2, 1, 1, 1)
     assert counts("Zorvath built it", question="Did Zorvath build it?") == (2, 0, 1, 0)
 
@@ -69,13 +69,13 @@ def test_what_the_question_says_is_borne_out():
         ("J. R. R. Tolkien", "J. R. R. Tolkien wrote it."),
     ],
 )
-def test_another_spelling_of_the_same_is_borne_out(answer: str, passage: str):
+def test_other_spellings_are_supported(answer: str, passage: str):
     found = unsupported(answer, [passage])
     assert found.tokens > 0
     assert (found.unsupported_tokens, found.unsupported_entities) == (0, 0)
 
 
-def test_a_name_is_not_put_together_from_two_passages():
+def test_a_name_does_not_span_two_passages():
     assert counts("by Greta Olmsted", ["It was Greta", "Olmsted came"]) == (2, 0, 1, 1)
 
 
@@ -84,7 +84,7 @@ def test_a_name_of_the_same_root_is_another_name():
 
 
 @given(st.sampled_from(PASSAGES), st.integers(0, 20), st.integers(1, 20))
-def test_an_answer_copied_from_a_passage_is_borne_out(passage: str, start: int, length: int):
+def test_an_answer_copied_from_a_passage_is_supported(passage: str, start: int, length: int):
     answer = " ".join(passage.split()[start : start + length])
     found = unsupported(answer, PASSAGES)
     assert (found.token_share, found.entity_share) == (0, 0)
@@ -94,7 +94,7 @@ ANY = st.lists(st.sampled_from([*" ".join(PASSAGES).split(), *ELSEWHERE, "\n", "
 
 
 @given(ANY, st.sampled_from(["zorvath", "wexes", "4711", "Umbrik"]))
-def test_a_word_from_nowhere_raises_the_share(words: list[str], alien: str):
+def test_an_unsupported_word_raises_the_share(words: list[str], alien: str):
     before = unsupported(" ".join(words), PASSAGES)
     after = unsupported(" ".join([*words, ".", alien]), PASSAGES)
     assert after.unsupported_tokens == before.unsupported_tokens + 1
@@ -103,7 +103,7 @@ def test_a_word_from_nowhere_raises_the_share(words: list[str], alien: str):
 
 @given(ANY, st.lists(st.sampled_from([*PASSAGES, " ".join(ELSEWHERE)]), max_size=4), st.data())
 @settings(deadline=None)
-def test_more_passages_never_bear_out_less(words: list[str], passages: list[str], data: st.DataObject):
+def test_more_passages_never_support_less(words: list[str], passages: list[str], data: st.DataObject):
     fewer = data.draw(st.lists(st.sampled_from(passages), unique=True) if passages else st.just([]))
     few, more = unsupported(" ".join(words), fewer), unsupported(" ".join(words), passages)
     assert (few.tokens, few.entities) == (more.tokens, more.entities)
@@ -113,7 +113,7 @@ def test_more_passages_never_bear_out_less(words: list[str], passages: list[str]
 
 @given(st.text(max_size=60), st.text(max_size=60))
 @settings(deadline=None)
-def test_any_text_can_be_measured_and_bears_itself_out(answer: str, passage: str):
+def test_any_text_can_be_measured_and_supports_itself(answer: str, passage: str):
     found = unsupported(answer, [passage])
     assert 0 <= found.token_share <= 1
     assert 0 <= found.entity_share <= 1

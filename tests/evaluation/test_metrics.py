@@ -1,4 +1,4 @@
-"""Scoring: equal to the official code on its golden cases, and to the formulas by hand; and answer presence."""
+"""Metrics: equal to the official code on golden cases, and to formulas by hand; and answer presence."""
 
 import json
 from pathlib import Path
@@ -58,14 +58,14 @@ def test_scores_follow_the_formula(prediction: str, answers: list[str], em: floa
         ("Osk\nmore", True, "Osk"),
     ],
 )
-def test_an_answer_is_cut_where_the_paper_cuts_it(prediction: str, chain_of_thought: bool, extracted: str):
+def test_answers_are_extracted_as_in_the_paper(prediction: str, chain_of_thought: bool, extracted: str):
     assert extract_answer(prediction, chain_of_thought) == extracted
 
 
 def test_one_answer_may_be_given_without_a_list():
     found = score("So the answer is Quarn bridge, I think", "the Quarn bridge", chain_of_thought=True)
     assert found == score("Quarn bridge", ["the Quarn bridge"]) == Score("Quarn bridge", 1.0, 1.0, 1.0, 1.0)
-    assert score("y e s", "yes").em == 0  # and is not taken letter by letter
+    assert score("y e s", "yes").em == 0  # and is not split into letters
 
 
 def test_each_measure_of_f1_comes_from_the_alias_with_the_best_f1():
@@ -81,17 +81,17 @@ def test_normalisation_drops_case_punctuation_and_articles():
 @pytest.mark.parametrize(
     ("output", "answers", "present"),
     [
-        ("It was, as far as I know, built by Greta Olmsted. She was born in Osk.", "Osk", True),  # far behind any cut
-        ("the Quarn-bridge", ["bridge", "Quarnbridge"], True),  # as the normalisation has it
+        ("It was, as far as I know, built by Greta Olmsted. She was born in Osk.", "Osk", True),  # far after any cut
+        ("the Quarn-bridge", ["bridge", "Quarnbridge"], True),  # as normalised
         ("party", "art", False),  # whole words only
         ("Olmsted, Greta", "Greta Olmsted", False),  # in the answer's order
         ("August 25, 1963", "25 August 1963", False),
         ("on August 25, 1963", ["25 August 1963", "August 25 1963"], True),  # any alias
-        ("She wrote “Tide Songs”—a novel", "the Tide Songs", True),  # marks of print
+        ("She wrote “Tide Songs”—a novel", "the Tide Songs", True),  # typographic punctuation
         ("Mara Vell’s novel", "Mara Vell's novel", True),
         ("Sa\u0303o Paulo", "São Paulo", True),  # another way to write the same letter
         ("", "Osk", False),
-        ("anything", "the", False),  # nothing is left of it
+        ("anything", "the", False),  # empty after normalisation
         ("anything", [], False),
         ("Yes, they are both rivers; no doubt.", "yes", True),  # the first of the two decides
         ("No. Some would say yes.", "yes", False),
@@ -101,7 +101,7 @@ def test_normalisation_drops_case_punctuation_and_articles():
         ("No, it was Osk", ["yes", "Osk"], True),
     ],
 )
-def test_an_answer_is_present_where_its_words_stand_in_the_whole_output(output: str, answers: object, present: bool):
+def test_an_answer_is_present_if_the_whole_output_contains_its_words(output: str, answers: object, present: bool):
     assert answer_presence(output, answers) is present
 
 
@@ -109,13 +109,13 @@ WORDS = st.lists(st.sampled_from("osk quarn lamp river 1911 yes".split()), max_s
 
 
 @given(WORDS, WORDS, st.sampled_from(["osk", "Quarn lamp", "1911", "river osk"]))
-def test_more_output_takes_no_answer_away(before: str, after: str, answer: str):
+def test_more_output_never_removes_an_answer(before: str, after: str, answer: str):
     assert answer_presence(f"{before} The {answer}. {after}", answer)
     assert not answer_presence(before, answer) or answer_presence(f"{before} {after}", answer)
 
 
 @given(WORDS, WORDS)
-def test_what_matches_exactly_is_present(prediction: str, answer: str):
+def test_an_exact_match_is_present(prediction: str, answer: str):
     assert not score(prediction, answer).em or not answer or answer_presence(prediction, answer)
 
 
@@ -124,9 +124,9 @@ def test_what_matches_exactly_is_present(prediction: str, answer: str):
     [
         ("周远。", "周远", 1, 1),
         ("《红楼梦》", "红楼梦", 1, 1),
-        ("由周远建造", "周远", 0, 2 * 2 / (5 + 2)),  # of five signs two
+        ("由周远建造", "周远", 0, 2 * 2 / (5 + 2)),  # two of five characters
         ("周遠が建てました。その後", "周遠", 0, 2 * 2 / (8 + 2)),  # cut at the full stop
-        ("iPhone 15手机", "iPhone 15", 0, 2 * 2 / (4 + 2)),  # words, and single signs
+        ("iPhone 15手机", "iPhone 15", 0, 2 * 2 / (4 + 2)),  # words and single characters
         ("１９１１年", "1911年", 1, 1),
         ("등대를", "등대", 0, 2 * 2 / (3 + 2)),  # a particle does not undo a word
         ("มานี", "มานี", 1, 1),
@@ -138,7 +138,7 @@ def test_what_matches_exactly_is_present(prediction: str, answer: str):
         ("große Straße", "STRASSE", 0, 2 / 3),
     ],
 )
-def test_every_script_and_spelling_is_compared_by_its_own_units(prediction: str, answer: str, em: float, f1: float):
+def test_scripts_are_compared_by_their_own_units(prediction: str, answer: str, em: float, f1: float):
     found = score(prediction, answer)
     assert (found.em, found.f1) == pytest.approx((em, f1))
 

@@ -1,4 +1,4 @@
-"""The report's pages, tables and pictures, from made-up results."""
+"""The report's pages, tables and charts, from synthetic results."""
 
 import base64
 import hashlib
@@ -81,12 +81,12 @@ def augmented(product: str, number: int, **changes: Any) -> dict[str, Any]:
 AUGMENTED = [augmented(product, number) for product in ("rewrites", "qa_pairs") for number in range(10)]
 
 
-def test_what_augmentation_took_is_a_table_with_sums_means_and_reasons() -> None:
+def test_the_augmentation_table_has_totals_means_and_reasons() -> None:
     lines = augmentation_table(AUGMENTED).splitlines()
     assert lines[0] == "|  | rewrites | qa pairs |"
-    for line in ("| Documents | 10 | 10 |", "| Accepted | 25 | 25 |", "| Items asked for | 30 | 30 |",
+    for line in ("| Documents | 10 | 10 |", "| Accepted | 25 | 25 |", "| Items requested | 30 | 30 |",
                  "| Requests answered | 40 | 40 |", "| Tokens in | 9,000 | 9,000 |", "| Cost | 0.0100 | 0.0100 |",
-                 "| Seconds a request | 0.50 | 0.50 |", "| Mean support | 0.90 | 0.90 |"):  # fmt: skip
+                 "| Seconds per request | 0.50 | 0.50 |", "| Mean support | 0.90 | 0.90 |"):  # fmt: skip
         assert line in lines
     assert "| it is the same as another one | 40 |" in lines
     assert "| it loses names or numbers | 20 |" in lines
@@ -98,19 +98,19 @@ def cells(markdown: str) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in markdown.splitlines()]
 
 
-def test_tables_part_only_the_translators_methods_and_set_controls_apart() -> None:
+def test_tables_split_only_translator_methods_and_group_controls() -> None:
     lines = cells(results_table(ROWS))[2:]
     assert [line[:2] for line in lines if not line[0].startswith("**")] == [
         ["vanilla", "all"], ["rag", "all"], ["prag", "all"], ["dyprag", "seen"], ["dyprag", "unseen"],
         ["prag-wrong", "all"],
     ]  # fmt: skip
     assert lines[5][0].startswith("**Controls")
-    assert "66.7 [33.3, 100.0]" in lines[1]  # rag: 4 of 6; half of the sextuples of a bootstrap have 3 to 5 right
+    assert "66.7 [33.3, 100.0]" in lines[1]  # rag: 4 of 6
     assert "1.5 MB" in lines[2]
     assert "Documents" not in results_table(result_rows([answer("rag", 1, True)], SIZES))
 
 
-def test_a_terminal_has_a_table_for_each_data_set_without_controls_where_there_are_several() -> None:
+def test_the_terminal_has_a_table_per_data_set_without_controls_if_several() -> None:
     plain = terminal_table(ROWS).splitlines()
     assert len({len(line) for line in plain}) == 1
     parts = terminal_table(result_rows(SEVERAL, SIZES)).split("\n\n")
@@ -119,7 +119,7 @@ def test_a_terminal_has_a_table_for_each_data_set_without_controls_where_there_a
     assert terminal_table([]) == ""
 
 
-def test_each_figure_has_that_of_the_same_method_with_wrong_documents_beside_it() -> None:
+def test_each_score_is_shown_beside_that_with_wrong_documents() -> None:
     (control,) = [row for row in ROWS if (row["method"], row["type"], row["split"]) == ("prag-wrong", "all", "all")]
     for row in tables.shown(ROWS):
         if row["method"] == "prag":
@@ -134,7 +134,7 @@ def test_each_figure_has_that_of_the_same_method_with_wrong_documents_beside_it(
     assert "wrong documents" not in terminal_table(without)
 
 
-def test_columns_without_anything_measured_are_left_out() -> None:
+def test_columns_without_values_are_left_out() -> None:
     header = tables.results(ROWS).header
     assert "Gold found" not in header
     assert "Unsupported" not in header
@@ -144,7 +144,7 @@ def test_columns_without_anything_measured_are_left_out() -> None:
     assert not {"F1 [95 %]", "EM", "Answer present [95 %]"} & set(unknown.header)
 
 
-def test_variants_and_types_stand_side_by_side() -> None:
+def test_variants_and_types_are_shown_side_by_side() -> None:
     by_variant = tables.by_variant(result_rows(GRID, SIZES))
     assert list(by_variant.header) == ["Variant, F1 [95 %]", "vanilla", "rag", "prag", "dyprag"]
     assert [[row[0], row[3][:4]] for row in by_variant.rows] == [["width=2", "50.0"], ["width=4", "–"]]
@@ -164,7 +164,7 @@ def test_gains_and_pairs_are_tables() -> None:
     assert matrix.rows[0][2] == "-50.0"
 
 
-def test_published_figures_stand_beside_ours_for_the_same_model_and_data_set() -> None:
+def test_published_scores_are_shown_for_the_same_model_and_data_set() -> None:
     rows = result_rows(run(dataset="popqa"), SIZES)
     found = tables.beside_published(rows, "meta-llama/Llama-3.2-1B-Instruct", "popqa")
     assert found is not None
@@ -177,16 +177,16 @@ def test_published_figures_stand_beside_ours_for_the_same_model_and_data_set() -
 
 def test_findings_name_the_best_and_compare_unseen_documents() -> None:
     text = findings(ROWS)
-    assert text.startswith("rag answers best by F1: 66.7 [33.3, 100.0] over 6 questions (interval overlaps")
-    assert "DyPRAG stands 33.3 points above vanilla (33.3 against 0.0, " in text  # only question 1 of 1, 3 and 5
+    assert text.startswith("rag has the highest F1: 66.7 [33.3, 100.0] over 6 questions (interval overlaps")
+    assert "DyPRAG is 33.3 points above vanilla (33.3 against 0.0, " in text  # only question 1 of 1, 3 and 5
     assert "prag-wrong" not in text
     assert "DyPRAG" not in findings([row for row in ROWS if row["split"] == "all"])
-    assert "prag-wrong (a control) answers best" in findings(result_rows(run(("vanilla", "prag-wrong")), SIZES))
+    assert "prag-wrong (a control) has the highest F1" in findings(result_rows(run(("vanilla", "prag-wrong")), SIZES))
     assert "nothing to compare" in findings(result_rows(run(score=None, present=None), SIZES))
 
 
 class Page(HTMLParser):
-    """The elements of a page, and the content of its scripts, as a browser would part them."""
+    """Parses a page into elements and the content of its scripts, as a browser would."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ def test_pages_are_complete_and_escaped(tmp_path: Path) -> None:
     assert "&quot;held_out&quot;: 0.25" in page
     assert '"held_out": 0.25' in text
     assert "| torch | 2.8.0 |" in text
-    assert "Of the data: demo: 3 of 9 left out." in text
+    assert "Notes on the data: demo: 3 of 9 left out." in text
     assert "| d\\|9 | augment | too long for the model |" in text
     assert text.count("True answer: Ada / Ada L.") == 6
     for name in ("f1", "cost", "augmentation", "translator", "adapters"):
@@ -227,19 +227,19 @@ def test_pages_are_complete_and_escaped(tmp_path: Path) -> None:
         assert (report.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_no_answer_ends_its_data(tmp_path: Path) -> None:
+def test_the_page_is_self_contained_and_answers_cannot_end_its_data(tmp_path: Path) -> None:
     text = write_report(data(), tmp_path).html.read_text(encoding="utf-8")
     page = Page(text)
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
     kept, script = page.scripts
     assert json.loads(kept)["passages"][0] == ["d1", "Engines", "Ada built it.</script><!--"]
     assert script.strip() == browser.SCRIPT.strip()
-    inside = text.rsplit("<script>", 1)[1].split("</script>")[0]  # what the page's policy lets run, by its hash
+    inside = text.rsplit("<script>", 1)[1].split("</script>")[0]  # the script that the page's policy allows by its hash
     assert f"'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'" in text
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script)
 
 
-def test_the_browsers_data_keeps_every_answer_and_each_passage_once() -> None:
+def test_the_browser_data_contains_every_answer_and_each_passage_once() -> None:
     kept = browser.data(JUDGED)
     assert (len(kept["answers"]), len(kept["questions"]), len(kept["passages"])) == (30, 6, 2)
     question, _, method, output, extracted, f1, em, present, *_, passages, prompt, _ = kept["answers"][6]
@@ -254,7 +254,7 @@ def test_the_browsers_data_keeps_every_answer_and_each_passage_once() -> None:
     assert browser.browser([]) == ""
 
 
-def test_prompts_are_left_out_where_they_would_make_the_page_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_are_left_out_if_the_page_would_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browser, "MOST_PROMPTS", 100)
     kept = browser.data(JUDGED)
     assert kept["prompts"] is None
@@ -318,20 +318,20 @@ def test_bytes_are_readable(count: float, text: str) -> None:
     assert human_bytes(count) == text
 
 
-def test_a_reader_is_warned_where_the_limit_cut_more_than_one_output_in_twenty() -> None:
+def test_reports_warn_if_more_than_one_output_in_twenty_was_cut() -> None:
     cut = [answer("rag", n, True, cut=n == 0) for n in range(12)]
     whole = [answer("vanilla", n, True, cut=False) for n in range(12)]
     unknown = [answer("prag", n, True) for n in range(12)]
     rows = result_rows([*cut, *whole, *unknown], SIZES)
-    assert outputs_cut(rows).startswith("Outputs were cut at the limit of tokens (rag 8 %):")
+    assert outputs_cut(rows).startswith("Outputs were cut at the token limit (rag 8 %),")
     assert "Cut %" in terminal_table(rows)
     assert outputs_cut(result_rows([*whole, *unknown], SIZES)) == ""
     assert "Cut %" not in terminal_table(result_rows([*whole, *unknown], SIZES))
 
 
-def test_the_report_says_how_questions_were_put(tmp_path: Path) -> None:
+def test_the_report_describes_the_prompts(tmp_path: Path) -> None:
     evaluate = {"passages": 3, "prompt_passages": 1, "passage_order": "best-last", "ask_for": "examples",
                 "strength": 1.0, "combine_strength": 0.5, "max_new_tokens": 64}  # fmt: skip
     text = write_report(data(config={"evaluate": evaluate}), tmp_path).markdown_text
-    assert "at most 1, best last; two examples show a short answer. Adapters at 1 of their strength, beside" in text
-    assert "passages at 0.5. Answers: at most 64 tokens." in text
+    assert "at most 1, best last; two examples show a short answer. Strength of adapters: 1, " in text
+    assert "beside passages 0.5. Answers: at most 64 tokens." in text

@@ -1,4 +1,4 @@
-"""What an evaluation comes to: rows, gains over vanilla and controls, comparisons, published figures.
+"""Results of an evaluation: rows, gains over vanilla and controls, comparisons, published scores.
 
 Expected values are worked out by hand from the made-up answers.
 """
@@ -23,7 +23,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def answer(method: str, number: int, f1: float | None, **changes: object) -> Judged:
-    """A made-up answer; its answer is present where F1 is above one half."""
+    """Create a judged answer; the answer is present if F1 is above one half."""
     scored = None if f1 is None else Score("x", float(f1 == 1), f1, f1, f1)
     values: dict[str, object] = {
         "dataset": "demo", "variant": "", "method": method, "question_id": f"q{number}", "question": "Who?",
@@ -39,7 +39,7 @@ def answers(scores: dict[str, Sequence[float | None]], **changes: object) -> lis
 
 
 def constant(scores: dict[str, float], questions: int = 20, **changes: object) -> list[Judged]:
-    """Every question the same: all differences are as sure as they can be."""
+    """Create equal scores for all questions, so that all differences are significant."""
     return answers({method: [f1] * questions for method, f1 in scores.items()}, **changes)
 
 
@@ -54,13 +54,13 @@ def test_a_row_has_means_in_percent_with_their_intervals() -> None:
     assert row["unsupported"] is None
 
 
-def test_what_is_known_of_some_questions_only_is_their_mean() -> None:
+def test_values_known_for_some_questions_are_averaged_over_those() -> None:
     judged = [answer("prag", 0, 1.0, retrieval=0.5, unsupported=0.2), answer("prag", 1, 1.0)]
     (row,) = result_rows(judged, {})
     assert (row["retrieval_recall"], row["unsupported"], row["bytes_per_document"]) == (50, 20, None)
 
 
-def test_where_documents_were_altered_the_share_of_true_answers_is_told() -> None:
+def test_altered_documents_have_a_share_of_true_answers() -> None:
     outputs = ["A poet, of course", "joiner"]
     judged = [answer("rag", n, 1.0, output=text, believed=("poet",)) for n, text in enumerate(outputs)]
     assert [row["believed"] for row in result_rows([*judged, answer("prag", 1, 1.0)], SIZES)] == [50, None]
@@ -82,7 +82,7 @@ def test_types_and_splits_have_rows_where_there_are_several() -> None:
                     ("single", "all", 2), ("single", "seen", 1), ("single", "unseen", 1)]  # fmt: skip
 
 
-def test_all_data_sets_together_count_each_the_same() -> None:
+def test_all_data_sets_have_equal_weight() -> None:
     judged = [*constant({"vanilla": 0.2, "prag": 1.0}, 30, dataset="a"), *constant({"vanilla": 0.6}, 2, dataset="b")]
     overall = [row for row in result_rows(judged, SIZES) if row["dataset"] == "all"]
     assert [(row["method"], row["f1"], row["questions"]) for row in overall] == [("vanilla", pytest.approx(40), 32)]
@@ -93,9 +93,7 @@ STRATA = st.lists(st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, m
 
 @given(STRATA, st.integers(1, 4))
 @settings(max_examples=30, deadline=None)
-def test_a_data_set_counts_the_same_however_often_its_questions_are_repeated(
-    strata: list[list[float]], times: int
-) -> None:
+def test_repeated_questions_do_not_change_a_data_sets_weight(strata: list[list[float]], times: int) -> None:
     repeated = [values * (1 + place * times) for place, values in enumerate(strata)]
     assert mean_over(repeated) == pytest.approx(mean_over(strata))
     low, high = interval_over(strata, resamples=200)
@@ -106,7 +104,7 @@ def test_a_data_set_counts_the_same_however_often_its_questions_are_repeated(
     assert paired_over(repeated, zeros).difference == pytest.approx(mean_over(strata))
 
 
-def test_one_data_set_is_compared_as_the_statistics_do() -> None:
+def test_a_single_data_set_is_compared_as_in_statistics() -> None:
     one, other = [0.1, 0.9, 0.4, 0.3], [0.0, 0.5, 0.5, 0.2]
     assert paired_over([one], [other]) == paired(one, other)
     # Two data sets, of which the second weighs as much as the first: the four sign patterns of (2, 1) and (-2, -1)
@@ -114,7 +112,7 @@ def test_one_data_set_is_compared_as_the_statistics_do() -> None:
     assert paired_over([[2.0], [1.0]], [[0.0], [0.0]]).p == 0.5
 
 
-def test_a_gain_is_held_against_the_best_control_that_was_run() -> None:
+def test_a_gain_is_compared_with_the_best_control_that_was_run() -> None:
     (gain,) = gains(constant({"vanilla": 0.1, "prag": 0.5, "prag-mean": 0.4, "zero": 0.2}))
     assert (gain.control, gain.questions) == ("prag-mean", 20)
     assert (gain.gain, gain.control_gain, gain.surviving) == tuple(map(pytest.approx, (40, 30, 0.25)))
@@ -153,9 +151,9 @@ def test_presence_can_be_measured_instead_of_f1() -> None:
         ({"prag": 0.5, "zero": 0.05}, "points, all survives its best control (zero adapter)."),
         ({"prag": 0.1}, "PRAG gains nothing over vanilla."),
         ({"prag": 0.05, "zero": 0.0}, "PRAG gains nothing over vanilla (5.0 F1 points less)."),
-        ({"prag": 0.5}, "PRAG gains 40.0 F1 points over vanilla. No control was run for PRAG, so how much of that is "
-                        "knowledge is not known."),
-        ({"rag": 0.5}, "No method with adapters was run beside vanilla, so what adapters bring is not known."),
+        ({"prag": 0.5}, "PRAG gains 40.0 F1 points over vanilla. No control was run for PRAG, so it is unknown how "
+                        "much of that is knowledge."),
+        ({"rag": 0.5}, "No method with adapters was run together with vanilla, so the benefit of adapters is unknown."),
         ({"prag": 0.5, "zero": 0.4, "dyprag": 0.3, "generic": 0.2, "dyprag-combine": 0.0, "rag": 0.3},
          "of DyPRAG's 20.0, nothing survives (zero adapter is 10.0 better); DyPRAG-Combine gains nothing"),
     ],
@@ -167,7 +165,7 @@ def test_the_first_line_says_what_survives(scores: dict[str, float], words: str)
     assert text.startswith(("On demo: ", "No method"))
 
 
-def test_the_first_line_says_what_is_noise() -> None:
+def test_the_first_line_marks_noise() -> None:
     vanilla = [0.0] * 20
     few = [0.0] * 17 + [1.0] * 3  # three that differ: p = 2 / 8
     assert "PRAG's gain over vanilla of 15.0 F1 points is within noise." in first_line(
@@ -181,7 +179,7 @@ def test_the_first_line_says_what_is_noise() -> None:
     assert "PRAG gains nothing over vanilla (15.0 F1 points less, which is within noise)." in worse
 
 
-def test_the_first_line_speaks_of_the_mean_and_says_where_a_method_was_run_elsewhere() -> None:
+def test_the_first_line_uses_the_mean_and_names_other_data_sets() -> None:
     scores = {"vanilla": 0.1, "prag": 0.5, "zero": 0.4}
     judged = [*constant(scores, dataset="a"), *constant(scores, dataset="b")]
     assert first_line(gains(judged)).startswith("In the mean of 2 data sets: of PRAG's gain")
@@ -193,12 +191,12 @@ def test_the_first_line_chooses_no_variant_as_the_best() -> None:
     judged = [*constant({"vanilla": 0.1, "dyprag": 0.5, "zero": 0.1}, variant="width=8"),
               *constant({"vanilla": 0.1, "dyprag": 0.2, "zero": 0.3}, variant="width=2")]  # fmt: skip
     assert first_line(gains(judged)) == (
-        "On demo: over 2 variants DyPRAG gains from 10.0 to 40.0 F1 points over vanilla, and stands from -10.0 "
-        "(width=2) to 40.0 (width=8) above its best control, by more than noise in 1."
+        "On demo: over 2 variants DyPRAG gains from 10.0 to 40.0 F1 points over vanilla, and exceeds its best control "
+        "by -10.0 (width=2) to 40.0 (width=8), significantly in 1."
     )
 
 
-def test_every_pair_of_methods_is_compared_but_no_control() -> None:
+def test_every_pair_of_methods_except_controls_is_compared() -> None:
     found = comparisons(constant({"vanilla": 0.1, "rag": 0.3, "prag": 0.6, "zero": 0.2}))
     pairs = [(c.one, c.other, round(c.paired.difference, 6)) for c in found]
     assert pairs == [("vanilla", "rag", -20), ("vanilla", "prag", -50), ("rag", "prag", -30)]
@@ -219,7 +217,7 @@ def test_two_runs_are_compared_on_their_common_questions() -> None:
     assert "2 became right and 1 wrong, of 3 questions (1 more only before, 1 only after): within noise." in text
 
 
-def test_a_run_against_itself_or_a_stranger_shows_no_change() -> None:
+def test_comparing_a_run_with_itself_or_an_unrelated_one_shows_no_change() -> None:
     run = constant({"prag": 0.4})
     (change,) = compare_runs(run, run)
     assert (change.f1_p, change.presence_p, change.right, change.wrong, change.more_than_noise) == (1, 1, 0, 0, False)
@@ -240,7 +238,7 @@ def test_published_figures_are_found_by_the_models_name(model: str) -> None:
     assert found["prag", "all", "PRAG"] == 22.05
 
 
-def test_published_figures_stand_only_beside_the_same_model_and_data_set() -> None:
+def test_published_scores_are_shown_only_for_the_same_model_and_data_set() -> None:
     assert published("meta-llama/Meta-Llama-3-8B-Instruct", "hotpotqa")
     assert {f.type for f in published("Qwen/Qwen2.5-1.5B-Instruct", "2wikimultihopqa")} == {
         "all", "bridge_comparison", "comparison", "compositional", "inference",
@@ -249,5 +247,5 @@ def test_published_figures_stand_only_beside_the_same_model_and_data_set() -> No
 
 
 @pytest.mark.skipif(not (DATA / "published_results.csv").exists(), reason="the published figures are not at hand")
-def test_the_copy_of_the_published_figures_is_whole() -> None:
+def test_the_published_scores_are_complete() -> None:
     assert FILE.read_text(encoding="utf-8") == (DATA / "published_results.csv").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Splits: what tests and what aligns never meet, whatever the data sets; and all of it is told."""
+"""Splits: test and alignment sets are disjoint for any data sets."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +39,7 @@ def test_each_type_has_its_own_first_questions():
 
 
 def needed(corpus: Corpus, parts: list[Part]) -> set[str]:
-    """Keys of the documents that a test question found or has as gold."""
+    """Return the keys of documents that are retrieved for a test question or are its gold documents."""
     by_id = {f"{p.settings.name}/{d.id}": d for p in parts for d in p.documents}
     found = corpus.retrieved or {}
     ids = {i for q in corpus.questions for i in (*(i for i, _ in found[q.id]), *q.documents)}
@@ -82,7 +82,7 @@ def test_more_alignment_documents_begin_with_the_same_ones():
     assert len(large.alignment) == 18
 
 
-def test_gold_passages_stand_for_retrieval_and_questions_without_any_are_left_out():
+def test_gold_passages_replace_retrieval_and_questions_without_any_are_left_out():
     documents = [document(n) for n in range(3)]
     asked = (question(0, ("d0", "d2")), question(1), question(2, ("d1",)))
     settings = DataSetSettings(name="x", questions=3, alignment_questions=0, gold=True)
@@ -91,7 +91,7 @@ def test_gold_passages_stand_for_retrieval_and_questions_without_any_are_left_ou
     assert [q.id for q in corpus.questions] == ["x/q0", "x/q2"]
 
 
-def test_a_data_set_without_passages_finds_nothing():
+def test_a_data_set_without_passages_retrieves_nothing():
     corpus = assemble([part("x", 2, [], questions=2, alignment_questions=0)], 3)
     assert corpus.retrieved == {"x/q0": (), "x/q1": ()}
     assert corpus.alignment == frozenset()

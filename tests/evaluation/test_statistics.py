@@ -1,4 +1,4 @@
-"""Statistics: against published figures, brute force and simulated data."""
+"""Statistics: compared with published values, brute force and simulated data."""
 
 import itertools
 import tracemalloc
@@ -13,7 +13,7 @@ from dyprag.evaluation import statistics
 from dyprag.evaluation.statistics import EXACT_UP_TO, bootstrap_interval, holm, paired, share_interval
 
 # Darwin's maize, cross- less self-fertilised, in eighths of an inch. Fisher (The Design of Experiments, 1935, §21)
-# counted the sums of all 2^15 patterns of signs: 863 are as large as what was seen, 314, and as many as small as -314.
+# counted the sums of all 2^15 sign patterns: 863 are at least as large as the observed 314, and as many at most -314.
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 SCORES = st.floats(0, 1, allow_subnormal=False)
 BOTH = st.lists(st.tuples(SCORES, SCORES), min_size=1, max_size=40).map(
@@ -21,7 +21,7 @@ BOTH = st.lists(st.tuples(SCORES, SCORES), min_size=1, max_size=40).map(
 )
 
 
-def test_the_p_value_of_darwins_maize_is_fishers():
+def test_the_p_value_of_darwins_maize_equals_fishers():
     found = paired(DARWIN, [0] * 15)
     assert found.difference == pytest.approx(314 / 15)
     assert found.p == 2 * 863 / 2**15
@@ -29,14 +29,14 @@ def test_the_p_value_of_darwins_maize_is_fishers():
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
 @settings(max_examples=40, deadline=None)
-def test_few_questions_have_the_p_value_of_all_their_patterns(differences: list[int]):
+def test_p_values_of_few_questions_enumerate_all_patterns(differences: list[int]):
     signs = itertools.product((1, -1), repeat=len(differences))
     sums = [sum(s * d for s, d in zip(pattern, differences, strict=True)) for pattern in signs]
     expected = sum(abs(total) >= abs(sum(differences)) for total in sums) / len(sums)
     assert paired(differences, [0] * len(differences), resamples=10).p == expected
 
 
-def test_where_there_is_no_difference_small_p_values_are_as_rare_as_they_say():
+def test_p_values_are_calibrated_without_a_difference():
     sizes = [0.1, 0.25, 0.3, 0.5, 0.55, 0.7, 0.9, 1.0]
     patterns = itertools.product((1, -1), repeat=8)
     ps = [paired([s * d for s, d in zip(p, sizes, strict=True)], [0.0] * 8, resamples=1).p for p in patterns]
@@ -55,7 +55,7 @@ def test_sampled_p_values_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch)
 
 @given(BOTH)
 @settings(max_examples=30, deadline=None)
-def test_a_comparison_the_other_way_round_is_its_mirror(both: tuple[list[float], list[float]]):
+def test_swapping_the_methods_mirrors_the_comparison(both: tuple[list[float], list[float]]):
     one, other = both
     there, back = paired(one, other, resamples=200), paired(other, one, resamples=200)
     assert there.difference == -back.difference
@@ -78,11 +78,11 @@ def test_a_method_does_not_differ_from_itself(scores: list[float]):
     assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_the_smallest_p_value_is_that_of_the_sample_and_never_zero():
+def test_sampled_p_values_are_never_zero():
     assert paired([1.0] * 200, [0.0] * 200, resamples=10).p == 1 / (statistics.FLIPS + 1)
 
 
-def test_questions_that_one_method_lacks_are_refused():
+def test_different_numbers_of_scores_are_an_error():
     with pytest.raises(DypragError, match="3 and 1 scores"):
         paired([0.0, 1.0, 1.0], [1.0])
 
@@ -94,7 +94,7 @@ def test_the_interval_covers_the_true_mean_in_about_95_of_100_samples(kind: str)
     for sample in range(samples):
         if kind == "normal":
             values, truth = draws.normal(0.2, 1, 80), 0.2
-        else:  # as scores are: many zeros, many ones, some between
+        else:  # like scores: many zeros and ones, some values between
             values, truth = draws.choice([0.0, 0.5, 2 / 3, 1.0], 80, p=[0.6, 0.1, 0.1, 0.2]), 0.05 + 2 / 30 + 0.2
         low, high = bootstrap_interval(values.tolist(), resamples=400, seed=sample)
         covered += low <= truth <= high
@@ -116,11 +116,11 @@ def test_the_interval_is_repeatable_and_narrows_with_more_questions():
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / 1000**0.5, rel=0.1)  # the normal approximation
 
 
-def test_the_interval_of_nothing_is_zero():
+def test_the_interval_without_values_is_zero():
     assert bootstrap_interval([]) == (0.0, 0.0)
 
 
-def test_ten_thousand_questions_fit_in_little_memory():
+def test_ten_thousand_questions_need_little_memory():
     values = np.random.default_rng(0).random((2, 10_000))
     tracemalloc.start()
     paired(values[0].tolist(), values[1].tolist(), resamples=500)
@@ -132,7 +132,7 @@ def test_ten_thousand_questions_fit_in_little_memory():
 @pytest.mark.parametrize(
     ("ps", "adjusted"),
     [
-        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # worked out by hand: .005·4, .01·3, .03·2, then no less
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # by hand: .005·4, .01·3, .03·2, then the maximum so far
         ([0.5, 0.4], [0.8, 0.8]),
         ([0.9, 0.8, 0.7], [1, 1, 1]),
         ([0.2], [0.2]),

@@ -1,4 +1,4 @@
-"""The benchmark's strangers: everyday documents, people's questions, what is kept from training, and the guards."""
+"""The benchmark's human-written bands: everyday documents, people's questions, held-out passages, and guards."""
 
 import gzip
 import json
@@ -21,7 +21,7 @@ def words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
-def test_everyday_documents_answer_their_questions_in_their_own_words_and_no_other_question():
+def test_everyday_documents_contain_their_answers_and_no_others():
     lessons = everyday_lessons()
     assert len(lessons) == 30
     for lesson, guard in zip(lessons, unanswered_lessons(), strict=True):
@@ -46,7 +46,7 @@ def test_every_question_of_common_knowledge_is_asked_once_and_no_document_answer
         )
 
 
-def test_other_answers_that_are_right_count(tmp_path: Path):
+def test_all_accepted_answers_count(tmp_path: Path):
     (asked, *_) = questions_of("everyday", everyday_lessons(), None, 4)
     lesson = everyday_lessons()[asked.lesson]
     assert asked.answers == (lesson.pairs[0].answer, *lesson.others[0])
@@ -69,7 +69,7 @@ def texts(count: int, also: str = "") -> list[str]:
             "before the bell rang." for n in range(count)]  # fmt: skip
 
 
-def test_a_twentieth_is_kept_from_training_and_the_parts_share_nothing(tmp_path: Path):
+def test_a_twentieth_is_held_out_and_the_parts_are_disjoint(tmp_path: Path):
     rows = [passage(text, ["dawn"], number=n) for n, text in enumerate(texts(2000))]
     place = folder(tmp_path, boats=rows, covidqa=[passage(text, ["noon"]) for text in texts(5, "at noon")])
     parts = {part: human_lessons(place, part, 5000) for part in ("training", "held-out", "other-kinds")}  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def test_sets_get_the_same_share_and_long_or_free_answers_are_left_out(tmp_path:
 
 
 def test_a_folder_without_such_files_and_a_damaged_file_are_errors_with_their_names(tmp_path: Path):
-    with pytest.raises(CorpusError, match="no file of passages"):
+    with pytest.raises(CorpusError, match="no passage files"):
         human_lessons(tmp_path, "training", 5)
     (tmp_path / "bad.jsonl").write_text(json.dumps(passage(texts(1)[0], ["dawn"])) + "\n{broken")
     with pytest.raises(CorpusError, match=r"bad\.jsonl"):
@@ -106,7 +106,7 @@ def test_a_folder_without_such_files_and_a_damaged_file_are_errors_with_their_na
 
 
 @pytest.mark.skipif(not PEOPLE.is_dir(), reason="people's questions are not at hand")
-def test_the_real_sets_are_parted_alike():
+def test_the_real_sets_are_split_in_the_same_way():
     held, others = human_lessons(PEOPLE, "held-out", 60), human_lessons(PEOPLE, "other-kinds", 30)
     assert len(held) == 60
     assert {lesson.document.id.split("/")[0] for lesson in others} <= {"covidqa", "squadshifts_amazon", "molweni_test"}
@@ -123,7 +123,7 @@ def rows_of(band: str, condition: str, present: str, answers: str = "") -> list[
     ]
 
 
-def test_what_becomes_worse_is_counted_from_what_the_band_asks():
+def test_worse_answers_are_counted_by_the_rule_of_the_band():
     rows = [
         *rows_of("common", "zero", "1100", "abab"), *rows_of("common", "own", "1000", "acac"),
         *rows_of("unanswered", "passage", "0001"), *rows_of("unanswered", "beside", "0110"),
@@ -134,7 +134,7 @@ def test_what_becomes_worse_is_counted_from_what_the_band_asks():
     assert "| common knowledge | without the passage | 4 | 50.0 | 25.0 | 0.0 |" in changes_table([common])
 
 
-def test_a_band_tells_its_relative_score_what_was_cut_and_what_stands_beside_the_passage():
+def test_a_summary_has_the_relative_score_cut_outputs_and_the_effect_beside_the_passage():
     rows = [
         *rows_of("everyday", "own", "1000"), *rows_of("everyday", "wrong", "0000"),
         *rows_of("everyday", "passage", "1100", "cbbb"), *rows_of("everyday", "beside", "1110"),

@@ -263,7 +263,7 @@ def test_learning_a_translator_resumes_from_the_step_at_which_it_was_stopped(
     ends_well(run, CTRL_C)
     assert list((tmp_path / "stopped" / "checkpoints").iterdir()), "nothing is lost, not even the last minute"
     said = goes_on(tmp_path / "stopped", "learn", "-c", config, home=tmp_path, server=server)
-    assert "The training goes on from step" in said
+    assert "Resuming the training at step" in said
     stopped, undisturbed = (
         {name: sum_ for name, sum_ in checksums(tmp_path / store).items() if "curve" not in name}  # it has seconds
         for store in ("stopped", "alone")

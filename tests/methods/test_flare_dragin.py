@@ -1,4 +1,4 @@
-"""FLARE and DRAGIN: what triggers a retrieval, what it asks for, how the answer goes on, and that rows do not mix."""
+"""FLARE and DRAGIN: triggers, queries, continuation of answers, and independence of the rows of a batch."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from dyprag.adapters.generation import Sampling, generate
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.errors import ConfigError, ModelError
-from dyprag.methods.dragin import DRAGIN, Look, _look, content_words, question_place
+from dyprag.methods.dragin import DRAGIN, Reading, _read_again, content_words, question_range
 from dyprag.methods.flare import FLARE
 from dyprag.methods.protocol import Answer, Asked, Method
 from dyprag.methods.rag import RAG
@@ -40,7 +40,7 @@ NEVER = {"flare": 0.0, "dragin": float("inf")}
 
 @dataclass
 class Watched:
-    """BM25 over the three documents that remembers what it was asked."""
+    """BM25 over the three documents that records its queries."""
 
     queries: list[str] = field(default_factory=list)
 
@@ -65,15 +65,15 @@ SAID = "Greta Olmsted built lamp. Reil designed bridge! Vell?"
 
 @pytest.fixture
 def parrot(tiny_model: str, tmp_path: Path) -> BaseModel:
-    """A model that says SAID and ends, whatever the question; unsure of ' bridge' alone."""
+    """A model that always answers SAID, with low confidence only in ' bridge'."""
     base = load_model(str(shutil.copytree(tiny_model, tmp_path / "parrot")), "float32", "cpu")
     embedding, head = base.model.get_input_embeddings().weight, base.model.get_output_embeddings().weight
-    for layer in base.model.model.layers:  # nothing but the embedding of the last token reaches the head
+    for layer in base.model.model.layers:  # only the embedding of the last token reaches the head
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
     said = [base.tokenizer(word)["input_ids"][0] for sentence in SENTENCES for word in sentence]
     head.zero_()
-    for start in base.tokenizer(":\n")["input_ids"]:  # the last token of a prompt, of either kind
+    for start in base.tokenizer(":\n")["input_ids"]:  # the last token of both kinds of prompt
         _teach(embedding, head, [start, *said, base.tokenizer.eos_token_id], said[7])
     return base
 
@@ -100,21 +100,21 @@ def untimed(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def least(base: BaseModel, asked: Sequence[Asked] = ASKED) -> list[float]:
-    """The smallest probability in each answer without passages, by generate itself."""
+    """Return the lowest probability in each answer without passages, from `generate`."""
     prompts = [question_prompt(base.tokenizer, item.question, (), item.chain_of_thought) for item in asked]
     return [min(g.probabilities) for g in generate(base, prompts, GREEDY)]
 
 
 @pytest.mark.parametrize("chain_of_thought", [False, True])
 @pytest.mark.parametrize("kind", [FLARE, DRAGIN])
-def test_without_doubt_the_answer_is_vanilla_s(base: BaseModel, watched: Watched, kind: type, chain_of_thought: bool):
+def test_without_doubt_the_answer_equals_vanilla(base: BaseModel, watched: Watched, kind: type, chain_of_thought: bool):
     asked = [replace(item, chain_of_thought=chain_of_thought) for item in ASKED]
     method = kind(watched, threshold=NEVER[kind(watched).name])
     assert untimed(answer(base, method, asked)) == untimed(answer(base, Vanilla(), asked))
     assert watched.queries == []
 
 
-def test_flare_retrieves_for_just_those_with_a_probability_below_the_threshold(base: BaseModel, watched: Watched):
+def test_flare_retrieves_only_below_the_threshold(base: BaseModel, watched: Watched):
     smallest = least(base)
     for threshold in sorted(smallest)[1:3]:
         answers = answer(base, FLARE(watched, threshold + 1e-5))
@@ -122,13 +122,13 @@ def test_flare_retrieves_for_just_those_with_a_probability_below_the_threshold(b
     assert not any(item.retrievals for item in answer(base, FLARE(watched, min(smallest) - 1e-5)))
 
 
-def test_dragin_retrieves_for_just_those_with_a_rind_above_the_threshold(base: BaseModel, watched: Watched):
+def test_dragin_retrieves_only_above_the_threshold(base: BaseModel, watched: Watched):
     prompts = [question_prompt(base.tokenizer, question) for question in QUESTIONS]
     written = generate(base, prompts, GREEDY)
     highest = []
     for question, prompt, item in zip(QUESTIONS, prompts, written, strict=True):
         entropies, attention, _ = plainly(eager(base), prompt, item.ids)
-        content = {place for word in content_words(base, item.ids) for place in word.places}
+        content = {place for word in content_words(base, item.ids) for place in word.positions}
         highest.append(max(float(entropies[k] * attention[k]) if k in content else 0 for k in range(len(item.ids))))
         draft = Draft(question, prompt, [], item.ids, item.probabilities)
         assert DRAGIN(watched).extremes(base, [draft], 1) == pytest.approx([highest[-1]], rel=1e-4)
@@ -138,7 +138,7 @@ def test_dragin_retrieves_for_just_those_with_a_rind_above_the_threshold(base: B
 
 
 def eager(base: BaseModel) -> torch.nn.Module:
-    """The same weights in a model that gives all its attentions."""
+    """The same weights in a model that returns all attentions."""
     model = AutoModelForCausalLM.from_config(base.model.config, attn_implementation="eager")
     model.load_state_dict(base.model.state_dict())
     return model.eval()
@@ -146,7 +146,7 @@ def eager(base: BaseModel) -> torch.nn.Module:
 
 @torch.no_grad()
 def plainly(model: torch.nn.Module, before: Sequence[int], ids: Sequence[int]) -> tuple[list, list, torch.Tensor]:
-    """Entropy of, and largest later attention to, each new id, and the mean attention of each, by plain loops."""
+    """Compute entropy, largest later attention and mean attention of each new id with plain loops."""
     output = model(input_ids=torch.tensor([[*before, *ids]]), output_attentions=True)
     heads, size = output.attentions[-1][0], len(before) + len(ids)
     entropies, later = [], []
@@ -160,7 +160,7 @@ def plainly(model: torch.nn.Module, before: Sequence[int], ids: Sequence[int]) -
 
 @pytest.mark.parametrize("shared", [1, 10**9])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_entropy_and_attention_are_those_of_a_plain_pass(
+def test_entropy_and_attention_equal_a_plain_forward_pass(
     tmp_path: Path, family: str, shared: int, monkeypatch: pytest.MonkeyPatch
 ):
     folder = make_tiny_model(tmp_path / family, family)
@@ -178,7 +178,7 @@ def test_entropy_and_attention_are_those_of_a_plain_pass(
     ]
     usual = base.model.config._attn_implementation
     monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", shared)
-    looks = _look(base, [*drafts, replace(drafts[0], ids=())], 2)
+    looks = _read_again(base, [*drafts, replace(drafts[0], ids=())], 2)
     assert base.model.config._attn_implementation == usual
     assert looks[-1].entropies.numel() == looks[-1].later.numel() == 0
     model = eager(base)
@@ -190,7 +190,7 @@ def test_entropy_and_attention_are_those_of_a_plain_pass(
         assert torch.allclose(look.attention, attention, rtol=1e-3, atol=1e-5)
 
 
-def test_flare_throws_the_unsure_sentence_away_and_asks_with_what_it_is_sure_of(parrot: BaseModel, watched: Watched):
+def test_flare_discards_an_uncertain_sentence_and_queries_with_its_certain_tokens(parrot: BaseModel, watched: Watched):
     (item,) = answer(parrot, FLARE(watched, 0.5), [Asked("Who built the lamp?", ())])
     assert item.text == SAID
     assert (item.tokens, item.retrievals) == (11, 1)
@@ -203,18 +203,18 @@ def test_flare_throws_the_unsure_sentence_away_and_asks_with_what_it_is_sure_of(
     assert item.prompt == parrot.tokenizer.decode(wanted)
 
 
-def test_flare_asks_with_the_question_where_nothing_is_left(parrot: BaseModel, watched: Watched):
+def test_flare_queries_with_the_question_if_no_token_is_certain(parrot: BaseModel, watched: Watched):
     answer(parrot, FLARE(watched, 1.1, rounds=1), [Asked("Who built the lamp?", ())])
     assert watched.queries == ["Who built the lamp?"]
 
 
-def test_flare_by_the_mean_needs_more_than_one_unsure_token(parrot: BaseModel, watched: Watched):
+def test_flare_with_mean_confidence_needs_more_than_one_uncertain_token(parrot: BaseModel, watched: Watched):
     asked = [Asked("Who built the lamp?", ())]
     (sure, unsure) = (answer(parrot, FLARE(watched, limit, confidence=fmean), asked)[0] for limit in (0.7, 0.92))
     assert (sure.retrievals, unsure.retrievals) == (0, 1)  # (1 + 1 + 0.3 + 1) / 4 = 0.83
 
 
-def test_dragin_cuts_before_the_unsure_word_and_asks_with_the_words_before_it(parrot: BaseModel, watched: Watched):
+def test_dragin_cuts_before_the_uncertain_word_and_queries_with_earlier_words(parrot: BaseModel, watched: Watched):
     question = "Who built the Ostrel lamp in 1911, and was it Olmsted?"
     (item,) = answer(parrot, DRAGIN(watched, 0.01), [Asked(question, ())])
     assert item.text == SAID
@@ -224,7 +224,7 @@ def test_dragin_cuts_before_the_unsure_word_and_asks_with_the_words_before_it(pa
     assert len(watched.queries) == 1
 
 
-def test_dragin_keeps_the_words_with_most_attention_in_their_order(parrot: BaseModel, watched: Watched):
+def test_dragin_queries_with_the_most_attended_words_in_their_order(parrot: BaseModel, watched: Watched):
     question = "Who built the Ostrel lamp in 1911?"
     prompt = question_prompt(parrot.tokenizer, question)
     said = generate(parrot, [prompt], GREEDY)[0].ids
@@ -242,7 +242,7 @@ def test_dragin_keeps_the_words_with_most_attention_in_their_order(parrot: BaseM
 
 
 def places_of(base: BaseModel, ids: Sequence[int], word: str, end: int) -> list[int]:
-    """The ids of the last occurrence of a word before `end`, found by their own texts."""
+    """Return the ids of the last occurrence of a word before `end`."""
     for first in range(end, -1, -1):
         for last in range(first + 1, min(end, first + 8) + 1):
             if base.tokenizer.decode(ids[first:last]).strip() == word:
@@ -253,13 +253,13 @@ def places_of(base: BaseModel, ids: Sequence[int], word: str, end: int) -> list[
 def test_dragin_cuts_before_the_whole_word_whose_token_triggered(base: BaseModel, watched: Watched):
     ids = base.tokenizer("The xylophone Osk")["input_ids"]
     (word,) = [word for word in content_words(base, ids) if word.text == "xylophone"]
-    assert len(word.places) > 2
+    assert len(word.positions) > 2
     prompt = question_prompt(base.tokenizer, "Which river?")
     later = torch.zeros(len(ids))
-    later[word.places[-1]] = 1
-    look = Look(torch.ones(len(ids)), later, torch.ones(len(ids), len(prompt) + len(ids)))
+    later[word.positions[-1]] = 1
+    look = Reading(torch.ones(len(ids)), later, torch.ones(len(ids), len(prompt) + len(ids)))
     doubt = DRAGIN(watched)._examine(base, Draft("Which river?", prompt, [], ids, ()), look)
-    assert doubt == Doubt(word.places.start, "river")
+    assert doubt == Doubt(word.positions.start, "river")
 
 
 def test_stop_words_and_punctuation_never_trigger(base: BaseModel, watched: Watched):
@@ -273,8 +273,8 @@ def test_relative_attention_has_a_mean_of_one_in_each_sentence(base: BaseModel, 
     ids = base.tokenizer("Osk Reil Vell. Mara Vell Quarn bridge.")["input_ids"]
     draft = Draft("Who?", question_prompt(base.tokenizer, "Who?"), [], ids, [0.1] * len(ids))
     method, start = DRAGIN(watched, relative=True), sentence_starts(base, ids)[1]
-    look = Look(torch.ones(len(ids)), torch.rand(len(ids)) + 0.1, torch.zeros(len(ids), 1))
-    content = {place for word in content_words(base, ids) for place in word.places}
+    look = Reading(torch.ones(len(ids)), torch.rand(len(ids)) + 0.1, torch.zeros(len(ids), 1))
+    content = {place for word in content_words(base, ids) for place in word.positions}
     rind = method._rind(base, draft, look)
     for part in (range(start), range(start, len(ids))):
         mean = sum(look.later[place].item() for place in part) / len(part)
@@ -283,7 +283,7 @@ def test_relative_attention_has_a_mean_of_one_in_each_sentence(base: BaseModel, 
 
 
 @pytest.mark.parametrize("kind", [FLARE, DRAGIN])
-def test_a_batch_answers_as_one_by_one(base: BaseModel, kind: type):
+def test_a_batch_gives_the_same_answers_as_single_prompts(base: BaseModel, kind: type):
     threshold = {"flare": sorted(least(base))[1] + 1e-5, "dragin": 0.02}[kind(Watched()).name]
     asked = [*ASKED, Asked(f"Who? {DOCUMENTS[0].text}", ())]
     asked[1] = replace(asked[1], chain_of_thought=True)
@@ -297,9 +297,7 @@ def test_a_batch_answers_as_one_by_one(base: BaseModel, kind: type):
 
 @pytest.mark.parametrize("limit", [1, 7])
 @pytest.mark.parametrize("kind", [FLARE, DRAGIN])
-def test_neither_the_tokens_nor_the_rounds_exceed_their_limit(
-    base: BaseModel, watched: Watched, kind: type, limit: int
-):
+def test_tokens_and_rounds_stay_within_their_limits(base: BaseModel, watched: Watched, kind: type, limit: int):
     always = {"flare": 1.1, "dragin": 0.0}[kind(watched).name]
     for rounds in (0, 2):
         watched.queries.clear()
@@ -315,8 +313,8 @@ def test_each_sentence_is_doubted_once_up_to_the_limit_of_rounds(parrot: BaseMod
         assert (item.text, item.retrievals, len(watched.queries)) == (SAID, min(rounds, 3), min(rounds, 3))
 
 
-def test_the_rewritten_answer_goes_on_from_exact_ids_with_the_passages(base: BaseModel, watched: Watched):
-    """A first sentence without words left is written again from nothing: that is RAG with what the question finds."""
+def test_a_rewritten_answer_continues_from_exact_ids_with_the_passages(base: BaseModel, watched: Watched):
+    """A first sentence without certain words is rewritten from the start: that equals RAG with the question."""
     asked = [Asked("Who built the Ostrel lamp?", ())]
     (item,) = answer(base, FLARE(watched, 1.1, passages=2, rounds=1), asked)
     found = tuple(watched.search("Who built the Ostrel lamp?", 2))
@@ -349,27 +347,27 @@ def test_a_threshold_needs_questions_and_a_share(base: BaseModel, watched: Watch
         choose_threshold(base, FLARE(watched), ASKED, GREEDY, 3, 50)
 
 
-def test_nothing_asked_is_nothing_answered(base: BaseModel, watched: Watched):
+def test_no_questions_give_no_answers(base: BaseModel, watched: Watched):
     assert [answer(base, method, []) for method in methods(watched)] == [[], []]
 
 
 @pytest.mark.parametrize("question", ["Who built it?", " Où est né Günter Graß — 東京? ", "a <|im_end|> b", "W"])
 @pytest.mark.parametrize("chain_of_thought", [False, True])
-def test_the_question_is_found_in_its_prompt(base: BaseModel, question: str, chain_of_thought: bool):
+def test_the_question_is_located_in_its_prompt(base: BaseModel, question: str, chain_of_thought: bool):
     passages = [f"Asked was: {question}. Question: {question}"]
     prompt = question_prompt(base.tokenizer, question, passages, chain_of_thought)
-    place = question_place(base, prompt, question)
+    place = question_range(base, prompt, question)
     text = base.tokenizer.decode([prompt[index] for index in place])
     assert text.strip() == question.replace("<|", "< |").strip()
     assert base.tokenizer.decode(prompt[place.stop :]).startswith(("<|im_end|>", " <|im_end|>"))
 
 
-def test_a_question_that_the_template_changed_is_not_found(base: BaseModel):
-    assert not question_place(base, question_prompt(base.tokenizer, "Who?"), "Where?")
-    assert not question_place(base, question_prompt(base.tokenizer, "?!"), "?!")
+def test_a_question_changed_by_the_template_is_not_located(base: BaseModel):
+    assert not question_range(base, question_prompt(base.tokenizer, "Who?"), "Where?")
+    assert not question_range(base, question_prompt(base.tokenizer, "?!"), "?!")
 
 
-def test_ids_are_placed_in_their_text_though_a_character_takes_several(base: BaseModel):
+def test_ids_are_located_in_their_text_even_within_a_character(base: BaseModel):
     ids = base.tokenizer("né 東 Osk. Reil")["input_ids"]
     spelled = spell(base, ids)
     assert spelled.text == "né 東 Osk. Reil"

@@ -1,4 +1,4 @@
-"""Methods: what stands in the prompt, which adapter is injected, and rows of unlike kind in one batch."""
+"""Methods: the content of prompts, the injected adapters, and different rows in one batch."""
 
 from dataclasses import replace
 from typing import Any
@@ -81,7 +81,7 @@ def test_the_methods_have_the_names_of_the_paper(methods: dict[str, Method]):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_passages_stand_in_the_prompt_only_of_rag_and_combine(base: BaseModel, methods: dict[str, Method], name: str):
+def test_only_rag_and_combine_show_passages(base: BaseModel, methods: dict[str, Method], name: str):
     asked = [
         Asked(question, RETRIEVED) for question in ("Who built the lamp?", "Which river?", "Who wrote Tide Songs?")
     ]
@@ -118,7 +118,7 @@ def test_prag_leaves_out_documents_without_an_adapter(trained: dict[str, Adapter
 
 
 @pytest.mark.parametrize("how", ["sum", "mean", "matrices", "weighted"])
-def test_dyprag_merges_what_the_translator_gives(translator: Translator, embeddings: dict, how: str):
+def test_dyprag_merges_translated_adapters(translator: Translator, embeddings: dict, how: str):
     method = DyPRAG(translating(translator, embeddings), how)
     with torch.no_grad():
         each = stack([translator(embeddings[document.id][None]) for document in DOCUMENTS])
@@ -127,7 +127,7 @@ def test_dyprag_merges_what_the_translator_gives(translator: Translator, embeddi
     assert method.adapter(()) is None
 
 
-def test_rows_of_unlike_rank_and_without_an_adapter_work_in_one_batch(base: BaseModel, trained: dict[str, Adapters]):
+def test_rows_of_different_rank_or_without_adapter_share_a_batch(base: BaseModel, trained: dict[str, Adapters]):
     known = {"lamp": trained["lamp"], "bridge": trained["bridge"]}
     method = PRAG(lambda document: known.get(document.id), "sum")
     asked = [
@@ -161,7 +161,7 @@ def test_an_adapter_has_the_models_shapes(base: BaseModel, methods: dict[str, Me
 
 
 @pytest.mark.parametrize("name", ["prag", "prag-combine", "dyprag", "dyprag-combine", "generic", "generic-combine"])
-def test_strength_multiplies_the_delta_and_0_is_no_adapter_to_the_last_bit(
+def test_strength_scales_the_delta_and_0_is_exactly_no_adapter(
     base: BaseModel, methods: dict[str, Method], trained: dict[str, Adapters], name: str
 ):
     if name.startswith("generic"):
@@ -181,7 +181,7 @@ def test_strength_multiplies_the_delta_and_0_is_no_adapter_to_the_last_bit(
     assert without == wanted != texts
 
 
-def test_the_form_of_the_prompt_says_what_stands_in_it_and_in_which_order(base: BaseModel):
+def test_the_prompt_form_sets_the_passages_and_their_order(base: BaseModel):
     def shown(**form: Any) -> str:
         prompt = fitting_prompt(base, Asked("Which river?", RETRIEVED, form=PromptForm(**form)), True, 8)
         return base.tokenizer.decode(prompt.ids)
@@ -200,7 +200,7 @@ def test_the_form_of_the_prompt_says_what_stands_in_it_and_in_which_order(base: 
     assert not shown(ask_for="sentence").rstrip().endswith(ANSWER_PREFIX)
 
 
-def test_without_passages_the_prompt_is_that_of_the_training_whatever_the_form(base: BaseModel):
+def test_without_passages_the_prompt_is_the_training_prompt_in_every_form(base: BaseModel):
     form = PromptForm("best-last", "examples", 1)
     prompt = fitting_prompt(base, Asked("Which river?", RETRIEVED, form=form), False, 8, as_trained=True)
     assert prompt.ids == question_prompt(base.tokenizer, "Which river?")
@@ -211,25 +211,25 @@ SENTENCES = [f"Sentence {number} tells of lamp {number}." for number in range(40
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(20, 900))
-def test_passages_that_do_not_fit_are_cut_behind_a_sentence(lengths: list[int], most: int):
+def test_passages_that_do_not_fit_are_cut_after_a_sentence(lengths: list[int], most: int):
     found = tuple(Retrieved(Document(str(n), " ".join(SENTENCES[:n])), 1.0) for n in lengths)
     prompt = fit(found, lambda texts: [0] * (10 + sum(len(text.split()) + 2 for text in texts)), most)
     whole = 10 + sum(6 * n + 2 for n in lengths)
     assert len(prompt.ids) <= max(most, 10)
     assert (len(prompt.ids) == whole) == (whole <= most)
-    if len(prompt.ids) < whole:  # nothing more would have fitted: all are cut to one length
+    if len(prompt.ids) < whole:  # no further sentence would have fitted
         assert len(prompt.ids) + 8 * len(lengths) > most
 
 
 @pytest.mark.parametrize("most", [1, 6, 400])
-def test_an_answer_that_the_limit_cut_says_so_and_one_that_ended_does_not(base: BaseModel, most: int):
+def test_only_answers_that_reach_the_token_limit_are_marked_as_cut(base: BaseModel, most: int):
     asked = [Asked(question, RETRIEVED) for question in ("Who built the lamp?", "Which river?", "Who?")]
     answers = answer_questions(base, RAG(), asked, Sampling(most), 3)
     assert [answer.cut for answer in answers] == [answer.tokens == most for answer in answers]
-    assert any(answer.cut for answer in answers) == (most < 400)  # by then each has ended, or repeats itself
+    assert any(answer.cut for answer in answers) == (most < 400)  # by then every answer has ended or repeats itself
 
 
-def test_beside_passages_an_adapter_is_held_back_unless_its_own_answer_stands_in_them(
+def test_the_gate_leaves_an_adapter_out_unless_the_passages_contain_its_answer(
     base: BaseModel, trained: dict[str, Adapters]
 ):
     asked = [Asked(question, RETRIEVED[:1]) for question in ("Who built the lamp?", "Which river?", "Who?")]
@@ -237,7 +237,9 @@ def test_beside_passages_an_adapter_is_held_back_unless_its_own_answer_stands_in
     alone = replace(beside, passages_in_prompt=False, strength=1.0)
     said = [extract_answer(answer.text) for answer in answer_questions(base, alone, asked, Sampling(PROBED), 3)]
     assert said[0].strip()
-    told = Document("lamp", f"{DOCUMENTS[0].text} And {said[0]} too.", "Lamp")  # the lamp's adapter, and what it says
+    told = Document(
+        "lamp", f"{DOCUMENTS[0].text} And {said[0]} too.", "Lamp"
+    )  # contains what the lamp's adapter answers
     asked[0] = Asked(asked[0].question, (Retrieved(told, 1.0),))
     gated = replace(beside, gate=Gate(2.0))
     answers, plain, always = (
@@ -267,9 +269,9 @@ def test_beside_passages_an_adapter_is_held_back_unless_its_own_answer_stands_in
         ("191", "When?", False),
     ],
 )
-def test_an_answer_is_borne_out_where_it_stands_in_a_passage_in_whole_words(text: str, question: str, wanted: bool):
+def test_an_answer_is_borne_out_if_a_passage_contains_it_as_whole_words(text: str, question: str, wanted: bool):
     assert stands_in(text, question, ["It leans.", "Yes, Ada Vell built it in 1911."]) == wanted
 
 
-def test_nothing_is_asked_where_there_is_no_adapter(base: BaseModel):
+def test_the_gate_asks_nothing_without_adapters(base: BaseModel):
     assert borne_out(base, [None, None], ["Who?", "Which?"], [[], []], Gate(2.0)) == [None, None]

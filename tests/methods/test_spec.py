@@ -1,4 +1,4 @@
-"""The registry of methods: what each is, its controls, and a ninth method that is one file and one registration."""
+"""The registry of methods: their properties and controls, and the addition of a method by one registration."""
 
 import sys
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from dyprag.methods.spec import methods, parametric, spec_of, specs
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue
 
-# One file: a class that answers as PRAG does and shouts, and its registration.
+# One file: a class that answers like PRAG in upper case, and its registration.
 NINTH = """
 from dataclasses import dataclass, replace
 
@@ -43,14 +43,16 @@ register(MethodSpec("shouting", "Shouting PRAG", __name__, "trained", shows_pass
 """
 
 
-def test_controls_keep_the_passages_of_their_method() -> None:
+def test_controls_show_passages_like_their_method() -> None:
     assert spec_of("prag").compared_with == ["prag-wrong", "prag-mean", "generic", "zero"]
     assert spec_of("dyprag-combine").compared_with == [
         "dyprag-combine-wrong", "dyprag-combine-mean", "generic-combine", "zero-combine", "rag",
     ]  # fmt: skip
     assert spec_of("rag").compared_with == spec_of("vanilla").compared_with == []
     assert spec_of("prag").controls(["wrong", "zero"]) == ["prag-wrong", "zero"]
-    assert spec_of("prag-combine").controls(["wrong", "zero"]) == ["prag-combine-wrong"]  # RAG is its zero adapter
+    assert spec_of("prag-combine").controls(["wrong", "zero"]) == [
+        "prag-combine-wrong"
+    ]  # its zero control would be RAG
     assert spec_of("prag-wrong").controls() == []
     for spec in parametric():
         for name in (name for name in spec.compared_with if name != "rag"):
@@ -60,7 +62,7 @@ def test_controls_keep_the_passages_of_their_method() -> None:
             assert control.asks_as_trained == spec.asks_as_trained
 
 
-def test_what_the_paper_compares_is_registered_in_its_order() -> None:
+def test_the_paper_s_methods_are_registered_in_its_order() -> None:
     names = ["vanilla", "rag", "prag", "prag-combine", "dyprag", "dyprag-combine", "flare", "dragin"]
     assert [spec.name for spec in methods()] == names
     assert [spec.name for spec in methods() if spec.needs_no_store] == ["vanilla", "rag", "dyprag", "dyprag-combine"]
@@ -71,14 +73,14 @@ def test_what_the_paper_compares_is_registered_in_its_order() -> None:
     assert control_name("rag") == "RAG"
 
 
-def test_an_unknown_method_is_refused_with_the_names_that_there_are() -> None:
+def test_an_unknown_method_is_an_error_that_lists_the_known_names() -> None:
     with pytest.raises(ValidationError, match=r"methods\.0\n.*'vanilla', 'rag', .* or 'generic-combine'"):
         EvaluateSettings.model_validate({"methods": ["vanila"]})
 
 
 @pytest.fixture
 def ninth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A ninth method, installed as a module of its own."""
+    """A ninth method, installed as a module."""
     folder = tmp_path / "installed"
     folder.mkdir()
     (folder / "shouting_method.py").write_text(NINTH)
@@ -105,8 +107,8 @@ def test_a_ninth_method_is_one_file_and_one_registration(ninth: str, settings: d
     first = evaluated()
     assert (first["done"], first["cached"], first["failed"]) == (6, 0, 0)  # planned, with its control
     assert evaluated()["cached"] == 6  # keyed
-    # It shows passages: what is retrieved, how they stand in the prompt, and its strength are in its key.
-    assert evaluated(passages=1)["cached"] == 1  # vanilla alone sees none
+    # It shows passages, so retrieval, the prompt form and the strength enter its key.
+    assert evaluated(passages=1)["cached"] == 1  # only vanilla shows none
     assert evaluated(passage_order="best-last")["cached"] == 2  # prag and its control are asked as trained
     assert evaluated(combine_strength=0.25)["cached"] == 4
 
@@ -116,7 +118,7 @@ def test_a_ninth_method_is_one_file_and_one_registration(ninth: str, settings: d
     assert rows.keys() >= {ninth, f"{ninth}-wrong"}  # scored
     assert rows[ninth]["retrieval_recall"] is not None
     report = next((Path(given["store"]) / "reports" / run_id).glob("*.md")).read_text()
-    assert "Shouting PRAG" in report  # reported, its gain against its controls
+    assert "Shouting PRAG" in report  # reported, with its gain over the controls
     keys = {row["key"] for row in catalogue.scores(run_id) if row["method"] == ninth}
     from dyprag.storage.tables import read_rows
 

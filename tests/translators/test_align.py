@@ -1,4 +1,4 @@
-"""Stage 2's losses, each against a plain computation, and the training over them."""
+"""The losses of stage 2, compared with plain computations, and their training."""
 
 import multiprocessing
 import os
@@ -27,7 +27,7 @@ LENGTHS = ((9, 14, 6), (21, 5), (12, 12, 12, 17))  # tokens of each sample of th
 
 @pytest.fixture(scope="module")
 def pairs(base: BaseModel) -> list[Pair]:
-    """Three documents with random embeddings, adapters and samples of unlike length."""
+    """Three documents with random embeddings, adapters and samples of different lengths."""
     generator = torch.Generator().manual_seed(0)
     made = []
     for lengths in LENGTHS:
@@ -52,7 +52,7 @@ def translator_for(base: BaseModel) -> Translator:
 
 @torch.no_grad()
 def by_hand(base: BaseModel, translator: Translator, pairs: list[Pair], samples: list[Sample]) -> tuple[float, ...]:
-    """L_pred, L_mse and L_kl of a batch, one sample at a time and so without padding."""
+    """Compute L_pred, L_mse and L_kl of a batch sample by sample, without padding."""
     crosses, squares, divergences = [], [], []
     for pair, sample in zip(pairs, samples, strict=True):
         generated, ids = translator(pair.embedding[None]), torch.tensor([sample.ids])
@@ -87,7 +87,7 @@ def test_each_loss_equals_a_plain_computation(base: BaseModel, pairs: list[Pair]
     assert total.item() == losses.total
 
 
-def test_nothing_is_lost_when_the_translator_gives_the_trained_adapter(base: BaseModel, pairs: list[Pair]):
+def test_mse_and_kl_are_zero_for_the_trained_adapter(base: BaseModel, pairs: list[Pair]):
     translator = translator_for(base)
     with torch.no_grad():
         generated = translator(pairs[0].embedding[None])
@@ -145,7 +145,7 @@ def test_the_same_seed_gives_the_same_training(base: BaseModel, pairs: list[Pair
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
-def test_every_sample_is_used_once_an_epoch(pairs: list[Pair], batch_size: int):
+def test_every_sample_is_used_once_per_epoch(pairs: list[Pair], batch_size: int):
     steps = alignment_steps(pairs, settings(epochs=2, batch_size=batch_size))
     used = Counter(item for step in steps for item in step)
     assert used == {(p, s): 2 for p, lengths in enumerate(LENGTHS) for s in range(len(lengths))}
@@ -159,19 +159,19 @@ def test_the_samples_of_a_document_can_be_capped(pairs: list[Pair]):
     used = Counter(pair for step in steps for pair, _ in step)
     assert used == {0: 6, 1: 6, 2: 6}
     one = alignment_steps(pairs, settings(samples_per_document=1, epochs=20))
-    assert {sample for step in one for pair, sample in step if pair == 2} == {0, 1, 2, 3}  # drawn anew in every epoch
+    assert {sample for step in one for pair, sample in step if pair == 2} == {0, 1, 2, 3}  # redrawn in every epoch
 
 
-def test_only_the_first_sample_is_used_where_so_set(pairs: list[Pair]):
+def test_only_the_first_sample_is_used_if_configured(pairs: list[Pair]):
     used = Counter(item for step in alignment_steps(pairs, settings(samples="first", epochs=2)) for item in step)
     assert used == {(0, 0): 2, (1, 0): 2, (2, 0): 2}
 
 
 @pytest.mark.parametrize("elements", [1, 10**6])
-def test_the_token_losses_and_their_gradient_are_those_of_autograd(
+def test_token_losses_and_their_gradient_equal_autograd(
     base: BaseModel, elements: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """In double precision, with the tokens in one chunk and in several, with a token that predicts nothing."""
+    """In double precision, with one and several chunks, and with a token without a target."""
     monkeypatch.setattr("dyprag.adapters.forward.CHUNK_ELEMENTS", {"cpu": elements})
     generator = torch.Generator().manual_seed(0)
     tokens = 70  # a chunk has at least 32
@@ -200,8 +200,8 @@ def test_the_token_losses_and_their_gradient_are_those_of_autograd(
         head.float()
 
 
-def test_the_translators_gradient_is_that_of_finite_differences(base: BaseModel, pairs: list[Pair]):
-    """The slope of L_align along random directions of the parameters, by central differences."""
+def test_the_translators_gradient_equals_finite_differences(base: BaseModel, pairs: list[Pair]):
+    """Compare directional derivatives of L_align with central differences."""
     translator, given = translator_for(base), settings()
     rows = [pairs[0], pairs[1], pairs[0]], [pairs[0].samples[0], pairs[1].samples[1], pairs[0].samples[2]]
     _, total = alignment_loss(base, translator, *rows, given)
@@ -222,7 +222,7 @@ def test_the_translators_gradient_is_that_of_finite_differences(base: BaseModel,
 
 
 class Stop(Exception):
-    """Raised in the middle of a training."""
+    """Raised during training."""
 
 
 def weights(translator: Translator) -> dict[str, torch.Tensor]:
@@ -308,7 +308,7 @@ def test_a_killed_training_ends_with_the_same_weights(base: BaseModel, pairs: li
 
 
 @pytest.mark.parametrize("harm", ["truncated", "of another training", "of other documents", "in another format"])
-def test_a_checkpoint_of_no_use_is_passed_over(
+def test_an_unusable_checkpoint_is_ignored(
     base: BaseModel, pairs: list[Pair], tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch, messages: list[str]
 ):
     monkeypatch.setattr("dyprag.translators.training.CHECKPOINT_SECONDS", 0.0)
@@ -326,14 +326,14 @@ def test_a_checkpoint_of_no_use_is_passed_over(
     steps: list[int] = []
     train_translator(base, translator_for(base), pairs, given, lambda step, *_: steps.append(step), path)
     assert steps[0] == 1
-    assert any("begins anew" in message for message in messages)
+    assert any("from the beginning" in message for message in messages)
 
 
 @pytest.mark.parametrize("rate", [1e4, 1e38])
-def test_a_training_that_leaves_the_numbers_is_an_error_with_the_remedy_and_leaves_no_checkpoint(
+def test_a_diverging_training_is_an_error_and_leaves_no_checkpoint(
     base: BaseModel, pairs: list[Pair], tmp_path: Path, rate: float, monkeypatch: pytest.MonkeyPatch
 ):
-    """In the middle, and at its only step, whose loss is still a number."""
+    """It may diverge in the middle, or at the only step, whose loss is still finite."""
     monkeypatch.setattr("dyprag.translators.training.CHECKPOINT_SECONDS", 0.0)
     given = settings(learning_rate=rate, epochs=20) if rate < 1e38 else settings(learning_rate=rate, batch_size=9)
     with pytest.raises(DypragError, match=r"Lower translator\.learning_rate"):
@@ -341,7 +341,7 @@ def test_a_training_that_leaves_the_numbers_is_an_error_with_the_remedy_and_leav
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_documents_kept_aside_are_looked_at_with_the_samples_trained_on(
+def test_validation_uses_the_same_samples_per_document_as_training(
     base: BaseModel, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[Sample] = []
@@ -357,9 +357,7 @@ def test_the_documents_kept_aside_are_looked_at_with_the_samples_trained_on(
     assert len(seen) == 3
 
 
-def test_training_stops_when_the_documents_kept_aside_do_worse_and_gives_the_best_weights(
-    base: BaseModel, pairs: list[Pair]
-):
+def test_training_stops_early_and_restores_the_best_weights(base: BaseModel, pairs: list[Pair]):
     given = settings(epochs=40, validation=0.3, validate_every=1, patience=3, learning_rate=0.3)
     translator, seen = translator_for(base), {}
     curve = train_translator(base, translator, pairs, given, lambda step, *_: seen.update({step: weights(translator)}))
@@ -371,7 +369,7 @@ def test_training_stops_when_the_documents_kept_aside_do_worse_and_gives_the_bes
         assert torch.equal(translator.state_dict()[name], tensor)
 
 
-def test_documents_kept_aside_are_not_trained_on_and_one_always_is():
+def test_validation_documents_are_not_trained_on_and_one_document_always_is():
     for count in (1, 2, 5, 40):
         kept, aside = split_pairs(count, settings(validation=0.9))
         assert sorted(kept + aside) == list(range(count))

@@ -1,4 +1,4 @@
-"""The attentive translator: each document's adapter is its own, PEFT computes the same, and its files keep it."""
+"""The attentive translator: independent documents, agreement with PEFT, and its files."""
 
 import itertools
 import json
@@ -17,9 +17,10 @@ from dyprag.adapters.lora import Adapters, save_peft
 from dyprag.config import LearnSettings
 from dyprag.errors import ArtifactError, ConfigError
 from dyprag.model.base import PROJECTIONS, BaseModel, load_model
-from dyprag.translators.attentive import AttentiveTranslator, Reading, _apart, read_passages
+from dyprag.translators.attentive import AttentiveTranslator, _distances
 from dyprag.translators.hypernetwork import Translator
 from dyprag.translators.protocol import first_translator, fresh_translator, load_translator, save_translator
+from dyprag.translators.readings import Reading, read_passages
 
 SMALL = {"first_layer": 1, "sources": 1, "width": 16, "heads": 2, "blocks": 1, "rank": 2, "alpha": 2, "seed": 3}
 FILES = ("translator.safetensors", "translator.json")
@@ -47,12 +48,12 @@ def random_reading(length: int, seed: int, sources: int) -> Reading:
 
 
 def distance(one: Adapters, other: Adapters) -> float:
-    """The largest difference of a matrix, relative to its norm."""
+    """Return the largest difference of a matrix, relative to its norm."""
     pairs = [(tensor, other.tensors()[name]) for name, tensor in one.tensors().items()]
     return max(float((x - y).detach().norm() / x.detach().norm()) for x, y in pairs)
 
 
-def test_a_reading_is_what_the_model_makes_of_the_passage_alone(base: BaseModel):
+def test_a_reading_equals_that_of_the_passage_alone(base: BaseModel):
     texts = [*TEXTS.values(), "Lamp", "Tide Songs. " * 30]
     readings = read_passages(base, texts, (0, 1, 2))
     for text, reading in zip(texts, readings, strict=True):
@@ -66,9 +67,7 @@ def test_a_reading_is_what_the_model_makes_of_the_passage_alone(base: BaseModel)
 
 @pytest.mark.parametrize(("first", "sources"), [(0, 1), (0, 2), (1, 1)])
 @pytest.mark.parametrize("docs", [1, 3])
-def test_adapters_have_the_shapes_of_lora_matrices_and_leave_the_first_layers_alone(
-    base: BaseModel, first: int, sources: int, docs: int
-):
+def test_adapters_have_lora_shapes_and_skip_the_first_layers(base: BaseModel, first: int, sources: int, docs: int):
     translator = make(base, first_layer=first, sources=sources)
     adapters = adapters_of(translator, list(TEXTS.values())[:docs])
     assert translator.first_layer == first
@@ -84,7 +83,7 @@ def test_adapters_have_the_shapes_of_lora_matrices_and_leave_the_first_layers_al
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=2, max_size=4), copy_tokens=st.booleans(), data=st.data())
 @settings(max_examples=10, deadline=None)
-def test_a_documents_adapter_depends_on_no_other_document(
+def test_a_documents_adapter_does_not_depend_on_other_documents(
     base: BaseModel, lengths: list[int], copy_tokens: bool, data: st.DataObject
 ):
     translator = make(base, first_layer=0, sources=2, copy_tokens=copy_tokens)
@@ -97,7 +96,7 @@ def test_a_documents_adapter_depends_on_no_other_document(
                 torch.testing.assert_close(together.tensors()[name][place], alone[0], atol=1e-5, rtol=1e-5)
 
 
-def test_another_document_gives_another_adapter(base: BaseModel):
+def test_different_documents_give_different_adapters(base: BaseModel):
     adapters = adapters_of(make(base), list(TEXTS.values()))
     for other in (1, 2):
         for name, tensor in adapters.tensors().items():
@@ -111,7 +110,7 @@ def test_a_changed_token_in_the_middle_changes_the_adapter(base: BaseModel):
 
 
 @pytest.mark.parametrize("passage", [" ", "L", "<|im_end|>", "\ud800"])
-def test_a_passage_of_hardly_a_token_gives_an_adapter_too(base: BaseModel, passage: str):
+def test_very_short_passages_give_an_adapter(base: BaseModel, passage: str):
     translator = make(base)
     adapters = adapters_of(translator, [passage, TEXTS["lamp"]])
     alone = adapters_of(translator, [passage])
@@ -120,8 +119,8 @@ def test_a_passage_of_hardly_a_token_gives_an_adapter_too(base: BaseModel, passa
         torch.testing.assert_close(tensor[:1], alone.tensors()[name], atol=1e-2, rtol=1e-2)  # bfloat16 readings
 
 
-def test_the_first_of_several_tokens_is_not_looked_at(base: BaseModel):
-    """It is an attention sink, far from all others; of what stands there only the reading of the others can tell."""
+def test_the_first_of_several_tokens_is_masked(base: BaseModel):
+    """It is an attention sink, far from all other tokens."""
     translator, reading = make(base), random_reading(9, 0, 1)
     changed = Reading(reading.ids.clone(), reading.states.clone())
     changed.ids[0], changed.states[:, 0] = 7, 50.0
@@ -132,7 +131,7 @@ def test_the_first_of_several_tokens_is_not_looked_at(base: BaseModel):
 
 
 @pytest.mark.parametrize("copy_tokens", [True, False])
-def test_without_copying_the_gates_are_ignored(base: BaseModel, copy_tokens: bool):
+def test_gates_are_ignored_without_copying(base: BaseModel, copy_tokens: bool):
     translator = make(base, copy_tokens=copy_tokens)
     before = adapters_of(translator, [TEXTS["lamp"]])
     with torch.no_grad():
@@ -143,13 +142,13 @@ def test_without_copying_the_gates_are_ignored(base: BaseModel, copy_tokens: boo
     assert all(tensor.isfinite().all() and tensor[:, 1:].any() for tensor in after.tensors().values())
 
 
-def test_a_slot_that_only_copies_writes_the_unembedding_of_what_follows_where_it_points(base: BaseModel):
+def test_a_copying_slot_writes_the_unembedding_of_the_token_after_its_target(base: BaseModel):
     """Of three tokens the second and third are looked at; the third follows the second, and nothing follows the third.
     So with values of its own at zero, what down_proj adds is along the third's unembedding alone."""
     translator = make(base)
     with torch.no_grad():
         translator.heads[3:].zero_()
-        translator.point.weight.zero_()  # all tokens alike
+        translator.point.weight.zero_()  # equal scores for all tokens
         reading = random_reading(3, 0, 1)
         added = translator.translate([reading]).b["down_proj"][0, 1]
     rows = base.model.lm_head.weight[reading.ids[2]] * base.model.model.norm.weight
@@ -159,8 +158,8 @@ def test_a_slot_that_only_copies_writes_the_unembedding_of_what_follows_where_it
 
 
 @torch.no_grad()
-def test_keys_are_blind_to_what_all_inputs_of_their_layer_have_in_common(base: BaseModel):
-    """The means are taken here from the layers' own modules, over all tokens but the first of each prompt."""
+def test_keys_are_orthogonal_to_the_mean_input_of_their_layer(base: BaseModel):
+    """The means are computed from the layers' modules, over all tokens except the first of each prompt."""
     translator = make(base, first_layer=0, sources=2)
     adapters = adapters_of(translator, list(TEXTS.values()))
     for layer, projection in itertools.product(range(base.layers), PROJECTIONS):
@@ -200,7 +199,7 @@ def test_gradients_reach_every_parameter(base: BaseModel):
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_the_frozen_model_is_no_part_of_the_translator(base: BaseModel):
+def test_the_frozen_model_is_not_part_of_the_translator(base: BaseModel):
     translator = make(base)
     own = {parameter.data_ptr() for parameter in translator.parameters()}
     assert own.isdisjoint(parameter.data_ptr() for parameter in base.model.parameters())
@@ -223,7 +222,7 @@ def test_the_same_seed_gives_the_same_translator_and_draws_nothing_from_the_comm
     assert any(not torch.equal(tensor, other.state_dict()[name]) for name, tensor in named.items())
 
 
-def test_a_translator_of_float32_is_kept_bit_for_bit(base: BaseModel, tmp_path: Path):
+def test_a_float32_translator_is_stored_exactly(base: BaseModel, tmp_path: Path):
     translator = make(base)
     save_translator(translator, tmp_path)
     loaded = load_translator(tmp_path, base)
@@ -233,7 +232,7 @@ def test_a_translator_of_float32_is_kept_bit_for_bit(base: BaseModel, tmp_path: 
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_translator_of_bfloat16_takes_half_the_bytes_and_gives_nearly_the_same(base: BaseModel, tmp_path: Path):
+def test_a_bfloat16_translator_takes_half_the_bytes_and_gives_similar_adapters(base: BaseModel, tmp_path: Path):
     translator, sizes = make(base), []
     for dtype in (torch.float32, torch.bfloat16):
         save_translator(translator, tmp_path, dtype)
@@ -289,7 +288,7 @@ def test_another_models_translator_is_an_error_that_names_the_folder(
     assert f"{layers} of {hidden}" in str(caught.value)
 
 
-def test_a_folder_that_tells_no_kind_is_read_as_the_hypernetwork(base: BaseModel, tmp_path: Path):
+def test_a_folder_without_a_kind_is_read_as_a_hypernetwork(base: BaseModel, tmp_path: Path):
     translator = fresh_translator(base, LearnSettings(kind="hypernetwork", width=4, rank=2), [])
     save_translator(translator, tmp_path)
     told = json.loads((tmp_path / "translator.json").read_text())
@@ -331,7 +330,7 @@ def test_a_normalizing_hypernetwork_sees_the_layer_norm_of_the_embedding(base: B
     assert distance(ours(vectors), plain(vectors)) > 0.1
 
 
-def test_a_training_may_begin_with_a_translators_weights(base: BaseModel, tmp_path: Path):
+def test_training_can_start_from_a_translators_weights(base: BaseModel, tmp_path: Path):
     before = make(base)
     with torch.no_grad():
         for parameter in before.parameters():
@@ -346,7 +345,7 @@ def test_a_training_may_begin_with_a_translators_weights(base: BaseModel, tmp_pa
 @pytest.mark.parametrize(
     "changes", [{"width": 8}, {"rank": 1}, {"alpha": 4}, {"spread": False}, {"kind": "hypernetwork"}]
 )
-def test_a_translator_of_other_sizes_is_nothing_to_begin_with(
+def test_starting_from_a_translator_of_other_sizes_is_an_error(
     base: BaseModel, tmp_path: Path, changes: dict[str, object]
 ):
     save_translator(make(base), tmp_path)
@@ -359,11 +358,11 @@ def test_a_translator_of_other_sizes_is_nothing_to_begin_with(
 def test_every_token_but_the_first_is_within_a_stretch_of_some_slot(length: int, padding: int, count: int):
     mask = torch.zeros(1, length + padding, dtype=torch.bool)
     mask[0, min(1, length - 1) : length] = True
-    apart = _apart(mask, count)
-    assert apart.shape == (1, count, length + padding)
-    assert torch.isfinite(apart).all()
+    distances = _distances(mask, count)
+    assert distances.shape == (1, count, length + padding)
+    assert torch.isfinite(distances).all()
     if length > 1:
-        assert (apart[0, :, 1:length].amin(0) <= 1).all()
-        assert (apart.argmin(-1)[0] >= 1).all()
-        assert (apart.argmin(-1)[0] < length).all()
-    torch.testing.assert_close(_apart(mask[:, :length], count), apart[..., :length])
+        assert (distances[0, :, 1:length].amin(0) <= 1).all()
+        assert (distances.argmin(-1)[0] >= 1).all()
+        assert (distances.argmin(-1)[0] < length).all()
+    torch.testing.assert_close(_distances(mask[:, :length], count), distances[..., :length])

@@ -1,4 +1,4 @@
-"""Training from documents and questions: its losses are those of plain forward passes, and it can be stopped."""
+"""Training on documents with questions: losses equal plain forward passes, and training can be resumed."""
 
 import itertools
 from dataclasses import fields
@@ -28,7 +28,7 @@ from dyprag.translators.distil import Library, learn, lesson_loss, rate
 from dyprag.translators.lesson_steps import Steps, draws
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.protocol import fresh_translator
-from dyprag.translators.trees import Tree, answer_states, grow, recited
+from dyprag.translators.trees import Tree, answer_states, build_tree, recited
 
 ASKED = {
     "lamp": (("Who built the Ostrel lamp?", "Greta Olmsted"), ("When was it built?", "1911")),
@@ -64,7 +64,7 @@ def alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def answer_logits(
     base: BaseModel, question: QAPair, adapter: Adapters | None = None, passage: str | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits before each token of an answer, of one plain forward pass, and these tokens."""
+    """Return the logits that predict an answer's tokens in a plain forward pass, and these tokens."""
     ids, length = training_sample(base.tokenizer, question.question, question.answer, passage)
     with inject(base, adapter):
         found = base.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
@@ -80,7 +80,7 @@ RowsDrawn = list[tuple[list[int], list[tuple[list[int], int]]]]
 
 
 def rows_of(drawn: RowsDrawn) -> list[list[Sample]]:
-    """Samples of each row: its common beginning, then their own ids, of which the last few are the answer."""
+    """Draw the samples of each row: a common prefix, then their own ids, which end with the answer."""
     return [
         [Sample(front + own + own[:answer], len(front) + len(own)) for own, answer in samples]
         for front, samples in drawn
@@ -89,12 +89,10 @@ def rows_of(drawn: RowsDrawn) -> list[list[Sample]]:
 
 @given(drawn=ROWS, adapted=st.booleans())
 @hypothesis_settings(max_examples=30, deadline=None)
-def test_in_a_tree_each_answer_is_computed_as_if_its_sample_stood_alone(
-    lively: BaseModel, drawn: RowsDrawn, adapted: bool
-):
+def test_answers_in_a_tree_equal_those_of_single_samples(lively: BaseModel, drawn: RowsDrawn, adapted: bool):
     rows = rows_of(drawn)
     adapters = random_adapters(lively, len(rows)) if adapted else None
-    tree = grow(lively, rows)
+    tree = build_tree(lively, rows)
     with torch.no_grad():
         states = answer_states(lively, tree, adapters)
         alone = []
@@ -107,36 +105,36 @@ def test_in_a_tree_each_answer_is_computed_as_if_its_sample_stood_alone(
 
 @given(drawn=ROWS)
 @hypothesis_settings(max_examples=30, deadline=None)
-def test_a_tree_names_the_answers_tokens_in_order(base: BaseModel, drawn: RowsDrawn):
+def test_a_tree_lists_the_answer_tokens_in_order(base: BaseModel, drawn: RowsDrawn):
     samples = [sample for row in rows_of(drawn) for sample in row]
-    tree = grow(base, rows_of(drawn))
+    tree = build_tree(base, rows_of(drawn))
     answers = [sample.ids[sample.prompt_length :] for sample in samples]
     assert tree.targets.tolist() == [token for answer in answers for token in answer]
     assert tree.samples.tolist() == [number for number, answer in enumerate(answers) for _ in answer]
     before = [token for sample in samples for token in sample.ids[sample.prompt_length - 1 : -1]]
-    assert tree.ids.flatten()[tree.places].tolist() == before
+    assert tree.ids.flatten()[tree.answer_positions].tolist() == before
     at = [place for sample in samples for place in range(sample.prompt_length - 1, len(sample.ids) - 1)]
-    assert tree.positions.flatten()[tree.places].tolist() == at
+    assert tree.positions.flatten()[tree.answer_positions].tolist() == at
 
 
-def test_what_samples_have_in_common_is_computed_once(base: BaseModel):
+def test_a_common_prefix_is_stored_once(base: BaseModel):
     front = list(range(20, 40))
     row = [Sample([*front, 50 + number, 60], 21) for number in range(4)]
-    assert grow(base, [row]).ids.shape == (1, 20 + 4 * 2)
+    assert build_tree(base, [row]).ids.shape == (1, 20 + 4 * 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("parts", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 2.0, 3.0)])
-def test_the_losses_of_a_step_are_those_of_plain_forward_passes(
+def test_the_losses_of_a_step_equal_plain_forward_passes(
     lively: BaseModel, kind: str, parts: tuple[float, float, float]
 ):
-    """The first step's losses, before any weight has moved: torch's cross-entropy and KL of full logits."""
+    """The first step's losses equal torch's cross-entropy and KL of full logits."""
     names = ("lambda_pred", "lambda_teacher", "lambda_unrelated")
     settings = given_settings(kind=kind, steps=1, unrelated=0.7, **dict(zip(names, parts, strict=True)))
     translator = make(lively, settings)
     if kind == "attentive":
         with torch.no_grad():
-            translator.gains.mul_(10)  # fresh adapters are weak
+            translator.gains.mul_(10)  # adapters of a new translator are weak
     rows = draws(LESSONS, settings, 1)
     assert any(row.other for row in rows)
     with torch.no_grad():
@@ -175,7 +173,7 @@ def test_the_losses_of_a_step_are_those_of_plain_forward_passes(
     assert losses.total == pytest.approx(total, rel=1e-2, abs=1e-5)
 
 
-def test_an_adapter_of_zeros_answers_about_other_documents_as_the_plain_model(lively: BaseModel):
+def test_a_zero_adapter_answers_unrelated_questions_like_the_base_model(lively: BaseModel):
     settings = given_settings(steps=1)
     translator = make(lively, settings)
     with torch.no_grad():
@@ -188,7 +186,7 @@ def test_an_adapter_of_zeros_answers_about_other_documents_as_the_plain_model(li
     assert losses.pred == pytest.approx(float(plain), rel=1e-4)
 
 
-def test_the_learning_rate_rises_stays_and_falls_to_almost_nothing():
+def test_the_learning_rate_warms_up_stays_constant_and_decays():
     settings = given_settings(steps=100, warmup=10, decay=0.2, learning_rate=0.5)
     rates = [rate(settings, step) for step in range(1, 101)]
     assert rates[:10] == pytest.approx([0.05 * step for step in range(1, 11)])
@@ -204,7 +202,7 @@ def test_the_learning_rate_is_positive_and_never_above_the_one_set(steps: int, w
 
 
 @given(lessons=st.integers(1, 9), step=st.integers(1, 999), seed=st.integers(0, 9), documents=st.integers(1, 8))
-def test_draws_hang_on_seed_and_step_alone_and_no_lesson_is_its_own_stranger(
+def test_draws_depend_only_on_seed_and_step_and_pair_different_lessons(
     lessons: int, step: int, seed: int, documents: int
 ):
     some = [LESSONS[number % 3] for number in range(lessons)]
@@ -231,7 +229,7 @@ def test_other_steps_and_seeds_draw_other_rows_and_all_lessons():
 
 
 @pytest.mark.parametrize("teacher", [0.0, 1.0])
-def test_steps_made_ahead_by_other_processes_are_the_same(base: BaseModel, teacher: float):
+def test_steps_prepared_by_worker_processes_are_the_same(base: BaseModel, teacher: float):
     steps = Steps(base.tokenizer, LESSONS, given_settings(documents=3, lambda_teacher=teacher, unrelated=0.5, steps=6))
     loader = torch.utils.data.DataLoader(steps, batch_size=None, sampler=range(2, 6), num_workers=2, prefetch_factor=4)
     for number, made in enumerate(loader, start=2):
@@ -246,7 +244,7 @@ def test_steps_made_ahead_by_other_processes_are_the_same(base: BaseModel, teach
     assert number == 5
 
 
-def test_passages_read_together_or_kept_make_the_same_losses(lively: BaseModel):
+def test_losses_do_not_depend_on_batched_or_cached_readings(lively: BaseModel):
     settings = given_settings(documents=3)
     translator = make(lively, settings)
     step = Steps(lively.tokenizer, LESSONS, settings)[0]
@@ -262,13 +260,13 @@ def test_passages_read_together_or_kept_make_the_same_losses(lively: BaseModel):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_lowers_the_loss_and_leaves_the_base_model_alone(lively: BaseModel, kind: str):
+def test_training_lowers_the_loss_and_leaves_the_base_model_unchanged(lively: BaseModel, kind: str):
     settings = given_settings(kind=kind, steps=30, learning_rate=0.02)
     translator = make(lively, settings)
     frozen = weights(lively.model)
     curve = learn(lively, translator, LESSONS, settings)
     assert len(curve) == 30
-    # no adapter can get far below 5.4, so small are the weights of the vocabulary projection
+    # the weights of the vocabulary projection are so small that no adapter gets far below 5.4
     assert sum(x.pred for x in curve[-3:]) / 3 < sum(x.pred for x in curve[:3]) / 3 - 0.15
     assert alike(frozen, weights(lively.model))
     assert not translator.training
@@ -281,7 +279,7 @@ def test_the_same_training_twice_gives_the_same_weights(base: BaseModel):
     assert alike(weights(first), weights(second))
 
 
-def test_a_lesson_without_pairs_is_passed_over(base: BaseModel):
+def test_a_lesson_without_pairs_is_skipped(base: BaseModel):
     settings = given_settings(steps=3)
     first, second = make(base, settings), make(base, settings)
     learn(base, first, LESSONS, settings)
@@ -290,7 +288,7 @@ def test_a_lesson_without_pairs_is_passed_over(base: BaseModel):
 
 
 class Stop(Exception):
-    """What ends a training between two steps."""
+    """Ends a training between two steps."""
 
 
 def stop_at(wanted: int) -> Any:
@@ -341,10 +339,10 @@ def test_an_interrupted_training_loses_no_step(base: BaseModel, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_lesson_is_read_with_does_not_reach_the_weights(
+def test_weights_do_not_depend_on_which_lessons_are_read_together(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
-    """Lessons of very unlike lengths: a training that goes on reads them in other company than the first one did."""
+    """A resumed training reads lessons of very different lengths in other batches than the first one."""
     monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
     lessons = [
         Lesson(Document(str(n), " ".join(text.split()[n:] * (1 + n))), LESSONS[n % 3].pairs)
@@ -360,7 +358,7 @@ def test_what_a_lesson_is_read_with_does_not_reach_the_weights(
 
 
 @pytest.mark.parametrize("changed", ["seed", "learning_rate", "lessons", "damage"])
-def test_a_checkpoint_of_no_use_is_passed_over(
+def test_an_unusable_checkpoint_is_ignored(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str], changed: str
 ):
     monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
@@ -377,17 +375,17 @@ def test_a_checkpoint_of_no_use_is_passed_over(
     learn(base, plain, LESSONS, settings)
     assert steps == [1, 2, 3, 4]
     assert alike(weights(ours), weights(plain))
-    assert sum("anew" in message for message in messages) == 1
+    assert sum("from the beginning" in message for message in messages) == 1
 
 
-def test_a_checkpoint_is_written_no_more_often_than_said(base: BaseModel, tmp_path: Path):
+def test_checkpoints_are_not_written_more_often_than_once_a_minute(base: BaseModel, tmp_path: Path):
     settings = given_settings(steps=3)
     learn(base, make(base, settings), LESSONS, settings, checkpoint=tmp_path / "state")
-    assert not (tmp_path / "state").exists()  # a minute has not gone by
+    assert not (tmp_path / "state").exists()  # less than a minute has passed
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_training_that_leaves_the_numbers_is_an_error_with_the_remedy_and_leaves_no_checkpoint(
+def test_a_diverging_training_is_an_error_and_leaves_no_checkpoint(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
@@ -406,7 +404,7 @@ def test_a_training_that_leaves_the_numbers_is_an_error_with_the_remedy_and_leav
 @given(fronts=st.lists(st.lists(st.integers(3, 300), min_size=2, max_size=9), min_size=1, max_size=3),
        length=st.integers(1, 5), wrong=st.integers(0, 4), adapted=st.booleans())  # fmt: skip
 @hypothesis_settings(max_examples=15, deadline=None)
-def test_what_is_recited_is_what_greedy_decoding_writes(
+def test_recited_answers_equal_greedy_decoding(
     lively: BaseModel, fronts: list[list[int]], length: int, wrong: int, adapted: bool
 ):
     adapters = random_adapters(lively, len(fronts)) if adapted else None
@@ -422,13 +420,13 @@ def test_what_is_recited_is_what_greedy_decoding_writes(
         changed = [*answer]
         changed[wrong % len(answer)] = changed[wrong % len(answer)] + 1 if changed[wrong % len(answer)] < 300 else 5
         rows.append([Sample(front + answer, len(front)), Sample(front + changed, len(front))])
-    with_tree = recited(lively, grow(lively, rows), adapters)
+    with_tree = recited(lively, build_tree(lively, rows), adapters)
     assert [right for right, _ in with_tree] == [True, False] * len(fronts)
 
 
-def test_the_loss_of_what_is_recited_is_the_mean_over_the_answers_tokens(lively: BaseModel):
+def test_the_recited_loss_is_the_mean_over_the_answer_tokens(lively: BaseModel):
     pairs = LESSONS[0].pairs
     row = [Sample(*training_sample(lively.tokenizer, pair.question, pair.answer)) for pair in pairs]
     adapter = random_adapters(lively)
-    for pair, (_, loss) in zip(pairs, recited(lively, grow(lively, [row]), adapter), strict=True):
+    for pair, (_, loss) in zip(pairs, recited(lively, build_tree(lively, [row]), adapter), strict=True):
         assert loss == pytest.approx(float(cross_entropy(*answer_logits(lively, pair, adapter))), rel=1e-4)

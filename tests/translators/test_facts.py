@@ -1,4 +1,4 @@
-"""The facts files: the documents that they give stay the same, and a wrong entry is named with its file and reason."""
+"""The facts files: generated documents stay the same, and invalid entries are errors with file and reason."""
 
 import shutil
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from dyprag.translators.lessons.names import read_subject_kinds, subject_kinds
 from dyprag.translators.lessons.wordings import Band, facts, read_facts, read_manners
 from dyprag.translators.lessons.words import read_words
 
-# Fingerprints of the documents and questions from which the packaged translator was learned. Where a change of the
-# facts is meant to change them, learned translators and measured recall have to be made again.
+# Fingerprints of the documents and questions that the packaged translator was trained on. After an intended change of
+# the facts, translators must be trained and recall measured again.
 LISTS: dict[tuple[Band, int, str, int], str] = {
     ("closed", 0, "train", 60): "3e9ae106ae9b7e48",
     ("closed", 0, "test", 60): "c6bc6a535d404334",
@@ -57,12 +57,12 @@ def fingerprint(lessons: Sequence[Lesson]) -> str:
 
 
 @pytest.mark.parametrize("arguments", LISTS)
-def test_a_seed_gives_the_documents_that_it_always_gave(arguments):
+def test_the_documents_of_a_seed_never_change(arguments):
     band, seed, split, count = arguments
     assert fingerprint(invented_lessons(band, count, seed, split)) == LISTS[arguments]
 
 
-def test_every_kind_of_subject_gives_the_documents_that_it_always_gave():
+def test_the_documents_of_each_kind_of_subject_never_change():
     made = {
         kind: fingerprint(
             [*invented_lessons("closed", 20, 3, "train", (kind,)), *invented_lessons("open", 20, 3, "test", (kind,))]
@@ -106,23 +106,23 @@ lucky number:
     ("file", "old", "new", "entry", "reason"),
     [
         ("people.yaml", "answers: [profession]", "answers: [proffesion]", "occupation", "answers: 'proffesion'"),
-        ("people.yaml", "about: [person]", "about: [persons]", "occupation", "about: 'persons' is none of"),
+        ("people.yaml", "about: [person]", "about: [persons]", "occupation", "about: 'persons' is not one of"),
         ("people.yaml", "a living as {a} {v}", "a living as {value}", "occupation", "predicates 2: .*slot {value}"),
         ("people.yaml", "earned a living as {a} {v}", "works", "occupation", "predicates 2: 'works' lacks {v}"),
-        ("people.yaml", "a living as {a} {v}", "a living as {v", "occupation", "predicates 2: .*belongs to no slot"),
+        ("people.yaml", "a living as {a} {v}", "a living as {v", "occupation", "predicates 2: .*not belong to a slot"),
         ("people.yaml", "{P} occupation is that", "the job is that", "occupation", "statements 1: .*{O}, {P}, {S}"),
         ("people.yaml", "What does {name} do", "What does one do", "occupation", "questions 2: .*lacks {name}"),
         ("people.yaml", "  labels: [Occ", "  lables: [Occ", "occupation", "labels: Field required|lables: Unexpected"),
-        ("people.yaml", "\nhome:", "\nbirthplace:", "birthplace", r"it is given twice \(line \d+\)"),
-        ("people.yaml", "[city, place]", "[city, city]", "birthplace", "answers: 'city' is given twice"),
+        ("people.yaml", "\nhome:", "\nbirthplace:", "birthplace", r"it occurs more than once \(line \d+\)"),
+        ("people.yaml", "[city, place]", "[city, city]", "birthplace", "answers: 'city' occurs more than once"),
         ("things.yaml", "\nport:", "\noccupation:", "occupation", "another file has an entry of this name"),
-        ("words.yaml", "amber, beige", "amber, amber", "answers", "colour: 'amber' is given twice"),
+        ("words.yaml", "amber, beige", "amber, amber", "answers", "colour: 'amber' occurs more than once"),
         ("words.yaml", "  codas:", "  codes:", "name_parts", "codas: Field required"),
         ("subjects.yaml", '"{company}"', '"Acme"', "company", "names 1: 'Acme' needs one of {company}"),
         ("subjects.yaml", "company:\n", "choir: {nouns: [choir], names: ['{word}']}\ncompany:\n", "choir", "it has 0 "),
     ],
 )  # fmt: skip
-def test_a_wrong_entry_is_named_with_its_file_and_the_reason(
+def test_an_invalid_entry_is_an_error_with_file_and_reason(
     folder: Path, file: str, old: str, new: str, entry: str, reason: str
 ):
     change(folder, file, old, new)
@@ -140,19 +140,19 @@ def test_a_wrong_entry_is_named_with_its_file_and_the_reason(
         ("nobody expected {O} to", "nobody expected it to", r"12: .* needs one of {O}, {P}, {S}"),
     ],
 )
-def test_a_wrong_style_or_filler_is_named(folder: Path, old: str, new: str, reason: str):
+def test_an_invalid_style_or_filler_is_an_error(folder: Path, old: str, new: str, reason: str):
     change(folder, "styles.yaml", old, new)
     with pytest.raises(ConfigError, match=reason):
         read_manners(folder)
 
 
-def test_words_that_yaml_reads_as_no_text_stay_text(folder: Path):
+def test_values_that_yaml_would_convert_stay_text(folder: Path):
     change(folder, "words.yaml", "amber, beige", "no, 1911, null")
     assert read_words(folder).answers["colour"][:3] == ("no", "1911", "null")
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"\xff", b"", b"- a list"])
-def test_a_file_that_holds_no_entries_is_named(folder: Path, content: bytes):
+def test_a_file_without_entries_is_an_error(folder: Path, content: bytes):
     (folder / "subjects.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"subjects\.yaml"):
         read_subject_kinds(folder)

@@ -1,4 +1,4 @@
-"""The hypernetwork: its formula written out, its size, its files."""
+"""The hypernetwork: its formula, size and files."""
 
 import itertools
 from pathlib import Path
@@ -31,7 +31,7 @@ def embeddings(base: BaseModel, docs: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize("layers", ["own", "shared"])
 @pytest.mark.parametrize("residual", [False, True])
-def test_each_matrix_is_that_of_the_formula(base: BaseModel, layers: str, residual: bool):
+def test_each_matrix_follows_the_formula(base: BaseModel, layers: str, residual: bool):
     translator, vectors = make(base, layers, residual), embeddings(base)
     adapters = translator(vectors)
     start = initial_adapters(base, RANK, ALPHA, SEED)
@@ -80,7 +80,7 @@ def test_the_formula_and_the_number_of_parameters_hold_for_any_shape(
                 )
 
 
-def test_the_size_of_the_papers_translator_for_llama_1b_is_that_of_its_matrices():
+def test_the_size_of_the_papers_translator_for_llama_1b():
     """The sizes of §3.2 with p = 32, r = 2 for LLaMA-3.2-1B: 16 layers, h = 2048, k = 8192."""
     features = {p: (8192, 2048) if p == "down_proj" else (2048, 8192) for p in PROJECTIONS}
     translator = Translator(TranslatorShape(2048, 16, 2, 16.0, 32, False, False, features))
@@ -91,7 +91,7 @@ def test_the_size_of_the_papers_translator_for_llama_1b_is_that_of_its_matrices(
 
 @pytest.mark.parametrize(("layers", "groups"), [("own", 2), ("shared", 1)])
 @pytest.mark.parametrize("residual", [False, True])
-def test_the_number_of_parameters_is_that_of_the_formula(base: BaseModel, layers: str, groups: int, residual: bool):
+def test_the_number_of_parameters_follows_the_formula(base: BaseModel, layers: str, groups: int, residual: bool):
     hidden, intermediate, width = 32, 64, 4
     # W_down: p by h + 1; W_up: hr by p on the hidden side, kr by p on the intermediate side; for A and B of 3 modules
     one_layer = 6 * width * (hidden + 1) + 3 * (hidden * RANK * width) + 3 * (intermediate * RANK * width)
@@ -99,12 +99,12 @@ def test_the_number_of_parameters_is_that_of_the_formula(base: BaseModel, layers
     assert found == groups * one_layer
 
 
-def test_the_last_projection_is_drawn_with_the_deviation_asked_for(base: BaseModel):
+def test_the_last_projection_has_the_configured_standard_deviation(base: BaseModel):
     for parameter in make(base, init_std=1e-7).up.values():
         assert parameter.std().item() == pytest.approx(1e-7, rel=0.2)
 
 
-def test_with_residual_a_fresh_translator_gives_almost_the_initial_adapter(base: BaseModel):
+def test_a_new_residual_translator_gives_nearly_the_initial_adapter(base: BaseModel):
     adapters = make(base, residual=True, init_std=1e-7)(embeddings(base, 1))
     for projection, wanted in initial_adapters(base, RANK, ALPHA, SEED).a.items():
         torch.testing.assert_close(adapters.a[projection], wanted, atol=1e-5, rtol=0)
@@ -164,7 +164,7 @@ def test_gradients_reach_every_parameter(base: BaseModel, layers: str):
     sum(tensor.square().sum() for tensor in translator(embeddings(base)).tensors().values()).backward()
     for name, parameter in translator.named_parameters():
         assert parameter.grad is not None, name
-        assert parameter.grad.flatten(1).abs().amax(1).min() > 0, name  # of every layer
+        assert parameter.grad.flatten(1).abs().amax(1).min() > 0, name  # for every layer
 
 
 def test_documents_do_not_influence_each_other(base: BaseModel):
@@ -196,7 +196,7 @@ def test_an_official_translator_gives_the_same_matrices_and_is_not_scaled(
                     torch.testing.assert_close(half[projection][doc, layer], network(side, vector, layer, shape))
 
 
-def test_an_official_file_with_code_in_it_is_refused_and_the_code_does_not_run(tmp_path: Path):
+def test_code_in_an_official_file_is_an_error_and_does_not_run(tmp_path: Path):
     class Trap:
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "sprung",))
@@ -208,13 +208,13 @@ def test_an_official_file_with_code_in_it_is_refused_and_the_code_does_not_run(t
 
 
 @pytest.mark.parametrize("rank", [1, 3, 4])
-def test_an_official_file_of_another_rank_is_refused(official: tuple[Path, torch.nn.ModuleDict], rank: int):
+def test_an_official_file_of_another_rank_is_an_error(official: tuple[Path, torch.nn.ModuleDict], rank: int):
     with pytest.raises(ArtifactError, match=f"not of rank {rank}"):
         convert_official(official[0], rank)
 
 
 @pytest.mark.parametrize("harm", ["not a dictionary", "unlike widths", "a vector"])
-def test_an_official_file_of_other_content_is_refused(official: tuple[Path, torch.nn.ModuleDict], harm: str):
+def test_an_official_file_with_other_content_is_an_error(official: tuple[Path, torch.nn.ModuleDict], harm: str):
     path, _ = official
     state = torch.load(path, weights_only=True)["model_state_dict"]
     name = "projector.up_proj_1.projector.pre_A_linear.weight"
@@ -227,7 +227,7 @@ def test_an_official_file_of_other_content_is_refused(official: tuple[Path, torc
         convert_official(path, RANK)
 
 
-def test_an_official_file_that_lacks_a_layer_is_refused(official: tuple[Path, torch.nn.ModuleDict]):
+def test_an_official_file_that_lacks_a_layer_is_an_error(official: tuple[Path, torch.nn.ModuleDict]):
     path, _ = official
     state = torch.load(path, weights_only=True)["model_state_dict"]
     torch.save({"model_state_dict": {n: t for n, t in state.items() if "up_proj_1" not in n}}, path)
@@ -235,7 +235,7 @@ def test_an_official_file_that_lacks_a_layer_is_refused(official: tuple[Path, to
         convert_official(path, RANK)
 
 
-def test_a_translator_of_another_model_is_refused(
+def test_a_translator_of_another_model_is_an_error(
     base: BaseModel, official: tuple[Path, torch.nn.ModuleDict], tmp_path: Path
 ):
     translator = convert_official(official[0], RANK)
@@ -245,7 +245,7 @@ def test_a_translator_of_another_model_is_refused(
         require_model(translator.shape, other, "mine")
 
 
-def test_scaling_and_initial_values_are_as_asked_for(base: BaseModel, tmp_path: Path):
+def test_scaling_and_initial_values_follow_the_settings(base: BaseModel, tmp_path: Path):
     settings = TranslatorSettings(width=4, scaling="none", init_std=1e-7, init_std_down=1e-7, residual=False)
     made = Translator.for_model(base, settings, RANK, ALPHA, SEED)
     assert made(embeddings(base)).scale == 1

@@ -1,4 +1,4 @@
-"""The invented documents: the same for the same seed, true to their answers, varied, and apart from the test's."""
+"""The invented documents: reproducible, consistent with their answers, varied, and disjoint from the test split."""
 
 import re
 
@@ -25,7 +25,7 @@ def test_a_longer_list_begins_with_the_shorter_one(band: Band, seed: int, fewer:
 
 @given(st.sampled_from(BANDS), st.integers(0, 10**9), st.sampled_from(("train", "test")))
 @settings(max_examples=50, deadline=None)
-def test_each_answer_stands_in_the_text_and_not_in_the_question(band, seed, split) -> None:
+def test_each_answer_is_in_the_text_and_not_in_the_question(band, seed, split) -> None:
     for lesson in invented_lessons(band, 8, seed, split):
         assert 3 <= len(lesson.pairs) <= 6
         assert not re.search("[{}]", lesson.document.text), "an unfilled slot"
@@ -37,11 +37,11 @@ def test_each_answer_stands_in_the_text_and_not_in_the_question(band, seed, spli
             assert "{" not in pair.question + pair.full_answer
 
 
-def test_no_lesson_is_asked_for_and_none_is_given() -> None:
+def test_a_count_of_zero_gives_no_lessons() -> None:
     assert invented_lessons("open", 0, seed=0) == []
 
 
-def test_seeds_bands_and_splits_give_other_documents() -> None:
+def test_seeds_bands_and_splits_give_different_documents() -> None:
     lists = [invented_lessons(b, 50, seed, split) for b in BANDS for seed in (0, 1) for split in ("train", "test")]
     lessons = [lesson for one in lists for lesson in one]
     assert len({lesson.document.text for lesson in lessons}) == len(lessons)
@@ -67,7 +67,7 @@ def test_train_and_test_share_no_invented_name() -> None:
 
 @pytest.mark.parametrize("band", BANDS)
 def test_train_and_test_share_no_question(band: Band) -> None:
-    """A question names its subject, so a shared subject would soon show as a shared question."""
+    """Questions name their subject, so a shared subject would cause shared questions."""
     train, test = (
         {pair.question for lesson in invented_lessons(band, 1500, 7, split) for pair in lesson.pairs}
         for split in ("train", "test")
@@ -90,8 +90,8 @@ def test_documents_are_worded_in_many_ways(band: Band) -> None:
 
 
 @pytest.mark.parametrize("band", BANDS)
-def test_facts_of_two_subjects_are_kept_apart(band: Band) -> None:
-    """Within a document no question is asked twice and no answer belongs to two questions."""
+def test_questions_and_answers_of_two_subjects_are_distinct(band: Band) -> None:
+    """Within a document, questions and answers are unique."""
     for lesson in invented_lessons(band, 500, 13):
         assert len({pair.question for pair in lesson.pairs}) == len(lesson.pairs)
         assert len({pair.answer for pair in lesson.pairs}) == len(lesson.pairs)
@@ -99,7 +99,7 @@ def test_facts_of_two_subjects_are_kept_apart(band: Band) -> None:
 
 @pytest.mark.parametrize("kind", sorted(set(subject_kinds())))
 @pytest.mark.parametrize("band", BANDS)
-def test_each_fact_is_told_and_asked_in_several_ways(kind: str, band: Band) -> None:
+def test_each_fact_is_stated_and_asked_about_in_several_ways(kind: str, band: Band) -> None:
     known = facts(kind, band)
     assert len(known) >= 4
     for fact in known:

@@ -1,4 +1,4 @@
-"""Lessons from real paragraphs: PopQA's to be asked about, and others, which no test question needs, with pairs."""
+"""Lessons from real paragraphs: PopQA's for measurement, and others without test subjects for training."""
 
 import json
 import random
@@ -44,7 +44,7 @@ def popqa_row(number: int, subject: str, answer: str, others: list[str], aliases
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder in the official layouts: one test question of each set, and passages to train on or to leave out."""
+    """A folder in the official layouts: one test question per set, with passages to use and to exclude."""
     rankin = popqa_row(7, "George Rankin", "politician", ["statesman"], ["Geordie Rankin"])
     unheld = popqa_row(8, "John Mayne", "bookbinder", [], [])
     (tmp_path / "popqa").mkdir()
@@ -95,7 +95,7 @@ def answers_of(title: str, text: str) -> dict[str, str]:
     return {rule: pairs[0].answer for rule, pairs in pairs_of(title, text).items() if rule != "cloze"}
 
 
-def test_multihop_paragraphs_are_those_of_the_test_questions_each_sentence_with_a_gap(data: Path):
+def test_multihop_paragraphs_of_test_questions_have_a_gap_per_sentence(data: Path):
     lessons = multihop_lessons(data, 40, 2)
     assert {lesson.document.title for lesson in lessons} == {"Gold", "Developed"}  # no distractor of HotpotQA
     trained = {lesson.document.passage for lesson in extracted_lessons(data, 0)}
@@ -110,7 +110,7 @@ def test_multihop_paragraphs_are_those_of_the_test_questions_each_sentence_with_
     assert [lesson.key for lesson in multihop_lessons(data, 1, 2)] == [lesson.key for lesson in lessons]
 
 
-def test_a_popqa_question_is_with_the_paragraph_that_holds_its_answer(data: Path) -> None:
+def test_a_popqa_question_is_paired_with_a_paragraph_that_contains_its_answer(data: Path) -> None:
     (lesson,) = popqa_lessons(data)
     assert (lesson.document.title, lesson.document.text) == ("George Rankin", RANKIN)
     assert [(pair.question, pair.answer) for pair in lesson.pairs] == [
@@ -118,11 +118,11 @@ def test_a_popqa_question_is_with_the_paragraph_that_holds_its_answer(data: Path
     ]
 
 
-def test_all_answers_of_a_popqa_question_count(data: Path) -> None:
+def test_all_answers_of_a_popqa_question_are_accepted(data: Path) -> None:
     assert popqa_answers(data)["What is George Rankin's occupation?"] == ("politician", "statesman")
 
 
-def test_training_takes_what_no_test_question_is_about_and_each_passage_once(data: Path) -> None:
+def test_training_excludes_test_subjects_and_duplicate_passages(data: Path) -> None:
     titles = sorted(lesson.document.title for lesson in extracted_lessons(data, seed=0))
     assert titles == ["Distractor", "Long One", "Mary Olsen", "Silver Rain (film)"]
 
@@ -134,7 +134,7 @@ def test_a_long_passage_ends_at_a_sentence(data: Path) -> None:
     assert f"{long.text} ".startswith(POET)
 
 
-def test_the_seed_settles_the_lessons(data: Path) -> None:
+def test_the_seed_determines_the_lessons(data: Path) -> None:
     assert extracted_lessons(data, seed=3) == extracted_lessons(data, seed=3)
     assert extracted_lessons(data, seed=3)[:2] == extracted_lessons(data, seed=3, limit=2)
 
@@ -177,14 +177,14 @@ def test_a_family_is_asked_about() -> None:
         ("Jean Marie; 3 May 1850 – 1 June 1900", "", None),
     ],
 )
-def test_a_birthplace_is_the_subject_s_own(aside: str, rest: str, place: str | None) -> None:
+def test_only_the_subjects_own_birthplace_is_extracted(aside: str, rest: str, place: str | None) -> None:
     assert answers_of("Paul Roux", f"Paul Roux ({aside}) was a French painter. {rest}").get("birthplace") == place
 
 
 @pytest.mark.parametrize(
     "lead", ["is a book by writer Al Fox.", "is an actor training school.", "is the poet's house."]
 )
-def test_what_is_no_person_has_no_occupation(lead: str) -> None:
+def test_only_persons_have_an_occupation(lead: str) -> None:
     assert "occupation" not in answers_of("Red Door", f"Red Door {lead}")
 
 
@@ -193,14 +193,14 @@ def test_a_film_is_asked_about_its_makers() -> None:
     assert answers_of("Silver Rain (film)", FILM) == expected
 
 
-def test_a_blank_stands_for_a_span_that_occurs_once_and_the_subject_is_named() -> None:
+def test_a_blank_replaces_a_unique_span_and_the_question_names_the_subject() -> None:
     for pair in pairs_of("Mary Olsen", POET)["cloze"]:
         assert "___" in pair.question
         assert "Mary Olsen" in pair.question
         assert POET.count(pair.answer) == 1
 
 
-def test_an_initial_ends_no_sentence() -> None:
+def test_an_initial_does_not_end_a_sentence() -> None:
     assert sentences("J. R. Ash met Dr. Orr. He left (in 1900. Or so) soon.") == [
         "J. R. Ash met Dr. Orr.",
         "He left (in 1900. Or so) soon.",
@@ -221,7 +221,7 @@ def test_real_answers_are_verbatim_and_not_in_their_questions(real_lessons: list
             assert pair.answer.casefold() not in pair.question.casefold()
 
 
-def test_real_training_leaves_every_test_subject_out(real_lessons: list[Lesson]) -> None:
+def test_real_training_excludes_every_test_subject(real_lessons: list[Lesson]) -> None:
     tested = {lesson.document.title.casefold() for lesson in popqa_lessons(SHARED)}
     trained = {re.sub(r" \(.*\)", "", lesson.document.title.casefold()) for lesson in real_lessons}
     assert len(tested) > 500

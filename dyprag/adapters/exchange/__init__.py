@@ -1,1 +1,1 @@
-"""Adapters for other programs and from them: PEFT's format, and a model with an adapter merged in."""
+"""Exchange with other programs: export and import in PEFT's format, and models with a merged adapter."""

@@ -1,7 +1,7 @@
-"""Adapters for other programs: folders in PEFT's format, each named by what is in it, an index, vLLM's command line.
+"""Exports adapters for other programs: folders in PEFT's format, named by content, an index, and a vLLM command.
 
-vLLM tells the prefixes that it keeps by the adapter's name alone (its issues 30931 and 42125): a name that came to
-stand for other weights would be answered from the old ones. So a changed adapter has another name here.
+vLLM identifies cached prefixes by the adapter's name alone (its issues 30931 and 42125), so a name that is reused for
+other weights would be answered from the old ones. Therefore a changed adapter gets another name.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from dyprag.model.prompts import ANSWER_PREFIX, WITHOUT_PASSAGES
 
 INDEX, SERVE = "index.json", "serve.sh"
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what its --max-lora-rank takes (vllm/config/lora.py)
-TOGETHER = 8  # adapters in one of vLLM's batches; more can be said behind serve.sh
-PROMPT = {"user": WITHOUT_PASSAGES, "assistant": ANSWER_PREFIX}  # what the answers of an adapter begin from
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # accepted by --max-lora-rank (vllm/config/lora.py)
+MAX_LORAS = 8  # default --max-loras: adapters per vLLM batch; can be overridden after serve.sh
+PROMPT = {"user": WITHOUT_PASSAGES, "assistant": ANSWER_PREFIX}  # the prompt that adapters expect
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An exported adapter: its folder's name, rank, alpha, size, and whether it was written just now."""
+    """An exported adapter: its folder's name, rank, alpha, size, and whether this export wrote it."""
 
     name: str
     rank: int
@@ -45,12 +45,15 @@ class Placed:
 
 @dataclass
 class Index:
-    """What is in a folder of adapters: for each document's id, question and file the name of its adapter's folder;
-    `adapters` tells of each what it was made by (`method`) and of (`made_of`: ids), its rank, alpha and bytes."""
+    """The index of a folder of adapters.
+
+    documents, questions, files: the name of the adapter's folder, by document id, question, or file.
+    adapters: for each adapter, its method, the ids that it was made from (`made_of`), rank, alpha and bytes.
+    """
 
     model: str
     fingerprint: str
-    base_model: str = ""  # what the adapters name as their base model, where that was asked for
+    base_model: str = ""  # the base model named by the adapters, if set explicitly
     prompt: dict[str, str] = field(default_factory=lambda: PROMPT)
     documents: dict[str, str] = field(default_factory=dict)
     questions: dict[str, str] = field(default_factory=dict)
@@ -58,27 +61,26 @@ class Index:
     adapters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def prune(self) -> None:
-        """Drop what is told of adapters that stand for nothing any more. Their folders stay: a server may have them
-        open."""
-        named = {*self.documents.values(), *self.questions.values(), *self.files.values()}
-        self.adapters = {name: self.adapters[name] for name in sorted(named)}
+        """Remove adapters from the index that nothing refers to. Their folders stay: a server may be using them."""
+        used = {*self.documents.values(), *self.questions.values(), *self.files.values()}
+        self.adapters = {name: self.adapters[name] for name in sorted(used)}
 
 
 def slug(text: str, most: int = 40) -> str:
-    """A text as a part of a file's name: small letters without accents, digits, hyphens."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:most].rstrip("-") or "adapter"
+    """Convert a text to a part of a file name: lower-case ASCII letters, digits and hyphens."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_text).strip("-")[:most].rstrip("-") or "adapter"
 
 
 def place(folder: Path, label: str, fill: Callable[[Path], None]) -> Placed:
-    """Write an adapter to `folder`/LABEL-HASH, whole or not at all; one that is there, and sound, is left alone.
+    """Write an adapter to `folder`/LABEL-HASH atomically, unless it already exists and is intact.
 
     Args:
-        label: what the name begins with, made fit for one.
-        fill: writes PEFT's two files into the folder that it is given.
+        label: the beginning of the name; converted by `slug`.
+        fill: writes PEFT's two files into the given folder.
 
     Raises:
-        ExportError: it cannot be written.
+        ExportError: the folder cannot be written.
     """
     with _writing(folder) as temporary:
         fill(temporary)
@@ -89,12 +91,12 @@ def place(folder: Path, label: str, fill: Callable[[Path], None]) -> Placed:
         content = hashlib.blake2b(f"{digest} {rank} {alpha}".encode(), digest_size=6).hexdigest()
         target = folder / f"{slug(label)}-{content}"
         size = sum(path.stat().st_size for path in temporary.iterdir())
-        there = all((target / name).is_file() for name in PEFT_FILES)
-        if there and _checksum(target / PEFT_FILES[1]) == digest:
-            new = (temporary / PEFT_FILES[0]).read_bytes() != (target / PEFT_FILES[0]).read_bytes()
-            if new:  # the same weights with another name of their base model
+        exists = all((target / name).is_file() for name in PEFT_FILES)
+        if exists and _checksum(target / PEFT_FILES[1]) == digest:
+            changed = (temporary / PEFT_FILES[0]).read_bytes() != (target / PEFT_FILES[0]).read_bytes()
+            if changed:  # the same weights, but the base model has another name
                 os.replace(temporary / PEFT_FILES[0], target / PEFT_FILES[0])
-            return Placed(target.name, rank, alpha, size, made=new)
+            return Placed(target.name, rank, alpha, size, made=changed)
         if target.exists():  # damaged
             target.rename(temporary.with_name(f"{temporary.name}-damaged"))
         temporary.rename(target)
@@ -102,21 +104,21 @@ def place(folder: Path, label: str, fill: Callable[[Path], None]) -> Placed:
 
 
 def write_adapter(base: BaseModel, adapter: Adapters, folder: Path, model: str) -> None:
-    """Write one adapter, [1, layers, …], as `save_peft` does, but with a whole alpha, as vLLM wants it."""
-    if not float(adapter.scale * adapter.rank).is_integer():  # then alpha / rank is 1, and B has the scale in it
+    """Write an adapter, [1, layers, …], like `save_peft`, but with an integer alpha, which vLLM requires."""
+    if not float(adapter.scale * adapter.rank).is_integer():  # then set alpha = rank, and multiply the scale into B
         b = {projection: matrix.float() * adapter.scale for projection, matrix in adapter.b.items()}
         adapter = Adapters({projection: matrix.float() for projection, matrix in adapter.a.items()}, b, 1.0)
     save_peft(base, adapter, folder, model)
 
 
 def copy_adapter(source: Path, folder: Path) -> None:
-    """Copy PEFT's two files of an adapter, and nothing else."""
+    """Copy only the two PEFT files of an adapter."""
     for name in PEFT_FILES:
         shutil.copyfile(source / name, folder / name)
 
 
 def name_base_model(folder: Path, name: str) -> None:
-    """Let an adapter that PEFT saved name its base model so."""
+    """Set the base model's name in the configuration of a saved adapter."""
     path = folder / PEFT_FILES[0]
     settings = json.loads(path.read_text(encoding="utf-8"))
     if settings["base_model_name_or_path"] != name:
@@ -125,10 +127,10 @@ def name_base_model(folder: Path, name: str) -> None:
 
 
 def read_index(folder: Path, model: str, fingerprint: str) -> Index:
-    """The index of a folder; an empty one where there is none.
+    """Read the index of a folder, or create an empty one.
 
     Raises:
-        ArtifactError: it cannot be read, or is of another model's adapters.
+        ArtifactError: the index cannot be read, or belongs to another model.
     """
     path = folder / INDEX
     if not path.exists():
@@ -138,22 +140,22 @@ def read_index(folder: Path, model: str, fingerprint: str) -> Index:
         if not all(
             isinstance(table, dict) for table in (index.documents, index.questions, index.files, index.adapters)
         ):
-            raise TypeError("a table is none")
+            raise TypeError("a table is not a dictionary")
     except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(f"index {path}", "it cannot be read", "Choose another folder, or delete it.") from error
     if index.fingerprint != fingerprint:
         raise ArtifactError(
-            f"folder {folder}", f"it holds adapters of another model, {index.model!r}", "Choose another folder."
+            f"folder {folder}", f"it contains adapters of another model, {index.model!r}", "Choose another folder."
         )
     index.model, index.prompt = model, PROMPT
     return index
 
 
 def write_index(folder: Path, index: Index) -> None:
-    """Write the index and the command that serves what it names, each whole or not at all, where they have changed.
+    """Write the index and the command that serves its adapters, each atomically and only if changed.
 
     Raises:
-        ExportError: they cannot be written.
+        ExportError: the folder cannot be written.
     """
     lines = serve_command(index)
     _write(folder / SERVE, _SCRIPT + " \\\n    ".join(lines) + ' "$@"\n' if lines else "")
@@ -167,21 +169,23 @@ exec """
 
 
 def serve_command(index: Index) -> list[str]:
-    """`vllm serve` with all adapters of an index, to be run in its folder, in parts that may stand on a line each;
-    nothing where there are none, or one is of a higher rank than vLLM takes."""
-    highest = max((told["rank"] for told in index.adapters.values()), default=0)
+    """Return the lines of a `vllm serve` command with all adapters of an index, to be run in its folder.
+
+    The result is empty if there are no adapters, or if a rank exceeds what vLLM supports.
+    """
+    highest = max((adapter["rank"] for adapter in index.adapters.values()), default=0)
     rank = next((rank for rank in VLLM_RANKS if rank >= highest), None)
     if rank is None or not index.adapters:
         return []
     name = index.model
     model = index.base_model or (str(model_folder(name)) if name in EMBEDDED or Path(name).is_dir() else name)
-    together = min(len(index.adapters), TOGETHER)
-    options = f"--enable-lora --max-lora-rank {rank} --max-loras {together} --lora-modules"
+    max_loras = min(len(index.adapters), MAX_LORAS)
+    options = f"--enable-lora --max-lora-rank {rank} --max-loras {max_loras} --lora-modules"
     return [f"vllm serve {shlex.quote(model)} {options}", *(f'{name}="$PWD"/{name}' for name in index.adapters)]
 
 
 def publish(folder: Path) -> None:
-    """Let every user of the machine read the files of a folder, as safetensors does not, and the disk hold them."""
+    """Make a folder's files readable for all users (safetensors does not), and flush them to disk."""
     for path in folder.iterdir():
         path.chmod(0o644)
         with path.open("r+b") as file:
@@ -190,13 +194,13 @@ def publish(folder: Path) -> None:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[Path]:
-    """A folder to be renamed to its name in `folder`; gone afterwards if it was not."""
+    """Provide a temporary folder to be renamed into `folder`; it is removed if it was not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as outer:
-            inner = Path(outer) / "adapter"
-            inner.mkdir()
-            yield inner
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+            target = Path(temporary) / "adapter"
+            target.mkdir()
+            yield target
     except OSError as error:
         raise unwritable(folder, error) from error
 
@@ -221,7 +225,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def unwritable(folder: Path, error: OSError) -> ExportError:
-    """The error for a folder that the system does not let be written."""
+    """Create the error for a folder that cannot be written."""
     return ExportError(
         f"folder {folder}", f"it cannot be written ({error.strerror or error})",
         "Choose another folder, free disk space, or fix its permissions.",

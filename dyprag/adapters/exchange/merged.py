@@ -1,7 +1,7 @@
-"""A base model with one adapter merged into its weights: a plain checkpoint that needs neither PEFT nor this package.
+"""Merges an adapter into a base model: a plain checkpoint that needs neither PEFT nor this package.
 
-The files of the weights are gone through one after the other and tensor by tensor, so that no more than one dense
-delta, W + scale · B·A, is ever held, and no model is built.
+The weights are processed file by file and tensor by tensor, so that at most one dense delta, W + scale · B·A, is in
+memory, and no model is built.
 """
 
 import hashlib
@@ -33,27 +33,27 @@ from dyprag.model.files import (
 from dyprag.runtime.interruption import check
 
 NOTE = "merged.json"
-KEPT = ("*.json", "*.jinja", "*.model", "*.txt", "LICENSE*")  # what a checkpoint has beside its weights
+KEPT = ("*.json", "*.jinja", "*.model", "*.txt", "LICENSE*")  # files of a checkpoint besides the weights
 _WEIGHT = re.compile(r"(?:.+\.)?layers\.(?P<layer>\d+)\.(?:.+\.)?(?P<proj>gate_proj|up_proj|down_proj)\.weight")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def save_merged(name: str, adapter: Adapters, folder: Path, dtype: str = "auto") -> bool:
-    """Write a base model with an adapter merged in, as `save_pretrained` lays it out, its tokenizer with it.
+    """Write a base model with a merged adapter and its tokenizer, in the layout of `save_pretrained`.
 
     Args:
-        name: the base model's, as `load_model` takes it.
-        adapter: one, [1, layers, …].
-        folder: where to; it must not be there, or hold the very same.
-        dtype: the number format of the weights, or "auto": the checkpoint's own. A sum is rounded to it once, and what
-            is smaller than half of a weight's last bit is lost: with bfloat16 up to 0.2 % of each weight.
+        name: the base model's name, as for `load_model`.
+        adapter: [1, layers, …].
+        folder: the target. It must not exist, or contain the same merge.
+        dtype: dtype of the weights, or "auto" for the checkpoint's own. Each sum is rounded to it once; for bfloat16
+            the error is up to 0.2 % of each weight.
 
     Returns:
-        Whether it was written: it is not where the same is there already.
+        Whether it was written; False if the folder already contains the same merge.
 
     Raises:
-        ExportError: something else is there, or it cannot be written.
-        ModelError: there is no such model, or its weights are quantized or named in an unknown way.
+        ExportError: the folder has other content, or cannot be written.
+        ModelError: the model does not exist, or its weights are quantized or have unknown names.
     """
     source = model_folder(name)
     note = {"model": name, "fingerprint": model_fingerprint(name), "adapter": _digest(adapter), "dtype": dtype}
@@ -63,24 +63,24 @@ def save_merged(name: str, adapter: Adapters, folder: Path, dtype: str = "auto")
         raise ExportError(f"folder {folder}", "the folder is not empty", "Name a folder that does not exist yet.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as outer:
-            made = Path(outer) / "model"
-            made.mkdir()
-            _copy_rest(source, made, dtype)
-            _merge_weights(name, source, made, adapter.to("cpu", torch.float32), dtype)
-            (made / NOTE).write_text(json.dumps(note, indent=1) + "\n")
-            publish(made)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
+            target = Path(temporary) / "model"
+            target.mkdir()
+            _copy_rest(source, target, dtype)
+            _merge_weights(name, source, target, adapter.to("cpu", torch.float32), dtype)
+            (target / NOTE).write_text(json.dumps(note, indent=1) + "\n")
+            publish(target)
             if folder.exists():
                 folder.rmdir()
-            made.rename(folder)
+            target.rename(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
     return True
 
 
-def _merge_weights(name: str, source: Path, made: Path, adapter: Adapters, dtype: str) -> None:
-    """Write every file of the weights anew."""
-    wanted = {(layer, p) for layer in range(adapter.a["gate_proj"].shape[1]) for p in PROJECTIONS}
+def _merge_weights(name: str, source: Path, target_folder: Path, adapter: Adapters, dtype: str) -> None:
+    """Write each file of weights with the adapter merged in."""
+    missing = {(layer, p) for layer in range(adapter.a["gate_proj"].shape[1]) for p in PROJECTIONS}
     files = weights_map(source)
     for path in weight_files(source):
         tensors: dict[str, Tensor] = {}
@@ -89,32 +89,32 @@ def _merge_weights(name: str, source: Path, made: Path, adapter: Adapters, dtype
             for key in file.keys():  # noqa: SIM118
                 check()
                 if files.get(key, path.name) != path.name and path.name != WEIGHTS:
-                    continue  # another file has it too, and its is the one that counts
+                    continue  # a duplicate: the index assigns this tensor to another file
                 tensor = file.get_tensor(key)
                 target = getattr(torch, dtype) if dtype != "auto" and tensor.is_floating_point() else tensor.dtype
                 if match := _WEIGHT.fullmatch(key):
-                    place = int(match["layer"]), match["proj"]
-                    if place not in wanted:
-                        raise _unknown(name, f"it has a weight {key} that the adapter has no place for")
-                    wanted.remove(place)
-                    tensor = _sum(name, key, tensor, adapter, *place)
+                    layer_and_projection = int(match["layer"]), match["proj"]
+                    if layer_and_projection not in missing:
+                        raise _unusable(name, f"its weight {key} has no counterpart in the adapter")
+                    missing.remove(layer_and_projection)
+                    tensor = _sum(name, key, tensor, adapter, *layer_and_projection)
                 tensors[key] = tensor.to(target)
         try:
-            save_file(tensors, made / path.name, metadata=metadata)
-        except Exception as error:  # safetensors' own kind, for a full disk too
+            save_file(tensors, target_folder / path.name, metadata=metadata)
+        except Exception as error:  # safetensors raises its own exception type, also for a full disk
             raise OSError(0, first_line(error)) from error
-    if wanted:
-        layer, projection = min(wanted)
-        raise _unknown(name, f"no {projection} of layer {layer} is among its weights")
-    if not (made / WEIGHTS).is_file():
-        told = read_json(source / WEIGHTS_INDEX)
-        sizes = [path.stat().st_size for path in made.glob("*.safetensors")]
-        told["metadata"] = {**(told.get("metadata") or {}), "total_size": sum(sizes)}
-        (made / WEIGHTS_INDEX).write_text(json.dumps(told, indent=2))
+    if missing:
+        layer, projection = min(missing)
+        raise _unusable(name, f"its weights lack {projection} of layer {layer}")
+    if not (target_folder / WEIGHTS).is_file():
+        index = read_json(source / WEIGHTS_INDEX)
+        sizes = [path.stat().st_size for path in target_folder.glob("*.safetensors")]
+        index["metadata"] = {**(index.get("metadata") or {}), "total_size": sum(sizes)}
+        (target_folder / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2))
 
 
 def _sum(name: str, key: str, weight: Tensor, adapter: Adapters, layer: int, projection: str) -> Tensor:
-    """W + scale · B·A in float32, [out_features, in_features]."""
+    """Compute W + scale · B·A in float32, [out_features, in_features]."""
     a, b = adapter.a[projection][0, layer], adapter.b[projection][0, layer]
     if weight.dtype not in _DTYPES:
         raise ModelError(
@@ -123,23 +123,23 @@ def _sum(name: str, key: str, weight: Tensor, adapter: Adapters, layer: int, pro
             "Use the unquantized model.",
         )
     if weight.shape != (len(b), a.shape[1]):
-        shapes = f"{tuple(weight.shape)} and not {(len(b), a.shape[1])}"
-        raise _unknown(name, f"its weight {key} is of shape {shapes}, as the adapter's")
+        shapes = f"{tuple(weight.shape)}, but the adapter expects {(len(b), a.shape[1])}"
+        raise _unusable(name, f"its weight {key} has shape {shapes}")
     return torch.addmm(weight.float(), b, a, alpha=adapter.scale)
 
 
-def _copy_rest(source: Path, made: Path, dtype: str) -> None:
+def _copy_rest(source: Path, target: Path, dtype: str) -> None:
     for path in sorted({path for pattern in KEPT for path in source.glob(pattern) if path.is_file()}):
         if not path.name.endswith(".index.json"):
-            shutil.copyfile(path, made / path.name)
+            shutil.copyfile(path, target / path.name)
     if dtype != "auto":
         config = json.loads((source / "config.json").read_text())
-        places = [config, *(part for part in config.values() if isinstance(part, dict))]
-        for place in places:
-            place.update({name: dtype for name in ("dtype", "torch_dtype") if name in place})
+        sections = [config, *(part for part in config.values() if isinstance(part, dict))]
+        for section in sections:
+            section.update({name: dtype for name in ("dtype", "torch_dtype") if name in section})
         if not {"dtype", "torch_dtype"} & config.keys():
             config["dtype"] = dtype
-        (made / "config.json").write_text(json.dumps(config, indent=2))
+        (target / "config.json").write_text(json.dumps(config, indent=2))
 
 
 def _digest(adapter: Adapters) -> str:
@@ -157,5 +157,5 @@ def _note(folder: Path) -> object:
         return None
 
 
-def _unknown(name: str, reason: str) -> ModelError:
+def _unusable(name: str, reason: str) -> ModelError:
     return ModelError(f"model {name!r}", reason, "Export for PEFT instead: --peft DIR.")

@@ -1,1 +1,1 @@
-"""Does an adapter carry what its document says? Documents with known facts, and how many of them come back."""
+"""The fact-recall benchmark: how many of a document's facts can be answered from its adapter alone."""

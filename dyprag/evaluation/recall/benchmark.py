@@ -1,8 +1,8 @@
-"""Fact recall on documents that no translator has seen, without the passage and beside it, with controls and ceilings.
+"""Measures fact recall on documents unseen in training, with and without the passage, with controls and ceilings.
 
-The headline is document-specific recall: the share of answers that are there with the document's own adapter, less that
-with a wrong document's. What an adapter teaches of answers in general counts in both. Outputs are long enough to answer
-in, and adapters as strong as in use (`evaluate`'s settings).
+The main result is document-specific recall: the share of answers present with the document's own adapter, minus that
+with a wrong document's. What adapters contribute to answers in general counts in both. The length of outputs and the
+strength of adapters are those of `evaluate`.
 """
 
 import random
@@ -39,18 +39,22 @@ from dyprag.translators.lessons.real import extracted_lessons, multihop_lessons,
 
 Condition = Literal["zero", "own", "wrong", "mean", "generic", "passage", "beside", "beside-wrong", "parametrized"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
-SHOWING = ("passage", "beside", "beside-wrong")  # the conditions with the passage in the prompt
-STRANGERS = ("human", "kinds", "everyday")  # text and questions by people, of a kind that no translator was made for
-BROAD = ("zero", "own", "wrong", "passage", "beside", "beside-wrong")  # the conditions that these are asked under
-GUARDS = ("unanswered", "common")  # questions that a document does not answer
+SHOWING = ("passage", "beside", "beside-wrong")  # conditions with the passage in the prompt
+STRANGERS = (
+    "human",
+    "kinds",
+    "everyday",
+)  # human-written texts and questions of kinds that translators were not designed for
+BROAD = ("zero", "own", "wrong", "passage", "beside", "beside-wrong")  # the conditions for STRANGERS
+GUARDS = ("unanswered", "common")  # bands of questions that the document does not answer
 BEFORE_AND_AFTER: tuple[tuple[Condition, Condition], ...] = (("zero", "own"), ("passage", "beside"))
-TEST_SEED = 1_000_003  # of the invented test documents; their names cannot be training documents' names in any case
-AVERAGED = 16  # training documents in the mean adapter: each adds its rank to it
+TEST_SEED = 1_000_003  # seed of the invented test documents; their names differ from those of training documents anyway
+AVERAGED = 16  # training documents in the mean adapter; each adds its rank
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question of the benchmark: its band, its lesson's place there, and all answers that count as right."""
+    """A question of the benchmark: its band, the index of its lesson in the band, and all accepted answers."""
 
     band: str
     lesson: int
@@ -60,7 +64,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Asking:
-    """How questions are put and answered, of `evaluate`'s settings."""
+    """How questions are phrased and answered, from the settings of `evaluate`."""
 
     form: PromptForm
     max_new_tokens: int
@@ -71,14 +75,14 @@ class Asking:
 
     @classmethod
     def of(cls, settings: EvaluateSettings) -> "Asking":
-        """That of these settings."""
-        given = (settings.max_new_tokens, settings.strength, settings.combine_strength, settings.batch_size)
-        return cls(settings.form(), *given, settings.gate_of("dyprag-combine"))
+        """Create it from settings."""
+        common_settings = (settings.max_new_tokens, settings.strength, settings.combine_strength, settings.batch_size)
+        return cls(settings.form(), *common_settings, settings.gate_of("dyprag-combine"))
 
 
 @dataclass(frozen=True)
 class Recalled:
-    """What was answered under a condition, whether the answer is there, its F1, and whether the limit cut it."""
+    """An answer under a condition: whether it is present, its F1, and whether it was cut at the token limit."""
 
     asked: Asked
     condition: Condition
@@ -89,7 +93,7 @@ class Recalled:
 
 
 def training_lessons(settings: LearnSettings) -> list[Lesson]:
-    """What a translator is trained on: invented documents of both bands, and real passages where `data` is set."""
+    """Return a translator's training data: invented documents of both bands, and real passages if `data` is set."""
     lessons = invented_lessons("closed", settings.closed, settings.seed)
     lessons += invented_lessons("open", settings.open, settings.seed)
     if settings.data:
@@ -98,7 +102,7 @@ def training_lessons(settings: LearnSettings) -> list[Lesson]:
 
 
 def recall_bands(settings: RecallSettings, data: Path | None) -> dict[str, list[Lesson]]:
-    """Test documents by band: invented and everyday ones, and real paragraphs where the data sets are at hand."""
+    """Return test documents by band: invented, everyday, and (if data sets are available) real paragraphs."""
     bands = {
         "closed": invented_lessons("closed", settings.closed, TEST_SEED, "test"),
         "open": invented_lessons("open", settings.open, TEST_SEED, "test"),
@@ -119,33 +123,33 @@ def recall_bands(settings: RecallSettings, data: Path | None) -> dict[str, list[
 
 
 def conditions_of(band: str) -> tuple[Condition, ...]:
-    """The conditions that a band's questions are asked under."""
+    """Return the conditions under which a band's questions are asked."""
     if band in GUARDS:
         return tuple(condition for pair in BEFORE_AND_AFTER for condition in pair)
     return BROAD if band in STRANGERS else CONDITIONS  # type: ignore[return-value]
 
 
 def questions_of(band: str, lessons: Sequence[Lesson], data: Path | None, most: int) -> list[Asked]:
-    """The questions of a band, at most so many about each document."""
+    """Return the questions of a band, at most `most` per document."""
     aliases = popqa_answers(data) if data is not None and band == "popqa" else {}
     return [
-        Asked(band, place, pair.question, aliases.get(pair.question, (pair.answer, *others)))
-        for place, lesson in enumerate(lessons)
+        Asked(band, index, pair.question, aliases.get(pair.question, (pair.answer, *others)))
+        for index, lesson in enumerate(lessons)
         for pair, others in zip(lesson.pairs[:most], lesson.others or repeat(()), strict=False)
     ]
 
 
 def wrong_lessons(lessons: Sequence[Lesson], asked: Sequence[Asked]) -> list[int]:
-    """For each question the place of another document of the band that does not hold its answer."""
-    places = list(range(len(lessons)))
-    random.Random(TEST_SEED).shuffle(places)
-    after = dict(zip(places, places[1:] + places[:1], strict=True))
+    """Choose for each question another document of the band that does not contain its answer; returns indices."""
+    indices = list(range(len(lessons)))
+    random.Random(TEST_SEED).shuffle(indices)
+    successor = dict(zip(indices, indices[1:] + indices[:1], strict=True))
     chosen = []
     for question in asked:
-        place = after[question.lesson]
-        while place != question.lesson and answer_presence(lessons[place].document.passage, question.answers):
-            place = after[place]
-        chosen.append(place)
+        candidate = successor[question.lesson]
+        while candidate != question.lesson and answer_presence(lessons[candidate].document.passage, question.answers):
+            candidate = successor[candidate]
+        chosen.append(candidate)
     return chosen
 
 
@@ -157,24 +161,23 @@ def answer_all(
     adapters: Callable[[list[int]], Adapters | None] | None,
     asking: Asking,
 ) -> list[Recalled]:
-    """Answer the questions greedily; with their document in the prompt under the conditions that show it."""
+    """Answer questions greedily, with their document in the prompt if the condition shows it."""
     shown = condition in SHOWING
-    prompts = [
-        fitting_prompt(
-            base,
-            Question(one.question, (Retrieved(lessons[one.lesson].document, 1.0),), form=asking.form),
-            shown,
-            asking.max_new_tokens,
-            not shown and condition != "zero",
-        ).ids
-        for one in asked
-    ]
+    as_trained = not shown and condition != "zero"
+    prompts = []
+    for question in asked:
+        retrieved = (Retrieved(lessons[question.lesson].document, 1.0),)
+        item = Question(question.question, retrieved, form=asking.form)
+        prompts.append(fitting_prompt(base, item, shown, asking.max_new_tokens, as_trained).ids)
     sampling = Sampling(asking.max_new_tokens)
-    made = generate(base, prompts, sampling, adapters, asking.batch_size, stop=repeats)
+    generations = generate(base, prompts, sampling, adapters, asking.batch_size, stop=repeats)
     return [
-        Recalled(one, condition, it.text, answer_presence(it.text, one.answers), score(it.text, one.answers).f1, it.cut)
-        for one, it in zip(asked, made, strict=True)
-    ]
+        Recalled(
+            question, condition, generation.text, answer_presence(generation.text, question.answers),
+            score(generation.text, question.answers).f1, generation.cut,
+        )
+        for question, generation in zip(asked, generations, strict=True)
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,9 @@ class Measurer:
     asking: Asking
 
     def measure(self, band: str, lessons: Sequence[Lesson], condition: Condition) -> list[Recalled]:
-        """The band's questions under a condition; under "parametrized" only those about its first documents."""
-        most = self.settings.parametrized if condition == "parametrized" else len(lessons)
-        asked = questions_of(band, lessons[:most], self.data, self.settings.questions)
+        """Answer a band's questions under a condition; under "parametrized", only those about its first documents."""
+        limit = self.settings.parametrized if condition == "parametrized" else len(lessons)
+        asked = questions_of(band, lessons[:limit], self.data, self.settings.questions)
         adapters = self._adapters(condition, lessons, asked)
         progress.phase(1.0, len(asked))
         return answer_all(self.base, asked, lessons, condition, adapters, self.asking)
@@ -201,41 +204,42 @@ class Measurer:
     def _adapters(
         self, condition: Condition, lessons: Sequence[Lesson], asked: Sequence[Asked]
     ) -> Callable[[list[int]], Adapters | None] | None:
-        if condition in ("zero", "passage"):  # an adapter of zeros leaves the base model as it is
+        if condition in ("zero", "passage"):  # a zero adapter leaves the base model unchanged
             return None
         if condition == "parametrized":
             trained = self._trained([self._samples(lesson) for lesson in lessons[: self.settings.parametrized]])
             return lambda rows: trained.select([asked[row].lesson for row in rows])
         strength = self.asking.combine_strength if condition in SHOWING else self.asking.strength
         if condition in ("mean", "generic"):
-            one = (self._mean if condition == "mean" else self.generic).times(strength)
-            return lambda rows: one
+            shared = (self._mean if condition == "mean" else self.generic).times(strength)
+            return lambda rows: shared
         wrong = condition in ("wrong", "beside-wrong")
-        places = wrong_lessons(lessons, asked) if wrong else [one.lesson for one in asked]
+        lesson_indices = wrong_lessons(lessons, asked) if wrong else [question.lesson for question in asked]
 
         def translated(rows: list[int]) -> Adapters | None:
-            distinct = list(dict.fromkeys(places[row] for row in rows))
-            every = self._translate([lessons[place] for place in distinct])
-            made = every.select([distinct.index(places[row]) for row in rows]).times(strength)
-            if made is None or self.asking.gate is None or condition not in SHOWING:
-                return made
-            each = [made.select([row]) for row in range(len(rows))]
+            distinct = list(dict.fromkeys(lesson_indices[row] for row in rows))
+            distinct_adapters = self._translate([lessons[index] for index in distinct])
+            indices = [distinct.index(lesson_indices[row]) for row in rows]
+            batch_adapters = distinct_adapters.select(indices).times(strength)
+            if batch_adapters is None or self.asking.gate is None or condition not in SHOWING:
+                return batch_adapters
+            per_row = [batch_adapters.select([row]) for row in range(len(rows))]
             questions = [asked[row].question for row in rows]
             passages = [[lessons[asked[row].lesson].document.passage] for row in rows]
-            return stack_rows(borne_out(self.base, each, questions, passages, self.asking.gate))
+            return stack_rows(borne_out(self.base, per_row, questions, passages, self.asking.gate))
 
         return translated
 
     @torch.no_grad()
     def _translate(self, lessons: Sequence[Lesson]) -> Adapters:
-        made: Adapters = self.translator.translate(
+        adapters: Adapters = self.translator.translate(
             self.translator.read(self.base, [lesson.document.passage for lesson in lessons])
         )
-        return made
+        return adapters
 
     @cached_property
     def _mean(self) -> Adapters:
-        """The mean of training documents' deltas."""
+        """The mean of the deltas of training documents."""
         return merge(self._translate(self.training[:AVERAGED]), "mean")
 
     def _samples(self, lesson: Lesson) -> list[Sample]:
@@ -244,7 +248,7 @@ class Measurer:
 
     @cached_property
     def generic(self) -> Adapters:
-        """One adapter trained on pairs of many training documents, in as many steps as one of a document takes."""
+        """An adapter trained on pairs of many training documents, in as many steps as a document's adapter."""
         lessons = [lesson for lesson in self.training if lesson.pairs][:64]
         samples = [self._samples(lesson)[-1] for lesson in lessons]
         steps = self.parametrize.epochs * 3
@@ -254,19 +258,22 @@ class Measurer:
         return self._trained([samples], settings)
 
     def _trained(self, documents: Sequence[Sequence[Sample]], settings: ParametrizeSettings | None = None) -> Adapters:
-        found = sorted(parametrize(self.base, documents, self.lora, settings or self.parametrize), key=lambda x: x[0])
+        results = sorted(parametrize(self.base, documents, self.lora, settings or self.parametrize), key=lambda x: x[0])
         adapters = []
-        for _, made in found:
-            if isinstance(made, Exception):
-                raise made
-            adapters.append(made.adapter.to(torch.float32))
+        for _, result in results:
+            if isinstance(result, Exception):
+                raise result
+            adapters.append(result.adapter.to(torch.float32))
         return stack(adapters)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A band's shares in percent under each condition; own less wrong, and beside less passage, each with its 95 %
-    interval; and the relative score: own ÷ passage, None where the prompt answers nothing."""
+    """The results of a band, in percent by condition.
+
+    specific, beside: own minus wrong, and beside minus passage, with their 95 % intervals.
+    relative: own ÷ passage; None if no question is answered with the passage.
+    """
 
     band: str
     questions: dict[Condition, int]
@@ -279,35 +286,37 @@ class Summary:
 
 
 def summarise(rows: Iterable[Recalled]) -> list[Summary]:
-    """One summary a band, in the order of the rows; without the bands that `changes` tells of."""
+    """Summarise each band, in the order of the rows, without the bands of `changes`."""
     bands: dict[str, dict[Condition, list[Recalled]]] = {}
     for row in rows:
         if row.asked.band not in GUARDS:
             bands.setdefault(row.asked.band, {}).setdefault(row.condition, []).append(row)
-    made = []
-    for band, found in bands.items():
-        present = {c: [100.0 * row.present for row in answered] for c, answered in found.items()}
-        f1 = {c: 100 * fmean(row.f1 for row in answered) for c, answered in found.items()}
-        cut = {c: 100 * fmean(row.cut for row in answered) for c, answered in found.items()}
-        counts = {c: len(answered) for c, answered in found.items()}
-        presence = {c: fmean(values) for c, values in present.items()}
-        told = presence.get("passage")
-        relative = presence["own"] / told if told and "own" in presence else None
-        specific, beside = _less(present, "own", "wrong"), _less(present, "beside", "passage")
-        made.append(Summary(band, counts, presence, f1, cut, specific, beside, relative))
-    return made
+    summaries = []
+    for band, by_condition in bands.items():
+        present = {condition: [100.0 * row.present for row in answered] for condition, answered in by_condition.items()}
+        f1 = {condition: 100 * fmean(row.f1 for row in answered) for condition, answered in by_condition.items()}
+        cut = {condition: 100 * fmean(row.cut for row in answered) for condition, answered in by_condition.items()}
+        counts = {condition: len(answered) for condition, answered in by_condition.items()}
+        presence = {condition: fmean(values) for condition, values in present.items()}
+        with_passage = presence.get("passage")
+        relative = presence["own"] / with_passage if with_passage and "own" in presence else None
+        specific, beside = _difference(present, "own", "wrong"), _difference(present, "beside", "passage")
+        summaries.append(Summary(band, counts, presence, f1, cut, specific, beside, relative))
+    return summaries
 
 
-def _less(values: dict[Condition, list[float]], one: Condition, other: Condition) -> Paired | None:
+def _difference(values: dict[Condition, list[float]], one: Condition, other: Condition) -> Paired | None:
     return paired(values[one], values[other]) if one in values and other in values else None
 
 
 @dataclass(frozen=True)
 class Change:
-    """What an adapter does to answers to questions that its document does not answer, in percent of them.
+    """The effect of an adapter on questions that its document does not answer, in percent of the questions.
 
-    before, after: the conditions compared. Worse: of "common", a right answer became a wrong one; of "unanswered", the
-    output now says what the document says about something else. Better: the other way.
+    before, after: the conditions that are compared.
+    worse: for "common", a right answer became wrong; for "unanswered", the output now contains what the document says
+        about something else.
+    better: the reverse.
     """
 
     band: str
@@ -320,19 +329,19 @@ class Change:
 
 
 def changes(rows: Iterable[Recalled]) -> list[Change]:
-    """What changes for questions that have nothing to do with an adapter's document, or that it does not answer."""
-    found: dict[tuple[str, Condition], list[Recalled]] = {}
+    """Compute the changes for questions that an adapter's document does not answer."""
+    cells: dict[tuple[str, Condition], list[Recalled]] = {}
     for row in rows:
-        found.setdefault((row.asked.band, row.condition), []).append(row)
-    made = []
+        cells.setdefault((row.asked.band, row.condition), []).append(row)
+    results = []
     for band in GUARDS:
         for before, after in BEFORE_AND_AFTER:
-            pairs = list(zip(found.get((band, before), ()), found.get((band, after), ()), strict=False))
+            pairs = list(zip(cells.get((band, before), ()), cells.get((band, after), ()), strict=False))
             if not pairs:
                 continue
             good, bad = (True, False) if band == "common" else (False, True)
-            turns = [(one.present, other.present) for one, other in pairs]
-            changed = 100 * fmean(one.answer != other.answer for one, other in pairs)
-            worse, better = (100 * turns.count(turn) / len(turns) for turn in ((good, bad), (bad, good)))
-            made.append(Change(band, before, after, len(pairs), changed, worse, better))
-    return made
+            transitions = [(old.present, new.present) for old, new in pairs]
+            changed = 100 * fmean(old.answer != new.answer for old, new in pairs)
+            worse, better = (100 * transitions.count(turn) / len(pairs) for turn in ((good, bad), (bad, good)))
+            results.append(Change(band, before, after, len(pairs), changed, worse, better))
+    return results

@@ -1,5 +1,7 @@
-"""Thirty everyday documents (a policy, a ticket, minutes, a data sheet, …) with questions that they answer and others
-that they do not, and forty questions of common knowledge. Written for measuring; nothing is trained on them.
+"""Everyday documents for measuring recall; nothing is trained on them.
+
+Thirty documents (a policy, a ticket, minutes, a data sheet, …) with questions that they do and do not answer, and forty
+questions of common knowledge.
 """
 
 from functools import cache
@@ -17,50 +19,54 @@ COMMON = Path(__file__).with_name("common.yaml")
 
 @cache
 def everyday_lessons() -> tuple[Lesson, ...]:
-    """The documents with their four questions each, in an order by content; an answer's other forms count as right
-    too."""
+    """Return the documents with four questions each, in a fixed order. All forms of an answer are accepted."""
     return tuple(
         Lesson(
             document,
-            tuple(_pair(one["question"], one["answers"][0]) for one in told["questions"]),
-            tuple(tuple(one["answers"][1:]) for one in told["questions"]),
+            tuple(_pair(question["question"], question["answers"][0]) for question in content["questions"]),
+            tuple(tuple(question["answers"][1:]) for question in content["questions"]),
         )
-        for document, told in _documents()
+        for document, content in _documents()
     )
 
 
 @cache
 def unanswered_lessons() -> tuple[Lesson, ...]:
-    """The same documents with two questions each about their subject that they do not answer. The answers of a pair are
-    what the document says to its other questions: an output with one of them claims what the document does not say."""
+    """Return the documents with two questions each on their subject that they do not answer.
+
+    A pair's answers are those of the document's other questions: an output that contains one claims something that the
+    document does not say.
+    """
     lessons = []
-    for document, told in _documents():
-        claims = [answer for one in told["questions"] for answer in one["answers"]]
-        pairs = tuple(_pair(question, claims[0]) for question in told["unanswered"])
+    for document, content in _documents():
+        claims = [answer for question_entry in content["questions"] for answer in question_entry["answers"]]
+        pairs = tuple(_pair(question, claims[0]) for question in content["unanswered"])
         lessons.append(Lesson(document, pairs, tuple(tuple(claims[1:]) for _ in pairs)))
     return tuple(lessons)
 
 
 @cache
 def common_lessons() -> tuple[Lesson, ...]:
-    """The same documents with questions of common knowledge, which have nothing to do with them."""
+    """Return the documents with unrelated questions of common knowledge."""
     questions = yaml.safe_load(COMMON.read_text(encoding="utf-8"))
     documents = [document for document, _ in _documents()]
     lessons = []
-    for place, document in enumerate(documents):
-        some = questions[place :: len(documents)]
-        pairs = tuple(_pair(one["question"], one["answers"][0]) for one in some)
-        lessons.append(Lesson(document, pairs, tuple(tuple(one["answers"][1:]) for one in some)))
+    for index, document in enumerate(documents):
+        document_questions = questions[index :: len(documents)]
+        pairs = tuple(_pair(question["question"], question["answers"][0]) for question in document_questions)
+        lessons.append(
+            Lesson(document, pairs, tuple(tuple(question["answers"][1:]) for question in document_questions))
+        )
     return tuple(lessons)
 
 
 @cache
 def _documents() -> tuple[tuple[Document, dict[str, Any]], ...]:
-    found = []
+    documents = []
     for path in sorted(FOLDER.glob("*.yaml")):
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found.append((Document(path.stem, told["text"].strip(), told["title"]), told))
-    return tuple(found)
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        documents.append((Document(path.stem, content["text"].strip(), content["title"]), content))
+    return tuple(documents)
 
 
 def _pair(question: str, answer: str) -> QAPair:

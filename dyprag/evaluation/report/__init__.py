@@ -1,4 +1,4 @@
-"""The report of a run: what survives the controls, which method answers best, at what cost, and how training went."""
+"""Reports of runs: gains over the controls, scores and costs of the methods, and the course of training."""
 
 from dyprag.evaluation.report.findings import outputs_cut
 from dyprag.evaluation.report.page import Report, ReportData, augmentation_table, write_report

@@ -1,4 +1,4 @@
-"""What augmentation brought and what it took, from the rows of the catalogue's view `augmentations`."""
+"""Tables on the results and costs of augmentation, from the rows of the catalogue's view `augmentations`."""
 
 import json
 from collections import Counter
@@ -7,34 +7,34 @@ from statistics import mean
 from typing import Any
 
 Row = dict[str, Any]
-LEFT = 1  # columns of words
+LEFT = 1  # number of left-aligned columns
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines: a column for each product, with sums, means, and the mean quality marks of accepted items."""
+    """Return header and rows: a column per product, with totals, means, and mean quality scores of accepted items."""
     columns: dict[str, dict[str, str]] = {}
     for product in dict.fromkeys(row["product"] for row in rows):
-        mine = [row for row in rows if row["product"] == product]
-        requests = _sum(mine, "requests")
-        costs = [row["cost"] for row in mine if row["cost"] is not None]
+        product_rows = [row for row in rows if row["product"] == product]
+        requests = _sum(product_rows, "requests")
+        costs = [row["cost"] for row in product_rows if row["cost"] is not None]
         endpoint = {
-            "Requests answered": f"{requests:,}", "Sent again": f"{_sum(mine, 'retries'):,}",
-            "Tokens in": f"{_sum(mine, 'tokens_in'):,}", "Tokens out": f"{_sum(mine, 'tokens_out'):,}",
+            "Requests answered": f"{requests:,}", "Retries": f"{_sum(product_rows, 'retries'):,}",
+            "Tokens in": f"{_sum(product_rows, 'tokens_in'):,}", "Tokens out": f"{_sum(product_rows, 'tokens_out'):,}",
             "Cost": f"{sum(costs):.4f}" if costs else "–",
-            "Seconds a request": f"{sum(row['latency'] for row in mine) / requests:.2f}",
+            "Seconds per request": f"{sum(row['latency'] for row in product_rows) / requests:.2f}",
         } if requests else {}  # fmt: skip
         columns[product.replace("_", " ")] = {
-            "Documents": str(len(mine)), "Items asked for": f"{_sum(mine, 'wanted'):,}",
-            "Accepted": f"{_sum(mine, 'accepted'):,}", "Dropped": f"{_sum(mine, 'dropped'):,}",
-            "Rounds a document": f"{mean(row['rounds'] for row in mine):.2f}", **endpoint,
-            **{f"Mean {mark}": f"{value:.2f}" for mark, value in _quality(mine).items()},
+            "Documents": str(len(product_rows)), "Items requested": f"{_sum(product_rows, 'wanted'):,}",
+            "Accepted": f"{_sum(product_rows, 'accepted'):,}", "Dropped": f"{_sum(product_rows, 'dropped'):,}",
+            "Rounds per document": f"{mean(row['rounds'] for row in product_rows):.2f}", **endpoint,
+            **{f"Mean {mark}": f"{value:.2f}" for mark, value in _quality(product_rows).items()},
         }  # fmt: skip
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     return ["", *columns], [[name, *(column.get(name, "–") for column in columns.values())] for name in names]
 
 
 def reasons(rows: Sequence[Row], most: int = 8) -> list[list[str]]:
-    """Why items were dropped, the commonest reasons first, with what is special to a document left out."""
+    """Return the most common reasons for dropped items, with counts, without details of single documents."""
     counts: Counter[str] = Counter()
     for row in rows:
         for reason, count in json.loads(row["reasons"]).items():

@@ -1,4 +1,4 @@
-"""The parts that a report is put together from, and how each is written as Markdown, HTML or plain text."""
+"""The building blocks of reports, and their rendering as Markdown, HTML or plain text."""
 
 import base64
 import html
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SHORT = 32  # characters that stay on one line
+SHORT = 32  # cells up to this many characters are not wrapped
 
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading; level 1 is the page's title."""
+    """A heading. Level 1 is the page's title."""
 
     text: str
     level: int = 2
@@ -19,8 +19,10 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first `left` columns hold words and the others numbers. groups: titles that set rows apart, by the
-    place of the row that they stand before."""
+    """A table. Its first `left` columns contain text, the others numbers.
+
+    groups: titles of groups of rows, by the index of the group's first row.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -30,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file in the report's folder, with the words for those who cannot see it."""
+    """A PNG file in the report's folder, with its alternative text."""
 
     file: Path
     words: str
@@ -38,53 +40,53 @@ class Picture:
 
 @dataclass(frozen=True)
 class Code:
-    """Text that keeps its lines."""
+    """Preformatted text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Details:
-    """Blocks that a reader opens on demand, where the page can fold."""
+    """Blocks that are collapsed until opened, in formats that support it."""
 
     title: str
     blocks: "Sequence[Block]"
 
 
-Block = Heading | Table | Picture | Code | Details | str  # a plain text is a paragraph
+Block = Heading | Table | Picture | Code | Details | str  # a string is a paragraph
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """The blocks as Markdown without any HTML."""
+    """Render blocks as Markdown without HTML."""
     return "\n\n".join(map(_markdown, blocks))
 
 
 def page(blocks: Sequence[Block]) -> str:
-    """The blocks as HTML, pictures included; headings of level 2 can be linked to, as `contents` does."""
+    """Render blocks as HTML with embedded pictures. Headings of level 2 have anchors, which `contents` links to."""
     return "\n".join(_html(block) for block in blocks)
 
 
 def contents(blocks: Sequence[Block]) -> str:
-    """Links to the page's parts."""
+    """Render links to the sections of a page."""
     titles = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
     return "<nav>" + " ".join(f'<a href="#{_anchor(t)}">{html.escape(t)}</a>' for t in titles) + "</nav>"
 
 
 def plain(table: Table) -> str:
-    """A table for a terminal, in columns of fixed width."""
+    """Render a table as plain text in columns of fixed width."""
     lines = [list(table.header), *map(list, table.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = "  ".join("-" * width for width in widths)
-    written = [
+    formatted = [
         "  ".join(
-            cell.ljust(width) if place < table.left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if index < table.left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         for line in lines
     ]
-    for place in sorted(table.groups, reverse=True):
-        written.insert(place + 1, f"- {table.groups[place]} ".ljust(len(rule), "-"))
-    return "\n".join([written[0], rule, *written[1:]])
+    for index in sorted(table.groups, reverse=True):
+        formatted.insert(index + 1, f"- {table.groups[index]} ".ljust(len(rule), "-"))
+    return "\n".join([formatted[0], rule, *formatted[1:]])
 
 
 def _markdown(block: Block) -> str:
@@ -98,18 +100,18 @@ def _markdown(block: Block) -> str:
         case Details(title, blocks):
             return f"**{_escaped(title)}**\n\n{markdown(blocks)}"
         case Table(header, rows, left, groups):
-            rule = [":---" if place < left else "---:" for place in range(len(header))]
+            rule = [":---" if index < left else "---:" for index in range(len(header))]
             lines = [[_escaped(cell) for cell in header], rule]
-            for place, row in enumerate(rows):
-                if place in groups:
-                    lines.append([f"**{_escaped(groups[place])}**", *[""] * (len(header) - 1)])
+            for index, row in enumerate(rows):
+                if index in groups:
+                    lines.append([f"**{_escaped(groups[index])}**", *[""] * (len(header) - 1)])
                 lines.append([_escaped(cell) for cell in row])
             return "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return _escaped(block)
 
 
 def _escaped(text: str) -> str:
-    """Text on one line that neither ends a table's cell nor starts an HTML tag."""
+    """Escape text for a single line in a Markdown table, without HTML tags."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
@@ -127,10 +129,10 @@ def _html(block: Block) -> str:
             return f"<details><summary>{html.escape(title)}</summary>\n{page(blocks)}\n</details>"
         case Table(header, rows, left, groups):
             lines = [_row(header, "th", left)]
-            for place, row in enumerate(rows):
-                if place in groups:
+            for index, row in enumerate(rows):
+                if index in groups:
                     lines.append(
-                        f'<tr class="group"><th colspan="{len(header)}">{html.escape(groups[place])}</th></tr>'
+                        f'<tr class="group"><th colspan="{len(header)}">{html.escape(groups[index])}</th></tr>'
                     )
                 lines.append(_row(row, "td", left))
             return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
@@ -138,9 +140,13 @@ def _html(block: Block) -> str:
 
 
 def _row(cells: Sequence[str], tag: str, left: int) -> str:
-    kinds = ["number" if place >= left else "short" if len(cell) <= SHORT else "" for place, cell in enumerate(cells)]
-    opening = [f'<{tag} class="{kind}">' if kind else f"<{tag}>" for kind in kinds]
-    return "<tr>" + "".join(o + html.escape(c) + f"</{tag}>" for o, c in zip(opening, cells, strict=True)) + "</tr>"
+    classes = ["number" if index >= left else "short" if len(cell) <= SHORT else "" for index, cell in enumerate(cells)]
+    opening_tags = [f'<{tag} class="{css_class}">' if css_class else f"<{tag}>" for css_class in classes]
+    return (
+        "<tr>"
+        + "".join(opening + html.escape(cell) + f"</{tag}>" for opening, cell in zip(opening_tags, cells, strict=True))
+        + "</tr>"
+    )
 
 
 def _anchor(text: str) -> str:

@@ -1,4 +1,4 @@
-// The report's browser of questions and answers. Texts enter the page by textContent only.
+// The report's browser of questions and answers. Texts are inserted through textContent only.
 "use strict";
 (() => {
   const PAGE = 25;
@@ -101,7 +101,7 @@
     const about = [data.datasets[q.dataset], `type: ${q.type}`, `documents: ${q.split}`, q.id].join(" · ");
     return make("section", "", "question", make("h3", q.text),
       make("div", q.golden.length ? `True answer: ${q.golden.join(" / ")}` : "No answer is known."),
-      ...(q.believed.length ? [make("div", `Its documents were altered; in truth: ${q.believed.join(" / ")}`)] : []),
+      ...(q.believed.length ? [make("div", `Documents altered; true answer: ${q.believed.join(" / ")}`)] : []),
       make("div", about, "note"), make("div", "", "scroll", table), ...passageLists(visible), ...prompts(visible));
   };
   const output = (a) => {
@@ -111,7 +111,7 @@
     let start = a.extracted ? a.output.indexOf(a.extracted, Math.max(0, behind)) : -1;
     if (start < 0 && a.extracted) start = a.output.indexOf(a.extracted);
     if (start < 0) {
-      cell.textContent = a.output.trim() || "(nothing)";
+      cell.textContent = a.output.trim() || "(empty)";
       return cell;
     }
     const end = start + a.extracted.length;

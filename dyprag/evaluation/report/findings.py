@@ -1,4 +1,4 @@
-"""The report's findings in words, which follow its first line (`dyprag.evaluation.gains.first_line`)."""
+"""The report's findings in prose, shown after its first line (`dyprag.evaluation.gains.first_line`)."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ MOST_NAMED = 6
 
 
 def outputs_cut(rows: Sequence[Row]) -> str:
-    """A warning where too many of a method's outputs had not ended at the limit of tokens; empty where none."""
+    """Return a warning if too many of a method's outputs were cut at the token limit; empty if not."""
     worst: dict[str, float] = {}
     for row in of(rows, split=ALL, type=ALL):
         worst[row["method"]] = max(worst.get(row["method"], 0.0), row.get("cut") or 0.0)
@@ -17,14 +17,13 @@ def outputs_cut(rows: Sequence[Row]) -> str:
     if not named:
         return ""
     return (
-        f"Outputs were cut at the limit of tokens ({', '.join(named)}): an answer that comes later is missed. Raise "
+        f"Outputs were cut at the token limit ({', '.join(named)}), so later answers are missed. Raise "
         "evaluate.max_new_tokens."
     )
 
 
 def findings(rows: Sequence[Row]) -> str:
-    """In words: the best method; and how DyPRAG compares with vanilla on unseen documents, where there is one data set
-    and variant."""
+    """Describe the best method and, for a single data set and variant, DyPRAG against vanilla on unseen documents."""
     scored = [row for row in of(rows, type=ALL) if row["f1"] is not None]
     if not scored:
         return "No question with known answers was answered, so there is nothing to compare."
@@ -32,8 +31,8 @@ def findings(rows: Sequence[Row]) -> str:
     unseen = {row["method"]: row for row in of(scored, split="unseen")}
     single = len({(row["dataset"], row["variant"]) for row in scored}) == 1
     if single and {"dyprag", "vanilla"} <= unseen.keys():
-        stands = _stands(unseen["dyprag"], unseen["vanilla"])
-        sentences.append(f"On the questions about unseen documents DyPRAG stands {stands}.")
+        comparison = _compare_with_vanilla(unseen["dyprag"], unseen["vanilla"])
+        sentences.append(f"On questions about unseen documents, DyPRAG is {comparison}.")
     return " ".join(sentences)
 
 
@@ -43,11 +42,11 @@ def _f1(row: Row) -> str:
 
 def _best(overall: Sequence[Row]) -> str:
     best = max(overall, key=lambda row: row["f1"])
-    text = f"{_name(best)} answers best by F1: {_f1(best)} over {best['questions']} questions"
-    near = [_name(row) for row in overall if row is not best and not is_control(row) and _overlap(row, best)]
-    if len(near) > MOST_NAMED:
-        return f"{text} (intervals of {len(near)} other methods overlap with it)."
-    return text + (f" (interval overlaps with that of {', '.join(near)})." if near else ".")
+    text = f"{_name(best)} has the highest F1: {_f1(best)} over {best['questions']} questions"
+    overlapping = [_name(row) for row in overall if row is not best and not is_control(row) and _overlap(row, best)]
+    if len(overlapping) > MOST_NAMED:
+        return f"{text} (intervals of {len(overlapping)} other methods overlap with it)."
+    return text + (f" (interval overlaps with that of {', '.join(overlapping)})." if overlapping else ".")
 
 
 def _name(row: Row) -> str:
@@ -55,12 +54,12 @@ def _name(row: Row) -> str:
     return row["method"] + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _stands(row: Row, vanilla: Row) -> str:
+def _compare_with_vanilla(row: Row, vanilla: Row) -> str:
     difference = round(round(row["f1"], 1) - round(vanilla["f1"], 1), 1)
     side = f"{abs(difference):.1f} points {'above' if difference > 0 else 'below'}" if difference else "level with"
     intervals = "overlapping" if _overlap(row, vanilla) else "separate"
     return f"{side} vanilla ({row['f1']:.1f} against {vanilla['f1']:.1f}, {intervals} intervals)"
 
 
-def _overlap(one: Row, other: Row) -> bool:
-    return bool(one["f1_low"] <= other["f1_high"] and other["f1_low"] <= one["f1_high"])
+def _overlap(first: Row, second: Row) -> bool:
+    return bool(first["f1_low"] <= second["f1_high"] and second["f1_low"] <= first["f1_high"])

@@ -1,7 +1,7 @@
-"""The report's two pages, Markdown and HTML.
+"""Writes the report as Markdown and HTML.
 
-The content is put together once, as a list of blocks; each kind of page only decides how a block is written. The HTML
-page is one file without anything from elsewhere, and ends with a browser of every answer.
+The content is assembled once as a list of blocks, which both formats render. The HTML page is a single file without
+external resources, and ends with a browser of all answers.
 """
 
 import base64
@@ -25,46 +25,50 @@ from dyprag.methods.spec import is_control
 MOST_EXAMPLES = 8
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 EXPLANATION = (
-    "F1: the words that the answer shares with the true one, after the official extraction of the answer, in percent, "
-    "with the 95 % interval of a bootstrap over the questions. Wrong documents: the same figure of the same method "
-    "with the adapters of other documents; what it reaches is no knowledge of the right ones. EM: share of answers "
-    "that match exactly. Precision and recall: the two parts of F1. Answer present: share of whole, uncut outputs in "
-    "which the answer occurs. Gold found: share of the documents with the answer that were retrieved. Unsupported: "
-    "share of the answer's words that neither its passages nor the question have. Believed: share of outputs with the "
-    "true answer where the documents were altered to say something else. Tokens: of an answer. Cut: share of outputs "
-    "that had not ended at the limit of tokens (evaluate.max_new_tokens), so that their end is not scored. s/answer: "
-    "seconds for one answer, and those before its first token. Retrievals: times that passages were looked for while "
-    "answering. "
-    "bytes/document: what must be stored for each document to be able to answer."
+    "F1: token overlap of the answer with the true one, after the official answer extraction, in percent, with the "
+    "95 % bootstrap interval over questions. Wrong documents: the same score with the adapters of other documents; "
+    "it is reached without knowledge of the right ones. EM: share of exact matches. Precision and recall: the two "
+    "components of F1. Answer present: share of whole outputs that contain the answer. Gold found: share of gold "
+    "documents that were retrieved. Unsupported: share of the answer's words that occur neither in its passages nor "
+    "in the question. Believed: share of outputs with the true answer although the documents were altered to "
+    "contradict it. Tokens: per answer. Cut: share of outputs that were cut at the token limit "
+    "(evaluate.max_new_tokens), so that their end is not scored. s/answer: seconds per answer; First token: seconds "
+    "until its first token. Retrievals: searches for passages per answer. bytes/document: storage that is needed per "
+    "document to answer."
 )
 SPLITS = (
-    "Seen documents are those that the translator was trained on, unseen those that it was not. Each split has its own "
-    "questions, so compare methods within a column of the table by split."
+    "The translator was trained on the seen documents, not on the unseen ones. The splits have different questions, so "
+    "compare methods only within a column."
 )
 GAINS = (
-    "Gain: the method less vanilla, on the questions that it, vanilla and its controls all answered. Control's: what "
-    "the best control gains by itself. Left: the method less that control; only this can be knowledge of the "
-    "documents. The p-values are those of a sign-flip test, adjusted (Holm) for all of the table."
+    "Gain: the method's score minus vanilla's, on questions that the method, vanilla and its controls all answered. "
+    "Control's gain: the gain of the best control. Over control: the method's score minus that control's; only this "
+    "can be knowledge of the documents. The p-values are from a sign-flip test, adjusted (Holm) for the whole table."
 )
 COMPARED = (
-    "F1 points by which the method of the row stands above that of the column, on the questions that both answered; a "
-    "star marks what is more than noise (sign-flip test, p < 0.05 after Holm's adjustment for all pairs)."
+    "Difference in F1 points between the method of the row and that of the column, on questions that both answered. "
+    "A star marks significant differences (sign-flip test, p < 0.05 after Holm's adjustment for all pairs)."
 )
 JUDGED = (
-    "Which of two answers shows that the passages' knowledge was internalized (paper: RAGTruth). Each pair was judged "
-    "twice, with the answers in either order; where the two verdicts disagree it is a tie. Agreement: share of pairs "
-    "with the same verdict both times."
+    "An LLM judged which of two answers has internalized the passages' knowledge (paper: RAGTruth). Each pair was "
+    "judged in both orders; if the verdicts disagree, the pair is a tie. Agreement: share of pairs with the same "
+    "verdict in both orders."
 )
 OVERALL = (
-    "Every data set counts the same, however many questions it has; scores are the mean over those whose questions "
-    "have answers. Only methods that answered in every data set are here."
+    "Every data set has the same weight, whatever its number of questions. Scores are means over the data sets whose "
+    "questions have answers. Only methods that answered in every data set are listed."
 )
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report tells. rows: those that `result_rows` makes of `judged`; versions: of the libraries in use; notes:
-    what a reader should know of the data."""
+    """The data of a report.
+
+    rows: the result of `result_rows` for `judged`.
+    versions: the versions of the libraries in use.
+    notes: remarks about the data.
+    judgements: an LLM's comparisons of two methods, as from `dyprag.evaluation.judge.summarise`.
+    """
 
     title: str
     created: str
@@ -79,12 +83,12 @@ class ReportData:
     augmentations: list[dict[str, Any]] = field(default_factory=list)
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    judgements: Sequence[dict[str, Any]] = ()  # an LLM's comparison of two methods' answers: `summarise`'s figures
+    judgements: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """A written report: its files, the Markdown page's text, and its first line with the results for a terminal."""
+    """A written report: its files, the Markdown text, and a summary for the terminal."""
 
     folder: Path
     markdown: Path
@@ -94,32 +98,33 @@ class Report:
 
 
 def write_report(data: ReportData, folder: Path) -> Report:
-    """Write report.md, report.html and the pictures into the folder."""
+    """Write report.md, report.html and the charts to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    gained = gains(data.judged)
-    first = first_line(gained)
-    head: list[Block] = [Heading(data.title, level=1), first]
-    body = _body(data, gained, folder)
-    text = blocks.markdown([*head, *body]) + "\n"
+    method_gains = gains(data.judged)
+    headline = first_line(method_gains)
+    top: list[Block] = [Heading(data.title, level=1), headline]
+    body = _body(data, method_gains, folder)
+    text = blocks.markdown([*top, *body]) + "\n"
     markdown, page = folder / "report.md", folder / "report.html"
     markdown.write_text(text, encoding="utf-8", errors="replace")
-    page.write_text(_html_page(data, head, body), encoding="utf-8", errors="replace")
-    summary = [first, outputs_cut(data.rows), tables.terminal_table(data.rows)]
+    page.write_text(_html_page(data, top, body), encoding="utf-8", errors="replace")
+    summary = [headline, outputs_cut(data.rows), tables.terminal_table(data.rows)]
     return Report(folder, markdown, page, text, "\n\n".join(filter(None, summary)).rstrip())
 
 
 def augmentation_table(rows: Sequence[Row]) -> str:
-    """What augmentation brought and took, as Markdown; the rows are those of the catalogue's `augmentations`."""
-    return blocks.markdown(_augmentation(rows))
+    """Render the augmentation tables as Markdown, from the rows of the catalogue's view `augmentations`."""
+    return blocks.markdown(_augmentation_tables(rows))
 
 
-def _body(data: ReportData, gained: Sequence[Gain], folder: Path) -> list[Block]:
+def _body(data: ReportData, method_gains: Sequence[Gain], folder: Path) -> list[Block]:
     return [
-        findings(data.rows), *_cut_warning(data.rows), *_form(data.config),
+        findings(data.rows), *_cut_warning(data.rows), *_prompting(data.config),
         f"Base model: {data.model}. Created: {data.created}.",
-        *([f"Of the data: {'; '.join(data.notes)}."] if data.notes else []),
-        *_results(data, folder), *_judged(data), *_gains(data, gained), *_comparisons(comparisons(data.judged)),
-        *_augmented(data, folder), *_training(data, folder), *_examples(data.judged), *_work(data), *_settings(data),
+        *([f"Notes on the data: {'; '.join(data.notes)}."] if data.notes else []),
+        *_results(data, folder), *_judgements(data), *_gains(data, method_gains),
+        *_comparisons(comparisons(data.judged)), *_augmentation_section(data, folder), *_training(data, folder),
+        *_examples(data.judged), *_run_summary(data), *_settings(data),
     ]  # fmt: skip
 
 
@@ -128,175 +133,190 @@ def _cut_warning(rows: Sequence[Row]) -> list[Block]:
     return [f"**{cut}**"] if cut else []
 
 
-def _form(config: Mapping[str, Any]) -> list[Block]:
-    """How questions were put and how strong adapters were, in words."""
+def _prompting(config: Mapping[str, Any]) -> list[Block]:
+    """Describe the form of the prompts and the strength of the adapters."""
     settings = config.get("evaluate", {})
     order = {"best-first": "best first", "best-last": "best last"}.get(settings.get("passage_order", ""), "")
     shown = settings.get("prompt_passages") or settings.get("passages")
-    asked = {
+    asking = {
         "plain": "the answer begins with 'The answer is:'", "instruction": "an instruction asks for a few words",
-        "examples": "two examples show a short answer", "sentence": "the model begins as it likes",
+        "examples": "two examples show a short answer", "sentence": "the model answers freely",
     }.get(settings.get("ask_for", ""), "")  # fmt: skip
-    if not (order and asked):
+    if not (order and asking):
         return []
     gate = (
-        ", where these bear out the answer that they give alone" if settings.get("combine_when") == "borne-out" else ""
+        ", if the passages contain the answer that they give alone"
+        if settings.get("combine_when") == "borne-out"
+        else ""
     )
     return [
-        f"Passages in a prompt: at most {shown}, {order}; {asked}. Adapters at {settings['strength']:g} of their "
-        f"strength, beside passages at {settings['combine_strength']:g}{gate}. "
-        f"Answers: at most {settings['max_new_tokens']} tokens."
+        f"Passages per prompt: at most {shown}, {order}; {asking}. Strength of adapters: {settings['strength']:g}, "
+        f"beside passages {settings['combine_strength']:g}{gate}. Answers: at most {settings['max_new_tokens']} tokens."
     ]
 
 
 def _results(data: ReportData, folder: Path) -> list[Block]:
-    """Each data set's tables and pictures, those of all together first, and what it costs."""
-    made: list[Block] = []
+    """Build the tables and charts of each data set, beginning with the mean over all, and of the costs."""
+    content: list[Block] = []
     datasets = tables.datasets(data.rows)
-    for place, dataset in enumerate(datasets):
+    for index, dataset in enumerate(datasets):
         rows = tables.of(data.rows, dataset=dataset)
         title = "Results" if len(datasets) == 1 else tables.dataset_name(data.rows, dataset)
-        made += [Heading(title), *([OVERALL] if dataset == ALL else [])]
-        made += [tables.results(rows), *([EXPLANATION] if place == 0 else [])]
-        suffix = "" if len(datasets) == 1 else f"-{place + 1}"
-        made += [*_parts(rows), *_pictures(rows, suffix, folder), *_published(rows, data.model, dataset)]
+        content += [Heading(title), *([OVERALL] if dataset == ALL else [])]
+        content += [tables.results(rows), *([EXPLANATION] if index == 0 else [])]
+        suffix = "" if len(datasets) == 1 else f"-{index + 1}"
+        content += [*_parts(rows), *_pictures(rows, suffix, folder), *_published(rows, data.model, dataset)]
     if rows := tables.of(data.rows, dataset=datasets[0], type=ALL, split=ALL) if datasets else []:
         plots.cost_chart([row for row in rows if not tables.is_control(row)] or rows, folder / "cost.png")
-        made += [Heading("Cost"), Picture(folder / "cost.png", "Seconds and tokens per answer, and bytes per document")]
-    return made
+        content += [
+            Heading("Cost"),
+            Picture(folder / "cost.png", "Seconds and tokens per answer, and bytes per document"),
+        ]
+    return content
 
 
 def _parts(rows: Sequence[Row]) -> list[Block]:
-    """F1 by variant, split and type, where there are several."""
-    made: list[Block] = []
+    """Build the tables of F1 by variant, split and type, if there are several."""
+    content: list[Block] = []
     if len(tables.names(rows, "variant")) > 1:
-        made += [Heading("F1 by variant", level=3), tables.by_variant(rows)]
+        content += [Heading("F1 by variant", level=3), tables.by_variant(rows)]
     if len(tables.names(rows, "split")) > 1:
-        made += [Heading("F1 by split", level=3), SPLITS, tables.by_split(rows)]
+        content += [Heading("F1 by split", level=3), SPLITS, tables.by_split(rows)]
     if len(tables.names(rows, "type")) > 1:
-        made += [Heading("F1 by question type", level=3), tables.by_type(rows)]
-    return made
+        content += [Heading("F1 by question type", level=3), tables.by_type(rows)]
+    return content
 
 
 def _pictures(rows: Sequence[Row], suffix: str, folder: Path) -> list[Block]:
-    made: list[Block] = []
+    content: list[Block] = []
     scored = [row for row in tables.shown(rows) if row["f1"] is not None]
     variants = tables.names(scored, "variant")
     if len(variants) > 1:
-        scored = [row for row in scored if not tables.is_control(row)]  # their bars would hide what differs
+        scored = [row for row in scored if not tables.is_control(row)]  # their bars would obscure the differences
         grid = [row for row in tables.of(rows, type=ALL, split=ALL) if row["f1"] is not None]
         grid = [row for row in grid if not tables.is_control(row)]
         if axis := plots.axis_of(variants):
             plots.grid_chart(grid, *axis, folder / f"variants{suffix}.png")
-            made += [Picture(folder / f"variants{suffix}.png", "F1 of each method over the variants")]
+            content += [Picture(folder / f"variants{suffix}.png", "F1 of each method over the variants")]
     if scored:
         plots.f1_chart(scored, folder / f"f1{suffix}.png")
-        made += [Picture(folder / f"f1{suffix}.png", "F1 of each method with its 95 % interval")]
-    return made
+        content += [Picture(folder / f"f1{suffix}.png", "F1 of each method with its 95 % interval")]
+    return content
 
 
 def _published(rows: Sequence[Row], model: str, dataset: str) -> list[Block]:
-    made: list[Block] = []
+    content: list[Block] = []
     for variant in tables.names(rows, "variant"):
-        if found := tables.beside_published(tables.of(rows, variant=variant), model, dataset):
-            table, sources = found
-            words = "; ".join(f"{place + 1}: {source}" for place, source in enumerate(sources))
+        if comparison := tables.beside_published(tables.of(rows, variant=variant), model, dataset):
+            table, sources = comparison
+            source_list = "; ".join(f"{index + 1}: {source}" for index, source in enumerate(sources))
             title = "Beside published F1" + (f", {variant}" if variant else "")
-            made += [Details(title, [table, f"Sources: {words}. They asked questions of their own choice."])]
-    return made
+            content += [Details(title, [table, f"Sources: {source_list}. Their test questions may differ from ours."])]
+    return content
 
 
-def _judged(data: ReportData) -> list[Block]:
-    """What an LLM says of two methods, where one was asked."""
+def _judgements(data: ReportData) -> list[Block]:
+    """Build the section on an LLM's judgements, if there are any."""
     return [Heading("Judged by an LLM"), JUDGED, tables.judgements(data.judgements)] if data.judgements else []
 
 
-def _gains(data: ReportData, gained: Sequence[Gain]) -> list[Block]:
-    if not gained:
+def _gains(data: ReportData, method_gains: Sequence[Gain]) -> list[Block]:
+    if not method_gains:
         return []
     present = gains(data.judged, "present")
-    made: list[Block] = [Heading("What survives the controls"), GAINS, Heading("F1", 3), tables.gains_table(gained)]
-    return [*made, Heading("Answer present", 3), first_line(present), tables.gains_table(present)]
+    content: list[Block] = [
+        Heading("What survives the controls"),
+        GAINS,
+        Heading("F1", 3),
+        tables.gains_table(method_gains),
+    ]
+    return [*content, Heading("Answer present", 3), first_line(present), tables.gains_table(present)]
 
 
-def _comparisons(found: Sequence[Comparison]) -> list[Block]:
-    if not found:
+def _comparisons(results: Sequence[Comparison]) -> list[Block]:
+    if not results:
         return []
-    made: list[Block] = [Heading("Methods compared in pairs"), COMPARED]
-    places = sorted(dict.fromkeys((c.dataset, c.variant) for c in found), key=lambda place: place[0] != ALL)
-    for dataset, variant in places:
-        some = [c for c in found if (c.dataset, c.variant) == (dataset, variant)]
+    content: list[Block] = [Heading("Pairwise comparison of methods"), COMPARED]
+    cells = sorted(
+        dict.fromkeys((result.dataset, result.variant) for result in results), key=lambda cell: cell[0] != ALL
+    )
+    for dataset, variant in cells:
+        cell_results = [result for result in results if (result.dataset, result.variant) == (dataset, variant)]
         name = "All data sets" if dataset == ALL else dataset
-        made += [Heading(", ".join(filter(None, (name, variant))), 3)] if len(places) > 1 else []
-        made += [tables.comparisons_matrix(some)]
-    return [*made, Details("Every pair with its interval", [tables.comparisons_list(found)])]
+        content += [Heading(", ".join(filter(None, (name, variant))), 3)] if len(cells) > 1 else []
+        content += [tables.comparisons_matrix(cell_results)]
+    return [*content, Details("All pairs with intervals", [tables.comparisons_list(results)])]
 
 
-def _augmentation(rows: Sequence[Row]) -> list[Block]:
-    made: list[Block] = [Table(*augmentation.table(rows), augmentation.LEFT)]
+def _augmentation_tables(rows: Sequence[Row]) -> list[Block]:
+    content: list[Block] = [Table(*augmentation.table(rows), augmentation.LEFT)]
     if dropped := augmentation.reasons(rows):
-        made += [Table(["Dropped because", "Items"], dropped, left=1)]
-    return made
+        content += [Table(["Reason for dropping", "Items"], dropped, left=1)]
+    return content
 
 
-def _augmented(data: ReportData, folder: Path) -> list[Block]:
+def _augmentation_section(data: ReportData, folder: Path) -> list[Block]:
     if not data.augmentations:
         return []
     plots.augmentation_chart(data.augmentations, folder / "augmentation.png")
     words = "Histograms: accepted items, and tokens or seconds, of each document"
-    return [Heading("Augmentation"), *_augmentation(data.augmentations), Picture(folder / "augmentation.png", words)]
+    return [
+        Heading("Augmentation"),
+        *_augmentation_tables(data.augmentations),
+        Picture(folder / "augmentation.png", words),
+    ]
 
 
 def _training(data: ReportData, folder: Path) -> list[Block]:
-    made: list[Block] = []
+    content: list[Block] = []
     if data.translator_curve:
         plots.translator_chart(data.translator_curve, folder / "translator.png")
-        made += [Picture(folder / "translator.png", "The translator's losses over its training steps")]
+        content += [Picture(folder / "translator.png", "The translator's losses over its training steps")]
     if curves := {name: losses for name, losses in data.adapter_curves.items() if losses}:
         plots.adapter_chart(curves, folder / "adapters.png")
-        made += [Picture(folder / "adapters.png", "The losses of the documents' adapters over their training steps")]
-    return [Heading("Training"), *made] if made else []
+        content += [Picture(folder / "adapters.png", "The losses of the documents' adapters over their training steps")]
+    return [Heading("Training"), *content] if content else []
 
 
 def _examples(judged: Sequence[Judged]) -> list[Block]:
-    """Some questions, spread over all of them, with the methods' answers; of variants the first one's."""
+    """Show some questions, evenly spread, with the methods' answers in the first variant."""
     questions: dict[tuple[str, str], list[Judged]] = {}
     for item in judged:
         questions.setdefault((item.dataset, item.question_id), []).append(item)
-    made: list[Block] = [Heading("Answers side by side")] if questions else []
+    content: list[Block] = [Heading("Answers side by side")] if questions else []
     for items in plots.spread(list(questions.values()), MOST_EXAMPLES):
         first = items[0]
         items = [item for item in items if item.variant == first.variant and not is_control(item.method)]
-        made += [Heading(first.question, level=3)]
+        content += [Heading(first.question, level=3)]
         answers = " / ".join(first.answers) or "(none known)"
-        made += [f"True answer: {answers} ({first.dataset}; type: {first.type}; documents: {first.split})"]
+        content += [f"True answer: {answers} ({first.dataset}; type: {first.type}; documents: {first.split})"]
         lines = [
-            [item.method, item.output.strip() or "(nothing)", f"{100 * item.score.f1:.0f}" if item.score else "–"]
+            [item.method, item.output.strip() or "(empty)", f"{100 * item.score.f1:.0f}" if item.score else "–"]
             for item in items
         ]
-        made += [Table(("Method", "Answer", "F1"), lines, left=2)]
-    return made
+        content += [Table(("Method", "Answer", "F1"), lines, left=2)]
+    return content
 
 
-def _work(data: ReportData) -> list[Block]:
-    made: list[Block] = []
+def _run_summary(data: ReportData) -> list[Block]:
+    content: list[Block] = []
     for title, items, columns, left in (
         ("Stages", data.stages, ("stage", "done", "partial", "failed", "waiting", "cached"), 1),
         ("Failures", data.failures, ("document_id", "stage", "error"), 3),
     ):
         if items:
             header = [column.replace("_", " ").capitalize() for column in columns]
-            made += [Heading(title), Table(header, [[str(item[c]) for c in columns] for item in items], left)]
-    return made
+            content += [Heading(title), Table(header, [[str(item[c]) for c in columns] for item in items], left)]
+    return content
 
 
 def _settings(data: ReportData) -> list[Block]:
     config = json.dumps(data.config, indent=2, ensure_ascii=False, default=str)
-    made: list[Block] = [Heading("Settings"), Details("Configuration", [Code(config)])]
+    content: list[Block] = [Heading("Settings"), Details("Configuration", [Code(config)])]
     if data.versions:
         lines = [[name, version] for name, version in data.versions.items()]
-        made += [Details("Versions", [Table(["Library", "Version"], lines, left=2)])]
-    return made
+        content += [Details("Versions", [Table(["Library", "Version"], lines, left=2)])]
+    return content
 
 
 def _html_page(data: ReportData, head: Sequence[Block], body: Sequence[Block]) -> str:
@@ -314,7 +334,7 @@ def _html_page(data: ReportData, head: Sequence[Block], body: Sequence[Block]) -
 
 
 def _policy() -> str:
-    """Nothing may be loaded from elsewhere, and no script run but the page's own."""
+    """Return the content security policy: no external resources, and no scripts but the page's own."""
     script, style = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (SCRIPT, STYLE))
     return (
         f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; base-uri 'none'"

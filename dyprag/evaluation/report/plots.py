@@ -1,6 +1,6 @@
-"""The report's pictures, drawn without a display and without pyplot's global state.
+"""The report's charts, drawn without a display and without pyplot's global state.
 
-Matplotlib is imported when the first picture is drawn: it takes a second that other commands should not wait for.
+Matplotlib is imported when the first chart is drawn, since its import takes about a second.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart too.
+# Okabe and Ito's palette, which is safe for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
-PALE = "#D0D0D0"  # of controls
+PALE = "#D0D0D0"  # for controls
 _LINES = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7", "#56B4E9", "black")
 _NUMBERED = re.compile(r"(|.*?[^\d.+-])([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 THIN_LINES = 12
 
 
 def f1_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Each row's F1 with its interval; PRAG's, DyPRAG's and the controls in colours of their own."""
+    """Draw each row's F1 with its interval. PRAG, DyPRAG and the controls have their own colours."""
     figure = _figure(0.42 * len(rows) + 1.0)
     axes = figure.add_subplot()
     values = [row["f1"] for row in rows]
@@ -33,15 +33,15 @@ def f1_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
     above = [max(0.0, row["f1_high"] - row["f1"]) for row in rows]
     axes.barh(range(len(rows)), values, xerr=[below, above], color=_colours(rows), capsize=4, height=0.65)
     axes.set_xlim(0, max(row["f1_high"] for row in rows) * 1.12 or 1)
-    for place, row in enumerate(rows):
-        _write_at(axes, row["f1_high"], place, f"{row['f1']:.1f}")
+    for index, row in enumerate(rows):
+        _write_at(axes, row["f1_high"], index, f"{row['f1']:.1f}")
     _name_bars(axes, rows)
     axes.set_xlabel("token F1, % (whiskers: 95 % interval)")
     _save(figure, path)
 
 
 def cost_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """What an answer costs in time, how long it is, and what a document costs in storage, side by side."""
+    """Draw seconds and tokens per answer, and bytes per document, side by side."""
     figure = _figure(0.36 * len(rows) + 1.1)
     time, length, space = figure.subplots(1, 3, sharey=True)
     seconds = [float(row["seconds_per_answer"]) for row in rows]
@@ -50,7 +50,7 @@ def cost_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
     time.set_xlim(0, max(seconds) * 1.35 or 1)
     length.set_xlim(0, max(tokens) * 1.35 or 1)
     if positive := [value for value in stored if value > 0]:
-        # Texts are a thousand times smaller than adapters, and vanilla stores nothing: its bar has no length.
+        # Texts are a thousand times smaller than adapters; vanilla stores nothing and has no bar.
         space.set_xscale("log")
         space.set_xlim(min(positive) / 10, max(positive) * 100)
     for axes, values, texts in (
@@ -63,8 +63,8 @@ def cost_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
         ),
     ):
         axes.barh(range(len(rows)), values, color=_colours(rows), height=0.65)
-        for place, (value, text) in enumerate(zip(values, texts, strict=True)):
-            _write_at(axes, max(value, axes.get_xlim()[0]), place, text)
+        for index, (value, text) in enumerate(zip(values, texts, strict=True)):
+            _write_at(axes, max(value, axes.get_xlim()[0]), index, text)
     _name_bars(time, rows)
     time.set_xlabel("seconds per answer")
     length.set_xlabel("tokens per answer")
@@ -73,7 +73,7 @@ def cost_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def axis_of(variants: Sequence[str]) -> tuple[str, dict[str, float]] | None:
-    """The axis' name and each variant's place on it, if they differ in a number only (width=2, width=4)."""
+    """Return the axis name and each variant's value, if variants differ only in a number (width=2, width=4)."""
     parts = [_NUMBERED.fullmatch(variant) for variant in variants]
     names = {part[1] if part else None for part in parts}
     numbers = [float(part[2]) for part in parts if part]
@@ -82,19 +82,22 @@ def axis_of(variants: Sequence[str]) -> tuple[str, dict[str, float]] | None:
     return (names.pop() or "").rstrip(" =:_") or "variant", dict(zip(variants, numbers, strict=True))
 
 
-def grid_chart(rows: Sequence[dict[str, Any]], name: str, place: Mapping[str, float], path: Path) -> None:
-    """F1 of each method over the variants, each at its place on the named axis; whiskers are 95 % intervals."""
+def grid_chart(rows: Sequence[dict[str, Any]], name: str, value_of: Mapping[str, float], path: Path) -> None:
+    """Draw F1 of each method over the variants, with 95 % intervals. `value_of` maps variants to axis values."""
     figure = _figure(3.4)
     axes = figure.add_subplot()
-    numbers = sorted(place.values())
-    for number, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        mine = sorted((row for row in rows if row["method"] == method), key=lambda row: place[row["variant"]])
-        spans = [[row["f1"] - row["f1_low"] for row in mine], [row["f1_high"] - row["f1"] for row in mine]]
+    numbers = sorted(value_of.values())
+    for index, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
+        method_rows = sorted((row for row in rows if row["method"] == method), key=lambda row: value_of[row["variant"]])
+        errors = [
+            [row["f1"] - row["f1_low"] for row in method_rows],
+            [row["f1_high"] - row["f1"] for row in method_rows],
+        ]
         axes.errorbar(
-            [place[row["variant"]] for row in mine], [row["f1"] for row in mine], yerr=spans, label=method, capsize=3,
-            marker="osv^Dx*"[number % 7], color=_LINES[number % len(_LINES)], linewidth=1.4,
+            [value_of[row["variant"]] for row in method_rows], [row["f1"] for row in method_rows], yerr=errors,
+            label=method, capsize=3, marker="osv^Dx*"[index % 7], color=_LINES[index % len(_LINES)], linewidth=1.4,
         )  # fmt: skip
-    if min(numbers) > 0 and max(numbers) >= 8 * min(numbers):  # sizes that double, rates that fall tenfold
+    if min(numbers) > 0 and max(numbers) >= 8 * min(numbers):  # such as doubled sizes, or learning rates divided by ten
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(numbers, [f"{value:g}" for value in numbers])
@@ -106,7 +109,7 @@ def grid_chart(rows: Sequence[dict[str, Any]], name: str, place: Mapping[str, fl
 
 
 def translator_chart(curve: Sequence[dict[str, float]], path: Path | IO[bytes]) -> None:
-    """The translator's losses over its training steps, whichever way it is trained."""
+    """Draw the translator's losses over its training steps, for either recipe."""
     figure = _figure(3.4)
     axes = figure.add_subplot()
     steps = [point["step"] for point in curve]
@@ -120,14 +123,16 @@ def translator_chart(curve: Sequence[dict[str, float]], path: Path | IO[bytes]) 
     )
     for name, colour in lines:
         values = [point.get(name, 0.0) for point in curve]
-        if any(value > 0 for value in values):  # a log axis cannot show a loss that stays at zero
+        if any(value > 0 for value in values):  # a log axis cannot show a loss of zero
             axes.set_yscale("log", nonpositive="mask")
             label = name if name == "total" else f"L_{name}"
             axes.plot(steps, values, color=colour, label=label, linewidth=1.4, marker=".", markersize=2)
             axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    looks = [(point["step"], point["validation"]) for point in curve if point.get("validation")]
-    if looks:
-        axes.plot(*zip(*looks, strict=True), color=VERMILION, label="total, kept aside", linewidth=1.4, marker="o")
+    validations = [(point["step"], point["validation"]) for point in curve if point.get("validation")]
+    if validations:
+        axes.plot(
+            *zip(*validations, strict=True), color=VERMILION, label="total, validation", linewidth=1.4, marker="o"
+        )
         axes.legend(frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, 1))
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("training step")
@@ -136,7 +141,7 @@ def translator_chart(curve: Sequence[dict[str, float]], path: Path | IO[bytes]) 
 
 
 def adapter_chart(curves: dict[str, list[float]], path: Path | IO[bytes]) -> None:
-    """The losses of some documents' adapters as thin lines, and the mean over all documents."""
+    """Draw some adapters' losses as thin lines, and the mean over all documents."""
     figure = _figure(3.4)
     axes = figure.add_subplot()
     for losses in spread(list(curves.values()), THIN_LINES):
@@ -153,21 +158,20 @@ def adapter_chart(curves: dict[str, list[float]], path: Path | IO[bytes]) -> Non
 
 
 def augmentation_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Histograms over the documents: how many items of each product were accepted, and what they took: tokens where an
-    endpoint counted them, else seconds."""
+    """Draw histograms over documents: accepted items per product, and tokens (or seconds, without an endpoint)."""
     figure = _figure(2.8)
     items, effort = figure.subplots(1, 2)
     tokens = any(row["tokens_out"] for row in rows)
-    took = [row["tokens_in"] + row["tokens_out"] if tokens else row["seconds"] for row in rows]
+    effort_values = [row["tokens_in"] + row["tokens_out"] if tokens else row["seconds"] for row in rows]
     counts = [row["accepted"] for row in rows]
-    bins = [max(took) * place / 20 for place in range(21)]
+    bins = [max(effort_values) * index / 20 for index in range(21)]
     for product, colour in zip(dict.fromkeys(row["product"] for row in rows), (BLUE, ORANGE), strict=False):
-        mine = [place for place, row in enumerate(rows) if row["product"] == product]
+        indices = [index for index, row in enumerate(rows) if row["product"] == product]
         style: dict[str, Any] = {"color": colour, "alpha": 0.7, "label": product.replace("_", " ")}
-        items.hist([counts[place] for place in mine], [n - 0.5 for n in range(max(counts) + 2)], **style)
-        effort.hist([took[place] for place in mine], bins if max(took) else 1, **style)
-    items.set_xlabel("accepted items of a document")
-    effort.set_xlabel("tokens of a document, in and out" if tokens else "seconds until it was there")
+        items.hist([counts[index] for index in indices], [n - 0.5 for n in range(max(counts) + 2)], **style)
+        effort.hist([effort_values[index] for index in indices], bins if max(effort_values) else 1, **style)
+    items.set_xlabel("accepted items per document")
+    effort.set_xlabel("tokens per document, in and out" if tokens else "seconds per document")
     for axes in (items, effort):
         axes.set_ylabel("documents")
         axes.locator_params(axis="y", integer=True)
@@ -177,14 +181,14 @@ def augmentation_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def spread(items: list[Any], most: int) -> list[Any]:
-    """At most so many of the items, evenly spread over the list."""
+    """Return at most `most` items, evenly spread over the list."""
     if len(items) <= most:
         return items
-    return [items[place * len(items) // most] for place in range(most)]
+    return [items[index * len(items) // most] for index in range(most)]
 
 
 def human_bytes(count: float) -> str:
-    """A number of bytes as people read it: 0 B, 740 kB, 1.5 MB."""
+    """Format a number of bytes: 0 B, 740 kB, 1.5 MB."""
     value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while round(value) >= 1000 and len(units) > 1:
         value /= 1000
@@ -201,12 +205,12 @@ def _figure(height: float) -> Figure:
 def _save(figure: Figure, path: Path | IO[bytes]) -> None:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, format="png")  # a figure without pyplot draws with Agg
+    figure.savefig(path, format="png")  # figures created without pyplot use Agg
 
 
 def _colours(rows: Sequence[dict[str, Any]]) -> list[str]:
     sources = {"trained": BLUE, "translated": VERMILION}
-    colours = {one.name: PALE if one.is_control else sources.get(one.injects, GREY) for one in specs()}
+    colours = {method.name: PALE if method.is_control else sources.get(method.injects, GREY) for method in specs()}
     return [colours.get(row["method"], GREY) for row in rows]
 
 
@@ -218,7 +222,7 @@ def _name_bars(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows
     ]
     axes.set_yticks(range(len(rows)), names)
-    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, as in the table
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # first row at the top, as in the table
 
 
 def _write_at(axes: Axes, x: float, y: float, text: str) -> None:

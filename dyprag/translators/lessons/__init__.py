@@ -1,1 +1,1 @@
-"""What translators learn from: documents with questions, invented, extracted, or asked by people."""
+"""Training data of translators: documents with questions that are invented, extracted by rules, or asked by people."""

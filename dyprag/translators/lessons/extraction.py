@@ -1,6 +1,6 @@
-"""Question-answer pairs read off an encyclopedia's paragraph by rules: what a translator is trained to answer from.
+"""Extracts question-answer pairs from encyclopedia paragraphs by rules, as training data of translators.
 
-They stand in where no language model writes the pairs of §3.1. Rules prefer missing a fact to stating a wrong one.
+They replace the pairs of §3.1, which a language model writes. The rules prefer missing a fact to stating a wrong one.
 """
 
 import random
@@ -24,7 +24,7 @@ from dyprag.translators.lessons.wording import (
     without_parentheses,
 )
 
-MOST_FACTS = 6  # pairs of one passage that are no cloze
+MOST_FACTS = 6  # maximum pairs per passage besides cloze pairs
 
 _FOLLOWS = (
     r"(?=\s*(?:[,.;&]|\b(?:and|or|who|whose|from|of|in|best|known|born|active|based|for|at|with|during|under|as|"
@@ -73,7 +73,7 @@ _BORN_ASIDE = (
     re.compile(rf"^(?:[^,;()\d]+; )?({PLACE})(?:, [A-Z][\w. ]+){{0,2}}, {DATE} ?[–—-]"),
     re.compile(rf"^(?:[^,;()\d]*\bborn )?(?:[^;()\d]+[;,] )?{DATE}(?:,| in| at) ({PLACE})"),
 )
-_BORN_TOLD = (
+_BORN_STATED = (
     re.compile(rf"(?:was|is) (?:\w+ )?{_BORN_IN}(?: the (?:city|town|village) of)? ({PLACE})"),
     re.compile(rf"(?:was|is) (?:born [^,.;]{{0,50}}? in|a native of) ({PLACE})"),
 )
@@ -90,13 +90,12 @@ _WED = re.compile(
 
 @dataclass(frozen=True)
 class Subject:
-    """What a paragraph is about.
+    """The subject of a paragraph.
 
-    Args:
-        name: its title without a parenthesis.
-        lead: the first sentence, without parentheses.
-        aside: what stands in the first sentence's first parenthesis.
-        rest: the sentences after it.
+    name: the title without a parenthesis.
+    lead: the first sentence, without parentheses.
+    aside: the content of the first sentence's first parenthesis.
+    rest: the following sentences.
     """
 
     name: str
@@ -118,8 +117,8 @@ class Subject:
         return "was" if re.search(r"\bwas\b", self.lead[:160]) else "is"
 
     @property
-    def told(self) -> tuple[str, ...]:
-        """What the sentences after the first say of it where they begin with it: those words that follow."""
+    def statements(self) -> tuple[str, ...]:
+        """Sentences of `rest` that begin with the subject, without their first words."""
         last = self.name.split()[-1]
         names = ("He", "She", self.name, *((last,) if len(last) > 3 and last.isalpha() else ()))
         starts = tuple(f"{name} " for name in names)
@@ -130,12 +129,12 @@ class Subject:
 
 
 def extracted_pairs(document: Document, draw: random.Random, blanks: int = 1) -> list[tuple[str, QAPair]]:
-    """Pairs about a titled document, each with the name of its rule; every answer is in the text.
+    """Extract pairs about a titled document, each with the name of its rule. Every answer occurs in the text.
 
     Args:
-        document: a paragraph whose first sentence says what its title is.
-        draw: chooses wordings and blanks.
-        blanks: sentences with a blank at most; such a question is three times as long as another.
+        document: a paragraph whose first sentence defines its title.
+        draw: random generator for wordings and blanks.
+        blanks: maximum number of cloze pairs. Their questions are three times as long as others.
     """
     subject = _subject(document)
     pairs: dict[str, tuple[str, QAPair]] = {}
@@ -160,7 +159,7 @@ def _subject(document: Document) -> Subject:
 
 
 def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
-    """Rule and answer of each fact found, those that matter most first."""
+    """Iterate over rule and answer of each fact, the most important first."""
     if subject.is_person:
         yield from _person(subject)
         yield from _family(subject)
@@ -171,8 +170,8 @@ def _facts(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 def _person(subject: Subject) -> Iterator[tuple[str, str]]:
-    if found := _OCCUPATION.search(subject.lead):
-        yield "occupation", found[1]
+    if match := _OCCUPATION.search(subject.lead):
+        yield "occupation", match[1]
     if place := _birthplace(subject):
         yield ("birth country" if place in COUNTRIES else "birthplace"), place
     born = re.search(rf"\bborn\b[^()–]{{0,60}}?({DATE})", subject.aside) or re.search(
@@ -185,34 +184,34 @@ def _person(subject: Subject) -> Iterator[tuple[str, str]]:
     )
     if died:
         yield "death date", died[1]
-    if found := _NATIONALITY.search(subject.lead):
-        yield "nationality", found[1]
-    if school := next(filter(None, map(_SCHOOL.match, subject.told)), None):
+    if match := _NATIONALITY.search(subject.lead):
+        yield "nationality", match[1]
+    if school := next(filter(None, map(_SCHOOL.match, subject.statements)), None):
         yield "school", school[1]
 
 
 def _birthplace(subject: Subject) -> str | None:
-    told = [(pattern, words) for words in subject.told for pattern in _BORN_TOLD]
-    opened = [(_BORN_OPENING, sentence) for sentence in subject.rest]
+    statements = [(pattern, words) for words in subject.statements for pattern in _BORN_STATED]
+    openings = [(_BORN_OPENING, sentence) for sentence in subject.rest]
     aside = [(pattern, subject.aside) for pattern in (_BORN, *_BORN_ASIDE)]
-    for pattern, text in (*aside, (_BORN, subject.lead), *told, *opened):
-        found = pattern.search(text)
-        if found and not set(found[1].split()) & (NOT_A_NAME | _NO_CITY):
-            return found[1]
+    for pattern, text in (*aside, (_BORN, subject.lead), *statements, *openings):
+        match = pattern.search(text)
+        if match and not set(match[1].split()) & (NOT_A_NAME | _NO_CITY):
+            return match[1]
     return None
 
 
 def _family(subject: Subject) -> Iterator[tuple[str, str]]:
     lead = re.match(r"[^,]{0,60}?\b(?=(?:is|was) )", subject.lead)
-    for words in (*([subject.lead[lead.end() :]] if lead else []), *subject.told):
-        if found := _CHILD.match(words):
-            yield f"parent of a {found[1]}", found[2]
-        if found := _WED.match(words):
-            yield "spouse", found[1]
+    for words in (*([subject.lead[lead.end() :]] if lead else []), *subject.statements):
+        if match := _CHILD.match(words):
+            yield f"parent of a {match[1]}", match[2]
+        if match := _WED.match(words):
+            yield "spouse", match[1]
 
 
 def _work(subject: Subject) -> Iterator[tuple[str, str]]:
-    whole = " ".join((subject.lead, *subject.rest[:2]))
+    text = " ".join((subject.lead, *subject.rest[:2]))
     if _SCREEN.search(subject.lead):
         for rule, pattern in (
             ("director", rf"(?<![-\w])directed(?:,? (?:and )?[a-z-]+){{0,4}} by ({PERSON})"),
@@ -221,24 +220,24 @@ def _work(subject: Subject) -> Iterator[tuple[str, str]]:
             ("producer", rf"(?<![-\w])produced by ({PERSON})"),
             ("composer", rf"\b[Mm]usic (?:was |is )?(?:composed |scored )?by ({PERSON})"),
         ):
-            if found := re.search(pattern, whole):
-                yield rule, found[1]
-    elif found := _RECORDED.search(subject.lead):
-        yield "musician", found[2]
+            if match := re.search(pattern, text):
+                yield rule, match[1]
+    elif match := _RECORDED.search(subject.lead):
+        yield "musician", match[2]
     dated = rf"\breleased (?:[^.,]{{0,40}} )?(?:on|in) ((?:[A-Z][a-z]+ )?\d{{4}}|{DATE})"
-    if found := re.search(dated, whole) or re.search(r"\b(?:is|was) an? (\d{4})\b", subject.lead):
-        yield "release", found[1]
-    if found := _GENRE.search(subject.lead):
-        yield "genre", found[1]
+    if match := re.search(dated, text) or re.search(r"\b(?:is|was) an? (\d{4})\b", subject.lead):
+        yield "release", match[1]
+    if match := _GENRE.search(subject.lead):
+        yield "genre", match[1]
 
 
 def _location(subject: Subject, kind: str) -> Iterator[tuple[str, str]]:
-    if found := re.search(rf"\bin (?:[^.]*, )?(?:the )?({one_of(COUNTRIES)})\s*(?:[.,]|$)", subject.lead):
-        yield "country", found[1]
+    if match := re.search(rf"\bin (?:[^.]*, )?(?:the )?({one_of(COUNTRIES)})\s*(?:[.,]|$)", subject.lead):
+        yield "country", match[1]
     areas = "County|Province|District|Department|Voivodeship|Region|Prefecture"
-    if found := re.search(rf"\b(?:in|of) (?:the )?((?:[A-Z][\w'’-]+ ){{1,3}}(?:{areas}))\b", subject.lead):
-        yield "area", found[1]
+    if match := re.search(rf"\b(?:in|of) (?:the )?((?:[A-Z][\w'’-]+ ){{1,3}}(?:{areas}))\b", subject.lead):
+        yield "area", match[1]
     if kind not in ("river", "mountain", "lake"):
-        whole = " ".join((subject.lead, *subject.rest))
-        if found := re.search(r"\bpopulation (?:was|of|is)(?: about| approximately| around)? (\d[\d,]*\d)", whole):
-            yield "population", found[1]
+        text = " ".join((subject.lead, *subject.rest))
+        if match := re.search(r"\bpopulation (?:was|of|is)(?: about| approximately| around)? (\d[\d,]*\d)", text):
+            yield "population", match[1]

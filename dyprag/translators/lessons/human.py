@@ -1,9 +1,8 @@
-"""Questions that people wrote about passages, in one layout: what a translator may be trained on, and what is kept to
-measure it with.
+"""Questions that people wrote about passages, for training and for measurement.
 
-A file NAME.jsonl or NAME.jsonl.gz holds a passage a line: {"id", "title", "text", "questions": [{"question", "answers",
-"type"}]}, with a type of extractive, boolean or free. A twentieth of each file's passages, chosen by how their text
-begins, and the whole of WHOLE_SETS are held out: no training reads them.
+A file NAME.jsonl or NAME.jsonl.gz has one passage per line: {"id", "title", "text", "questions": [{"question",
+"answers", "type"}]}, where the type is extractive, boolean or free. One passage in twenty of each file, chosen by a
+hash of the beginning of its text, and all of WHOLE_SETS are held out from training.
 """
 
 import gzip
@@ -20,52 +19,52 @@ from dyprag.errors import CorpusError
 from dyprag.translators.lessons.lesson import Lesson
 
 Part = Literal["training", "held-out", "other-kinds"]
-WHOLE_SETS = ("covidqa", "squadshifts_amazon", "molweni", "qmsum")  # other kinds of text than any that is trained on
-HELD_OUT = 20  # one passage in so many
-BEGINNING = 8  # words that tell a passage: edits of one passage, which begin alike, stay together
-MOST_ANSWER_WORDS = 8  # a longer answer is seldom said in the same words
+WHOLE_SETS = ("covidqa", "squadshifts_amazon", "molweni", "qmsum")  # kinds of text that do not occur in training
+HELD_OUT = 20  # one passage in HELD_OUT is held out
+BEGINNING = 8  # words that identify a passage; edited versions of a passage begin alike and stay together
+MOST_ANSWER_WORDS = 8  # longer answers are seldom given word for word
 FEWEST_WORDS, MOST_WORDS = 20, 400
 _ORDER = 1_000_003
 
 
 def human_sets(folder: Path) -> dict[str, Path]:
-    """The files of single passages in a folder, by set.
+    """Find the files of passages in a folder, by name of the set.
 
     Raises:
-        CorpusError: there is none.
+        CorpusError: the folder has no such file.
     """
     paths = [*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]
-    found = {path.name.split(".jsonl")[0]: path for path in sorted(paths) if "text" in _first(path)}
-    if not found:
-        raise CorpusError(f"folder {folder}", "it has no passage files (NAME.jsonl.gz)", "Name another.")
-    return found
+    sets = {path.name.split(".jsonl")[0]: path for path in sorted(paths) if "text" in _first(path)}
+    if not sets:
+        raise CorpusError(f"folder {folder}", "it has no passage files (NAME.jsonl.gz)", "Give another folder.")
+    return sets
 
 
 def human_lessons(folder: Path, part: Part, most: int, questions: int = 1) -> list[Lesson]:
-    """Passages of a part with questions that have short answers, the same number of each set as far as they go.
+    """Load a part's passages with short-answer questions, taking turns between the sets.
 
     Args:
-        folder: holds the files.
-        part: "training": what may be trained on; "held-out": the twentieth of the same sets; "other-kinds": WHOLE_SETS.
-        most: passages in all.
-        questions: of each passage at most.
+        folder: the folder with the files.
+        part: "training"; "held-out" for the held-out passages of the same sets; "other-kinds" for WHOLE_SETS.
+        most: maximum number of passages.
+        questions: maximum number of questions per passage.
 
     Raises:
-        CorpusError: no such files, or one that is malformed.
+        CorpusError: there are no such files, or one is malformed.
     """
     by_set = []
     for name, path in human_sets(folder).items():
         if (part == "other-kinds") == name.startswith(WHOLE_SETS):
-            found = list(_lessons(path, part, questions))
-            random.Random(f"{_ORDER} {name}").shuffle(found)
-            if found:
-                by_set.append(found)
-    dealt = [lessons[turn] for turn in range(most) for lessons in by_set if turn < len(lessons)]
-    return dealt[:most]
+            lessons = list(_lessons(path, part, questions))
+            random.Random(f"{_ORDER} {name}").shuffle(lessons)
+            if lessons:
+                by_set.append(lessons)
+    interleaved = [set_lessons[index] for index in range(most) for set_lessons in by_set if index < len(set_lessons)]
+    return interleaved[:most]
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a passage belongs to the twentieth that no training reads."""
+    """Whether a passage is held out from training."""
     beginning = " ".join(re.findall(r"\w+", text.lower())[:BEGINNING])
     digest = hashlib.blake2b(beginning.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % HELD_OUT == 0
@@ -80,26 +79,29 @@ def _lessons(path: Path, part: Part, most: int) -> Iterator[Lesson]:
             continue
         if part != "other-kinds" and is_held_out(text) != (part == "held-out"):
             continue
-        asked = [one for one in row["questions"] if has_short_answers(one)]
-        random.Random(row["id"]).shuffle(asked)
-        if asked := asked[:most]:
+        questions = [question for question in row["questions"] if has_short_answers(question)]
+        random.Random(row["id"]).shuffle(questions)
+        if questions := questions[:most]:
             seen.add(beginning)
-            pairs = tuple(QAPair(q["question"], q["answers"][0], f"The answer is {q['answers'][0]}.") for q in asked)
-            others = tuple(tuple(q["answers"][1:]) for q in asked)
+            pairs = tuple(
+                QAPair(question["question"], question["answers"][0], f"The answer is {question['answers'][0]}.")
+                for question in questions
+            )
+            others = tuple(tuple(question["answers"][1:]) for question in questions)
             yield Lesson(Document(row["id"], text, row["title"]), pairs, others)
 
 
 def has_short_answers(question: dict[str, Any]) -> bool:
-    """Whether an answer's words can be looked for in an output: those of qmsum, say, are whole sentences."""
+    """Whether all answers are short enough to be found in an output; those of qmsum, for example, are sentences."""
     answers = question["answers"] if question["type"] in ("extractive", "boolean") else ()
     return bool(answers) and all(len(answer.split()) <= MOST_ANSWER_WORDS for answer in answers)
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """A file's lines.
+    """Iterate over the rows of a file.
 
     Raises:
-        CorpusError: it cannot be read, or is malformed.
+        CorpusError: the file cannot be read or is malformed.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What a translator is trained on and asked about: documents with question-answer pairs."""
+"""Lessons: documents with question-answer pairs, for the training and the measurement of translators."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ from dyprag.corpora.documents import Document, QAPair
 
 @dataclass(frozen=True)
 class Lesson:
-    """A document and question-answer pairs about it. others: for each pair the other answers that count as right, where
-    there are any; nothing is trained on those."""
+    """A document and question-answer pairs about it.
+
+    others: for each pair, further accepted answers, if any. They are not used for training.
+    """
 
     document: Document
     pairs: tuple[QAPair, ...]
@@ -18,6 +20,6 @@ class Lesson:
 
     @cached_property
     def key(self) -> str:
-        """A name for it by passage and pairs, whatever the document's id."""
+        """A hash of passage and pairs, independent of the document's id."""
         content = repr((self.document.passage, self.pairs, *([self.others] if self.others else [])))
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

@@ -1,6 +1,6 @@
-"""Invented names, dates and numbers: the subjects of the invented documents, and the answers that no list holds.
+"""Invents names, dates and numbers: the subjects of invented documents, and the answers of open vocabularies.
 
-A hash of each invented name says whether it belongs to the training or to the test documents, which so share none.
+A hash assigns each invented name to the training or the test documents, so that they share none.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ NameShape = Annotated[str, slots(one_of="word place company phrase", allowed="nu
 
 @dataclass(frozen=True)
 class SubjectKind:
-    """A kind of subject: what a sentence may call it, and shapes of its name."""
+    """A kind of subject: the nouns that refer to it, and the shapes of its name."""
 
     __pydantic_config__ = STRICT
     nouns: Words
@@ -32,7 +32,7 @@ class SubjectKind:
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom a document is about. `references` begin with the full name; "the company" and a pronoun follow."""
+    """The subject of a document. `references` are its full name, then phrases such as "the company", and a pronoun."""
 
     kind: str
     name: str
@@ -41,30 +41,30 @@ class Subject:
 
 
 def belongs(name: str, split: Split) -> bool:
-    """Whether a name is one of the split's: a tenth of all names are test names."""
+    """Whether a name belongs to a split. A tenth of all names are test names."""
     return (blake2b(name.encode(), digest_size=2).digest()[0] % 10 == 0) == (split == "test")
 
 
 def word(rng: Random, split: Split, ends: tuple[str, ...] = ("",)) -> str:
-    """A new capitalised word of two to four syllables that belongs to the split."""
+    """Invent a capitalised word of two to four syllables that belongs to the split."""
     parts = name_parts()
     while True:
         syllables = [rng.choice(parts.onsets) + rng.choice(parts.vowels) for _ in range(1 if rng.random() < 0.6 else 2)]
         last = rng.choice(parts.onsets) + rng.choice(parts.vowels) if ends == ("",) else ""
-        made = ("".join(syllables) + last + rng.choice(parts.codas) + rng.choice(ends)).capitalize()
-        if belongs(made, split):
-            return made
+        candidate = ("".join(syllables) + last + rng.choice(parts.codas) + rng.choice(ends)).capitalize()
+        if belongs(candidate, split):
+            return candidate
 
 
 def phrase(rng: Random, split: Split) -> str:
-    """A title of ordinary or invented words that belongs, as a whole, to the split."""
+    """Invent a title of ordinary or invented words that belongs to the split as a whole."""
     parts = name_parts()
     while True:
         (a, b), (n, m), w = rng.sample(parts.adjectives, 2), rng.sample(parts.nouns, 2), word(rng, split)
         shapes = (f"The {a} {n}", f"{a} {n}", f"The {n} of {w}", f"{a} {n} and {b} {m}", f"{w}'s {n}", w,
                   f"The {n} and the {m}", f"One {n} for {w}", f"The {a} {n} of {w}", f"{n} without {m}")  # fmt: skip
-        if belongs(made := rng.choice(shapes), split):
-            return made
+        if belongs(candidate := rng.choice(shapes), split):
+            return candidate
 
 
 def person(rng: Random, split: Split) -> str:
@@ -79,8 +79,8 @@ def _person(rng: Random, split: Split, firsts: tuple[str, ...]) -> str:
 
 
 def place(rng: Random, split: Split) -> str:
-    before = rng.choice(("", "", "", "", "", "", "Upper ", "New ", "Port ", "Saint ", "Mount ", "Lower "))
-    return before + word(rng, split, name_parts().place_ends)
+    prefix = rng.choice(("", "", "", "", "", "", "Upper ", "New ", "Port ", "Saint ", "Mount ", "Lower "))
+    return prefix + word(rng, split, name_parts().place_ends)
 
 
 def company(rng: Random, split: Split) -> str:
@@ -138,22 +138,22 @@ OPEN: dict[str, Callable[[Random, Split], str]] = {
 
 
 def invent_value(rng: Random, vocabulary: str, split: Split) -> str:
-    """A member of a closed vocabulary, or something new of an open one."""
+    """Draw from a closed vocabulary, or invent a value of an open one."""
     return rng.choice(closed()[vocabulary]) if vocabulary in closed() else OPEN[vocabulary](rng, split)
 
 
 def read_subject_kinds(folder: Path) -> dict[str, SubjectKind]:
-    """The kinds of subject besides people that a folder of facts describes.
+    """Read the kinds of subject, except people, of a folder of facts.
 
     Raises:
-        ConfigError: the file cannot be read, or an entry is wrong.
+        ConfigError: the file cannot be read, or an entry is invalid.
     """
     return read_facts_file(folder / "subjects.yaml", TypeAdapter(dict[str, SubjectKind]))
 
 
 @cache
 def subject_kinds() -> tuple[str, ...]:
-    """The kinds of subject to draw from; people stand there three times, so that they are drawn more often."""
+    """Return the kinds of subject to draw from. People are listed three times, so that they are drawn more often."""
     return ("person", "person", "person", *_subject_kinds())
 
 
@@ -163,7 +163,7 @@ def _subject_kinds() -> dict[str, SubjectKind]:
 
 
 def invent_subject(rng: Random, kind: str, split: Split, taken: set[str]) -> Subject:
-    """A subject whose name is not among those taken, which it joins."""
+    """Invent a subject whose name is not in `taken`, and add the name to it."""
     while True:
         subject = _human(rng, split) if kind == "person" else _thing(rng, kind, split)
         if subject.name not in taken:
@@ -181,14 +181,14 @@ def _human(rng: Random, split: Split) -> Subject:
 
 
 def _thing(rng: Random, kind: str, split: Split) -> Subject:
-    described = _subject_kinds()[kind]
+    subject_kind = _subject_kinds()[kind]
     while True:
         parts = {"word": word(rng, split), "place": place(rng, split), "company": company(rng, split),
                  "phrase": phrase(rng, split), "number": str(rng.randint(2, 990))}  # fmt: skip
-        name = rng.choice(described.names).format(**parts)
+        name = rng.choice(subject_kind.names).format(**parts)
         if not any(name == value for values in closed().values() for value in values):
             break
-    noun = rng.choice(described.nouns)
+    noun = rng.choice(subject_kind.nouns)
     article = "an" if noun[0] in "aeiou" else "a"
     forms = (name, name, _possessive(name)), (f"the {noun}", f"the {noun}", f"the {noun}'s"), ("it", "it", "its")
     return Subject(kind, name, f"{article} {noun}", forms)

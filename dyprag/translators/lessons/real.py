@@ -1,6 +1,6 @@
-"""Real paragraphs as lessons: PopQA's to be asked about (§4.1), and others, apart from those, to train a translator on.
+"""Lessons from real paragraphs: PopQA's for measurement (§4.1), and others for training.
 
-A question is asked without its paragraph, so no paragraph that tells of a test question's subject may be trained on.
+Questions are asked without their paragraph, so training excludes every paragraph about a test question's subject.
 """
 
 import csv
@@ -29,19 +29,19 @@ TWO_WIKI_PASSAGES = Layout("2wikimultihopqa", "passages.jsonl", "JSON lines of i
 TWO_WIKI_QUESTIONS = Layout("2wikimultihopqa", "questions.jsonl", "JSON lines of question and answer")
 DPR = Layout("dpr", "psgs_w100.tsv", "tab-separated id, text and title, with a header")
 
-FEWEST_WORDS, MOST_WORDS, CUT_AT = 20, 160, 130  # words of a passage; a longer one is cut at a sentence's end
+FEWEST_WORDS, MOST_WORDS, CUT_AT = 20, 160, 130  # words per passage; longer ones are cut at the end of a sentence
 FEWEST_PAIRS = 1
 _WORD = re.compile(r"\w+")
 
 
 def popqa_lessons(data: Path) -> list[Lesson]:
-    """PopQA's questions by the paragraph that holds one of their answers, in the paragraphs' order.
+    """Load PopQA's questions, grouped by the paragraph that contains one of their answers.
 
-    A pair's answer is the canonical one; `popqa_answers` has all that are right. A question is with its subject's
-    paragraph, or one titled by an alias of its subject; it is left out where none of them holds an answer.
+    A pair's answer is the canonical one; see `popqa_answers` for all. The paragraph is that of the question's subject,
+    or is titled by an alias of it. Questions without such a paragraph are left out.
 
     Args:
-        data: the folder that holds popqa/popQA.tsv and popqa/passages.jsonl.
+        data: the folder with popqa/popQA.tsv and popqa/passages.jsonl.
 
     Raises:
         CorpusError: a file is missing or malformed.
@@ -50,19 +50,25 @@ def popqa_lessons(data: Path) -> list[Lesson]:
     titled: dict[str, list[Document]] = {}
     for document in documents:
         titled.setdefault(document.title, []).append(document)
-    asked: dict[str, list[QAPair]] = {}
+    pairs_by_document: dict[str, list[QAPair]] = {}
     for question in _popqa_questions(data):
-        held = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, question.answers))})(?!\w)", re.IGNORECASE)
-        about = [document for title in subjects[question.id] for document in titled.get(title, ())]
-        holding = next((document for document in about if held.search(document.text)), None)
-        if holding is not None:
-            full = f"The answer to the question about {holding.title} is {question.answers[0]}."
-            asked.setdefault(holding.id, []).append(QAPair(question.question, question.answers[0], full))
-    return [Lesson(document, tuple(asked[document.id])) for document in documents if document.id in asked]
+        answer_pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, question.answers))})(?!\w)", re.IGNORECASE)
+        candidates = [document for title in subjects[question.id] for document in titled.get(title, ())]
+        matching = next((document for document in candidates if answer_pattern.search(document.text)), None)
+        if matching is not None:
+            full_answer = f"The answer to the question about {matching.title} is {question.answers[0]}."
+            pairs_by_document.setdefault(matching.id, []).append(
+                QAPair(question.question, question.answers[0], full_answer)
+            )
+    return [
+        Lesson(document, tuple(pairs_by_document[document.id]))
+        for document in documents
+        if document.id in pairs_by_document
+    ]
 
 
 def popqa_answers(data: Path) -> dict[str, tuple[str, ...]]:
-    """All right answers by question, the canonical one first; of two subjects of one name, those of both."""
+    """Return all accepted answers by question, the canonical one first. Subjects of the same name are merged."""
     answers: dict[str, tuple[str, ...]] = {}
     for question in _popqa_questions(data):
         answers[question.question] = tuple(dict.fromkeys((*answers.get(question.question, ()), *question.answers)))
@@ -70,13 +76,14 @@ def popqa_answers(data: Path) -> dict[str, tuple[str, ...]]:
 
 
 def multihop_lessons(data: Path, limit: int, most: int) -> list[Lesson]:
-    """Paragraphs of HotpotQA's and 2WikiMultihopQA's test questions, with sentences with a gap, as augmentation asks
-    them too: the sets' own questions need two paragraphs each. In an order by chance, the same every time.
+    """Load paragraphs of HotpotQA's and 2WikiMultihopQA's test questions, with gap questions as in augmentation.
+
+    The sets' own questions need two paragraphs each. The order is shuffled with a fixed seed.
 
     Args:
-        data: the folder that holds the sets' folders.
-        limit: take at most so many of each set.
-        most: pairs of each at most.
+        data: the folder with the sets' folders.
+        limit: maximum number of paragraphs per set.
+        most: maximum number of pairs per paragraph.
 
     Raises:
         CorpusError: a file is missing or malformed.
@@ -85,38 +92,39 @@ def multihop_lessons(data: Path, limit: int, most: int) -> list[Lesson]:
     for name in ("hotpotqa", "2wikimultihopqa"):
         loaded = load_dataset(name, data)
         gold = {identity for question in loaded.questions for identity in question.documents}
-        documents = [one for one in loaded.documents if not gold or one.id in gold]  # 2WikiMultihopQA's are not named
-        documents = [replace(one, text=_cut(_tidied(one.text))) for one in documents]
-        asked = [Lesson(one, tuple(_gaps(one)[:most])) for one in documents]
-        asked = [lesson for lesson in asked if lesson.pairs]
-        random.Random(name).shuffle(asked)
-        lessons += asked[:limit]
+        # 2WikiMultihopQA does not name its gold paragraphs
+        documents = [document for document in loaded.documents if not gold or document.id in gold]
+        documents = [replace(document, text=_cut(_tidied(document.text))) for document in documents]
+        set_lessons = [Lesson(document, tuple(_gaps(document)[:most])) for document in documents]
+        set_lessons = [lesson for lesson in set_lessons if lesson.pairs]
+        random.Random(name).shuffle(set_lessons)
+        lessons += set_lessons[:limit]
     return lessons
 
 
 def _gaps(document: Document) -> list[QAPair]:
-    """The best gap of each sentence, in the order of `candidates`."""
+    """Return the best gap pair of each sentence, in the order of `candidates`."""
     best: dict[str, Candidate] = {}
-    for found in candidates(document.title, document.text):
-        best.setdefault(found.sentence, found)
-    return [gap_pair(document.title, found) for found in best.values()]
+    for candidate in candidates(document.title, document.text):
+        best.setdefault(candidate.sentence, candidate)
+    return [gap_pair(document.title, candidate) for candidate in best.values()]
 
 
 def extracted_lessons(data: Path, seed: int, limit: int | None = None, blanks: int = 1, gaps: int = 0) -> list[Lesson]:
-    """Paragraphs that no test question is about, with pairs that rules find; in an order by the seed.
+    """Load paragraphs that no test question is about, with pairs extracted by rules, in a shuffled order.
 
-    The paragraphs are those of 2WikiMultihopQA, DPR's file and HotpotQA's distractors. IIRC's are not taken, since all
-    are gold.
+    The paragraphs come from 2WikiMultihopQA, DPR's file and HotpotQA's distractors. IIRC is not used, since all its
+    paragraphs are gold.
 
     Args:
-        data: the folder that holds the sets' folders, as `popqa_lessons` takes it.
-        seed: of the order, wordings and blanks; a passage's pairs depend on it and on the passage only.
-        limit: take at most so many.
-        blanks: sentences with a blank among a passage's pairs, at most.
-        gaps: further ones with a gap, as augmentation asks them, at most.
+        data: the folder with the sets' folders, see `popqa_lessons`.
+        seed: seed of the order, wordings and blanks. A passage's pairs depend only on the seed and the passage.
+        limit: maximum number of paragraphs.
+        blanks: maximum number of cloze pairs per passage.
+        gaps: maximum number of gap pairs per passage, as in augmentation.
 
     Raises:
-        CorpusError: a file is missing or malformed, also one that only says what to leave out.
+        CorpusError: a file is missing or malformed, including those that only say what to leave out.
     """
     held_out = _held_out(data)
     passages = [passage for passage in _passages(data) if not held_out.touches(passage)]
@@ -126,18 +134,23 @@ def extracted_lessons(data: Path, seed: int, limit: int | None = None, blanks: i
         if limit is not None and len(lessons) >= limit:
             break
         draw = random.Random(f"{seed} {passage.key}")
-        found = [pair for _, pair in extracted_pairs(passage, draw, blanks)]
+        pairs = [pair for _, pair in extracted_pairs(passage, draw, blanks)]
         if gaps:
-            others = _gaps(passage)
-            found += draw.sample(others, min(gaps, len(others)))
-        if len(found) >= FEWEST_PAIRS:
-            lessons.append(Lesson(passage, tuple(found)))
+            gap_pairs = _gaps(passage)
+            pairs += draw.sample(gap_pairs, min(gaps, len(gap_pairs)))
+        if len(pairs) >= FEWEST_PAIRS:
+            lessons.append(Lesson(passage, tuple(pairs)))
     return lessons
 
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """What training must not tell of: `titles` as a passage's title, `names` of two words or more anywhere in it."""
+    """What training passages must not be about.
+
+    titles: excluded as a passage's title.
+    names: names of two or more words, excluded anywhere in a passage.
+    questions: test questions; a passage is excluded if one of them contains its title.
+    """
 
     titles: frozenset[str]
     names: frozenset[str]
@@ -154,35 +167,35 @@ class _HeldOut:
 def _held_out(data: Path) -> _HeldOut:
     titles = [document.title for document in _popqa_documents(data)]
     names: list[str] = []
-    for subject, *others in _subjects(data).values():
-        titles += [subject, *others]
+    for subject, *aliases in _subjects(data).values():
+        titles += [subject, *aliases]
         names.append(subject)
     hotpot = load_dataset("hotpotqa", data)
     gold = {identity for question in hotpot.questions for identity in question.documents}
     titles += [document.title for document in hotpot.documents if document.id in gold]
     titles += [document.title for document in load_dataset("2wikimultihopqa", data).documents]
     rows = read_rows(find_file(TWO_WIKI_QUESTIONS, data), TWO_WIKI_QUESTIONS.name)
-    asked = tuple(_key(str(row.get("question"))) for _, row in rows)
-    folded = frozenset(form for title in titles for form in _forms(title))
-    return _HeldOut(folded, frozenset(_key(name) for name in names if " " in name), asked)
+    questions = tuple(_key(str(row.get("question"))) for _, row in rows)
+    folded_titles = frozenset(form for title in titles for form in _forms(title))
+    return _HeldOut(folded_titles, frozenset(_key(name) for name in names if " " in name), questions)
 
 
 def _passages(data: Path) -> Iterator[Document]:
-    """Every passage at hand: tidied, cut, each once, none a list of links."""
+    """Iterate over all passages: tidied, cut, without duplicates and disambiguation pages."""
     hotpot = load_dataset("hotpotqa", data).documents
     seen: set[tuple[str, str]] = set()
-    read = [passage for layout in (TWO_WIKI_PASSAGES, DPR) for passage in read_passages(find_file(layout, data))]
-    for passage in (*read, *hotpot):
+    passages = [passage for layout in (TWO_WIKI_PASSAGES, DPR) for passage in read_passages(find_file(layout, data))]
+    for passage in (*passages, *hotpot):
         text = _cut(_tidied(passage.text))
-        mark = (passage.title.casefold(), text[:60].casefold())
-        if mark in seen or len(text.split()) < FEWEST_WORDS or not passage.title or "may refer to" in text[:120]:
+        identity = (passage.title.casefold(), text[:60].casefold())
+        if identity in seen or len(text.split()) < FEWEST_WORDS or not passage.title or "may refer to" in text[:120]:
             continue
-        seen.add(mark)
+        seen.add(identity)
         yield replace(passage, id=f"passage-{len(seen)}", text=text)
 
 
 def _tidied(text: str) -> str:
-    """The text with the spaces that its source lost or gained at brackets, hyphens and quotation marks set right."""
+    """Repair missing and surplus spaces at brackets, hyphens and quotation marks."""
     text = re.sub(r"(?<=\w)\( ?", " (", " ".join(text.split()))
     text = re.sub(r"(?<=\w)- (?!(?:and|or|to)\b)(?=\w)", "-", text)
     parts = text.split('"')
@@ -194,7 +207,7 @@ def _tidied(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """A text of more than `MOST_WORDS`: as many of its sentences as have at most `CUT_AT` words, but at least one."""
+    """Cut a text of more than `MOST_WORDS` words to the leading sentences with at most `CUT_AT` words, at least one."""
     if len(text.split()) <= MOST_WORDS:
         return text
     kept: list[str] = []
@@ -214,12 +227,12 @@ def _mentions(text: str, names: Collection[str], most_words: int = 8) -> bool:
 
 
 def _forms(title: str) -> set[str]:
-    """A title folded, and without its parenthesis."""
+    """Return a title case-folded, with and without its parenthesis."""
     return {title.casefold().strip(), re.sub(r"\s*\([^)]*\)", "", title).casefold().strip()} - {""}
 
 
 def _key(text: str) -> str:
-    """Its words, folded, with a space around each: so that one text in another is whole words in it."""
+    """Return the case-folded words, each surrounded by spaces, so that substring search matches whole words."""
     return f" {' '.join(_WORD.findall(text.casefold()))} "
 
 
@@ -233,14 +246,14 @@ def _popqa_questions(data: Path) -> tuple[Question, ...]:
 
 
 def _subjects(data: Path) -> dict[str, tuple[str, ...]]:
-    """By question id: the subject, its article's title and its aliases."""
+    """Return the subject, its article's title and its aliases, by question id."""
     path = find_file(POPQA, data)
-    found = {}
+    names_by_question = {}
     for row in csv.DictReader(io.StringIO(read_text(path, POPQA.name)), delimiter="\t"):
         try:
             aliases = json.loads(row.get("s_aliases") or "[]")
         except ValueError as error:
             raise POPQA.wrong(f"{path} ({row['id']})", f"its 's_aliases' are not JSON ({error})") from error
         names = (row.get("subj") or "", row.get("s_wiki_title") or "", *aliases)
-        found[row["id"]] = tuple(dict.fromkeys(name for name in names if name))
-    return found
+        names_by_question[row["id"]] = tuple(dict.fromkeys(name for name in names if name))
+    return names_by_question

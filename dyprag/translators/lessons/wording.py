@@ -1,4 +1,4 @@
-"""The words that the rules know (occupations, peoples, countries, dates, names), and how a fact is asked about."""
+"""Vocabulary and patterns of the extraction rules (occupations, countries, dates, names), and question wordings."""
 
 import random
 import re
@@ -60,7 +60,7 @@ _WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 _STARTS = """He She It They His Her Its Their The A An In On At This That These Those After Before During I As But And
 When While Although However For From With By To Of Born King Queen Prince Princess Sir Count Duke
 Romanized""".split()
-NOT_A_NAME = frozenset((*_MONTHS, *_WEEKDAYS, *_STARTS))  # alone, these are no answer
+NOT_A_NAME = frozenset((*_MONTHS, *_WEEKDAYS, *_STARTS))  # a single word of these is not an answer
 
 _MONTH = "|".join(_MONTHS)
 DATE = rf"(?:\d{{1,2}} (?:{_MONTH}) \d{{4}}|(?:{_MONTH}) \d{{1,2}}, \d{{4}}|(?<!\d)[12]\d{{3}}(?!\d))"
@@ -77,19 +77,19 @@ PLACE = (
 
 
 def without_parentheses(sentence: str) -> str:
-    """The sentence less what it says in parentheses, also nested ones."""
-    before = None
-    while before != sentence:
-        before, sentence = sentence, re.sub(r"\s*\([^()]*\)", "", sentence)
+    """Remove parentheses from a sentence, also nested ones."""
+    previous = None
+    while previous != sentence:
+        previous, sentence = sentence, re.sub(r"\s*\([^()]*\)", "", sentence)
     return sentence
 
 
 def one_of(words: Collection[str]) -> str:
-    """A pattern for any of the words, the longest first."""
+    """Return a pattern that matches any of the words, the longest first."""
     return "|".join(re.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
 
 
-# By rule: question wordings and the sentence that answers. A rule that PopQA asks has its wording first, and two pairs.
+# By rule: question wordings and the answer sentence. For rules that PopQA asks about, its wording comes first.
 _WORDINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "occupation": (
         (
@@ -163,7 +163,7 @@ RULES: tuple[str, ...] = tuple(_WORDINGS)
 
 
 def ask(rule: str, name: str, answer: str, verb: str, draw: random.Random) -> list[QAPair]:
-    """One pair, or two for the facts that PopQA asks; `verb` is 'is' or 'was'."""
+    """Make one pair for a fact, or two for facts that PopQA asks about; `verb` is 'is' or 'was'."""
     wordings, sentence = _WORDINGS[rule]
     if rule in ("occupation", "birthplace"):
         chosen = [wordings[0], draw.choice(wordings[1:])]

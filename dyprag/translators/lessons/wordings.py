@@ -1,7 +1,7 @@
-"""How the invented documents tell and ask their facts, and in which manner they are written.
+"""The wordings of invented documents: how facts are stated and asked about, and the styles of writing.
 
-The wordings stand in facts/: people.yaml, organisations.yaml and things.yaml have one entry for each kind of fact,
-styles.yaml has the manners of writing. The first lines of people.yaml say how to add a kind of fact.
+They are in facts/: people.yaml, organisations.yaml and things.yaml have one entry per kind of fact, styles.yaml has the
+styles. The first lines of people.yaml explain how to add a kind of fact.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from dyprag.translators.lessons.names import OPEN, read_subject_kinds
 from dyprag.translators.lessons.words import Words, read_words
 
 Band = Literal["closed", "open"]
-FACT_FILES = ("people.yaml", "organisations.yaml", "things.yaml")  # their order decides what a seed draws
-FEWEST_FACTS = 4  # of either band that a kind of subject needs, so that documents about it differ
+FACT_FILES = ("people.yaml", "organisations.yaml", "things.yaml")  # their order affects what a seed draws
+FEWEST_FACTS = 4  # per band and kind of subject, so that documents about it differ
 
 Predicate = Annotated[str, slots(needed="v", allowed="a")]
 Statement = Annotated[str, slots(needed="v", allowed="a", one_of="S O P")]
@@ -38,8 +38,12 @@ Names = Annotated[Words, AfterValidator(without_repetition)]
 
 @dataclass(frozen=True)
 class FactEntry:
-    """An entry of a facts file: which kinds of subject can have the fact, from which vocabularies its answer comes, and
-    how it is told and asked."""
+    """An entry of a facts file.
+
+    about: the kinds of subject that can have the fact.
+    answers: the vocabularies of its answer.
+    The other fields say how the fact is stated and asked about.
+    """
 
     __pydantic_config__ = STRICT
     about: Names
@@ -53,7 +57,7 @@ class FactEntry:
 
 @dataclass(frozen=True)
 class Fact:
-    """A kind of fact: from which vocabularies its answer comes, and how it is told and asked."""
+    """A kind of fact: the vocabularies of its answer, and how it is stated and asked about."""
 
     key: str
     vocabularies: tuple[str, ...]
@@ -66,7 +70,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Style:
-    """A manner of writing: how it opens, how it introduces a statement, how often it uses labels for sentences."""
+    """A style of writing: opening sentences, words before a statement, and the share of documents with labels."""
 
     __pydantic_config__ = STRICT
     openings: Annotated[tuple[Opening, ...], Field(min_length=1)]
@@ -76,7 +80,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Manners:
-    """The content of styles.yaml. Fillers hold no fact that is asked about."""
+    """The content of styles.yaml. Fillers state no fact that is asked about."""
 
     __pydantic_config__ = STRICT
     styles: Annotated[tuple[Style, ...], Field(min_length=1)]
@@ -86,47 +90,47 @@ class Manners:
 
 @cache
 def facts(kind: str, band: Band) -> tuple[Fact, ...]:
-    """Facts about a kind of subject, each with those of its vocabularies that belong to the band."""
+    """Return the facts about a kind of subject, each with its vocabularies of the band."""
     return read_facts(FOLDER)[kind, band]
 
 
 @cache
 def manners() -> Manners:
-    """The styles and the fillers."""
+    """Return the styles and fillers."""
     return read_manners(FOLDER)
 
 
 def read_manners(folder: Path) -> Manners:
-    """The styles and the fillers of a folder of facts.
+    """Read the styles and fillers of a folder of facts.
 
     Raises:
-        ConfigError: the file cannot be read, or an entry breaks a rule.
+        ConfigError: the file cannot be read, or an entry is invalid.
     """
     return read_facts_file(folder / "styles.yaml", TypeAdapter(Manners))
 
 
 @cache
 def read_facts(folder: Path) -> dict[tuple[str, Band], tuple[Fact, ...]]:
-    """The facts of a folder, by kind of subject and band, in the order of the files.
+    """Read the facts of a folder, by kind of subject and band, in the order of the files.
 
     Raises:
-        ConfigError: a file cannot be read, an entry breaks a rule, or a kind of subject has too few facts.
+        ConfigError: a file cannot be read, an entry is invalid, or a kind of subject has too few facts.
     """
     closed = read_words(folder).answers
     by_kind: dict[tuple[str, Band], list[Fact]] = {}
     for kind in ("person", *read_subject_kinds(folder)):
         by_kind[kind, "closed"], by_kind[kind, "open"] = [], []
     for key, entry in _read_entries(folder, {kind for kind, _ in by_kind}, {*closed, *OPEN}).items():
-        told = (entry.predicates, entry.statements, entry.labels, entry.questions, entry.full_answer)
+        wording = (entry.predicates, entry.statements, entry.labels, entry.questions, entry.full_answer)
         for kind, band in by_kind:
             vocabularies = tuple(name for name in entry.answers if (name in closed) == (band == "closed"))
             if kind in entry.about and vocabularies:
-                by_kind[kind, band].append(Fact(key, vocabularies, *told))
-    for (kind, band), known in by_kind.items():
-        if len(known) < FEWEST_FACTS:
-            reason = f"it has {len(known)} facts with {band} answers and needs {FEWEST_FACTS}"
+                by_kind[kind, band].append(Fact(key, vocabularies, *wording))
+    for (kind, band), listed in by_kind.items():
+        if len(listed) < FEWEST_FACTS:
+            reason = f"it has {len(listed)} facts with {band} answers but needs {FEWEST_FACTS}"
             raise wrong_entry(folder / "subjects.yaml", kind, reason)
-    return {place: tuple(known) for place, known in by_kind.items()}
+    return {kind_and_band: tuple(listed) for kind_and_band, listed in by_kind.items()}
 
 
 def _read_entries(folder: Path, kinds: set[str], vocabularies: set[str]) -> dict[str, FactEntry]:
@@ -137,6 +141,6 @@ def _read_entries(folder: Path, kinds: set[str], vocabularies: set[str]) -> dict
                 raise wrong_entry(path, key, "another file has an entry of this name")
             for field, names, known in (("about", entry.about, kinds), ("answers", entry.answers, vocabularies)):
                 if unknown := sorted({*names} - known):
-                    raise wrong_entry(path, key, f"{field}: {unknown[0]!r} is none of {', '.join(sorted(known))}")
+                    raise wrong_entry(path, key, f"{field}: {unknown[0]!r} is not one of {', '.join(sorted(known))}")
             entries[key] = entry
     return entries

@@ -1,6 +1,6 @@
-"""Words for the invented documents: closed vocabularies, whose members are answers, and parts of invented names.
+"""Word lists of the invented documents: closed vocabularies of answers, and the parts of invented names.
 
-Ours, for the recall benchmark; the paper has no such set. The lists stand in facts/words.yaml.
+The lists are in facts/words.yaml. The paper has no such data.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Vocabulary = Annotated[Words, AfterValidator(without_repetition)]
 
 @dataclass(frozen=True)
 class NameParts:
-    """What names are put together from; a part that stands there more than once is drawn more often."""
+    """The parts of invented names. A part that is listed several times is drawn more often."""
 
     __pydantic_config__ = STRICT
     his_names: Words
@@ -38,7 +38,10 @@ class NameParts:
 
 @dataclass(frozen=True)
 class WordLists:
-    """The content of words.yaml. answers: closed vocabularies by name."""
+    """The content of words.yaml.
+
+    answers: the closed vocabularies, by name.
+    """
 
     __pydantic_config__ = STRICT
     answers: dict[str, Vocabulary]
@@ -46,23 +49,23 @@ class WordLists:
 
 
 def read_words(folder: Path) -> WordLists:
-    """The word lists of a folder of facts.
+    """Read the word lists of a folder of facts.
 
     Raises:
-        ConfigError: the file cannot be read, or an entry is wrong.
+        ConfigError: the file cannot be read, or an entry is invalid.
     """
     return read_facts_file(folder / "words.yaml", TypeAdapter(WordLists))
 
 
 @cache
 def closed() -> dict[str, tuple[str, ...]]:
-    """The closed vocabularies, by name."""
+    """Return the closed vocabularies, by name."""
     return _word_lists().answers
 
 
 @cache
 def name_parts() -> NameParts:
-    """What invented names are put together from."""
+    """Return the parts of invented names."""
     return _word_lists().name_parts
 
 

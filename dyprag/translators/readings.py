@@ -1,0 +1,70 @@
+"""What the attentive translator reads of a document: token ids and hidden states of the base model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dyprag.config import MOST_TOGETHER
+from dyprag.errors import DocumentError
+from dyprag.model.base import BaseModel, neutralise
+from dyprag.model.batches import alike, pad
+
+CPU_BATCH = 16  # passages read together on a CPU
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A document as the base model reads it.
+
+    ids: [tokens].
+    states: [sources, tokens, hidden], bfloat16, the inputs of the layers `sources`.
+    """
+
+    ids: Tensor
+    states: Tensor
+
+
+@torch.no_grad()
+def read_passages(base: BaseModel, passages: Sequence[str], sources: Sequence[int]) -> list[Reading]:
+    """Read passages with the base model, in batches of similar length.
+
+    Args:
+        sources: the layers whose inputs are kept; the number of layers means the last layer's output.
+
+    Raises:
+        DocumentError: a passage has no text.
+    """
+    tokens = [base.tokenizer(neutralise(text, base.tokenizer))["input_ids"][: base.max_tokens] for text in passages]
+    if not all(tokens):
+        raise DocumentError("a passage", "it has no text", "Add text to it, or remove it.")
+    readings: dict[int, Reading] = {}
+    limit = CPU_BATCH if base.device.type == "cpu" else MOST_TOGETHER
+    for batch in alike([len(row) for row in tokens], limit):
+        ids, _ = pad([tokens[index] for index in batch], base, side="right")
+        with base.lock:
+            hidden_states = base.model.get_decoder()(
+                input_ids=ids, use_cache=False, output_hidden_states=True
+            ).hidden_states
+        kept = torch.stack([hidden_states[source] for source in sources], 1).bfloat16()
+        for row, index in enumerate(batch):
+            length = len(tokens[index])
+            readings[index] = Reading(ids[row, :length].clone(), kept[row, :, :length].clone())
+    return [readings[index] for index in range(len(tokens))]
+
+
+def pad_readings(readings: Sequence[Reading], base: BaseModel) -> tuple[Tensor, Tensor, Tensor]:
+    """Pad readings; returns states [docs, sources, tokens, hidden] float32, ids and mask [docs, tokens]."""
+    longest = max(len(reading.ids) for reading in readings)
+    sources, _, hidden = readings[0].states.shape
+    states = torch.zeros(len(readings), sources, longest, hidden, device=base.device)
+    ids = torch.zeros(len(readings), longest, dtype=torch.long, device=base.device)
+    mask = torch.zeros(len(readings), longest, dtype=torch.bool, device=base.device)
+    for row, reading in enumerate(readings):
+        length = len(reading.ids)
+        states[row, :, :length] = reading.states
+        ids[row, :length] = reading.ids
+        mask[row, 1:length] = True  # the first token is an attention sink without a meaning of its own
+        mask[row, 0] = length == 1
+    return states, ids, mask
