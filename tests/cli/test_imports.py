@@ -111,10 +111,10 @@ def test_what_peft_trained_is_injected_for_the_document_and_forgotten_again(
         answers[state] = json.loads(said.stdout)["answer"]
         assert json.loads(said.stdout)["retrieved"] == ["lamp"]
         if state == "imported":
-            assert "lamp: its import is forgotten." in run("import", "--forget", "-d", "lamp").stdout
+            assert "lamp: import undone." in run("import", "--forget", "-d", "lamp").stdout
     assert answers["imported"] != answers["trained"]
     assert Stage(config, "test").plan.adapter_key(LAMP) == plan.adapter_key(LAMP)
-    assert "nothing was imported for it" in run("import", "--forget", "-d", "lamp").stdout
+    assert "nothing was imported" in run("import", "--forget", "-d", "lamp").stdout
 
 
 def test_the_store_s_own_commands_go_on_working_with_an_import(run: Callable[..., Result], plan: Plan, trained: Path):
@@ -321,7 +321,7 @@ def test_what_is_not_said_or_not_known_is_one_clear_line(run: Callable[..., Resu
         ([], "no adapter folder was given. Name an adapter's folder"),
         ([trained], "no document is named for it. Name its document: --document ID"),
         ([trained, "-d", "lamq"], "Did you mean 'lamp'?"),
-        (["--forget"], "it needs a document, not a folder"),
+        (["--forget"], "it takes a document, not a folder"),
         (["--forget", "-d", "lamq"], "it is not in the ingested corpus"),
     ):
         result = run("import", *arguments)

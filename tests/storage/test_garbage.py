@@ -89,7 +89,7 @@ def test_what_no_document_refers_to_goes_and_the_rest_stays(config: PipelineConf
     assert [path.name for path in (store.root / "indexes").iterdir()] == [KEYS["corpus"]]
     assert Catalogue(store).verify()[1] == []
     assert Catalogue(store).query("SELECT document_id FROM documents WHERE corpus_key = ?", [KEYS["old corpus"]]) == []
-    assert collected_text(collect(config, dry_run=False)) == "Nothing to delete: every artifact is referred to."
+    assert collected_text(collect(config, dry_run=False)) == "Nothing to delete: every artifact is in use."
 
 
 def test_nothing_goes_while_a_run_is_at_work(config: PipelineConfig):
