@@ -242,7 +242,7 @@ def test_a_file_of_several_passages_is_told_refused_or_chosen_from(
     result = dyprag(config_file, "export", "--peft", tmp_path / "out", "--file", rows(9))
     assert result.exit_code == 1
     assert "they have 9 passages" in result.stderr
-    assert "Name a --question" in result.stderr
+    assert "Pass --question" in result.stderr
     asked = ("--file", rows(9), "--question", "What is copy 4?")
     told = json.loads(dyprag(config_file, "export", "--peft", tmp_path / "out", *asked, "--json").stdout)
     assert told["share"] is None
@@ -254,7 +254,7 @@ REFUSED = {
     "nowhere": ([], "no output folder was given. Pass --peft DIR"),
     "merged corpus": (
         ["--merged", "out"],
-        "a merged model takes exactly one adapter. Name a --document, a --question or a --file",
+        "a merged model takes exactly one adapter. Pass --document, --question or --file",
     ),
     "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "--document cannot be combined"),
     "method": (["--peft", "out", "-m", "rag"], "this method has no adapters to export"),

@@ -67,7 +67,7 @@ def test_a_long_document_is_listed_once_with_its_passages(folder: Path, tiny_mod
 def test_a_document_that_there_is_not_is_told_with_those_that_may_be_meant(folder: Path):
     done = CliRunner().invoke(app, ["documents", "Note.md", "--document", str(folder)])
     assert done.exit_code == 1
-    assert "error: document 'Note.md': it is not in the corpus" in done.stderr
+    assert "error: document 'Note.md': it is not in the ingested corpus" in done.stderr
     assert done.stderr.rstrip().endswith("Did you mean 'note'? List them: dyprag documents.")
     assert "There are 4, such as 'a', 'b', 'c'." in str(unknown_document("zebra", list("abcd")))
     assert "There is only 'a'." in str(unknown_document("zebra", ["a"]))

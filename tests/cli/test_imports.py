@@ -309,7 +309,7 @@ def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, tra
     with pytest.raises(ArtifactError, match=r"it has no adapter_model\.safetensors"):
         read_foreign(tmp_path, base)
     (tmp_path / "adapter_model.bin").touch()
-    with pytest.raises(ArtifactError, match=r"a pickle \(adapter_model\.bin\), which could run code"):
+    with pytest.raises(ArtifactError, match=r"a pickle \(adapter_model\.bin\), which can run code"):
         read_foreign(tmp_path, base)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"x" * 20)
     with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors cannot be read"):
@@ -318,7 +318,7 @@ def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, tra
 
 def test_what_is_not_said_or_not_known_is_one_clear_line(run: Callable[..., Result], trained: Path):
     for arguments, reason in (
-        ([], "no adapter folder was given. Name an adapter's folder"),
+        ([], "no adapter folder was given. Pass the folder of an adapter"),
         ([trained], "no document is named for it. Name its document: --document ID"),
         ([trained, "-d", "lamq"], "Did you mean 'lamp'?"),
         (["--forget"], "it takes a document, not a folder"),

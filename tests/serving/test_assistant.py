@@ -112,7 +112,7 @@ def test_a_long_text_is_no_one_adapter_unless_a_question_chooses(assistant: Assi
     long = [Document(name, text) for name, text in TEXTS.items()]
     assert [one.score for one in assistant.shared(long)] == [0.0] * len(long)
     monkeypatch.setattr("dyprag.serving.assistant.MOST_SHARED", 2)
-    with pytest.raises(DocumentError, match=r"they have 3 passages, and one adapter of more than 2 .* a question too"):
+    with pytest.raises(DocumentError, match=r"they have 3 passages, and an adapter of more than 2 .* Pass a question"):
         assistant.adapter(long)
     found = assistant.shared(long, QUESTION)
     assert found == assistant.retrieve(QUESTION, long)
@@ -136,11 +136,11 @@ def test_what_cannot_be_done_is_said(assistant: Assistant, tiny_model: str, tmp_
         assistant.ask(QUESTION, [], "magic")
     with pytest.raises(DocumentError, match=r"document 2.*no text"):
         assistant.ask(QUESTION, ["A text.", " \n"])
-    with pytest.raises(DocumentError, match="there is none"):
+    with pytest.raises(DocumentError, match="there are none"):
         assistant.adapter([])
-    with pytest.raises(ConfigError, match="none comes with the package"):
+    with pytest.raises(ConfigError, match="the package has none"):
         load(tiny_model)
-    with pytest.raises(ConfigError, match="it is not there"):
+    with pytest.raises(ConfigError, match="it does not exist"):
         load(tiny_model, str(tmp_path / "nowhere"))
 
 

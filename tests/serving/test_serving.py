@@ -172,7 +172,7 @@ def test_its_own_documents_are_searched_where_none_come(assistant: Assistant):
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no messages": ({"messages": []}, "messages"),
-    "last is not a user": ({"messages": [*ASKED, {"role": "assistant", "content": "Hm"}]}, "take turns"),
+    "last is not a user": ({"messages": [*ASKED, {"role": "assistant", "content": "Hm"}]}, "must be from the user"),
     "no question": ({"messages": [{"role": "user", "content": " \n"}]}, "empty"),
     "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "text"),
     "an empty document": ({"messages": ASKED, "documents": ["sound", "  "]}, "document 2"),

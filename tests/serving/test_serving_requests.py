@@ -196,10 +196,10 @@ def test_a_history_is_read_as_turns_and_answered(url: str, messages: list[dict[s
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ([], "messages"), ("hello", "messages"), ([{"role": "system", "content": "Be brief."}], "none is a user's"),
-        ([user("A?"), assistants("B.")], "take turns"), ([user("")], "empty"), ([user(None)], "messages.0"),
+        ([], "messages"), ("hello", "messages"), ([{"role": "system", "content": "Be brief."}], "there is no user message"),
+        ([user("A?"), assistants("B.")], "must be from the user"), ([user("")], "empty"), ([user(None)], "messages.0"),
         ([user([])], "messages.0"), ([user([{"type": "text"}])], "messages.0.content.0"),
-        ([user([{"type": "image_url", "image_url": {"url": "https://x"}}])], "messages.0.content.0: a part of this"),
+        ([user([{"type": "image_url", "image_url": {"url": "https://x"}}])], "messages.0.content.0: parts of this"),
         ([user(3)], "messages.0.content"),
         ([user([{"type": "input_audio", "input_audio": {}}, "A?"])], "only text"), (["A?"], "messages.0"),
         ([{"role": "admin", "content": "A?"}], "messages.0.role"), ([{"content": "A?"}], "messages.0.role"),
@@ -233,7 +233,7 @@ def test_other_paths_and_methods_are_told_what_there_is(url: str, assistant: Ass
     chat = f"{url}/v1/chat/completions"
     for method in ("GET", "PUT", "DELETE", "OPTIONS", "PATCH"):
         answer = httpx.request(method, chat, headers={"Content-Type": "application/json"})
-        assert "takes POST" in refused(answer, 405)["message"]
+        assert "accepts POST" in refused(answer, 405)["message"]
         assert answer.headers["Allow"] == "POST"
     assert httpx.head(chat).status_code == 405
     assert "/v1/completions" in refused(httpx.post(f"{url}/v1/completions", json={}), 404)["message"]

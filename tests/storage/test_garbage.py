@@ -102,7 +102,7 @@ def test_nothing_goes_while_a_run_is_at_work(config: PipelineConfig):
         other.stdout.readline()
         with in_use(Store(config.store)):  # runs share it
             pass
-        with pytest.raises(StoreError, match=r"another run is using it. Wait for that run to end, or stop it"):
+        with pytest.raises(StoreError, match=r"another run is using it. Wait for that run to finish, or stop it"):
             collect(config, dry_run=False)
         assert there(config) == KEYS.keys()
         other.kill()
@@ -112,7 +112,7 @@ def test_nothing_goes_while_a_run_is_at_work(config: PipelineConfig):
 def test_where_the_documents_are_not_known_nothing_goes(config: PipelineConfig, tmp_path: Path):
     store = Store(config.store)
     (store.folder("corpus", KEYS["corpus"]) / "documents.parquet").write_bytes(b"")
-    with pytest.raises(StoreError, match=r"is damaged or gone\. Run: dyprag ingest"):
+    with pytest.raises(StoreError, match=r"is damaged or missing\. Run: dyprag ingest"):
         collect(config, dry_run=False)
     (store.root / "latest" / "corpus-of-another-location.json").write_bytes(b"")  # as a power cut may leave it
     with pytest.raises(StoreError, match=r"corpus-of-another-location\.json cannot be read"):

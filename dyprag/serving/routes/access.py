@@ -1,4 +1,4 @@
-"""What the routes share: the server's parts, its token, and how refusals are described in the schema."""
+"""Shared by the routes: dependencies, the token check, and error responses for the schema."""
 
 import secrets
 from typing import Annotated, Any
@@ -13,11 +13,11 @@ from dyprag.serving.service import Service
 
 Responses = dict[int | str, dict[str, Any]]
 ERRORS: Responses = {status: {"model": ErrorAnswer, "description": words} for status, words in STATUSES.items()}
-_bearer = HTTPBearer(auto_error=False, description="The server's token, if it has one.")
+_bearer = HTTPBearer(auto_error=False, description="The server's token, if it requires one.")
 
 
-# The dependencies are async, though they wait for nothing:
-# FastAPI would run plain functions in its threads, which prepare requests.
+# The dependencies are async, though they never wait: FastAPI would run plain functions in its thread pool, which is
+# needed for preparing requests.
 async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
@@ -36,9 +36,9 @@ async def _allowed(request: Request, given: Annotated[HTTPAuthorizationCredentia
 
 Served = Annotated[Service, Depends(_service)]
 Counted = Annotated[Metrics, Depends(_metrics)]
-GUARDED = [Depends(_allowed)]  # the dependencies of a route that wants the token
+GUARDED = [Depends(_allowed)]  # the dependencies of a route that requires the token
 
 
 def errors(*statuses: int) -> Responses:
-    """The refusals with these statuses, for the schema."""
+    """The error responses with these statuses, for the schema."""
     return {status: ERRORS[status] for status in statuses}
