@@ -138,7 +138,7 @@ def test_malformed_answers_to_the_end_fail_with_the_raw_text_kept_and_a_later_ru
     server: LLMServer, made: Made, store: Store
 ):
     augmenter = made(Behaviour(not_json=1.0), {"tries": 2})
-    with pytest.raises(DocumentError, match=r"no qa pairs came of 4 answers \(it holds no JSON object with a list"):
+    with pytest.raises(DocumentError, match=r"4 answers contained no usable qa pairs \(it holds no JSON object with a list"):
         write(augmenter)
     (path,) = (store.root / "responses").iterdir()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -478,7 +478,7 @@ def test_a_budget_holds_for_batches_too(server: LLMServer, made: Made):
     each = first_request(LAMP, "qa_pairs", "k", AugmentSettings(qa_pairs=2)).bytes + 100 + 100
     augmenter = made(Behaviour(batch_seconds=0.1), {"max_new_tokens": 100}, batch=True, max_tokens=2 * each)
     in_batches(augmenter, DOCUMENTS)
-    with pytest.raises(Stopped, match="1 requests were not handed in"):
+    with pytest.raises(Stopped, match="1 requests were not submitted"):
         augmenter.hand_in()
     assert fetch(augmenter).answers == 2
 
@@ -486,7 +486,7 @@ def test_a_budget_holds_for_batches_too(server: LLMServer, made: Made):
 def test_an_endpoint_without_batches_is_told_apart(server: LLMServer, made: Made):
     augmenter = made(batch=True, base_url=f"{server.root}/nothing")
     in_batches(augmenter, DOCUMENTS)
-    with pytest.raises(Stopped, match=r"it takes no batch \(404: Invalid URL .*augment.api.batch=false"):
+    with pytest.raises(Stopped, match=r"it does not accept a batch \(404: Invalid URL .*augment.api.batch=false"):
         augmenter.hand_in()
 
 

@@ -147,7 +147,7 @@ def test_after_an_answer_without_an_end_its_texts_are_bounded_where_the_endpoint
 
 def test_a_refused_form_stops_everything_where_the_settings_insist_on_it(made: Made):
     augmenter = made(Behaviour(unsupported={"json_schema"}), answer_format="json_schema")
-    with pytest.raises(Stopped, match=r"it refuses the form of the answer .*answer_format=auto"):
+    with pytest.raises(Stopped, match=r"it refuses the answer format .*answer_format=auto"):
         write(augmenter)
 
 
@@ -170,7 +170,7 @@ def test_a_later_try_sends_another_seed_and_so_does_each_round(server: LLMServer
     seeds: list[int | None] = []
     for _ in range(3):
         augmenter = made(Behaviour(not_json=1.0), {"tries": 2}, send_seed=True)
-        with pytest.raises(DocumentError, match="a later run asks anew"):
+        with pytest.raises(DocumentError, match="Run again to request new answers"):
             write(augmenter)
         seeds += [request.seed for request in server.requests if not request.repair]
     assert len(set(seeds)) == 6
@@ -218,7 +218,7 @@ def test_an_address_without_v1_is_told_with_the_right_one(server: LLMServer, mad
 
 def test_an_address_at_which_nothing_of_the_kind_is(server: LLMServer, made: Made):
     augmenter = made(base_url=f"{server.root}/blog")
-    with pytest.raises(Stopped, match=r"no chat completions \(404: .*base_url to the address before /chat/completions"):
+    with pytest.raises(Stopped, match=r"no chat completions API \(404: .*base_url to the URL before /chat/completions"):
         write(augmenter)
 
 

@@ -187,8 +187,8 @@ def test_an_answer_that_a_server_took_for_a_thought_is_found(made: Callable[...,
 
 DECLINES = {
     "refusal": (completion(None, refusal="I cannot help with lamps."), "declines to answer .I cannot help with lamps"),
-    "filter": (completion(None, "content_filter"), "content filter withholds"),
-    "empty filter": (completion("", "content_filter"), "content filter withholds"),
+    "filter": (completion(None, "content_filter"), "content filter blocked"),
+    "empty filter": (completion("", "content_filter"), "content filter blocked"),
 }
 
 
@@ -204,7 +204,7 @@ def test_a_model_that_declines_fails_the_document_at_once_with_its_words(
 
 def test_an_empty_answer_is_called_so(made: Callable[..., ApiAugmenter]):
     with endpoint(lambda *_: completion("")) as odd:
-        with pytest.raises(DocumentError, match=r"no qa pairs came of 3 answers \(it is empty\)"):
+        with pytest.raises(DocumentError, match=r"3 answers contained no usable qa pairs \(it is empty\)"):
             write(made(odd.url))
 
 

@@ -186,7 +186,7 @@ def test_a_proxy_that_refuses_is_named_without_its_password(
     monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy.url)
     error = made(f"{scheme}://far.example/v1").begin(LAMP, "qa_pairs", "k").exception(timeout=30)
     assert isinstance(error, Stopped)
-    assert f"the proxy before it ({scheme.upper()}_PROXY=http://…@127.0.0.1:" in str(error)
+    assert f"the proxy ({scheme.upper()}_PROXY=http://…@127.0.0.1:" in str(error)
     assert "pass-word" not in str(error)
 
 

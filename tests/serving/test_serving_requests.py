@@ -196,7 +196,7 @@ def test_a_history_is_read_as_turns_and_answered(url: str, messages: list[dict[s
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ([], "messages"), ("hello", "messages"), ([{"role": "system", "content": "Be brief."}], "there is no user message"),
+        ([], "messages"), ("hello", "messages"), ([{"role": "system", "content": "Be brief."}], "no user message"),
         ([user("A?"), assistants("B.")], "must be from the user"), ([user("")], "empty"), ([user(None)], "messages.0"),
         ([user([])], "messages.0"), ([user([{"type": "text"}])], "messages.0.content.0"),
         ([user([{"type": "image_url", "image_url": {"url": "https://x"}}])], "messages.0.content.0: parts of this"),
