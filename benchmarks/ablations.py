@@ -68,16 +68,21 @@ class Test:
     @torch.no_grad()
     def look(self, translator: Any) -> dict[str, tuple[float, float]]:
         """The percentage of recited answers and their mean loss, with the own and with a wrong document's adapter."""
-        self.readings = self.readings or translator.read(self.base, [one.document.passage for one in self.lessons])
-        found = {}
-        for name, places in (("own", list(range(len(self.rows)))), ("wrong", self.wrong)):
-            got: list[tuple[bool, float]] = []
-            for at in range(0, len(places), TOGETHER):
-                adapters = translator.translate([self.readings[place] for place in places[at : at + TOGETHER]])
-                tree = grow(self.base, self.rows[at : at + TOGETHER])
-                got += recited(self.base, tree, adapters, translator.first_layer)
-            found[name] = (100 * sum(right for right, _ in got) / len(got), sum(loss for _, loss in got) / len(got))
-        return found
+        self.readings = self.readings or translator.read(
+            self.base, [lesson.document.passage for lesson in self.lessons]
+        )
+        results = {}
+        for name, indices in (("own", list(range(len(self.rows)))), ("wrong", self.wrong)):
+            answers: list[tuple[bool, float]] = []
+            for first in range(0, len(indices), TOGETHER):
+                adapters = translator.translate([self.readings[index] for index in indices[first : first + TOGETHER]])
+                tree = grow(self.base, self.rows[first : first + TOGETHER])
+                answers += recited(self.base, tree, adapters, translator.first_layer)
+            results[name] = (
+                100 * sum(right for right, _ in answers) / len(answers),
+                sum(loss for _, loss in answers) / len(answers),
+            )
+        return results
 
 
 def lessons_of(band: Band, count: int, seed: int, split: Split) -> list[Lesson]:
@@ -88,19 +93,19 @@ def lessons_of(band: Band, count: int, seed: int, split: Split) -> list[Lesson]:
 def train(base: BaseModel, name: str) -> None:
     """Train one variant and record each evaluation."""
     settings = LearnSettings.model_validate({**COMMON, **VARIANTS[name]})
-    lessons = [one for band in BANDS for one in lessons_of(band, getattr(settings, band), settings.seed, "train")]
+    lessons = [lesson for band in BANDS for lesson in lessons_of(band, getattr(settings, band), settings.seed, "train")]
     tests = {band: Test(base, band) for band in BANDS}
     translator = fresh_translator(base, settings, calibration_prompts(base, lessons))
-    began, losses = perf_counter(), list[float]()
+    start, losses = perf_counter(), list[float]()
 
     def on_step(step: int, learned: Learned) -> None:
         losses.append(learned.pred)
         if step % LOOK:
             return
-        found = {band: test.look(translator.eval()) for band, test in tests.items()}
+        results = {band: test.look(translator.eval()) for band, test in tests.items()}
         translator.train()
-        seconds = round(perf_counter() - began)
-        line = {"variant": name, "step": step, "loss": sum(losses[-LOOK:]) / LOOK, "seconds": seconds, **found}
+        seconds = round(perf_counter() - start)
+        line = {"variant": name, "step": step, "loss": sum(losses[-LOOK:]) / LOOK, "seconds": seconds, **results}
         print(json.dumps(line), file=sys.stderr)
         with (FOLDER / "ablations.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")

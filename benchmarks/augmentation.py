@@ -195,7 +195,7 @@ def local(documents: int = 4) -> list[Figure]:
         start = time.perf_counter()
         written = generate(model, prompts, sampling, batch_size=batch_size)
         spent["seconds"] += time.perf_counter() - start
-        spent["tokens"] += sum(one.tokens for one in written)
+        spent["tokens"] += sum(generation.tokens for generation in written)
         calls.append((prompts, sampling))
         return written
 
@@ -242,8 +242,8 @@ def main(documents: int) -> None:
             figures += side(Path(folder), documents if side is steady else max(1, documents * 3 // 10))
     figures += local()
     for row in figures:
-        beside = "" if row["baseline"] is None else f", one at a time {row['baseline']} ({row['ratio']} x)"
-        print(f"{row['name']}: {row['value']:g} {row['unit']}{beside}; goal {row['goal']}; holds: {row['holds']}")
+        baseline = "" if row["baseline"] is None else f", one at a time {row['baseline']} ({row['ratio']} x)"
+        print(f"{row['name']}: {row['value']:g} {row['unit']}{baseline}; goal {row['goal']}; holds: {row['holds']}")
     target = Path("build/bench/augmentation.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"

@@ -37,7 +37,7 @@ Figure = dict[str, Any]
 
 
 @dataclass
-class Took:
+class Usage:
     """The wall and CPU seconds of a command, and its memory over time as (seconds, MiB)."""
 
     wall: float
@@ -63,10 +63,10 @@ def main(documents: int, parts: list[str]) -> None:
     target.write_text(json.dumps({"machine": machine, "documents": documents, "figures": figures}, indent=1))
 
 
-def whole_run(folder: Path, config: Path, url: str, documents: int, beside: bool) -> list[Figure]:
+def whole_run(folder: Path, config: Path, url: str, documents: int, with_loop: bool) -> list[Figure]:
     """Run the three stages; check their memory, and compare the server's record with the catalogue."""
-    plain = PlainLoop(configuration(folder, "plain", url, documents)) if beside else None
-    took = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
+    plain = PlainLoop(configuration(folder, "plain", url, documents)) if with_loop else None
+    runs = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
     store = folder / "store"
     done = query(store, "SELECT stage, count(*) AS n FROM latest_work WHERE state IN ('done', 'partial') GROUP BY 1")
     counts = {row["stage"]: row["n"] for row in done}
@@ -75,14 +75,14 @@ def whole_run(folder: Path, config: Path, url: str, documents: int, beside: bool
         seen = on_server(stage)
         figures.append(figure(f"{stage}: documents in completed tasks of the server's record", seen, "", documents,
                               lambda v: v == documents))  # fmt: skip
-    for stage, one in zip(("augment", "parametrize"), took[1:], strict=True):
-        early, late = one.memory[int(len(one.memory) * EARLY)][1], one.memory[-1][1]
+    for stage, run in zip(("augment", "parametrize"), runs[1:], strict=True):
+        early, late = run.memory[int(len(run.memory) * EARLY)][1], run.memory[-1][1]
         figures.append(figure(f"{stage}: memory at the end beside that after a fifth", late / early, "x", 1.2,
                               lambda v: v <= 1.2))  # fmt: skip
     if plain:
         loop = plain.end()
         for what in ("wall", "cpu"):
-            ours, theirs = sum(getattr(one, what) for one in took[1:]), getattr(loop, what)
+            ours, theirs = sum(getattr(run, what) for run in runs[1:]), getattr(loop, what)
             figures.append(figure(f"augment and parametrize, {what} seconds beside a plain loop's {theirs:.0f} s",
                                   ours / theirs, "x", 1.1, lambda v: v <= 1.1))  # fmt: skip
     return figures
@@ -93,23 +93,23 @@ class PlainLoop:
 
     def __init__(self, config: Path) -> None:
         command("ingest", config)
-        began = time.monotonic()
+        start_time = time.monotonic()
         words = [sys.executable, __file__, "loop", str(config)]
         self._process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != b"half\n":
             raise RuntimeError("the plain loop failed")
-        self._wall = time.monotonic() - began
+        self._wall = time.monotonic() - start_time
 
-    def end(self) -> Took:
+    def end(self) -> Usage:
         """Run the other half of the work."""
-        began = time.monotonic()
+        start_time = time.monotonic()
         assert self._process.stdin is not None
         self._process.stdin.close()
         _, status, usage = os.wait4(self._process.pid, 0)
         if status:
             raise RuntimeError("the plain loop failed")
-        return Took(self._wall + time.monotonic() - began, usage.ru_utime + usage.ru_stime, [])
+        return Usage(self._wall + time.monotonic() - start_time, usage.ru_utime + usage.ru_stime, [])
 
 
 def loop(path: str) -> None:
@@ -148,12 +148,12 @@ def again(folder: Path, config: Path, documents: int) -> list[Figure]:
     for name, count, goal in (("nothing new", documents, 20), ("ten new documents", documents + 10, 25)):
         corpus(folder, count)
         before = len(list((folder / "store").glob("adapter/*/*/record.json")))
-        took = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
+        runs = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
         new = len(list((folder / "store").glob("adapter/*/*/record.json"))) - before
         if new != count - documents:
             raise RuntimeError(f"{new} adapters were written, expected {count - documents}")
-        figures.append(figure(f"re-run with {name}", sum(t.wall for t in took), "s", goal, lambda v, g=goal: v <= g))
-        figures.append(figure(f"re-run with {name}, CPU", sum(t.cpu for t in took), "s", None, lambda v: True))
+        figures.append(figure(f"re-run with {name}", sum(t.wall for t in runs), "s", goal, lambda v, g=goal: v <= g))
+        figures.append(figure(f"re-run with {name}, CPU", sum(t.cpu for t in runs), "s", None, lambda v: True))
     return figures
 
 
@@ -205,10 +205,10 @@ def files(store: Path) -> dict[str, str]:
 
 
 def figure(name: str, value: float, unit: str, goal: float | None, holds: Any) -> Figure:
-    made = {"name": name, "value": round(value, 3), "unit": unit, "baseline": None, "ratio": None, "goal": goal,
+    row = {"name": name, "value": round(value, 3), "unit": unit, "baseline": None, "ratio": None, "goal": goal,
             "holds": bool(holds(value))}  # fmt: skip
-    print(f"{name}: {made['value']} {unit} (goal {goal}): {'holds' if made['holds'] else 'does not hold'}", flush=True)
-    return made
+    print(f"{name}: {row['value']} {unit} (goal {goal}): {'holds' if row['holds'] else 'does not hold'}", flush=True)
+    return row
 
 
 def corpus(folder: Path, documents: int) -> str:
@@ -243,11 +243,11 @@ def start(stage: str, config: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=sys.stderr)
 
 
-def command(stage: str, config: Path) -> Took:
+def command(stage: str, config: Path) -> Usage:
     return timed([sys.executable, "-m", "dyprag.cli.main", stage, "--config", str(config)])
 
 
-def timed(words: list[str]) -> Took:
+def timed(words: list[str]) -> Usage:
     """Run a command to its end and record its memory twice a second."""
     start = time.monotonic()
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -264,7 +264,7 @@ def timed(words: list[str]) -> Took:
             process.wait(0.5)
     if process.wait():
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
-    return Took(time.monotonic() - start, seconds, [entry for entry in memory if entry[1] > 1][:-1] or memory)
+    return Usage(time.monotonic() - start, seconds, [entry for entry in memory if entry[1] > 1][:-1] or memory)
 
 
 def query(store: Path, sql: str) -> list[dict[str, Any]]:

@@ -105,9 +105,9 @@ def main(count: int) -> None:
         figures = measured(Path(folder) / "index", count)
     print(f"{count:,} passages of {WORDS} words; rank_bm25 with {min(SMALL, count):,}; {QUERIES} queries")
     for row in figures:
-        beside = "" if row["baseline"] is None else f", rank_bm25 {row['baseline']:,} ({row['ratio']} x)"
+        baseline = "" if row["baseline"] is None else f", rank_bm25 {row['baseline']:,} ({row['ratio']} x)"
         goal = "" if row["goal"] is None else f"; goal {row['goal']}; holds: {row['holds']}"
-        print(f"{row['name']}: {row['value']:,} {row['unit']}{beside}{goal}")
+        print(f"{row['name']}: {row['value']:,} {row['unit']}{baseline}{goal}")
     target = Path("build/bench/retrieval.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {count:,} passages"

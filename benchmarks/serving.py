@@ -65,7 +65,7 @@ def endurance(client: httpx.Client, process: psutil.Process, asked: list[Any], r
     memory, answered = list[float](), 0
     for start in range(0, requests, requests // 5):
         with ThreadPoolExecutor(CLIENTS) as pool:
-            answered += sum(pool.map(lambda one: send(client, one), bodies[start : start + requests // 5]))
+            answered += sum(pool.map(lambda request: send(client, request), bodies[start : start + requests // 5]))
         memory.append(process.memory_info().rss / 2**20)
     note(figures, "answers lost", requests - answered, "", None, 0)
     fifths = ", ".join(f"{each:.0f}" for each in memory)
@@ -93,7 +93,7 @@ def rate(client: httpx.Client, bodies: list[dict[str, Any]], clients: int) -> fl
     """The answers per second with a number of clients."""
     start = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
-        answered = sum(pool.map(lambda one: send(client, one), bodies))
+        answered = sum(pool.map(lambda request: send(client, request), bodies))
     if answered < len(bodies):
         raise RuntimeError(f"{len(bodies) - answered} of {len(bodies)} requests were not answered")
     return answered / (time.perf_counter() - start)
@@ -103,8 +103,8 @@ def note(figures: list[dict[str, Any]], name: str, value: float, unit: str, base
     """Record and print a figure with its baseline."""
     ratio = value / baseline if baseline else None
     figures.append({"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, "goal": goal})
-    beside = f", {ratio:.2f} x one client's {baseline:.2f}" if ratio and unit == "/s" else ""
-    print(f"{name}: {value:.2f} {unit}{beside} (goal {goal})", flush=True)
+    comparison = f", {ratio:.2f} x one client's {baseline:.2f}" if ratio and unit == "/s" else ""
+    print(f"{name}: {value:.2f} {unit}{comparison} (goal {goal})", flush=True)
 
 
 @contextmanager

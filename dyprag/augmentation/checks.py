@@ -11,7 +11,7 @@ from rapidfuzz import fuzz
 
 from dyprag.augmentation.products import Accepted, Dropped, Item
 from dyprag.augmentation.spans import key_terms
-from dyprag.augmentation.support import denies, holds, likeness, numbers, script, told_numbers, within
+from dyprag.augmentation.support import denies, holds, likeness, numbers, script, stated_numbers, within
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
 from dyprag.corpora.text.answers import normalise
@@ -56,7 +56,7 @@ def check_rewrite(
     kept = facts(document.passage)
     lost = {term for term in kept if not _holds(rewrite, term)}
     recall = 1 - len(lost) / len(kept) if kept else 1.0
-    new_numbers = sorted(numbers(rewrite) - told_numbers(document.passage))
+    new_numbers = sorted(numbers(rewrite) - stated_numbers(document.passage))
     new_names = sorted(term for term in facts(rewrite) if not _holds(document.passage, term))
     change = min(1 - fuzz.ratio(rewrite, text) / 100 for text in (document.text, document.passage))
     length = len(rewrite) / max(1, len(document.text))
@@ -96,7 +96,7 @@ def check_pair(
         return Dropped(pair, "its question refers to the document, which is not there when it is asked")
     if any(_same_pair(pair, other) for other in others):
         return Dropped(pair, "it is the same as another one")
-    if added := numbers(f"{pair.answer} {pair.full_answer}") - told_numbers(document.passage):
+    if added := numbers(f"{pair.answer} {pair.full_answer}") - stated_numbers(document.passage):
         return Dropped(pair, f"its answer has {_listed(added)}, which the document has not")
     if not yes_no and not _held(pair.full_answer, pair.answer, settings):
         return Dropped(pair, "its full answer does not hold the short one")
@@ -143,7 +143,7 @@ def doubt(document: Document, pair: QAPair) -> str:
 
 def _other_kind(pair: QAPair) -> str:
     """Why an answer does not fit an English question that asks for a number, or for a name; empty if it does."""
-    if _ASKS_NUMBER.search(pair.question) and not told_numbers(pair.answer) and not _AMOUNTS & {*_words(pair.answer)}:
+    if _ASKS_NUMBER.search(pair.question) and not stated_numbers(pair.answer) and not _AMOUNTS & {*_words(pair.answer)}:
         return "its question asks for a number, which its answer has not"
     if _ASKS_NAME.search(pair.question) and pair.answer.strip()[:1].isdigit():
         return "its answer is a number, for which its question does not ask"
@@ -222,7 +222,7 @@ def _short_words(text: str) -> list[str]:
 def _holds(text: str, term: str) -> bool:
     """Whether a text contains a fact: a number as a number, a name at the start of a word, a short name as a word."""
     if term[0].isdigit() and term in numbers(term):
-        return term in told_numbers(text)
+        return term in stated_numbers(text)
     end = r"(?!\w)" if len(term) < 4 else ""
     return re.search(rf"(?<!\w){re.escape(term)}{end}", text, re.IGNORECASE) is not None
 

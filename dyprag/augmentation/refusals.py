@@ -157,12 +157,12 @@ def code_of_context(code: str | None) -> bool:
 
 
 def _limit(message: str) -> int | None:
-    found = _LIMIT.search(message)
-    return _number(found[1]) if found else None
+    match = _LIMIT.search(message)
+    return _number(match[1]) if match else None
 
 
 def _prompt(message: str) -> int | None:
-    return next((_number(found[1]) for pattern in _PROMPT if (found := pattern.search(message))), None)
+    return next((_number(match[1]) for pattern in _PROMPT if (match := pattern.search(message))), None)
 
 
 def _number(text: str) -> int:

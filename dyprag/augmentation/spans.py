@@ -130,13 +130,13 @@ def _spans(sentence: str) -> Iterator[tuple[int, int, str]]:
 def _span_at(sentence: str, words: list[re.Match[str]], index: int) -> tuple[int, str]:
     """The last word of the span that starts at a word, and its kind; "" if no span starts there."""
 
-    def word(place: int) -> str:
+    def word(position: int) -> str:
         """The word at an index if only whitespace separates it from the previous word, else ""."""
-        beside = 0 < place < len(words) and sentence[words[place - 1].end() : words[place].start()].isspace()
-        return words[place].group() if beside else ""
+        beside = 0 < position < len(words) and sentence[words[position - 1].end() : words[position].start()].isspace()
+        return words[position].group() if beside else ""
 
-    def goes_on(place: int) -> bool:
-        text = word(place)
+    def goes_on(position: int) -> bool:
+        text = word(position)
         return text[:1].islower() and text not in BREAKS | NUMBERS and not text.endswith("ly")
 
     text, before, last = words[index].group(), word(index).lower() and words[index - 1].group().lower(), index
@@ -184,7 +184,7 @@ def _last_of_name(word: Callable[[int], str], index: int) -> int:
     while True:
         for link in ((), ("of",), ("of", "the")):
             after = last + 1 + len(link)
-            if tuple(word(last + 1 + place) for place in range(len(link))) == link and word(after)[:1].isupper():
+            if tuple(word(last + 1 + offset) for offset in range(len(link))) == link and word(after)[:1].isupper():
                 last = after
                 break
         else:
@@ -216,10 +216,10 @@ def _year_starts(title: str, before: str) -> Iterator[str]:
 
 
 def _measure_starts(title: str, unit: str, before: str, after: str) -> Iterator[str]:
-    if found := _DIMENSION.search(after):
+    if dimension := _DIMENSION.search(after):
         owner = _IS.search(before)
         if owner and (subject := _subject(title, owner[1])):
-            yield f"How many {unit} {found[1]} is {subject}?"
+            yield f"How many {unit} {dimension[1]} is {subject}?"
     elif (does := _DOES.search(before)) and (subject := _subject(title, does[1])):
         verb = "have" if does[2] == "has" else re.sub("ie$", "y", does[2].removesuffix("s"))
         yield f"How many {unit} does {subject} {verb}?"
@@ -261,17 +261,17 @@ def _said_starts(title: str, before: str, after: str, name: bool) -> Iterator[st
 
 def _name_starts(before: str, after: str) -> Iterator[str]:
     for pattern, text in ((_NAMED, before), (_ROLE_BEFORE, before), (_PLACE_BEFORE, before), (_ROLE_AFTER, after)):
-        if (found := pattern.search(text)) and _is_role(found[1].lower(), pattern is _PLACE_BEFORE):
-            yield f"What is the name of the {found[1].lower()}?"
+        if (match := pattern.search(text)) and _is_role(match[1].lower(), pattern is _PLACE_BEFORE):
+            yield f"What is the name of the {match[1].lower()}?"
             break
     preposition = before.split()[-1].lower() if before.split() and before[-1:].isspace() else ""
     if preposition in _PLACES:
         yield "Where"
-    found = _DOER_BEFORE.search(before)
-    if found and past_of(found[1]) and not BREAKS & set(found[2].split()):
-        yield f"Who {past_of(found[1])}"
-    elif (found := _DOER_AFTER.search(after)) and is_past(found[2]) and (found[1] or preposition not in _OPENERS):
-        yield f"Who {found[2]}"
+    match = _DOER_BEFORE.search(before)
+    if match and past_of(match[1]) and not BREAKS & set(match[2].split()):
+        yield f"Who {past_of(match[1])}"
+    elif (match := _DOER_AFTER.search(after)) and is_past(match[2]) and (match[1] or preposition not in _OPENERS):
+        yield f"Who {match[2]}"
 
 
 def _is_role(noun: str, place: bool) -> bool:

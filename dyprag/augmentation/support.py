@@ -47,7 +47,7 @@ def numbers(text: str) -> set[str]:
     return {_plain(number) for number in _NUMBER.findall(_in_ascii(text))}
 
 
-def told_numbers(text: str) -> set[str]:
+def stated_numbers(text: str) -> set[str]:
     """The numbers of a text, including English number words: "six" is 6, "twenty-one" 21, "two hundred" 200."""
     found, value, last = numbers(text), None, 0
     for word in [*re.findall(r"[a-z]+|[^a-z\s-]", text.lower()), ""]:
@@ -89,9 +89,9 @@ def likeness(text: str, words: str) -> float:
     start = outer.rfind(" ", 0, aligned.dest_start + 1) + 1  # extend the match to whole words
     end = outer.find(" ", max(aligned.dest_end - 1, 0))
     nearest = outer[start : end if end >= 0 else len(outer)].split()
-    own = inner.split()
-    alike = all(any(_same_word(word, other) for other in nearest) for word in own)
-    same = numbers(inner) <= numbers(" ".join(nearest)) and set(own) & DENIALS == set(nearest) & DENIALS
+    words_of_answer = inner.split()
+    alike = all(any(_same_word(word, other) for other in nearest) for word in words_of_answer)
+    same = numbers(inner) <= numbers(" ".join(nearest)) and set(words_of_answer) & DENIALS == set(nearest) & DENIALS
     return aligned.score / 100 if alike and same else 0.0
 
 
@@ -108,7 +108,7 @@ def _same_word(one: str, other: str) -> bool:
 
 def _spoken(text: str) -> str:
     """Normalise a text, with numbers in digits, signs attached, and units as words: "three %" is "3 percent"."""
-    spoken = _IN_WORDS.sub(lambda found: str(sum(_WORDS[word] for word in found.groups() if word)), text.lower())
+    spoken = _IN_WORDS.sub(lambda match: str(sum(_WORDS[word] for word in match.groups() if word)), text.lower())
     spoken = re.sub(r"(\d)(?:st|nd|rd|th)\b", r"\1", spoken)
     spoken = _MINUS.sub("minus", _BEFORE.sub(r"\2 \1", spoken))
     for forms, name in _UNITS:
@@ -134,8 +134,8 @@ def script(text: str) -> str:
     """The script of most letters. Japanese counts as CJK, like Chinese."""
     letters = [c for c in unicodedata.normalize("NFKC", text[:5000]) if c.isalpha()][:500]
     scripts = Counter(unicodedata.name(c, "UNKNOWN").split()[0] for c in letters)
-    found = scripts.most_common(1)[0][0] if scripts else ""
-    return "CJK" if found in ("HIRAGANA", "KATAKANA") else found
+    script_name = scripts.most_common(1)[0][0] if scripts else ""
+    return "CJK" if script_name in ("HIRAGANA", "KATAKANA") else script_name
 
 
 def denies(words: Iterable[str]) -> bool:

@@ -127,10 +127,10 @@ class Writing:
         """
         if not self._settings.verify:
             return {}
-        verdicts = [(place, item, self._checked(item)) for place, item in enumerate(items)]
+        verdicts = [(index, item, self._checked(item)) for index, item in enumerate(items)]
         doubtful = [
-            (place, item, verdict)
-            for place, item, verdict in verdicts
+            (index, item, verdict)
+            for index, item, verdict in verdicts
             if isinstance(item, QAPair) and self._open(item, verdict)
         ]
         if (
@@ -149,11 +149,11 @@ class Writing:
             if not isinstance(answer, BaseException)
         }
 
-    async def _verify(self, place: int, pair: QAPair, verdict: Accepted | Dropped) -> Accepted | Dropped:
+    async def _verify(self, index: int, pair: QAPair, verdict: Accepted | Dropped) -> Accepted | Dropped:
         reason = verdict.reason if isinstance(verdict, Dropped) else doubt(self._document, pair)
         messages = self._prompt("verify").messages(document=self._document.passage, question=pair.question)
         try:
-            response = await self._ask(f"verify {self.rounds}.{place}", messages, None)
+            response = await self._ask(f"verify {self.rounds}.{index}", messages, None)
         except (PromptTooLong, Unanswered):
             return Dropped(pair, reason)
         if same_answer(response.answer, pair.answer):

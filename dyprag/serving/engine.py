@@ -44,7 +44,7 @@ class Job:
         deadline: on the monotonic clock.
         passages: the passages whose adapters are injected.
         combine: merges the adapters of the passages into the one to inject.
-        made: the passages' adapters that exist so far.
+        adapters: the adapters of the passages that exist so far.
         adapter: the adapter that is injected.
         cancelled: whether the client is gone.
         waited: seconds from submission to the first token.
@@ -55,8 +55,8 @@ class Job:
     emit: Callable[[Piece], None]
     deadline: float
     passages: Sequence[Document] = ()
-    combine: Callable[[list[Adapters]], Adapters | None] = lambda made: None
-    made: list[Adapters] = field(default_factory=list)
+    combine: Callable[[list[Adapters]], Adapters | None] = lambda adapters: None
+    adapters: list[Adapters] = field(default_factory=list)
     adapter: Adapters | None = None
     cancelled: bool = False
     ids: list[int] = field(default_factory=list)
@@ -248,12 +248,12 @@ class Engine:
         made_one = False
         for job in self._waiting[: self._most_rows]:
             try:
-                while len(job.made) < len(job.passages):
-                    passage = job.passages[len(job.made)]
+                while len(job.adapters) < len(job.passages):
+                    passage = job.passages[len(job.adapters)]
                     known = self._known(passage)
                     if made_one and not known:
                         break
-                    job.made.append(self._adapters([passage]))
+                    job.adapters.append(self._adapters([passage]))
                     made_one = made_one or not known
             except Exception:
                 logger.exception("The adapter of %s could not be made.", passage.id)
@@ -269,7 +269,7 @@ class Engine:
             full = len(self._running) + len(chosen) >= self._most_rows
             if full or (chosen and tokens + len(job.prompt) > self._most_tokens):
                 break
-            if len(job.made) == len(job.passages):
+            if len(job.adapters) == len(job.passages):
                 chosen.append(job)
                 tokens += len(job.prompt)
         if chosen:
@@ -281,8 +281,8 @@ class Engine:
         try:
             with torch.inference_mode():
                 for job in jobs:
-                    job.adapter = job.combine(job.made) if job.made else job.adapter
-                    job.made = []
+                    job.adapter = job.combine(job.adapters) if job.adapters else job.adapter
+                    job.adapters = []
             choosers = {
                 job: self._choosers.get(job) or Chooser(job.wish, job.prompt, self._penalty) for job in jobs
             }  # fmt: skip

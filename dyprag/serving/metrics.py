@@ -43,14 +43,14 @@ class Metrics:
         ):
             Gauge(name, words, registry=registry).set_function(value)
 
-    def ended(self, method: str, outcome: str, began: float, job: Job | None = None) -> None:
+    def ended(self, method: str, outcome: str, start: float, job: Job | None = None) -> None:
         """Record the end of a request."""
         self._requests.labels(method, outcome).inc()
         if job is None:
             return
         self._tokens.labels("prompt").inc(len(job.prompt))
         self._tokens.labels("answer").inc(len(job.ids))
-        self._seconds.labels(method).observe(time.monotonic() - began)
+        self._seconds.labels(method).observe(time.monotonic() - start)
         if job.waited:
             self._first.labels(method).observe(job.waited)
 

@@ -12,7 +12,7 @@ from fastapi import Request
 from dyprag.serving.engine import Job, Piece
 from dyprag.serving.metrics import Metrics
 from dyprag.serving.refusals import error
-from dyprag.serving.schema import Answer, ChatCompletion, ChatRequest, Choice, Made, Usage, UsedPassage
+from dyprag.serving.schema import Answer, ChatCompletion, ChatRequest, Choice, Provenance, Usage, UsedPassage
 from dyprag.serving.service import Ready, Service
 
 LISTENING = 0.5  # seconds between checks whether the client is still connected
@@ -56,7 +56,7 @@ class Reply:
         prompt, answer = len(self.ready.prompt), len(self.job.ids)
         return Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
 
-    def provenance(self) -> Made:
+    def provenance(self) -> Provenance:
         """How the answer was made."""
         injected = self.ready.injected if self.job.adapter is not None else ()  # the gate may drop the adapter
         shown = self.ready.in_prompt
@@ -68,7 +68,7 @@ class Reply:
             for passage in injected or shown
         ]  # fmt: skip
         seconds = time.monotonic() - self.began
-        return Made(method=self.ready.method, passages=used, seconds=seconds, first_token=self.job.waited)
+        return Provenance(method=self.ready.method, passages=used, seconds=seconds, first_token=self.job.waited)
 
     def whole(self, text: str, finish: str) -> ChatCompletion:
         """The whole response."""

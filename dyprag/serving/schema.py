@@ -203,7 +203,7 @@ class UsedPassage(BaseModel):
     injected: bool
 
 
-class Made(BaseModel):
+class Provenance(BaseModel):
     """How the answer was made. `seconds` and `first_token` count from the arrival of the request."""
 
     method: str
@@ -221,7 +221,7 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage
-    dyprag: Made
+    dyprag: Provenance
 
 
 class Model(BaseModel):

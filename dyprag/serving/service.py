@@ -156,10 +156,10 @@ class Service:
         """Create the engine's job for a prepared request."""
         scores = [passage.score for passage in ready.injected]
 
-        def combine(made: list[Adapters]) -> Adapters | None:
-            if not made:
+        def combine(adapters: list[Adapters]) -> Adapters | None:
+            if not adapters:
                 return None
-            merged = merge(stack(made), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
+            merged = merge(stack(adapters), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
             if gate := self.assistant.gate(ready.method):
                 shown = [passage.document.passage for passage in ready.in_prompt]
                 (merged,) = borne_out(self.assistant.base, [merged], [ready.question], [shown], gate)

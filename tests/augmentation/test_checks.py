@@ -12,7 +12,7 @@ from dyprag.augmentation.checks import (
     same_language,
 )
 from dyprag.augmentation.products import Accepted, Dropped
-from dyprag.augmentation.support import numbers, told_numbers
+from dyprag.augmentation.support import numbers, stated_numbers
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
 
@@ -258,7 +258,7 @@ def test_a_short_answer_is_not_found_in_a_longer_number_or_word():
     ],
 )
 def test_number_words_count_as_numbers(text: str, told: set[str]):
-    assert told_numbers(text) == told
+    assert stated_numbers(text) == told
 
 
 def test_numbers_in_japanese_are_compared_as_a_whole():

@@ -28,9 +28,13 @@ async def _metrics(request: Request) -> Metrics:
     return metrics
 
 
-async def _allowed(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+async def _allowed(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
     token: str = request.app.state.token
-    if token and not (given and secrets.compare_digest(given.credentials.encode("latin-1"), token.encode())):
+    if token and not (
+        credentials and secrets.compare_digest(credentials.credentials.encode("latin-1"), token.encode())
+    ):
         raise RefusedError(401, "This server requires its token: Authorization: Bearer …", "invalid_api_key")
 
 

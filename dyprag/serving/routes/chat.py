@@ -25,17 +25,17 @@ RESPONSES: Responses = {200: STREAMED, **{status: words for status, words in ERR
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=RESPONSES, dependencies=GUARDED)
 async def chat_completions(body: ChatRequest, request: Request, service: Served, metrics: Counted) -> Any:
     """Answer the last message, from documents if there are any."""
-    began = time.monotonic()
+    start = time.monotonic()
     pieces: asyncio.Queue[Piece] = asyncio.Queue()
-    ready, job = await _submit(body, service, metrics, pieces, began)
-    reply = Reply(service, body, ready, job, began)
+    ready, job = await _submit(body, service, metrics, pieces, start)
+    reply = Reply(service, body, ready, job, start)
     if body.stream:
         events = reply.events(pieces, metrics)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     text = ""
     async for piece in listen(pieces, job, request):
         text += piece.text
-    metrics.ended(ready.method, piece.finish, began, job)
+    metrics.ended(ready.method, piece.finish, start, job)
     if piece.finish in FAILURES:
         status, message = FAILURES[piece.finish]
         raise RefusedError(status, message, piece.finish)
@@ -43,7 +43,7 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served,
 
 
 async def _submit(
-    body: ChatRequest, service: Service, metrics: Metrics, pieces: "asyncio.Queue[Piece]", began: float
+    body: ChatRequest, service: Service, metrics: Metrics, pieces: "asyncio.Queue[Piece]", start: float
 ) -> tuple[Ready, Job]:
     """Prepare a request and submit it to the engine, which puts the answer's pieces into the queue.
 
@@ -59,10 +59,10 @@ async def _submit(
     try:
         ready = await _within(service.limits.seconds, service.prepare, body)
         method = ready.method
-        job = service.job(ready, emit, began + service.limits.seconds)
+        job = service.job(ready, emit, start + service.limits.seconds)
         service.engine.submit(job)
     except (RefusedError, BusyError) as refused:
-        metrics.ended(method, "refused", began)
+        metrics.ended(method, "refused", start)
         if isinstance(refused, BusyError):
             raise RefusedError(429, "The request queue is full. Retry shortly.", "busy") from None
         raise
