@@ -126,7 +126,7 @@ def test_pauses_grow_without_a_retry_after_header(server: LLMServer, made: Made)
 
 def test_repeated_failures_fail_only_their_document_and_answers_are_kept(server: LLMServer, made: Made):
     augmenter = made(Behaviour(script=["truncated_json", "500", "500", "good"]), retries=1)
-    with pytest.raises(DocumentError, match=r"document 'lamp': the endpoint failed 2 times at its 'repair 1'"):
+    with pytest.raises(DocumentError, match=r"document 'lamp': the endpoint failed 2 times at its request 'repair 1'"):
         write(augmenter)
     check(write(made()), 2)  # as a later run does
     assert len(server.requests) == 1

@@ -176,7 +176,7 @@ def test_a_later_try_sends_another_seed_and_so_does_each_round(server: LLMServer
 
 def test_at_temperature_0_the_remedy_is_to_raise_it(made: Made):
     augmenter = made(Behaviour(not_json=1.0), {"tries": 1, "temperature": 0})
-    with pytest.raises(DocumentError, match=r"set augment\.temperature above 0"):
+    with pytest.raises(DocumentError, match=r"Set augment\.temperature above 0"):
         write(augmenter)
 
 
@@ -230,8 +230,8 @@ def test_a_web_page_instead_of_answers_stops_the_run_but_between_answers_is_retr
 @pytest.mark.parametrize(
     ("base_url", "reason"),
     [
-        ("http://no-such-host.invalid/v1", "no host of this name"),
-        ("localhost:8000/v1", "no address"),
+        ("http://no-such-host.invalid/v1", "the host name cannot be resolved"),
+        ("localhost:8000/v1", "not a valid URL"),
         ("https://127.0.0.1:{port}/v1", "does not speak TLS"),
     ],
 )

@@ -54,12 +54,12 @@ def test_a_budget_is_never_exceeded_and_used_up_to_one_request(seed: int):
 
     async def request(budget: Budget) -> None:
         nonlocal spent
-        async with budget.set_aside(100, 100) as took:
+        async with budget.set_aside(100, 100) as record:
             await asyncio.sleep(rng.uniform(0, 0.002))
-            if rng.random() < 0.8:  # else it failed and took nothing
+            if rng.random() < 0.8:  # otherwise it failed and used nothing
                 used = rng.randint(0, 100), rng.randint(0, 100)
                 spent += sum(used)
-                took(response(*used))
+                record(response(*used))
 
     async def run() -> list[Any]:
         budget = Budget(settings, (1000, 0.0))
@@ -71,7 +71,7 @@ def test_a_budget_is_never_exceeded_and_used_up_to_one_request(seed: int):
     stops = [outcome for outcome in outcomes if outcome is not None]
     assert stops
     assert all(isinstance(stop, Stopped) for stop in stops)
-    assert "Raise it (augment.api.max_tokens" in str(stops[0])
+    assert "Raise the budget (augment.api.max_tokens" in str(stops[0])
 
 
 def test_a_budget_of_money_counts_by_the_price_and_what_was_spent_before():
@@ -82,7 +82,7 @@ def test_a_budget_of_money_counts_by_the_price_and_what_was_spent_before():
         budget = Budget(settings, (0, 0.7))
         async with budget.set_aside(100_000, 50_000) as took:  # 0.2
             took(response(100_000, 50_000, price))
-        with pytest.raises(Stopped, match=r"max_cost of 1: 150,000 tokens for 0\.9 are spent"):
+        with pytest.raises(Stopped, match=r"max_cost of 1: 150,000 tokens for 0\.9 were spent"):
             async with budget.set_aside(100_000, 50_000):
                 pass
         async with budget.set_aside(10_000, 10_000):

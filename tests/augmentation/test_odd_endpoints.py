@@ -44,15 +44,15 @@ def write(augmenter: ApiAugmenter, document: Document = LAMP, product: ProductNa
 
 
 ERRORS = {
-    "openrouter": ({"error": {"message": "Insufficient credits.", "code": 402}}, Stopped, "balance is spent .*Insuff"),
-    "key": ({"error": {"message": "No auth credentials found", "code": 401}}, Stopped, "refuses the key"),
-    "key by its code": ({"error": {"message": "Wrong.", "code": "invalid_api_key"}}, Stopped, "refuses the key"),
-    "quota": ({"error": {"message": "Spent.", "code": "insufficient_quota"}}, Stopped, "quota is spent"),
-    "model": ({"error": {"message": "No such model", "type": "model_not_found"}}, Stopped, "knows no model 'm'"),
+    "openrouter": ({"error": {"message": "Insufficient credits.", "code": 402}}, Stopped, "balance is exhausted .*Ins"),
+    "key": ({"error": {"message": "No auth credentials found", "code": 401}}, Stopped, "rejects the API key"),
+    "key by its code": ({"error": {"message": "Wrong.", "code": "invalid_api_key"}}, Stopped, "rejects the API key"),
+    "quota": ({"error": {"message": "Spent.", "code": "insufficient_quota"}}, Stopped, "quota is exhausted"),
+    "model": ({"error": {"message": "No such model", "type": "model_not_found"}}, Stopped, "does not know model 'm'"),
     "vllm": ({"object": "error", "message": "Prompt is bad.", "type": "BadRequestError", "code": 400}, DocumentError,
              "refuses it .*Prompt is bad"),
     "in a choice": ({"choices": [{"error": {"code": 403, "message": "Moderated"}, "message": {"content": ""}}]},
-                    Stopped, "refuses the key .403: Moderated"),
+                    Stopped, "rejects the API key .403: Moderated"),
     "text": ({"error": "Internal failure of the gateway"}, DocumentError, "failed 2 times .*Internal failure"),
     "detail": ({"detail": "Upstream is gone"}, DocumentError, "failed 2 times"),
 }  # fmt: skip
@@ -139,13 +139,13 @@ def test_if_a_higher_limit_does_not_help_the_run_stops_with_the_reason(
 ):
     with endpoint(thinking(10**6, **message)) as odd:
         augmenter = made(odd.url)
-        with pytest.raises(DocumentError, match=r"cut at 2,048 tokens before it began.*Raise augment.max_new_tokens"):
+        with pytest.raises(DocumentError, match=r"used all 2,048 tokens before it began.*Raise augment.max_new_tokens"):
             write(augmenter)
         assert odd.limits == [512, 2048]
         outcomes = [augmenter.begin(Document(f"d{n}", LAMP.text), "qa_pairs", f"d{n}") for n in range(20)]
         errors = [outcome.exception(timeout=60) for outcome in outcomes]
         assert any(isinstance(error, Stopped) for error in errors)
-        assert "cut at 512 tokens before it began" in str(errors[-1])
+        assert "used all 512 tokens before it began" in str(errors[-1])
         before = len(odd.limits)
         write_again = augmenter.begin(LAMP, "rewrites", "another").exception(timeout=60)
         assert isinstance(write_again, Stopped)
@@ -154,7 +154,7 @@ def test_if_a_higher_limit_does_not_help_the_run_stops_with_the_reason(
 
 def test_the_limit_is_not_raised_beyond_the_budget(made: Callable[..., ApiAugmenter]):
     with endpoint(thinking(600, content=None)) as odd:
-        with pytest.raises(DocumentError, match="cut at 512 tokens"):
+        with pytest.raises(DocumentError, match="used all 512 tokens"):
             write(made(odd.url, max_tokens=2000))
         assert odd.limits == [512]
 
@@ -229,7 +229,7 @@ def test_a_url_with_a_superfluous_v1_is_refused_with_the_right_one(made: Callabl
         return {"data": [{"id": "m"}]} if path == "/models" else (404, {"detail": "Not Found"})
 
     with endpoint(answer) as odd:
-        with pytest.raises(Stopped, match=rf"but there are under {odd.url.removesuffix('/v1')}\. Set augment"):
+        with pytest.raises(Stopped, match=rf"but there is one under {odd.url.removesuffix('/v1')}\. Set augment"):
             write(made(odd.url))
 
 

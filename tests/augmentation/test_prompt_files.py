@@ -61,7 +61,7 @@ def test_a_custom_prompt_replaces_the_built_in_and_changes_the_digest(tmp_path: 
     [
         ("version: 1\nuser: $document and $count", r"\$notes is missing"),
         ("version: 1\nuser: $document $count $notes $extra", r"\$extra is missing or unknown"),
-        ("version: 1\nuser: $document $count $notes for $5", r"a \$ in it begins no variable"),
+        ("version: 1\nuser: $document $count $notes for $5", r"a \$ does not start a variable"),
         ("user: $document $count $notes", "it lacks 'version'"),
         ("version: 1", "it lacks 'version' .* or 'user'"),
         ("- a", "it lacks 'version'"),

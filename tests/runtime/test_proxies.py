@@ -152,7 +152,9 @@ def test_a_proxy_that_nobody_can_use_is_one_clear_error_without_its_password(
     monkeypatch: pytest.MonkeyPatch, value: str
 ):
     monkeypatch.setenv("ALL_PROXY", value.replace("//", "//me:secret@"))
-    with pytest.raises(ConfigError, match=r"environment variable ALL_PROXY: .* is no proxy .*socks5://") as caught:
+    with pytest.raises(
+        ConfigError, match=r"environment variable ALL_PROXY: .* is not a usable proxy URL.*socks5://"
+    ) as caught:
         prepare_proxies()
     assert "secret" not in str(caught.value)
 
