@@ -55,8 +55,7 @@ class Room:
         """
         self._in_vain += 1
         reason = (
-            f"the model used all {self.tokens(request):,} tokens before it began to answer, as happens if it thinks "
-            "first"
+            f"the model used all {self.tokens(request):,} tokens before it began to answer, probably by thinking first"
         )
         remedy = (
             f"Raise augment.max_new_tokens ({self._set}), or turn thinking off, for example by augment.api.extra_body="
