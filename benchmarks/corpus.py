@@ -1,11 +1,10 @@
-"""A corpus of a million documents: what a nightly ingest takes, and what `dyprag status` does.
+"""A corpus of a million documents: the cost of a nightly ingest and of `dyprag status`.
 
     python benchmarks/corpus.py [DOCUMENTS]
 
-The documents are generated rows of a JSONL file, of 50 words each. Every ingest is a process of its own, in which the
-flow runs on a Prefect server that was started before; its seconds are those of the flow. For `status` the catalogue
-also has a row of work and an artifact for each document in each of two further stages. Prints the figures and writes
-build/bench/corpus.json.
+The documents are generated rows of a JSONL file, of 50 words each. Every ingest runs in its own process on a Prefect
+server that is already running; its seconds are those of the flow. For `status`, the catalogue also has a row of work
+and an artifact for each document in two further stages. Prints the figures and writes build/bench/corpus.json.
 """
 
 import json
@@ -32,7 +31,7 @@ Figure = dict[str, Any]
 
 
 def lines(count: int, edition: int = 0) -> Iterator[str]:
-    """Rows of the corpus; of a later edition the first ten have changed, ten are gone, and ten more are there."""
+    """Rows of the corpus. In a later edition, ten have changed, ten are gone and ten are new."""
     start = DIFFERENT if edition else 0
     for number in range(start, start + count):
         words = " ".join(f"w{number * 31 % 9973 + place * 17 % 977}" for place in range(49))
@@ -41,14 +40,14 @@ def lines(count: int, edition: int = 0) -> Iterator[str]:
 
 
 def ingest_once(folder: str) -> None:
-    """Ingest in this process; prints seconds of wall clock and of the processor, peak memory and the difference."""
+    """Ingest in this process and print the wall and CPU seconds, the peak memory and the difference."""
     from dyprag.config import PipelineConfig
     from dyprag.flows.ingest import ingest
 
     config = PipelineConfig.model_validate(settings(Path(folder)))
-    began, used = perf_counter(), sum(os.times()[:2])
+    start, used = perf_counter(), sum(os.times()[:2])
     (summary,) = ingest(config, return_state=True).result()
-    seconds, cores = perf_counter() - began, sum(os.times()[:2]) - used
+    seconds, cores = perf_counter() - start, sum(os.times()[:2]) - used
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"seconds": seconds, "cores": cores, "memory": memory, "note": summary["note"]}))
 
@@ -59,21 +58,21 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def in_a_process(folder: Path) -> dict[str, Any]:
-    """What `ingest_once` prints."""
+    """Run `ingest_once` in a new process and return its figures."""
     process = subprocess.run(
         [sys.executable, __file__, "0", str(folder)], stdout=subprocess.PIPE, text=True, check=True
     )
-    found: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return figures
 
 
 def fill(folder: Path, count: int) -> float:
-    """The work and artifacts of two stages for every document; gives the seconds that it took."""
+    """Record the work and artifacts of two stages for every document. Returns the seconds."""
     from dyprag.storage.artifacts import Record, Store
     from dyprag.storage.catalogue import Catalogue, Work
 
     catalogue = Catalogue(Store(folder / "store"))
-    began = perf_counter()
+    start = perf_counter()
     for stage, kind in (("augment", "qa_pairs"), ("parametrize", "adapter")):
         numbers = iter(range(count))
         while batch := list(islice(numbers, BATCH)):
@@ -82,42 +81,42 @@ def fill(folder: Path, count: int) -> float:
             catalogue.record_work(
                 f"run of {stage}", stage, [Work(*name, "done", attempts=1) for name in names], records
             )
-    return perf_counter() - began
+    return perf_counter() - start
 
 
 def status(folder: Path) -> tuple[float, float]:
-    """Seconds of `dyprag status`, from its start to its end, and those of the processor."""
+    """The wall and CPU seconds of `dyprag status`."""
     command = [sys.executable, "-m", "dyprag.cli.main", "status", "--set", f"store={folder / 'store'}"]
-    began = perf_counter()
+    start = perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, exit_status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(exit_status)
     if process.returncode:
         raise RuntimeError("`dyprag status` failed")
-    return perf_counter() - began, usage.ru_utime + usage.ru_stime
+    return perf_counter() - start, usage.ru_utime + usage.ru_stime
 
 
 def figure(name: str, value: float, unit: str, goal: float | None = None) -> Figure:
-    """One row of the results; a goal is not to be passed."""
+    """One row of the results. The goal is an upper bound."""
     return {"name": name, "value": round(value, 2), "unit": unit, "baseline": None, "ratio": None, "goal": goal,
             "holds": goal is None or value <= goal}  # fmt: skip
 
 
 def measured(folder: Path, count: int) -> list[Figure]:
-    """Ingest for the first time, with nothing new, and with ten documents of each difference; then ask the status."""
+    """Ingest for the first time, with nothing new, and with ten documents of each difference; then run `status`."""
     figures = []
     editions = (("first ingest", 0, None, f"{count} new"), ("nothing new", 0, DIFFERENCE_GOAL, "nothing new"),
                 ("ten of each difference", 1, DIFFERENCE_GOAL, "10 new, 10 changed, 10 removed"))  # fmt: skip
     for name, edition, goal, note in editions:
         with (folder / "docs.jsonl").open("w") as stream:
             stream.writelines(f"{line}\n" for line in lines(count, edition))
-        found = in_a_process(folder)
-        if found["note"] != note:
-            raise RuntimeError(f"the difference is told as {found['note']!r}, not {note!r}")
+        ingested = in_a_process(folder)
+        if ingested["note"] != note:
+            raise RuntimeError(f"the difference is {ingested['note']!r}, not {note!r}")
         figures += [
-            figure(f"{name}: ingest", found["seconds"], "s", goal),
-            figure(f"{name}: processor time", found["cores"], "s"),
-            figure(f"{name}: peak memory", found["memory"], "GiB"),
+            figure(f"{name}: ingest", ingested["seconds"], "s", goal),
+            figure(f"{name}: processor time", ingested["cores"], "s"),
+            figure(f"{name}: peak memory", ingested["memory"], "GiB"),
         ]
         print(figures[-3:], flush=True)
     figures.append(figure("rows written a second", 4 * count / fill(folder, count), "/s"))
@@ -132,7 +131,7 @@ def measured(folder: Path, count: int) -> list[Figure]:
 
 
 def main(count: int) -> None:
-    """Run everything, print and write the figures."""
+    """Run all parts; print and write the figures."""
     from prefect.testing.utilities import prefect_test_harness
 
     with tempfile.TemporaryDirectory() as folder, prefect_test_harness(server_startup_timeout=300):

@@ -1,11 +1,11 @@
-"""Three retrieved passages at once: adapters merged in each way, or one made of all three together; beside RAG.
+"""Three retrieved passages: adapters merged in different ways, or one adapter of all three; compared with RAG.
 
     python benchmarks/merging.py [DATA] [QUESTIONS]
 
-Retrieves three of PopQA's paragraphs for each of its questions (60 by default) and answers with the packaged
-translator: translated apart and merged (a long document in chunks is the same), translated jointly (a long document as
-a whole), and both beside the passages in the prompt, where one generic adapter, trained on other documents' pairs,
-shows what is answer format. Prints a table and writes build/bench/merging.json.
+Retrieves three of PopQA's paragraphs for each question (60 by default) and answers with the packaged translator: with
+passages translated separately and merged (the same as a long document in chunks), translated jointly (a long document
+as a whole), and both with the passages in the prompt, where a generic adapter, trained on pairs of other documents,
+shows the effect of the answer format. Prints a table and writes build/bench/merging.json.
 """
 
 import json
@@ -44,7 +44,7 @@ ANSWER_TOKENS = 16
 
 @dataclass(frozen=True)
 class Side:
-    """A way to answer, and what it is injected with: the retrieved documents, another question's, or all as one."""
+    """A method, and the documents to inject: those retrieved, another question's (wrong), or all as one (joint)."""
 
     name: str
     method: Method
@@ -52,16 +52,16 @@ class Side:
     joint: bool = False
 
 
-def joined(found: Sequence[Retrieved]) -> tuple[Retrieved, ...]:
-    """The passages one after another, as one document."""
-    return (Retrieved(Document("joint", "\n\n".join(item.document.passage for item in found)), 1.0),)
+def joined(retrieved: Sequence[Retrieved]) -> tuple[Retrieved, ...]:
+    """Join the passages into one document."""
+    return (Retrieved(Document("joint", "\n\n".join(item.document.passage for item in retrieved)), 1.0),)
 
 
 def main() -> None:
-    """Answer and print."""
+    """Answer with all sides; print and write the results."""
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "data"
     if not data.is_dir():
-        print(f"No data at {data}; give the data sets' folder.")
+        print(f"There is no folder {data}. Pass the folder of the data sets.")
         return
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 60
     base = load_model(MODEL)
@@ -69,19 +69,20 @@ def main() -> None:
     lessons = popqa_lessons(data)
     retriever = BM25Retriever([lesson.document for lesson in lessons])
     random.Random(0).shuffle(lessons)
-    asked_of = questions_of("popqa", lessons, data, 1)[:count]
-    found = [tuple(retriever.search(one.question, PASSAGES)) for one in asked_of]
+    questions = questions_of("popqa", lessons, data, 1)[:count]
+    retrieved = [tuple(retriever.search(question.question, PASSAGES)) for question in questions]
     gold = sum(
-        lessons[one.lesson].document in [x.document for x in got] for one, got in zip(asked_of, found, strict=True)
+        lessons[question.lesson].document in [hit.document for hit in hits]
+        for question, hits in zip(questions, retrieved, strict=True)
     )
-    right = [one.answers for one in asked_of]
-    wrong = [others(place, found, right) for place in range(len(found))]
-    print(f"{len(found)} questions; the right passage is among {PASSAGES} retrieved for {gold}")
+    right = [question.answers for question in questions]
+    wrong = [others(index, retrieved, right) for index in range(len(retrieved))]
+    print(f"{len(retrieved)} questions; the right passage is among {PASSAGES} retrieved for {gold}")
 
     @cache
     def translated(passage: str) -> Adapters:
-        made: Adapters = translator.translate(translator.read(base, [passage]))
-        return made
+        adapter: Adapters = translator.translate(translator.read(base, [passage]))
+        return adapter
 
     @torch.no_grad()
     def translate(documents: Sequence[Document]) -> Adapters:
@@ -90,16 +91,16 @@ def main() -> None:
     rows: dict[str, dict[str, Any]] = {}
     for side in sides(translate, generic_adapter(base, translator, data)):
         asked = []
-        for one, own, other in zip(asked_of, found, wrong, strict=True):
-            item = Asked(one.question, own)
+        for question, own, other in zip(questions, retrieved, wrong, strict=True):
+            item = Asked(question.question, own)
             injected = other if side.wrong else own
             asked.append(replace(item, injected=joined(injected) if side.joint else injected))
-        began = perf_counter()
+        start = perf_counter()
         answers = side.method.answer(base, asked, Sampling(ANSWER_TOKENS), BATCH)
         present = [100.0 * answer_presence(a.text, one) for a, one in zip(answers, right, strict=True)]
         f1 = [100 * score(a.text, one).f1 for a, one in zip(answers, right, strict=True)]
-        rows[side.name] = {"present": present, "f1": f1, "seconds": perf_counter() - began}
-        print(f"  {side.name}: {sum(present) / count:.1f}, {perf_counter() - began:.0f} s", file=sys.stderr)
+        rows[side.name] = {"present": present, "f1": f1, "seconds": perf_counter() - start}
+        print(f"  {side.name}: {sum(present) / count:.1f}, {perf_counter() - start:.0f} s", file=sys.stderr)
     print(table(rows))
     file = Path("build/bench/merging.json")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -107,18 +108,18 @@ def main() -> None:
 
 
 def others(
-    place: int, found: Sequence[tuple[Retrieved, ...]], right: Sequence[tuple[str, ...]]
+    index: int, retrieved: Sequence[tuple[Retrieved, ...]], right: Sequence[tuple[str, ...]]
 ) -> tuple[Retrieved, ...]:
-    """The next question's passages that do not hold this one's answer."""
-    for step in range(1, len(found)):
-        other = found[(place + step) % len(found)]
-        if not any(answer_presence(item.document.passage, right[place]) for item in other):
+    """The passages of the next question that do not contain this question's answer."""
+    for step in range(1, len(retrieved)):
+        other = retrieved[(index + step) % len(retrieved)]
+        if not any(answer_presence(item.document.passage, right[index]) for item in other):
             return other
-    raise ValueError("every other question's passages hold the answer")
+    raise ValueError("the passages of every other question contain the answer")
 
 
 def sides(translate: Any, generic: Adapters) -> list[Side]:
-    """What is compared."""
+    """The sides to compare."""
     apart = [Side(f"apart, {how}", DyPRAG(translate, how)) for how in ("sum", "mean", "weighted", "matrices")]
     joint = DyPRAG(translate, "sum")
     beside = DyPRAG(translate, "weighted", True)
@@ -132,7 +133,7 @@ def sides(translate: Any, generic: Adapters) -> list[Side]:
 
 
 def generic_adapter(base: Any, translator: Any, data: Path) -> Adapters:
-    """One adapter trained on other passages' pairs: all that it can know is how answers look."""
+    """An adapter trained on pairs of other passages, which can only learn the answer format."""
     learned = {"closed": 0, "open": 0, "real": 64, "data": str(data)}
     config = PipelineConfig.model_validate({"learn": learned}).resolved()
     lessons = training_lessons(config.learn)
@@ -142,13 +143,13 @@ def generic_adapter(base: Any, translator: Any, data: Path) -> Adapters:
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
-    """Answers present and F1 in percent, and both less RAG's with 95 % intervals."""
-    lines = ["| | present | F1 | present less RAG's | F1 less RAG's | s/answer |", "|---|---|---|---|---|---|"]
+    """Answer presence and F1 in percent, and their differences to RAG with 95 % intervals."""
+    lines = ["| | present | F1 | present, minus RAG | F1, minus RAG | s/answer |", "|---|---|---|---|---|---|"]
     for name, row in rows.items():
         cells = [f"{sum(row[what]) / len(row[what]):.1f}" for what in ("present", "f1")]
         for what in ("present", "f1"):
-            less = paired(row[what], rows["RAG"][what])
-            cells.append(f"{less.difference:+.1f} [{less.low:.0f}, {less.high:.0f}]")
+            change = paired(row[what], rows["RAG"][what])
+            cells.append(f"{change.difference:+.1f} [{change.low:.0f}, {change.high:.0f}]")
         lines.append(" | ".join([f"| {name}", *cells, f"{row['seconds'] / len(row['f1']):.2f} |"]))
     return "\n".join(lines)
 

@@ -1,9 +1,9 @@
-"""The method beside what one would use instead: a PEFT loop, a prompt with passages, one document a step.
+"""Compare the method with its alternatives: a PEFT loop, a prompt with passages, one document per step.
 
-    python benchmarks/method.py             all sides in turn, each in a process of its own; medians over the rounds
-    python benchmarks/method.py SIDE        one side, its figures as a line of JSON
+    python benchmarks/method.py             all sides in turn, each in its own process; medians over the rounds
+    python benchmarks/method.py SIDE        one side; prints its figures as a line of JSON
 
-Prints a table; writes build/bench/method.json and build/bench/method.png. On an accelerator it takes more documents.
+Prints a table and writes build/bench/method.json and build/bench/method.png. Uses more documents on an accelerator.
 """
 
 import json
@@ -45,9 +45,9 @@ Figures = dict[str, float]
 
 
 def documents() -> list[tuple[Document, Augmentation]]:
-    """Documents of the demo corpus with the questions about them; the rewrite is the text in another order."""
+    """Documents of the demo corpus with questions about them; the rewrite has the sentences in reverse order."""
     corpus = load_corpus("demo", None, None, None)
-    made = []
+    examples = []
     for document in corpus.documents:
         pairs = tuple(
             QAPair(q.question, q.answers[0], f"It is {q.answers[0]}.")
@@ -55,12 +55,12 @@ def documents() -> list[tuple[Document, Augmentation]]:
             if q.documents == (document.id,)
         )
         rewrite = ". ".join(document.text.rstrip(".").split(". ")[::-1]) + "."
-        made.append((document, Augmentation((rewrite,), pairs)))
-    return (made * 2)[:DOCUMENTS]
+        examples.append((document, Augmentation((rewrite,), pairs)))
+    return (examples * 2)[:DOCUMENTS]
 
 
 def samples(base: BaseModel) -> list[list[Sample]]:
-    """Every document's samples in the official layout: six of 60 to 250 tokens."""
+    """The samples of every document in the official layout: six of 60 to 250 tokens."""
     return [document_samples(base, d, a, "short", "official") for d, a in documents()]
 
 
@@ -75,16 +75,18 @@ def timed(work: Callable[[], Any], times: int = 1) -> float:
     seconds = []
     for _ in range(times):
         synchronize()
-        began = perf_counter()
+        start = perf_counter()
         work()
         synchronize()
-        seconds.append(perf_counter() - began)
+        seconds.append(perf_counter() - start)
     return median(seconds)
 
 
 def peft_loop() -> Figures:
-    """What one would write in an afternoon: PEFT, one unpadded sample a step, one document at a time. The base model
-    is in float32 on a CPU and in bfloat16 on an accelerator, as ours is there."""
+    """The baseline: PEFT with one unpadded sample per step and one document at a time.
+
+    The base model is in float32 on a CPU and in bfloat16 on an accelerator, as ours is there.
+    """
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
     from dyprag.adapters.lora import initial_adapters, save_peft
@@ -118,25 +120,25 @@ def peft_loop() -> Figures:
 
 
 def parametrization() -> Figures:
-    """Ours: documents trained together, frozen base in bfloat16, adapters in float32."""
+    """Our training: several documents together, the frozen base in bfloat16, adapters in float32."""
     from dyprag.adapters.parametrize import Parametrized, parametrize
 
     base = load_model(MODEL)
     data = samples(base)
     list(parametrize(base, data[:2], LORA, TRAINING))
-    made: list[Any] = []
-    seconds = timed(lambda: made.extend(result for _, result in parametrize(base, data, LORA, TRAINING)))
+    results: list[Any] = []
+    seconds = timed(lambda: results.extend(result for _, result in parametrize(base, data, LORA, TRAINING)))
     tokens = sum(len(s.ids) for document in data for s in document)
-    if not all(isinstance(result, Parametrized) for result in made):
+    if not all(isinstance(result, Parametrized) for result in results):
         raise RuntimeError("not every document was trained")
     return {
-        "documents_per_second": len(data) / seconds, "final_loss": mean(result.losses[-1] for result in made),
+        "documents_per_second": len(data) / seconds, "final_loss": mean(result.losses[-1] for result in results),
         "peak": peak(), "flops": 4 * weights(base) * tokens / seconds,
     }  # fmt: skip
 
 
 def translator() -> Figures:
-    """Translator training, p = 32, all three losses: the preset's steps, and steps of one sample."""
+    """Translator training with p = 32 and all three losses: steps of the preset's size, and of one sample."""
     from dyprag.adapters.lora import initial_adapters
     from dyprag.translators.align import Pair, alignment_steps, train_translator
     from dyprag.translators.hypernetwork import Translator
@@ -152,10 +154,10 @@ def translator() -> Figures:
     preset = PipelineConfig().resolved().translator
 
     def run(settings: TranslatorSettings) -> float:
-        made = Translator.for_model(base, settings, LORA.rank, LORA.alpha, LORA.seed)
-        train_translator(base, made, pairs[:1], settings)
+        model = Translator.for_model(base, settings, LORA.rank, LORA.alpha, LORA.seed)
+        train_translator(base, model, pairs[:1], settings)
         count = sum(map(len, alignment_steps(pairs, settings)))
-        return timed(lambda: train_translator(base, made, pairs, settings)) / count
+        return timed(lambda: train_translator(base, model, pairs, settings)) / count
 
     single = run(preset.model_copy(update={"batch_size": 1}))
     batched = run(preset.model_copy(update={"batch_size": 32 if GPU else preset.batch_size}))
@@ -166,7 +168,7 @@ def translator() -> Figures:
 
 
 def answering() -> Figures:
-    """DyPRAG beside RAG: the first token, answers in batches, and the way from embeddings to an injected adapter."""
+    """DyPRAG and RAG: time to the first token, answers in batches, and time from embeddings to an injected adapter."""
     from dyprag.adapters.lora import initial_adapters, save_peft
     from dyprag.methods.rag import RAG
     from dyprag.model.prompts import question_prompt
@@ -204,18 +206,18 @@ def _translated_and_asked(base: BaseModel) -> "tuple[DyPRAG, list[Asked]]":
     ]
     stored = dict(zip((d.key for d in texts), embed(base, [d.passage for d in texts]), strict=True))
     settings = PipelineConfig().resolved()
-    made = Translator.for_model(base, settings.translator, LORA.rank, LORA.alpha, LORA.seed)
+    translator = Translator.for_model(base, settings.translator, LORA.rank, LORA.alpha, LORA.seed)
     merging = settings.evaluate.dyprag_merge
     asked = [
         Asked(f"Who was the first to write about {texts[n % len(texts)].title}?",
               tuple(Retrieved(texts[(n + i) % len(texts)], 3.0 - i) for i in range(3)))
         for n in range(16)
     ]  # fmt: skip
-    return DyPRAG(lambda documents: made.translate([stored[d.key] for d in documents]), merging), asked
+    return DyPRAG(lambda documents: translator.translate([stored[d.key] for d in documents]), merging), asked
 
 
 def _first_tokens(base: BaseModel, methods: "Sequence[Method]", asked: "list[Asked]") -> dict[str, list[float]]:
-    """Seconds until the first token of one answer, by method, taking turns."""
+    """Seconds to the first token of one answer, by method; the methods alternate."""
     from dyprag.adapters.generation import Sampling
     from dyprag.methods.protocol import answer_questions
 
@@ -228,24 +230,24 @@ def _first_tokens(base: BaseModel, methods: "Sequence[Method]", asked: "list[Ask
 
 @torch.inference_mode()
 def _until_injected(base: BaseModel, dyprag: "DyPRAG", item: "Asked") -> list[float]:
-    """Seconds from a question's stored embeddings to the adapter in the model."""
+    """Seconds from a question's stored embeddings to the injected adapter."""
     from dyprag.adapters.injection import inject
 
     ready: list[float] = []
     for _ in range(10):
-        began = perf_counter()
+        start = perf_counter()
         with inject(base, dyprag.adapter(item.retrieved)):
             synchronize()
-            ready.append(perf_counter() - began)
+            ready.append(perf_counter() - start)
     return ready
 
 
 def _rates(base: BaseModel, methods: "Sequence[Method]", asked: "list[Asked]") -> dict[str, list[float]]:
-    """Answers of 32 tokens a second in batches, by method, taking turns."""
+    """Answers of 32 tokens per second in batches, by method; the methods alternate."""
     from dyprag.adapters.generation import Sampling
     from dyprag.methods.protocol import answer_questions
 
-    # every answer is to have all its tokens: nothing ends one, not even that it repeats itself
+    # every answer must have 32 tokens: disable end tokens, line breaks and the check for repetition
     base.__dict__.update(end_ids=frozenset(), newline_ids=frozenset())
     rates: dict[str, list[float]] = {method.name: [] for method in methods}
     for method in [*methods] * 3:
@@ -259,25 +261,25 @@ def _rates(base: BaseModel, methods: "Sequence[Method]", asked: "list[Asked]") -
 
 
 def limits() -> Figures:
-    """Floating-point operations a second of a plain matrix product, in bfloat16 and in float32."""
+    """Floating-point operations per second of a plain matrix product, in bfloat16 and in float32."""
     device, size = ("cuda", 8192) if GPU else ("cpu", 2048)
-    found = {}
+    speeds = {}
     for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
         x = torch.randn(size, size, device=device, dtype=dtype)
         y = torch.randn(size, size, device=device, dtype=dtype)
         torch.mm(x, y)
-        found[name] = 2 * size**3 / timed(lambda x=x, y=y: torch.mm(x, y), 5)  # type: ignore[misc]
-    return found
+        speeds[name] = 2 * size**3 / timed(lambda x=x, y=y: torch.mm(x, y), 5)  # type: ignore[misc]
+    return speeds
 
 
 def weights(base: BaseModel) -> int:
-    """Weights that a token is multiplied with: all but the embedding, which is counted as the vocabulary projection."""
+    """The number of weights that each token is multiplied with: all layers and the vocabulary projection."""
     head = base.model.get_output_embeddings().weight.numel()
     return head + sum(p.numel() for p in base.model.get_decoder().layers.parameters())
 
 
 def peak() -> float:
-    """Largest memory of this process so far, in GiB: the accelerator's where there is one."""
+    """The peak memory of this process in GiB; the accelerator's if there is one."""
     if GPU:
         return torch.cuda.max_memory_reserved() / 2**30
     unit = 2**30 if sys.platform == "darwin" else 2**20
@@ -288,7 +290,7 @@ SIDES = {side.__name__: side for side in (limits, peft_loop, parametrization, tr
 
 
 def measure(side: str) -> Figures:
-    """Run a side in a process of its own, so that its memory is its own."""
+    """Run a side in its own process, so that its peak memory is its own."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         [sys.executable, __file__, side], capture_output=True, text=True, check=False, env=environment
@@ -299,14 +301,14 @@ def measure(side: str) -> Figures:
 
 
 def main() -> None:
-    """Run every side in turn, `ROUNDS` times; print and write."""
-    found: dict[str, list[Figures]] = {side: [] for side in SIDES}
+    """Run every side in turn, `ROUNDS` times; print and write the figures."""
+    measured: dict[str, list[Figures]] = {side: [] for side in SIDES}
     for number in range(ROUNDS):
         for side in SIDES:
             print(f"round {number + 1} of {ROUNDS}: {side}", file=sys.stderr)
-            found[side].append(measure(side))
-    rows = figures(found)
-    limit = {name: median(one[name] for one in found["limits"]) / 1e9 for name in ("bfloat16", "float32")}
+            measured[side].append(measure(side))
+    rows = figures(measured)
+    limit = {name: median(round_[name] for round_ in measured["limits"]) / 1e9 for name in ("bfloat16", "float32")}
     device = torch.cuda.get_device_name() if GPU else f"{platform.machine()}, {os.cpu_count()} cores"
     speed = ", ".join(f"{name} {value:.0f} GFLOP/s" for name, value in limit.items())
     machine = f"{device}, Python {platform.python_version()}, {MODEL}; plain matrix product: {speed}"
@@ -314,7 +316,7 @@ def main() -> None:
     target = Path("build/bench")
     target.mkdir(parents=True, exist_ok=True)
     picture(rows, target / "method.png")
-    result = {"machine": machine, "figures": rows, "rounds": found}
+    result = {"machine": machine, "figures": rows, "rounds": measured}
     (target / "method.json").write_text(json.dumps(result, indent=1))
 
 

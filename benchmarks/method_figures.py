@@ -1,4 +1,4 @@
-"""The figures of method.py, from what each side measured: against their goals, as a table and as a picture."""
+"""The figures of method.py, compared with their goals, as a table and as a picture."""
 
 from pathlib import Path
 from statistics import median
@@ -7,15 +7,18 @@ from typing import Any
 import torch
 
 GPU = torch.cuda.is_available()
-OFFICIAL_STEP = 66.0  # seconds of one translator step of the official code, measured once on another two CPU cores
+OFFICIAL_STEP = 66.0  # seconds of one translator step of the official code, measured once on two other CPU cores
 
 
-def figures(found: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """The table's rows, from every round's figures. `of_limit`: floating-point operations a second that the work needs,
-    as a share of what a plain matrix product reaches in the better number format."""
+def figures(measured: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    """The rows of the table, from the figures of all rounds.
+
+    `of_limit` is the rate of floating-point operations, as a share of that of a plain matrix product in the faster
+    number format.
+    """
 
     def middle(side: str, name: str) -> float:
-        return median(one[name] for one in found[side])
+        return median(figures_of_round[name] for figures_of_round in measured[side])
 
     limit = max(middle("limits", "bfloat16"), middle("limits", "float32"))
 
@@ -74,7 +77,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """How many times better than what one would use instead, as bars."""
+    """Draw the speedups over the alternatives as bars."""
     from matplotlib.figure import Figure
 
     lower_is_better = {"DyPRAG's first token"}
@@ -85,7 +88,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     bars = axes.barh([r["name"] for r in chosen], times, color="#0072b2")
     labels = [f"{value:.3g} x  (goal: {r['goal']})" for value, r in zip(times, chosen, strict=True)]
     axes.bar_label(bars, labels, padding=4, fontsize=8)
-    axes.set(xscale="log", xlim=(0.5, max(times) * 30), xlabel="times as fast as what one would use instead")
+    axes.set(xscale="log", xlim=(0.5, max(times) * 30), xlabel="speedup over the alternative")
     axes.axvline(1, color="#666666", linewidth=0.8)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)

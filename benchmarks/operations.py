@@ -1,11 +1,11 @@
-"""Many tiny documents: what the pipeline adds to the work itself, what a re-run costs, what random kills cost.
+"""Many tiny documents: the pipeline's overhead, the cost of re-runs, and the cost of random kills.
 
     python benchmarks/operations.py [DOCUMENTS] [PART ...]
 
-Parts: run (ingest, augment, parametrize; beside the same work in a plain loop, half of it before and half after, since
-a machine's pace may change by a tenth in these minutes), again (nothing new, then ten new
-documents), kills (200 documents, twenty times kill -9). A tiny random model, and the tests' LLM server on loopback.
-Prints the figures, wall and CPU seconds, and writes build/bench/operations.json.
+Parts: run (ingest, augment, parametrize, compared with the same work in a plain loop, half of it before and half after,
+because a machine's speed may change by a tenth in these minutes), again (nothing new, then ten new documents), kills
+(200 documents, twenty times kill -9). Uses a tiny random model and the tests' LLM server on loopback. Prints the
+figures in wall and CPU seconds and writes build/bench/operations.json.
 """
 
 import atexit
@@ -28,17 +28,17 @@ from typing import Any
 
 import psutil
 import yaml
-from augmentation import endpoint, stats  # the script beside this one
+from augmentation import endpoint, stats  # benchmarks/augmentation.py
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT), str(ROOT / "tests")]
+sys.path += [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
 EARLY, KILLS, KILLED_DOCUMENTS, CONCURRENCY = 0.2, 20, 200, 32
 Figure = dict[str, Any]
 
 
 @dataclass
-class Took:
-    """What a command took; `memory` holds (seconds, MiB) as it went on."""
+class Usage:
+    """The wall and CPU seconds of a command, and its memory over time as (seconds, MiB)."""
 
     wall: float
     cpu: float
@@ -63,10 +63,10 @@ def main(documents: int, parts: list[str]) -> None:
     target.write_text(json.dumps({"machine": machine, "documents": documents, "figures": figures}, indent=1))
 
 
-def whole_run(folder: Path, config: Path, url: str, documents: int, beside: bool) -> list[Figure]:
-    """The three stages, their memory, and the server's record beside the catalogue."""
-    plain = PlainLoop(configuration(folder, "plain", url, documents)) if beside else None
-    took = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
+def whole_run(folder: Path, config: Path, url: str, documents: int, with_loop: bool) -> list[Figure]:
+    """Run the three stages; check their memory, and compare the server's record with the catalogue."""
+    plain = PlainLoop(configuration(folder, "plain", url, documents)) if with_loop else None
+    runs = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
     store = folder / "store"
     done = query(store, "SELECT stage, count(*) AS n FROM latest_work WHERE state IN ('done', 'partial') GROUP BY 1")
     counts = {row["stage"]: row["n"] for row in done}
@@ -75,46 +75,46 @@ def whole_run(folder: Path, config: Path, url: str, documents: int, beside: bool
         seen = on_server(stage)
         figures.append(figure(f"{stage}: documents in completed tasks of the server's record", seen, "", documents,
                               lambda v: v == documents))  # fmt: skip
-    for stage, one in zip(("augment", "parametrize"), took[1:], strict=True):
-        early, late = one.memory[int(len(one.memory) * EARLY)][1], one.memory[-1][1]
+    for stage, run in zip(("augment", "parametrize"), runs[1:], strict=True):
+        early, late = run.memory[int(len(run.memory) * EARLY)][1], run.memory[-1][1]
         figures.append(figure(f"{stage}: memory at the end beside that after a fifth", late / early, "x", 1.2,
                               lambda v: v <= 1.2))  # fmt: skip
     if plain:
         loop = plain.end()
         for what in ("wall", "cpu"):
-            ours, theirs = sum(getattr(one, what) for one in took[1:]), getattr(loop, what)
+            ours, theirs = sum(getattr(run, what) for run in runs[1:]), getattr(loop, what)
             figures.append(figure(f"augment and parametrize, {what} seconds beside a plain loop's {theirs:.0f} s",
                                   ours / theirs, "x", 1.1, lambda v: v <= 1.1))  # fmt: skip
     return figures
 
 
 class PlainLoop:
-    """The plain loop in a process of its own, which has done half of the work when this is made."""
+    """The plain loop in its own process. The constructor returns when half of the work is done."""
 
     def __init__(self, config: Path) -> None:
         command("ingest", config)
-        began = time.monotonic()
+        start_time = time.monotonic()
         words = [sys.executable, __file__, "loop", str(config)]
         self._process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != b"half\n":
             raise RuntimeError("the plain loop failed")
-        self._wall = time.monotonic() - began
+        self._wall = time.monotonic() - start_time
 
-    def end(self) -> Took:
-        """Let it do the other half."""
-        began = time.monotonic()
+    def end(self) -> Usage:
+        """Run the other half of the work."""
+        start_time = time.monotonic()
         assert self._process.stdin is not None
         self._process.stdin.close()
         _, status, usage = os.wait4(self._process.pid, 0)
         if status:
             raise RuntimeError("the plain loop failed")
-        return Took(self._wall + time.monotonic() - began, usage.ru_utime + usage.ru_stime, [])
+        return Usage(self._wall + time.monotonic() - start_time, usage.ru_utime + usage.ru_stime, [])
 
 
 def loop(path: str) -> None:
-    """The same work without Prefect and catalogue. Waits after half of it until its input is closed."""
-    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))  # as the command line
+    """Do the same work without Prefect and catalogue. After half of it, wait until stdin is closed."""
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))  # as the command line does
     from dyprag.config import PipelineConfig
     from dyprag.storage.artifacts import Store
     from dyprag.tasks import augment, parametrize
@@ -143,42 +143,42 @@ def loop(path: str) -> None:
 
 
 def again(folder: Path, config: Path, documents: int) -> list[Figure]:
-    """Re-runs: with nothing new, and with ten new documents."""
+    """Run again with nothing new, and with ten new documents."""
     figures = []
     for name, count, goal in (("nothing new", documents, 20), ("ten new documents", documents + 10, 25)):
         corpus(folder, count)
-        began = len(list((folder / "store").glob("adapter/*/*/record.json")))
-        took = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
-        made = len(list((folder / "store").glob("adapter/*/*/record.json"))) - began
-        if made != count - documents:
-            raise RuntimeError(f"{made} adapters were made anew")
-        figures.append(figure(f"re-run with {name}", sum(t.wall for t in took), "s", goal, lambda v, g=goal: v <= g))
-        figures.append(figure(f"re-run with {name}, CPU", sum(t.cpu for t in took), "s", None, lambda v: True))
+        before = len(list((folder / "store").glob("adapter/*/*/record.json")))
+        runs = [command(stage, config) for stage in ("ingest", "augment", "parametrize")]
+        new = len(list((folder / "store").glob("adapter/*/*/record.json"))) - before
+        if new != count - documents:
+            raise RuntimeError(f"{new} adapters were written, expected {count - documents}")
+        figures.append(figure(f"re-run with {name}", sum(t.wall for t in runs), "s", goal, lambda v, g=goal: v <= g))
+        figures.append(figure(f"re-run with {name}, CPU", sum(t.cpu for t in runs), "s", None, lambda v: True))
     return figures
 
 
 def kills(folder: Path, url: str) -> list[Figure]:
-    """A run over some documents that is killed again and again, beside one that is not."""
-    calm, harried = (configuration(folder, name, url, KILLED_DOCUMENTS) for name in ("calm", "harried"))
+    """Compare a run that is killed repeatedly with one that is not."""
+    calm, killed = (configuration(folder, name, url, KILLED_DOCUMENTS) for name in ("calm", "killed"))
     for stage in ("ingest", "augment", "parametrize"):
         command(stage, calm)
     asked = stats(url)["total"]
-    command("ingest", harried)
+    command("ingest", killed)
     draw, hits, written = random.Random(0), 0, {}
     for stage in ("augment", "parametrize"):
         for _ in range(KILLS // 2):
-            process = start(stage, harried)
-            there = len(files(folder / "harried"))
-            wanted, deadline = there + draw.randint(1, 12), time.monotonic() + 120
-            while process.poll() is None and len(files(folder / "harried")) < wanted and time.monotonic() < deadline:
+            process = start(stage, killed)
+            present = len(files(folder / "killed"))
+            wanted, deadline = present + draw.randint(1, 12), time.monotonic() + 120
+            while process.poll() is None and len(files(folder / "killed")) < wanted and time.monotonic() < deadline:
                 time.sleep(0.01)
             hits += process.poll() is None
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            written = times(folder / "harried") | written
-        command(stage, harried)
-    now = times(folder / "harried")
-    same = files(folder / "calm") == files(folder / "harried")
+            written = times(folder / "killed") | written
+        command(stage, killed)
+    now = times(folder / "killed")
+    same = files(folder / "calm") == files(folder / "killed")
     again, twice = sum(now[path] != at for path, at in written.items()), stats(url)["total"] - 2 * asked
     in_flight = KILLS // 2 * CONCURRENCY
     return [
@@ -190,25 +190,25 @@ def kills(folder: Path, url: str) -> list[Figure]:
 
 
 def times(store: Path) -> dict[Path, int]:
-    """When each artifact was written, in nanoseconds."""
+    """The modification time of each artifact, in nanoseconds."""
     return {path: path.stat().st_mtime_ns for path in store.glob("*/*/[!.]*/record.json")}
 
 
 def files(store: Path) -> dict[str, str]:
     """The checksums of every finished artifact's files."""
-    found = {}
+    checksums = {}
     for kind in ("rewrites", "qa_pairs", "adapter"):
         for path in store.glob(f"{kind}/*/[!.]*/record.json"):
             record = json.loads(path.read_text())
-            found |= {f"{kind}/{record['key']}/{n}": file["blake2b"] for n, file in record["files"].items()}
-    return found
+            checksums |= {f"{kind}/{record['key']}/{n}": file["blake2b"] for n, file in record["files"].items()}
+    return checksums
 
 
 def figure(name: str, value: float, unit: str, goal: float | None, holds: Any) -> Figure:
-    made = {"name": name, "value": round(value, 3), "unit": unit, "baseline": None, "ratio": None, "goal": goal,
+    row = {"name": name, "value": round(value, 3), "unit": unit, "baseline": None, "ratio": None, "goal": goal,
             "holds": bool(holds(value))}  # fmt: skip
-    print(f"{name}: {made['value']} {unit} (goal {goal}): {'holds' if made['holds'] else 'does not hold'}", flush=True)
-    return made
+    print(f"{name}: {row['value']} {unit} (goal {goal}): {'holds' if row['holds'] else 'does not hold'}", flush=True)
+    return row
 
 
 def corpus(folder: Path, documents: int) -> str:
@@ -220,7 +220,7 @@ def corpus(folder: Path, documents: int) -> str:
 
 
 def configuration(folder: Path, store: str, url: str, documents: int) -> Path:
-    """A configuration file for a store of its own."""
+    """Write a configuration file with its own store."""
     from conftest import make_tiny_model
 
     model = folder / "model"
@@ -243,19 +243,19 @@ def start(stage: str, config: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=sys.stderr)
 
 
-def command(stage: str, config: Path) -> Took:
+def command(stage: str, config: Path) -> Usage:
     return timed([sys.executable, "-m", "dyprag.cli.main", stage, "--config", str(config)])
 
 
-def timed(words: list[str]) -> Took:
-    """Run a command to its end, its memory noted twice a second once it has reached its working size."""
-    began = time.monotonic()
+def timed(words: list[str]) -> Usage:
+    """Run a command to its end and record its memory twice a second."""
+    start = time.monotonic()
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
     watched, memory, seconds = psutil.Process(process.pid), [], 0.0
     while process.poll() is None:
         try:
             with watched.oneshot():
-                memory.append((time.monotonic() - began, watched.memory_info().rss / 2**20))
+                memory.append((time.monotonic() - start, watched.memory_info().rss / 2**20))
                 times = watched.cpu_times()
                 seconds = times.user + times.system
         except psutil.Error:
@@ -264,7 +264,7 @@ def timed(words: list[str]) -> Took:
             process.wait(0.5)
     if process.wait():
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
-    return Took(time.monotonic() - began, seconds, [entry for entry in memory if entry[1] > 1][:-1] or memory)
+    return Usage(time.monotonic() - start, seconds, [entry for entry in memory if entry[1] > 1][:-1] or memory)
 
 
 def query(store: Path, sql: str) -> list[dict[str, Any]]:
@@ -275,7 +275,7 @@ def query(store: Path, sql: str) -> list[dict[str, Any]]:
 
 
 def on_server(stage: str) -> int:
-    """Documents in the completed tasks of a stage, as the server has them a while after the run."""
+    """The documents in completed tasks of a stage, according to the server's record."""
     seen = 0
     for offset in range(0, 100_000, 200):
         body = {"limit": 200, "offset": offset, "task_runs": {
@@ -296,7 +296,7 @@ def on_server(stage: str) -> int:
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[None]:
-    """A Prefect server with a database of its own, unless PREFECT_API_URL names one."""
+    """Start a Prefect server with its own database, unless PREFECT_API_URL names one."""
     if os.environ.get("PREFECT_API_URL"):
         yield
         return

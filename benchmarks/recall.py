@@ -1,10 +1,10 @@
-"""Fact recall with the packaged translator, without and beside the passage, on documents that it has not seen.
+"""Fact recall of the packaged translator on unseen documents, without and with the passage in the prompt.
 
     python benchmarks/recall.py [DATA] [PEOPLE] [TRANSLATOR]
 
-DATA is the data sets' folder, PEOPLE the one of people's questions (defaults: data and qa in a folder `shared` beside
-the repository, where they exist; without them, invented and everyday documents only); TRANSLATOR a folder that
-`dyprag learn` wrote (default: the packaged one). Prints the tables and how long an adapter takes to make, and writes
+DATA is the folder of the data sets, PEOPLE that of human questions (defaults: data and qa in a folder `shared` next to
+the repository, if they exist; without them, only invented and everyday documents are used). TRANSLATOR is a folder
+written by `dyprag learn` (default: the packaged one). Prints the tables and the time to make an adapter, and writes
 build/bench/recall.json.
 """
 
@@ -36,35 +36,35 @@ MODEL, TOKENS, GOAL, TIMES = "smollm2-135m", 150, 0.25, 15
 SHARED = Path(__file__).parents[2] / "shared"
 SETTINGS = {
     "recall": {"closed": 15, "open": 15, "popqa": 40, "multihop": 10, "human": 90, "kinds": 30, "questions": 4},
-    "learn": {"closed": 64, "open": 64},  # what the controls are made of
+    "learn": {"closed": 64, "open": 64},  # training documents of the controls
 }
 
 
 def main() -> None:
-    """Measure and print."""
-    given = dict(enumerate(sys.argv))
-    data, people = Path(given.get(1, SHARED / "data")), Path(given.get(2, SHARED / "qa"))
-    where = data if data.is_dir() else None
-    folder = Path(given[3]) if 3 in given else learned_folder("packaged", MODEL)
+    """Measure recall; print the tables and write the figures."""
+    arguments = dict(enumerate(sys.argv))
+    data, people = Path(arguments.get(1, SHARED / "data")), Path(arguments.get(2, SHARED / "qa"))
+    data_sets = data if data.is_dir() else None
+    folder = Path(arguments[3]) if 3 in arguments else learned_folder("packaged", MODEL)
     config = PipelineConfig.model_validate(SETTINGS)
     if people.is_dir():
         config = config.model_copy(update={"recall": config.recall.model_copy(update={"people": str(people)})})
     config = config.resolved()
     base = load_model(MODEL)
     translator = load_translator(folder, base)
-    at_hand = ", ".join(str(path) for path in (data, people) if path.is_dir()) or "none, so no real passages"
-    print(f"{folder}\n{base.dtype}, {os.cpu_count()} cores; data: {at_hand}\n")
+    available = ", ".join(str(path) for path in (data, people) if path.is_dir()) or "none, so no real passages"
+    print(f"{folder}\n{base.dtype}, {os.cpu_count()} cores; data: {available}\n")
     measurer = Measurer(
-        base, translator, training_lessons(config.learn), config.lora, config.parametrize, config.recall, where,
+        base, translator, training_lessons(config.learn), config.lora, config.parametrize, config.recall, data_sets,
         Asking.of(config.evaluate),
     )  # fmt: skip
     rows = []
     start = perf_counter()
-    for band, lessons in recall_bands(config.recall, where).items():
+    for band, lessons in recall_bands(config.recall, data_sets).items():
         for condition in [condition for condition in conditions_of(band) if condition in BROAD]:
-            began = perf_counter()
+            condition_start = perf_counter()
             rows += measurer.measure(band, lessons, condition)
-            print(f"  {band} {condition}: {perf_counter() - began:.0f} s", file=sys.stderr)
+            print(f"  {band} {condition}: {perf_counter() - condition_start:.0f} s", file=sys.stderr)
     summaries, changed = summarise(rows), changes(rows)
     print("Answer presence, %\n" + recall_table(summaries))
     print("\nToken F1, %\n" + recall_table(summaries, "f1"))
@@ -74,16 +74,17 @@ def main() -> None:
     passage = base.tokenizer.decode(base.tokenizer("The harbour was built in stone. " * TOKENS)["input_ids"][:TOKENS])
     seconds = []
     for _ in range(TIMES):
-        began = perf_counter()
+        translation_start = perf_counter()
         translator.translate(translator.read(base, [passage]))
-        seconds.append(perf_counter() - began)
-    taken = statistics.median(seconds)
-    print(f"\nAn adapter from a document of {TOKENS} tokens: {taken:.3f} s in the median (goal {GOAL} s)")
+        seconds.append(perf_counter() - translation_start)
+    adapter_seconds = statistics.median(seconds)
+    print(f"\nMedian time to make an adapter from {TOKENS} tokens: {adapter_seconds:.3f} s (goal {GOAL} s)")
     file = Path("build/bench/recall.json")
     file.parent.mkdir(parents=True, exist_ok=True)
     result = {
-        "translator": str(folder), "adapter_seconds": taken, "bands": [asdict(summary) for summary in summaries],
-        "changes": [asdict(one) for one in changed],
+        "translator": str(folder), "adapter_seconds": adapter_seconds,
+        "bands": [asdict(summary) for summary in summaries],
+        "changes": [asdict(change) for change in changed],
     }  # fmt: skip
     file.write_text(json.dumps(result, indent=1))
 

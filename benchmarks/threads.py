@@ -1,9 +1,9 @@
-"""What a busy machine costs: adapters trained with one busy neighbour a core and with none, as dyprag sets up threads
-and as torch does by itself (threads that spin while they wait for each other).
+"""Training speed on a busy machine, with dyprag's thread settings and with torch's defaults.
 
     python benchmarks/threads.py [ROUNDS]
 
-Each side runs in a fresh process, in turns. Prints the medians and writes build/bench/threads.json.
+Trains adapters with one busy process per core and with none. By default, torch's threads spin while they wait for each
+other. Each side runs in a fresh process, in turns. Prints the medians and writes build/bench/threads.json.
 """
 
 import json
@@ -24,38 +24,38 @@ from dyprag.config import LoraSettings, PipelineConfig
 from dyprag.model.base import load_model
 from dyprag.runtime.threads import usable_cores
 
-MOST_BUSY, MOST_LOST = 2.5, 1.05  # goals: busy beside idle, and idle beside torch's own way
-SPINS = {"GOMP_SPINCOUNT": "300000"}  # what libgomp does where OMP_WAIT_POLICY is not set
-STEPS, FEW, ROWS, TOKENS = 20, 3, 2, 96  # steps measured; beside neighbours, of the side that spins; and their size
+MOST_BUSY, MOST_LOST = 2.5, 1.05  # goals: maximum slowdown of busy versus idle, and of idle versus torch's default
+SPINS = {"GOMP_SPINCOUNT": "300000"}  # libgomp's default without OMP_WAIT_POLICY
+STEPS, FEW, ROWS, TOKENS = 20, 3, 2, 96  # steps measured, fewer for spinning threads on a busy machine; step size
 
 
 def work(steps: int) -> float:
-    """Seconds of a step of training one adapter of the embedded model, after a first step that warms up."""
+    """The seconds of a training step of one adapter of the packaged model, after a warm-up step."""
     settings = PipelineConfig().resolved().parametrize
     settings = settings.model_copy(update={"epochs": 1, "batch_size": ROWS})
     base = load_model("smollm2-135m")
     generator = iter(range(1000, 40000))
     samples = [Sample([next(generator) for _ in range(TOKENS)], 1) for _ in range(ROWS * steps)]
     list(parametrize(base, [samples[:ROWS]], LoraSettings(), settings))
-    began = perf_counter()
+    start = perf_counter()
     list(parametrize(base, [samples], LoraSettings(), settings))
-    return (perf_counter() - began) / steps
+    return (perf_counter() - start) / steps
 
 
 @contextmanager
 def neighbours(count: int) -> Iterator[None]:
-    """So many processes that compute all the time."""
+    """Run a number of busy processes."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
     finally:
-        for one in busy:
-            one.kill()
-            one.wait()
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def measured(environment: dict[str, str], steps: int) -> float:
-    """Seconds of a step in a process of its own."""
+    """The seconds of a step, measured in a new process."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "MKL_"))}
     done = subprocess.run(
         [sys.executable, __file__, "--work", str(steps)],
@@ -68,7 +68,7 @@ def measured(environment: dict[str, str], steps: int) -> float:
 
 
 def main(rounds: int) -> None:
-    """Measure both sides, print and write the figures."""
+    """Measure both sides; print and write the figures."""
     sides: dict[str, dict[str, str]] = {"dyprag": {}, "torch": SPINS}
     seconds: dict[tuple[str, int], list[float]] = {}
     cores = usable_cores()
@@ -76,10 +76,10 @@ def main(rounds: int) -> None:
         for count in (0, cores):
             with neighbours(count):
                 for side, environment in sides.items():
-                    slow = bool(count and environment)  # minutes a step on some machines: once tells it
+                    slow = bool(count and environment)  # minutes per step on some machines: measure it only once
                     if not slow or number == 0:
-                        found = measured(environment, FEW if slow else STEPS)
-                        seconds.setdefault((side, count), []).append(found)
+                        step_seconds = measured(environment, FEW if slow else STEPS)
+                        seconds.setdefault((side, count), []).append(step_seconds)
     median = {key: statistics.median(values) for key, values in seconds.items()}
     for (side, count), value in median.items():
         spread = f"{min(seconds[side, count]):.3f} to {max(seconds[side, count]):.3f}"

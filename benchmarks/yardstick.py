@@ -1,12 +1,12 @@
-"""How questions are best put, and how strong adapters should be: what SmolLM2-135M's preset was chosen by.
+"""Measure prompt forms and adapter strengths: the experiments behind SmolLM2-135M's preset.
 
     python benchmarks/yardstick.py [PEOPLE] [PART ...]
 
-PEOPLE is the folder of people's questions (default: qa in a folder `shared` beside the repository). Only passages that
-may be trained on are taken, so that nothing here is what the benchmarks and tables report: 80 questions about passages
+PEOPLE is the folder of human questions (default: qa in a folder `shared` next to the repository). Only passages of the
+training split are used, so that no test question of the benchmarks and tables appears here: 80 questions about passages
 of at most 170 words, three retrieved among 335; and 56 questions over two to four passages, retrieved among 717. PARTs:
-forms, alone, beside, hops (default: all; about an hour on two cores). Every line is printed as it is measured, and all
-of them are written to build/bench/yardstick.json.
+forms, alone, beside, hops (default: all; about an hour on two cores). Prints each line as it is measured, and writes
+all of them to build/bench/yardstick.json.
 """
 
 import json
@@ -37,7 +37,7 @@ from dyprag.translators.lessons.human import has_short_answers, is_held_out, row
 from dyprag.translators.protocol import load_translator
 
 MODEL, TOKENS, BATCH, FOUND = "smollm2-135m", 64, 16, 3
-SEED, MOST_WORDS, DISTRACTORS = 1, 170, 3  # passages beside each one that is asked about
+SEED, MOST_WORDS, DISTRACTORS = 1, 170, 3  # distractors: further passages for each one with a question
 SINGLE = {"squad_train": 10, "nq_dev": 10, "squadshifts_wiki": 9, "squadshifts_reddit": 9, "boolq": 6,
           "fairytaleqa_train": 8, "mctest_train": 4, "quoref_slices": 4, "drop_slice": 4, "ropes": 4, "condaqa": 4,
           "narrativeqa_slice": 3, "clapnq_dev": 0, "squad_dev": 9, "pubmedqa": 3, "torque_dev": 2}  # fmt: skip
@@ -46,14 +46,14 @@ HOPS = {"2wikimultihopqa_train": 40, "musique_train": 16}
 
 @dataclass(frozen=True)
 class Question:
-    """A question and the answers that count as right."""
+    """A question and its accepted answers."""
 
     text: str
     answers: tuple[str, ...]
 
 
 def single(folder: Path) -> tuple[list[Document], list[Question]]:
-    """Passages of many sets, and a question about a quarter of them."""
+    """Passages of many data sets, and questions about a quarter of them."""
     chance = random.Random(SEED)
     documents, questions = [], []
     for name, count in SINGLE.items():
@@ -69,7 +69,7 @@ def single(folder: Path) -> tuple[list[Document], list[Question]]:
                 break
             seen.add(beginning)
             documents.append(Document(row["id"], row["text"], row["title"]))
-            short = [one for one in row["questions"] if has_short_answers(one)]
+            short = [question for question in row["questions"] if has_short_answers(question)]
             if len(seen) <= count and short:
                 chosen = chance.choice(short)
                 questions.append(Question(chosen["question"], tuple(chosen["answers"])))
@@ -77,7 +77,7 @@ def single(folder: Path) -> tuple[list[Document], list[Question]]:
 
 
 def hops(folder: Path) -> tuple[list[Document], list[Question]]:
-    """Questions over several passages, and all passages that stand with them."""
+    """Questions over several passages, and all passages of their rows."""
     documents, questions = [], []
     for name, count in HOPS.items():
         rows = list(rows_of(folder / f"{name}.jsonl.gz"))
@@ -90,13 +90,13 @@ def hops(folder: Path) -> tuple[list[Document], list[Question]]:
 
 
 class Lab:
-    """Questions with what was retrieved for them, the model, and adapters that are made once."""
+    """Questions with their retrieved passages, the model, and a cache of adapters."""
 
     def __init__(self, base: BaseModel, documents: list[Document], questions: list[Question]) -> None:
         self.base, self.questions = base, questions
         retriever = BM25Retriever(documents)
-        self.found = [tuple(retriever.search(one.text, FOUND)) for one in questions]
-        self._kept: dict[str, Adapters] = {}
+        self.retrieved = [tuple(retriever.search(question.text, FOUND)) for question in questions]
+        self._cache: dict[str, Adapters] = {}
 
     @cached_property
     def _translator(self) -> Any:
@@ -105,27 +105,27 @@ class Lab:
     @torch.inference_mode()
     def translate(self, documents: "list[Document] | tuple[Document, ...]") -> Adapters:
         """The documents' adapters, [docs, layers, …]."""
-        for one in documents:
-            if one.key not in self._kept:
-                made = self._translator.translate(self._translator.read(self.base, [one.passage]))
-                self._kept[one.key] = made.to(torch.bfloat16)
-        return stack([self._kept[one.key].to(torch.float32) for one in documents])
+        for document in documents:
+            if document.key not in self._cache:
+                adapter = self._translator.translate(self._translator.read(self.base, [document.passage]))
+                self._cache[document.key] = adapter.to(torch.bfloat16)
+        return stack([self._cache[document.key].to(torch.float32) for document in documents])
 
     def dyprag(self, strength: float, combine: bool = False) -> DyPRAG:
-        """The method at a strength."""
+        """DyPRAG at a strength."""
         return DyPRAG(self.translate, "weighted", combine, strength)  # type: ignore[arg-type]
 
     def measure(
         self, name: str, method: Method, form: PromptForm = PromptForm(), wrong: bool = False
     ) -> dict[str, Any]:
-        """Answer all questions; `wrong` injects what was found for another one."""
+        """Answer all questions; `wrong` injects the documents retrieved for another question."""
         count = len(self.questions)
         injected: list[tuple[Retrieved, ...] | None] = [None] * count
         if wrong:
-            injected = [self.found[(place + count // 2) % count] for place in range(count)]
+            injected = [self.retrieved[(index + count // 2) % count] for index in range(count)]
         asked = [
-            Asked(one.text, found, False, other, form)
-            for one, found, other in zip(self.questions, self.found, injected, strict=True)
+            Asked(question.text, retrieved, False, other, form)
+            for question, retrieved, other in zip(self.questions, self.retrieved, injected, strict=True)
         ]
         answers = method.answer(self.base, asked, Sampling(TOKENS), BATCH)
         both = list(zip(answers, self.questions, strict=True))
@@ -140,7 +140,7 @@ class Lab:
 
 
 def of_forms(lab: Lab) -> Iterator[dict[str, Any]]:
-    """RAG: how the answer is asked for, in which order, and of how many passages."""
+    """RAG: the wording of the request, and the order and number of passages."""
     for ask_for in ("plain", "sentence", "examples", "instruction"):
         yield lab.measure(f"RAG, 3 passages, best last, {ask_for}", RAG(), PromptForm("best-last", ask_for))  # type: ignore[arg-type]
     yield lab.measure("RAG, 3 passages, best first, examples", RAG(), PromptForm("best-first", "examples"))
@@ -151,7 +151,7 @@ def of_forms(lab: Lab) -> Iterator[dict[str, Any]]:
 
 
 def of_alone(lab: Lab) -> Iterator[dict[str, Any]]:
-    """Without passages: the plain model's form, and an adapter's strength."""
+    """Without passages: the plain model's prompt form, and the strength of adapters."""
     for ask_for in ("plain", "sentence", "examples"):
         yield lab.measure(f"vanilla, {ask_for}", Vanilla(), PromptForm(ask_for=ask_for))  # type: ignore[arg-type]
     for strength in (0.7, 1.0):
@@ -160,7 +160,7 @@ def of_alone(lab: Lab) -> Iterator[dict[str, Any]]:
 
 
 def of_beside(lab: Lab) -> Iterator[dict[str, Any]]:
-    """Beside passages: an adapter's strength, with one passage in the prompt and with three."""
+    """With passages: the strength of adapters, with one and with three passages in the prompt."""
     for shown, strengths in ((1, (0.25, 0.5)), (3, (0.25, 0.5))):
         form = PromptForm("best-last", "examples", shown)
         for strength in strengths:
@@ -172,7 +172,7 @@ def of_beside(lab: Lab) -> Iterator[dict[str, Any]]:
 
 
 def of_hops(lab: Lab) -> Iterator[dict[str, Any]]:
-    """RAG over questions that need several passages: of how many."""
+    """RAG for questions that need several passages: the number of passages."""
     for shown in (1, 2, 3):
         form = PromptForm("best-last", "examples", shown)
         yield lab.measure(f"RAG, {shown} passages, several hops", RAG(), form)
@@ -184,10 +184,10 @@ PARTS: dict[str, Callable[[Lab], Iterator[dict[str, Any]]]] = {
 
 
 def main() -> None:
-    """Measure the parts asked for."""
+    """Measure the requested parts."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "shared" / "qa"
     if not folder.is_dir():
-        raise SystemExit(f"There is no folder {folder}. Name the one of people's questions.")
+        raise SystemExit(f"There is no folder {folder}. Pass the folder of human questions.")
     base = load_model(MODEL)
     lines = []
     print(f"{base.dtype}\n| | present | F1 | tokens | cut % |\n|---|---|---|---|---|")

@@ -1,6 +1,6 @@
-"""`dyprag ask`: one question, from the artifacts in the store or from documents given with it.
+"""`dyprag ask`: answer one question, from the artifacts in the store or from documents passed with it.
 
-Both ways are one: a source says by which methods it can be asked, and answers by one of them.
+Both cases implement `Source`, which lists its methods and answers with one of them.
 """
 
 import sys
@@ -20,67 +20,69 @@ if TYPE_CHECKING:
     from dyprag.config import PipelineConfig
     from dyprag.tasks.workspace import Workspace
 
-DEFAULT = "prag-combine"  # the method that is taken where none is named
-DEFAULT_GIVEN = "dyprag-combine"  # the same for documents that are given with the question
+DEFAULT = "prag-combine"  # the default method for the corpus in the store
+DEFAULT_GIVEN = "dyprag-combine"  # the default method for documents passed with the question
 
 
 def ask(
     question: Annotated[str, typer.Argument(help="The question, in quotes.")],
     document: Annotated[
         list[str] | None,
-        typer.Option("--document", "-d", metavar="FILE", help="Ask this file or folder instead of the store, with no "
-                     "training: the translator makes its adapter. Repeatable."),
+        typer.Option("--document", "-d", metavar="FILE", help="Answer from this file or folder instead of the store. "
+                     "Nothing is trained: the translator makes the adapters. Repeatable."),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`; by default prag-combine, and "
+        typer.Option("--method", "-m", help="One of the methods in `evaluate.methods`. Default: prag-combine, or "
                      "dyprag-combine with --document."),
     ] = None,
     compare_: Annotated[
         bool,
-        typer.Option("--compare", help="By all methods, side by side: those that need no store with --document, else "
-                     "those of `evaluate.methods` for which the store has what they need."),
+        typer.Option("--compare", help="Answer with all methods, side by side. With --document, these are the methods "
+                     "that need no store; otherwise those of `evaluate.methods` whose artifacts exist."),
     ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Answer one question from the documents in the store, or from a document of your own."""
+    """Answer one question from the documents in the store, or from your own documents."""
     with errors():
         settings = read_config(config, set_)
         source: Source = GivenDocuments(document, settings) if document else StoredCorpus(of_store(settings))
         if compare_:
-            answers, lacking = compare(question, source)
+            answers, omitted = compare(question, source)
         else:
-            answers, lacking = [source.answer(question, method or source.default)], {}
+            answers, omitted = [source.answer(question, method or source.default)], {}
         if json_:
-            print_json([made.as_dict() for made in answers] if compare_ else answers[0].as_dict())
+            print_json([answer.as_dict() for answer in answers] if compare_ else answers[0].as_dict())
         elif compare_:
             print_table(["method", "answer", "s"], [[a.method, a.text, f"{a.seconds:.2f}"] for a in answers])
         else:
             print(answers[0].text)
         if not json_:
-            print("\n".join(made.how() for made in answers), file=sys.stderr)
-        if lacking:
-            reasons = "; ".join(f"{name} ({reason})" for name, reason in lacking.items())
+            print("\n".join(answer.provenance() for answer in answers), file=sys.stderr)
+        if omitted:
+            reasons = "; ".join(f"{name} ({reason})" for name, reason in omitted.items())
             print(f"Left out: {reasons}.", file=sys.stderr)
 
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer, and what it was made from: the ids of documents that stood in the prompt or were injected as adapters;
-    of documents that were given with the question, the texts of the passages too."""
+    """An answer, and the ids of the documents that were shown in the prompt or injected as adapters.
+
+    `passages` has the texts of the passages if the documents were passed with the question.
+    """
 
     question: str
     method: str
     text: str
     in_prompt: Sequence[str]
     injected: Sequence[str]
-    seconds: float  # the loading of the model not counted
+    seconds: float  # without loading the model
     passages: Sequence[str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The answer as a dictionary for JSON."""
         retrieved = list(dict.fromkeys([*self.injected, *self.in_prompt]))
         values = {
             "question": self.question, "method": self.method, "answer": self.text, "retrieved": retrieved,
@@ -88,8 +90,8 @@ class Answered:
         }  # fmt: skip
         return values if self.passages is None else {**values, "passages": list(self.passages)}
 
-    def how(self) -> str:
-        """What the answer was made from, in words."""
+    def provenance(self) -> str:
+        """One line on what the answer was made from."""
         from dyprag.methods.spec import spec_of
 
         shown, injected = self.in_prompt, self.injected
@@ -102,46 +104,50 @@ class Answered:
             parts.append(f"{', '.join(alone)} in the prompt")
         if not parts and not spec_of(self.method).needs_passages:
             return f"{self.method}, from the model alone; {self.seconds:.1f} s"
-        nothing = "the model alone: no document was found that has a word of the question"
+        nothing = "the model alone: no document shares a word with the question"
         return f"{self.method}, from {'; '.join(parts) or nothing}; {self.seconds:.1f} s"
 
 
 class Source(Protocol):
-    """What can be asked."""
+    """Documents that can answer a question."""
 
     default: str
 
     @property
     def methods(self) -> Sequence[str]:
-        """The methods that are compared.
+        """The methods that `compare` uses.
 
         Raises:
-            StoreError: there is nothing to ask yet.
+            StoreError: the store has no corpus yet.
         """
 
     def answer(self, question: str, method: str) -> Answered:
-        """Retrieve, inject and answer.
+        """Retrieve passages, inject their adapters and answer.
 
         Raises:
-            ConfigError: no such method.
-            StoreError: what the method needs has not been made.
+            ConfigError: there is no such method.
+            StoreError: an artifact that the method needs does not exist yet.
         """
 
 
 def compare(question: str, source: Source) -> tuple[list[Answered], dict[str, str]]:
-    """The answers by all methods of a source for which it has what they need; of the others, why it has not."""
+    """Answer a question with all methods of a source.
+
+    Returns:
+        The answers, and for each method whose artifacts do not exist the reason.
+    """
     answers: list[Answered] = []
-    lacking: dict[str, str] = {}
+    omitted: dict[str, str] = {}
     for method in source.methods:
         try:
             answers.append(source.answer(question, method))
         except StoreError as error:
-            lacking[method] = error.reason
-    return answers, lacking
+            omitted[method] = error.reason
+    return answers, omitted
 
 
 class StoredCorpus:
-    """The corpus of a store, with the adapters and the translator that were made of it."""
+    """The corpus of a store, with its adapters and its translator."""
 
     default = DEFAULT
 
@@ -150,10 +156,10 @@ class StoredCorpus:
 
     @property
     def methods(self) -> Sequence[str]:
-        """Those of `evaluate.methods` that are no controls."""
+        """The methods of `evaluate.methods` that are not controls."""
         from dyprag.methods.spec import is_control
 
-        _ = self._workspace.corpus  # there has to be one
+        _ = self._workspace.corpus  # raises if there is none
         return [method for method in self.config.evaluate.methods if not is_control(method)]
 
     def answer(self, question: str, method: str) -> Answered:
@@ -167,21 +173,21 @@ class StoredCorpus:
 
         _check_method(method)
         spec, workspace = spec_of(method), self._workspace.answering(method)
-        chosen, corpus_key = workspace.config.evaluate, workspace.corpus_key
+        evaluate, corpus_key = workspace.config.evaluate, workspace.corpus_key
         sources = sources_of(workspace)
         base_model(workspace.config)
-        began = perf_counter()
+        start = perf_counter()
         searches = spec.shows_passages or spec.injects_documents
-        hits = workspace.passages.search(question, chosen.passages) if searches else []
-        found = tuple((hit.document.id, hit.score) for hit in hits)
-        threshold = getattr(chosen, f"{method}_threshold", None)
-        job = linked(workspace.plan, sources, AnswerJob("ask", "", method, "", (), (found,), threshold=threshold))
-        (given,) = answer_questions(job, corpus_key, [Question("ask", written(question), ())], workspace.config)
-        with_adapters = {i for i, _ in found if job.translator or workspace.plan.document_keys[i] in job.adapters}
-        injected = [identity for identity, _ in found if given.adapted and identity in with_adapters]
-        shown = [passage.document.id for passage in given.passages]
+        hits = workspace.passages.search(question, evaluate.passages) if searches else []
+        retrieved = tuple((hit.document.id, hit.score) for hit in hits)
+        threshold = getattr(evaluate, f"{method}_threshold", None)
+        job = linked(workspace.plan, sources, AnswerJob("ask", "", method, "", (), (retrieved,), threshold=threshold))
+        (answer,) = answer_questions(job, corpus_key, [Question("ask", written(question), ())], workspace.config)
+        with_adapters = {i for i, _ in retrieved if job.translator or workspace.plan.document_keys[i] in job.adapters}
+        injected = [identity for identity, _ in retrieved if answer.adapted and identity in with_adapters]
+        shown = [passage.document.id for passage in answer.passages]
         in_prompt = shown if spec.shows_passages or not job.parametric else []
-        return Answered(question, method, given.text, in_prompt, injected, perf_counter() - began)
+        return Answered(question, method, answer.text, in_prompt, injected, perf_counter() - start)
 
     @cached_property
     def _workspace(self) -> "Workspace":
@@ -191,10 +197,10 @@ class StoredCorpus:
 
 
 class GivenDocuments:
-    """Documents that are in no store, with the learned translator.
+    """Documents passed with the question, answered with the learned translator and without a store.
 
     Args:
-        locations: as `corpus.documents` takes them.
+        locations: files and folders, in the form that `corpus.documents` takes.
     """
 
     default = DEFAULT_GIVEN
@@ -204,7 +210,7 @@ class GivenDocuments:
 
     @property
     def methods(self) -> Sequence[str]:
-        """Those that need no store."""
+        """The methods that need no store."""
         from dyprag.serving.assistant import served_methods
 
         return served_methods()
@@ -213,8 +219,8 @@ class GivenDocuments:
         """See `Source`.
 
         Raises:
-            ConfigError: no such method, or no translator for the model.
-            CorpusError: a location where no document can be read.
+            ConfigError: there is no such method, or no translator for the model.
+            CorpusError: no document can be read at a location.
         """
         assistant, documents = self._opened
         reply = assistant.ask(question, documents, method)

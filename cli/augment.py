@@ -1,4 +1,4 @@
-"""`dyprag augment`; with `--dry-run` what it would take, and with `--show` what it made of one document."""
+"""`dyprag augment`; `--dry-run` estimates its cost, and `--show` prints the products of one document."""
 
 from typing import Annotated, Any
 
@@ -14,11 +14,9 @@ def augment(
     set_: SetOption = None,
     json_: JsonOption = False,
     verbose: VerboseOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say how many requests and tokens it would take, and the cost.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the requests, tokens and cost.")] = False,
     show: Annotated[
-        str | None, typer.Option("--show", metavar="DOC", help="Only print what was made of this document.")
+        str | None, typer.Option("--show", metavar="DOC", help="Only print the products of this document.")
     ] = None,
 ) -> None:
     """Write rewrites and question-answer pairs for each document."""
@@ -36,28 +34,28 @@ def augment(
             print(products_text(shown) if show is not None else estimate_text(shown))
 
 
-def estimate_text(found: dict[str, Any]) -> str:
-    """The estimate in words."""
-    if found["backend"] == "local":
-        return f"{found['documents']} documents lack a product; the local model writes them, nothing is sent or paid."
-    money = "no price is known (augment.api.prices)" if found["cost"] is None else f"about {found['cost']:.4f}"
+def estimate_text(estimated: dict[str, Any]) -> str:
+    """The estimate as text."""
+    if estimated["backend"] == "local":
+        return f"{estimated['documents']} documents lack a product. The local model writes them at no cost."
+    money = "unknown (set augment.api.prices)" if estimated["cost"] is None else f"about {estimated['cost']:.4f}"
     return (
-        f"{found['documents']} documents lack a product: {found['requests']} requests to {found['model']}, about "
-        f"{found['tokens_in']:,} tokens in and {found['tokens_out']:,} out; cost: {money}.\n"
-        "More where an answer is not accepted at once. Nothing was sent."
+        f"{estimated['documents']} documents lack a product: {estimated['requests']} requests to {estimated['model']}, "
+        f"about {estimated['tokens_in']:,} tokens in and {estimated['tokens_out']:,} out; cost: {money}.\n"
+        "Answers that are not accepted take further requests. Nothing was sent."
     )
 
 
-def products_text(found: dict[str, Any]) -> str:
-    """A document and its products, to be read."""
-    lines = [f"{found['title'] or found['id']}\n{found['text']}"]
+def products_text(products: dict[str, Any]) -> str:
+    """A document and its products as text."""
+    lines = [f"{products['title'] or products['id']}\n{products['text']}"]
     for product in ("rewrites", "qa_pairs"):
-        if product not in found:
+        if product not in products:
             continue
-        part = found[product]
+        part = products[product]
         lines.append(f"\n== {product.replace('_', ' ')}")
         if part.get("missing"):
-            lines.append("not made yet" + (", but these answers came:" if part["answers"] else ""))
+            lines.append("not written yet" + ("; answers so far:" if part["answers"] else ""))
             lines += [f"[{answer['label']}, {answer['finish']}] {answer['text']}" for answer in part["answers"]]
             continue
         lines += [f"{_item(a['item'])}\n    {_marks(a['marks'])}" for a in part["accepted"]]

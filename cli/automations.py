@@ -10,10 +10,12 @@ from dyprag.cli.output import errors
 def automations(
     notify: Annotated[
         str | None,
-        typer.Option(envvar="NOTIFY", help='A webhook that takes {"text": …}, as Slack\'s does. Empty: the last one.'),
+        typer.Option(
+            envvar="NOTIFY", help='A webhook that accepts {"text": …}, as Slack\'s does. Default: the last one.'
+        ),
     ] = None,
 ) -> None:
-    """On the Prefect server: a work pool for one run at a time; runs that died are marked, failed documents told of."""
+    """Set up the Prefect server: a work pool for one run at a time, marking of crashed runs, notices of failures."""
     with errors():
         from dyprag.flows.automations import create_automations
 

@@ -1,4 +1,4 @@
-"""`dyprag catalogue`: commands about the catalogue itself."""
+"""`dyprag catalogue`: maintain the catalogue."""
 
 import typer
 
@@ -10,7 +10,7 @@ catalogue = typer.Typer(no_args_is_help=True, help="The DuckDB catalogue of the 
 
 @catalogue.command()
 def rebuild(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
-    """Make it again from the artifacts on disk, and say what could not be made again."""
+    """Rebuild the catalogue from the stored artifacts and list the tables that could not be rebuilt."""
     with errors():
         from dyprag.tasks.workspace import Workspace
 
@@ -20,4 +20,4 @@ def rebuild(config: ConfigOption = None, set_: SetOption = None, json_: JsonOpti
             return
         print_table(["table", "rows"], [[table, str(rows)] for table, rows in rebuilt.rows.items()])
         for table in rebuilt.lost:
-            print(f"\nNot made again: {table}.")
+            print(f"\nNot rebuilt: {table}.")

@@ -9,13 +9,13 @@ from dyprag.cli.output import errors, print_json
 
 
 def compare(
-    one: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's id, or its beginning.")],
-    other: Annotated[str, typer.Argument(metavar="RUN_B", help="Another's.")],
+    before: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's id or a prefix of it.")],
+    after: Annotated[str, typer.Argument(metavar="RUN_B", help="The id or prefix of the run to compare it with.")],
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """What changed between two evaluations or experiments, question by question, and whether it is more than noise."""
+    """Compare two evaluations or experiments question by question, and test whether the change is significant."""
     with errors():
         from dataclasses import asdict
 
@@ -24,8 +24,8 @@ def compare(
         from dyprag.tasks.workspace import Workspace
 
         catalogue = Workspace(read_config(config, set_)).catalogue_of_results()
-        sides = [reported_answers(catalogue.store, catalogue, run) for run in (one, other)]
-        changes = compare_runs(*sides)
+        answers = [reported_answers(catalogue.store, catalogue, run) for run in (before, after)]
+        changes = compare_runs(*answers)
         if json_:
             print_json([asdict(change) for change in changes])
         else:

@@ -11,11 +11,11 @@ from dyprag.cli.output import errors
 def show_config(
     config: ConfigOption = None,
     set_: SetOption = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every setting, also those that few people change.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Print expert settings too.")] = False,
 ) -> None:
-    """Print the configuration as YAML, the model's preset filled in: a start for a file of your own.
+    """Print the configuration as YAML, with the model's preset filled in, as a start for your own file.
 
-    The basic settings, and others that are given and not the default; all of them with --all.
+    Prints the basic settings and all others that differ from their defaults; with --all, every setting.
     """
     with errors():
         import yaml

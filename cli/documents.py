@@ -1,4 +1,4 @@
-"""`dyprag documents`: what the corpus holds, as it was read, and what could not be read."""
+"""`dyprag documents`: list the documents of the corpus as they were read, and the files that were not."""
 
 import sys
 from typing import Annotated, Any
@@ -8,24 +8,24 @@ import typer
 from dyprag.cli.options import ConfigOption, JsonOption, SetOption, of_store, read_config
 from dyprag.cli.output import errors, print_json, print_table
 
-FEW = 20  # files that were not read, where they are not asked for
+FEW = 20  # unread files listed without --skipped
 
 
 def documents(
     identity: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A document, whose text is printed as it was read.")
+        str | None, typer.Argument(metavar="[ID]", help="Print the text of this document as it was read.")
     ] = None,
     document: Annotated[
         list[str] | None,
-        typer.Option("--document", "-d", metavar="FILE", help="A file or folder instead of the store: how it would be "
-                     "read. Repeatable."),
+        typer.Option("--document", "-d", metavar="FILE", help="Show how this file or folder would be read, instead of "
+                     "the store. Repeatable."),
     ] = None,
-    skipped: Annotated[bool, typer.Option("--skipped", help="Only what was not read, and why.")] = False,
+    skipped: Annotated[bool, typer.Option("--skipped", help="Only list files that were not read, and why.")] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
-    """The documents of the corpus and what was not read; or the text of one, as it was read."""
+    """List the documents of the corpus and the files that were not read, or print one document as it was read."""
     with errors():
         from dyprag.tasks.contents import documents_at, documents_in_store, one_document
 
@@ -39,13 +39,13 @@ def documents(
                 print(document_text(entry))
         elif json_:
             print_json(listed(contents, skipped))
-        elif document and not skipped and _is_one(contents):
+        elif document and not skipped and _is_single(contents):
             print(document_text(contents["documents"][0]))
         else:
             _print_contents(contents, skipped)
 
 
-def _is_one(contents: dict[str, Any]) -> bool:
+def _is_single(contents: dict[str, Any]) -> bool:
     return len(contents["documents"]) == 1 and not contents["skipped"] and not contents["unread"]
 
 
@@ -70,26 +70,26 @@ def document_text(entry: dict[str, Any]) -> str:
     return "\n\n".join(filter(None, (entry["title"], *parts)))
 
 
-def listed(found: dict[str, Any], unread_only: bool) -> dict[str, Any]:
-    """The same with the number of each document's passages in place of their texts; or only what was not read."""
+def listed(contents: dict[str, Any], unread_only: bool) -> dict[str, Any]:
+    """The contents for JSON, with the number of passages in place of their texts; or only the files not read."""
     if unread_only:
-        return {name: found[name] for name in ("location", "skipped", "unread")}
-    entries = [{**entry, "passages": len(entry["passages"])} for entry in found["documents"]]
-    return {**found, "documents": entries}
+        return {name: contents[name] for name in ("location", "skipped", "unread")}
+    entries = [{**entry, "passages": len(entry["passages"])} for entry in contents["documents"]]
+    return {**contents, "documents": entries}
 
 
-def rows_of(found: dict[str, Any]) -> list[list[str]]:
+def rows_of(contents: dict[str, Any]) -> list[list[str]]:
     """The documents as rows of a table: id, title, words, passages, source."""
     return [
         [entry["id"], entry["title"], f"{entry['words']:,}", f"{len(entry['passages']):,}", entry["source"]]
-        for entry in found["documents"]
+        for entry in contents["documents"]
     ]
 
 
-def unread_rows(found: dict[str, Any], most: int | None = None) -> list[list[str]]:
-    """What was not read as rows of a table: file, and why; the failures first."""
-    rows = [["failed", name, reason] for name, reason in found["unread"].items()]
-    rows += [["skipped", name, reason] for name, reason in found["skipped"].items()]
+def unread_rows(contents: dict[str, Any], most: int | None = None) -> list[list[str]]:
+    """The files that were not read as rows of a table: kind, file, reason; the failures first."""
+    rows = [["failed", name, reason] for name, reason in contents["unread"].items()]
+    rows += [["skipped", name, reason] for name, reason in contents["skipped"].items()]
     if most is not None and len(rows) > most:
-        print(f"{len(rows) - most:,} more files were not read: --skipped lists them all.", file=sys.stderr)
+        print(f"{len(rows) - most:,} more files were not read; --skipped lists them all.", file=sys.stderr)
     return rows[:most]

@@ -17,9 +17,9 @@ def evaluate(
         str | None,
         typer.Option("--experiment", "-e", metavar="NAME", help="Run an experiment of the paper: main, "
                      "out-of-distribution, width, alignment-size, losses, conflict, answer-length, cost, "
-                     "internalization. Its data sets are looked for in `experiment.data`."),
+                     "internalization. Its data sets are read from `experiment.data`."),
     ] = None,
 ) -> None:  # fmt: skip
-    """Answer the test questions with every method, score them and write the report; or run a whole experiment."""
+    """Answer the test questions with every method, score the answers and write the report; or run an experiment."""
     named = [f"experiment.name={experiment}"] if experiment else []
     run_flow("evaluate", config, [*(set_ or []), *named], json_, verbose)

@@ -1,4 +1,4 @@
-"""`dyprag export`: adapters for PEFT and vLLM, or the model with one merged in."""
+"""`dyprag export`: adapters for PEFT and vLLM, or the model with one adapter merged into its weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,37 +28,37 @@ def export(
     ] = None,
     merged: Annotated[
         Path | None,
-        typer.Option("--merged", metavar="DIR", help="Write the model with the one adapter merged into its weights, in "
-                     "model.dtype."),
+        typer.Option("--merged", metavar="DIR", help="Write the model with the adapter merged into its weights, in "
+                     "model.dtype. Takes exactly one adapter."),
     ] = None,
     document: Annotated[
-        str | None, typer.Option("--document", "-d", metavar="ID", help="Only this document's of the corpus.")
+        str | None, typer.Option("--document", "-d", metavar="ID", help="Export only the adapter of this document.")
     ] = None,
     question: Annotated[
         str | None,
-        typer.Option("--question", "-q", help="Those of the documents found for this, merged into one; with --file, of "
-                     "its passages."),
+        typer.Option("--question", "-q", help="Export one adapter, merged from those of the documents retrieved for "
+                     "this question; with --file, from those of its passages."),
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Of a file: the translator makes its adapter. A long one "
-                     "needs a --question."),
+        typer.Option("--file", "-f", metavar="FILE", help="Export an adapter for a file; the translator makes it. A "
+                     "long file needs a --question."),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", "-m", help="prag: trained adapters; dyprag: translated ones. By default prag where "
-                     "the store has them."),
+        typer.Option("--method", "-m", help="prag: trained adapters; dyprag: translated adapters. Default: prag if "
+                     "the store has trained adapters."),
     ] = None,
     base_model: Annotated[
         str | None,
-        typer.Option("--base-model", metavar="NAME_OR_PATH", help="With --peft: what the adapters name as their base "
-                     "model, and serve.sh serves. By default the model's Hugging Face id, or its folder."),
+        typer.Option("--base-model", metavar="NAME_OR_PATH", help="With --peft: the base model that the adapters name "
+                     "and serve.sh serves. Default: the model's Hugging Face id, or its folder."),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Write adapters for PEFT and vLLM, of the whole corpus, a document, a question or a file; or a merged model."""
+    """Export the adapters of the corpus, a document, a question or a file for PEFT and vLLM, or a merged model."""
     with errors():
         settings = read_config(config, set_)
         settings = settings if file is not None else of_store(settings)
@@ -72,11 +72,12 @@ def export(
 
 @dataclass(frozen=True)
 class Choice:
-    """What is to be exported: one document of the corpus, what is found for a question (in the corpus, or in a file), a
-    file; else the corpus.
+    """What to export: a document, the documents retrieved for a question, a file, or by default the whole corpus.
+
+    With both a file and a question, the passages of the file are retrieved.
 
     Raises:
-        ConfigError: more than one is named, or no such method.
+        ConfigError: the options exclude each other, or the method has no adapters.
     """
 
     document: str | None = None
@@ -86,8 +87,8 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.document is not None and (self.question is not None or self.file is not None):
-            reason = "more than one of --document, --question and --file is given"
-            remedy = "Name one of them, --file with a --question, or none for the whole corpus."
+            reason = "--document cannot be combined with --question or --file"
+            remedy = "Pass one of them, --file with --question, or none for the whole corpus."
             raise ConfigError("what to export", reason, remedy)
         if self.method not in (None, *METHODS):
             raise ConfigError(
@@ -99,8 +100,8 @@ class Choice:
             )
 
     @property
-    def one(self) -> bool:
-        """Whether it is a single adapter."""
+    def is_single(self) -> bool:
+        """Whether this is a single adapter."""
         return bool(self.document is not None or self.question is not None or self.file is not None)
 
 
@@ -110,57 +111,57 @@ def export_adapters(
     """Export adapters in PEFT's format, or the model with one merged in, or both.
 
     Args:
-        base_model: what the adapters are to name as their base model, and vLLM's command to serve. None: what they were
-            told the last time, else the name under which other programs load it.
+        base_model: the base model that the adapters name and that vLLM's command serves. None: the one of the last
+            export to this folder, or the name under which other programs load the model.
 
     Returns:
         method; missing: ids of documents without an adapter; merged: the folder of the model, and whether it was
-        written; peft: see `export_peft`. The last two are None where they are not asked for. passages: of a file, the
-        ids of those that share the adapter; share: the part of its strength that each has, None where it is no such.
+        written; peft: see `export_peft`. The last two are None if not requested. For a file also passages: ids of the
+        passages that share the adapter; share: the fraction of its strength that each has, None if they differ.
 
     Raises:
-        ConfigError: nowhere to write to, or a choice that cannot be.
-        StoreError: the corpus or what makes its adapters is not in the store.
+        ConfigError: no folder was given, or the options exclude each other.
+        StoreError: the corpus, its adapters or the translator are not in the store.
         ExportError: there is nothing to export, or the folder cannot be written.
     """
     if peft is None and merged is None:
-        raise ConfigError("dyprag export", "no folder to write to was given", "Give --peft DIR, or --merged DIR.")
-    if merged is not None and not choice.one:
+        raise ConfigError("dyprag export", "no output folder was given", "Pass --peft DIR or --merged DIR.")
+    if merged is not None and not choice.is_single:
         raise ConfigError(
             "--merged", "a merged model takes exactly one adapter", "Pass --document, --question or --file."
         )
     config = config.resolved()
     source = Source(choice, config)
     items = list(source.items())
-    found: dict[str, Any] = {"method": items[0].method, "missing": source.missing, "peft": None, "merged": None}
+    exported: dict[str, Any] = {"method": items[0].method, "missing": source.missing, "peft": None, "merged": None}
     if choice.file is not None:
         count = len(items[0].made_of)
         equal = choice.question is None and config.evaluate.dyprag_merge != "sum"
-        found |= {"passages": list(items[0].made_of), "share": 1 / count if equal else None}
+        exported |= {"passages": list(items[0].made_of), "share": 1 / count if equal else None}
     if peft is not None:
-        found["peft"] = export_peft(items, peft, not choice.one, config, base_model)
+        exported["peft"] = export_peft(items, peft, not choice.is_single, config, base_model)
     if merged is not None:
         from dyprag.adapters.exchange.merged import save_merged
         from dyprag.runtime.batching import compute
 
         name, dtype = config.model.name, config.model.dtype
         written = compute(lambda: save_merged(name, items[0].adapter(), merged, dtype))
-        found["merged"] = {"folder": str(merged), "written": written}
-    return found
+        exported["merged"] = {"folder": str(merged), "written": written}
+    return exported
 
 
 class Source:
-    """Where the adapters of a choice come from. The configuration must be resolved."""
+    """The adapters of a choice. The configuration must be resolved."""
 
     def __init__(self, choice: Choice, config: "PipelineConfig") -> None:
         self.choice, self.config = choice, config
         self.missing: list[str] = []
 
     def items(self) -> Iterator[Item]:
-        """The adapters, one after the other; `missing` has the documents without one when they are through.
+        """Yield the adapters. Afterwards, `missing` has the ids of documents without one.
 
         Raises:
-            StoreError, ExportError, CorpusError, ConfigError: see `export`.
+            StoreError, ExportError, CorpusError, ConfigError: see `export_adapters`.
         """
         if self.choice.file is not None:
             yield self._of_file(self.choice.file)
@@ -178,25 +179,25 @@ class Source:
         documents, question = given_documents([location]), self.choice.question
         assistant = load(config=self.config)
         try:
-            passages = tuple(found.document.id for found in assistant.shared(documents, question))
+            passages = tuple(passage.document.id for passage in assistant.shared(documents, question))
         except DocumentError as error:
-            remedy = error.remedy if question is not None else "Name a --question, whose passages are taken, or cut it."
+            remedy = error.remedy if question is not None else "Pass --question to select passages, or a shorter file."
             raise ExportError(f"file {location}", error.reason, remedy) from error
         label, name = (Path(location).stem, location) if question is None else (question, f"{location}: {question}")
         return Item(label, "files", (name,), passages, "dyprag", lambda: assistant.adapter(documents, question))
 
     def _of_question(self, question: str) -> Item:
-        found = self._workspace("prag").passages.search(question, self.config.evaluate.passages)
-        if not found:
+        retrieved = self._workspace("prag").passages.search(question, self.config.evaluate.passages)
+        if not retrieved:
             raise ExportError(
                 f"question {question!r}", "no document matches it", "Use words that occur in the documents."
             )
-        trained = [hit for hit in found if self._trained(hit.document)]
+        trained = [hit for hit in retrieved if self._trained(hit.document)]
         method = self.choice.method or ("prag" if trained else "dyprag")
         if method == "prag" and not trained:
-            raise self._untrained("no document that was found has an adapter")
-        used = trained if method == "prag" else found
-        self.missing = [hit.document.id for hit in found if hit not in used]
+            raise self._untrained("no retrieved document has a trained adapter")
+        used = trained if method == "prag" else retrieved
+        self.missing = [hit.document.id for hit in retrieved if hit not in used]
         ids = tuple(hit.document.id for hit in used)
         return Item(question, "questions", (question,), ids, method, lambda: self._merged(method, used))
 
@@ -207,27 +208,27 @@ class Source:
         method = self.choice.method or ("prag" if self._trained(document) else "dyprag")
         item = self._item(document, (identity,), method)
         if item is None:
-            raise self._untrained(f"document {identity!r} has no adapter yet")
+            raise self._untrained(f"document {identity!r} has no trained adapter yet")
         return item
 
     def _of_corpus(self) -> Iterator[Item]:
         plan = self._workspace("prag").plan
-        names: dict[str, list[str]] = {}  # the same text under several ids has one adapter
+        names: dict[str, list[str]] = {}  # documents with the same text share one adapter
         for document in plan.corpus.documents:
             names.setdefault(document.key, []).append(document.id)
         method = self.choice.method or ("prag" if any(map(self._trained, plan.documents)) else "dyprag")
-        there = 0
+        count = 0
         for document in plan.documents:
             if item := self._item(document, tuple(names[document.key]), method):
-                there += 1
+                count += 1
                 yield item
             else:
                 self.missing += names[document.key]
-        if not there:
-            raise self._untrained("no document has an adapter yet")
+        if not count:
+            raise self._untrained("no document has a trained adapter yet")
 
     def _item(self, document: "Document", names: tuple[str, ...], method: str) -> Item | None:
-        """A document's adapter; None where it is to be a trained one, and there is none."""
+        """A document's adapter; None if the method is prag and the document has no trained adapter."""
         stored = self._trained(document) if method == "prag" else None
         if method == "prag" and stored is None:
             return None
@@ -237,33 +238,33 @@ class Source:
         return Item(names[0], "documents", names, names[:1], method, lambda: self._merged(method, alone), stored)
 
     def _trained(self, document: "Document") -> Path | None:
-        """The folder of a document's adapter in the store; None where there is none."""
+        """The folder of a document's trained adapter in the store; None if there is none."""
         workspace = self._workspace("prag")
         key = workspace.plan.adapter_key(document)
         return workspace.store.folder("adapter", key) if workspace.store.find("adapter", key) else None
 
-    def _merged(self, method: str, found: "list[Retrieved]") -> "Adapters":
-        """What an answer by the method about these documents has injected."""
+    def _merged(self, method: str, retrieved: "list[Retrieved]") -> "Adapters":
+        """The adapter that the method injects for these documents."""
         from dyprag.runtime.batching import compute
         from dyprag.tasks.evaluate import make_method
 
         workspace = self._workspace(method)
-        job = self._job(method, found)
-        maker: Any = make_method(job, workspace.corpus_key, workspace.config)
-        return compute(lambda: maker.adapter(found))
+        job = self._job(method, retrieved)
+        answering: Any = make_method(job, workspace.corpus_key, workspace.config)
+        return compute(lambda: answering.adapter(retrieved))
 
-    def _job(self, method: str, found: "list[Retrieved]") -> Any:
+    def _job(self, method: str, retrieved: "list[Retrieved]") -> Any:
         from dyprag.tasks.planning.answers import AnswerJob, linked
 
         plan = self._workspace(method).plan
-        documents = tuple((hit.document.id, hit.score) for hit in found)
+        documents = tuple((hit.document.id, hit.score) for hit in retrieved)
         if method == "prag":
-            keys = {hit.document.key: plan.adapter_key(hit.document) for hit in found}
+            keys = {hit.document.key: plan.adapter_key(hit.document) for hit in retrieved}
             return AnswerJob("export", "", method, "", (), (documents,), adapters=keys)
         return linked(plan, self._sources, AnswerJob("export", "", method, "", (), (documents,)))
 
     def _workspace(self, method: str) -> "Workspace":
-        """The store's corpus and keys for a method."""
+        """The workspace for a method's keys."""
         return self._workspaces[method]
 
     @cached_property
@@ -284,21 +285,21 @@ class Source:
         return StoreError(f"store {self.config.store}", reason, remedy)
 
 
-def exported_text(found: dict[str, Any]) -> str:
-    """What was exported, in words, and how vLLM serves it."""
+def exported_text(exported: dict[str, Any]) -> str:
+    """Describe what was exported, and how to serve it with vLLM."""
     lines = []
-    if made := found["peft"]:
-        count = len(made["adapters"])
-        lines.append(f"{count} adapter{'s' * (count != 1)} in {made['folder']}, {made['written']} written now; "
-                     f"{Path(made['index']).name} says which is whose.")  # fmt: skip
-        if made["too_high"]:
-            lines.append(f"For PEFT: vLLM takes no rank of {made['too_high']}.")
+    if export := exported["peft"]:
+        count = len(export["adapters"])
+        lines.append(f"{count} adapter{'s' * (count != 1)} in {export['folder']}, {export['written']} written now. "
+                     f"{Path(export['index']).name} maps documents to adapters.")  # fmt: skip
+        if export["too_high"]:
+            lines.append(f"Use PEFT: vLLM does not support rank {export['too_high']}.")
         else:
-            lines.append(f"vLLM serves {'them' if count > 1 else 'it'}: sh {Path(made['folder']) / 'serve.sh'}")
-    if made := found["merged"]:
-        lines.append(f"Model in {made['folder']}{'' if made['written'] else ', where it was already'}.")
-    if (share := found.get("share")) is not None and share < 1:
-        count = len(found["passages"])
-        lines.append(f"{count} passages share the adapter, each with 1/{count} of the strength that it has alone, so "
-                     "that little is known of each: --question takes those that fit one.")  # fmt: skip
+            lines.append(f"Serve {'them' if count > 1 else 'it'} with vLLM: sh {Path(export['folder']) / 'serve.sh'}")
+    if export := exported["merged"]:
+        lines.append(f"Model in {export['folder']}{'' if export['written'] else ' (already there)'}.")
+    if (share := exported.get("share")) is not None and share < 1:
+        count = len(exported["passages"])
+        lines.append(f"{count} passages share the adapter, each at 1/{count} of its full strength, so the model "
+                     "recalls little of each. Pass --question to export only the matching passages.")  # fmt: skip
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What `dyprag export` writes: folders of adapters in PEFT's format, their index, and vLLM's command."""
+"""The output of `dyprag export`: adapter folders in PEFT's format, their index, and vLLM's command."""
 
 import json
 from collections.abc import Callable
@@ -14,16 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """An adapter to export: what its folder is called, the table of the index that names it, under which keys, the ids
-    that it was made of, and how it is made; `stored` is its folder in the store, if it is one of those."""
+    """An adapter to export."""
 
-    label: str
-    table: str
-    names: tuple[str, ...]
-    made_of: tuple[str, ...]
+    label: str  # the name of its folder is derived from this
+    table: str  # the table of the index that lists it: documents, questions or files
+    names: tuple[str, ...]  # its entries in that table
+    made_of: tuple[str, ...]  # ids of documents or passages
     method: str
     adapter: Callable[[], "Adapters"]
-    stored: Path | None = None
+    stored: Path | None = None  # its folder in the store, for a document's trained adapter
 
 
 def export_peft(
@@ -32,12 +31,12 @@ def export_peft(
     """Write adapters, the index and vLLM's command.
 
     Args:
-        whole: whether these are all documents' adapters, so that the index names no other document.
-        base_model: see `export`.
+        whole: whether the items are the whole corpus, so that the index drops all other documents.
+        base_model: see `export_adapters`.
 
     Returns:
-        adapters (names of the folders that the index knows), written (how many of them were not there), folder, index,
-        serve (vLLM's command, in lines), too_high (the highest rank, where vLLM does not take it).
+        adapters (the folders in the index), written (how many of them are new), folder, index, serve (vLLM's command,
+        in lines), too_high (the highest rank if vLLM does not support it, else None).
     """
     from dyprag.adapters.exchange.export import INDEX, VLLM_RANKS, read_index, serve_command, write_index
     from dyprag.model.base import model_shape
@@ -50,16 +49,16 @@ def export_peft(
         index.documents = {}
     written = 0
     for item in items:
-        placed = _place(folder, item, base, config.model.name, index.base_model or public_name(config.model.name))
-        written += placed.made
-        getattr(index, item.table).update(dict.fromkeys(item.names, placed.name))
-        index.adapters[placed.name] = {
-            "method": item.method, "made_of": list(item.made_of), "rank": placed.rank, "alpha": placed.alpha,
-            "bytes": placed.bytes,
+        placement = _place(folder, item, base, config.model.name, index.base_model or public_name(config.model.name))
+        written += placement.made
+        getattr(index, item.table).update(dict.fromkeys(item.names, placement.name))
+        index.adapters[placement.name] = {
+            "method": item.method, "made_of": list(item.made_of), "rank": placement.rank, "alpha": placement.alpha,
+            "bytes": placement.bytes,
         }  # fmt: skip
     index.prune()
     write_index(folder, index)
-    highest = max(told["rank"] for told in index.adapters.values())
+    highest = max(adapter["rank"] for adapter in index.adapters.values())
     return {
         "adapters": list(index.adapters), "written": written, "folder": str(folder), "index": str(folder / INDEX),
         "serve": serve_command(index), "too_high": highest if highest > VLLM_RANKS[-1] else None,
@@ -73,7 +72,7 @@ def _place(folder: Path, item: Item, base: "BaseModel", model: str, name: str) -
         alpha = None
         if item.stored is not None:
             alpha = json.loads((item.stored / "adapter_config.json").read_text())["lora_alpha"]
-        if item.stored is not None and isinstance(alpha, int):  # as it is in the store, to the byte
+        if item.stored is not None and isinstance(alpha, int):  # byte for byte as in the store
             copy_adapter(item.stored, temporary)
         else:
             write_adapter(base, item.adapter(), temporary, model)

@@ -1,4 +1,4 @@
-"""A flow run from a terminal: checks, log lines, the flow itself, and how it ended in words and exit code."""
+"""Run a flow from a terminal: checks before the run, log lines, results and exit code."""
 
 import logging
 import os
@@ -20,15 +20,15 @@ from dyprag.runtime.interruption import check
 if TYPE_CHECKING:
     from dyprag.config import PipelineConfig
 
-STOPPING = "Stopping. What is finished is kept: run the same command again to go on from here."
+STOPPING = "Stopping. Finished work is kept: run the same command again to continue."
 
 
 def run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json: bool, verbose: bool) -> None:
-    """Run a flow with the configuration of a file and overrides. Where documents failed, or the run stopped before its
-    end, the exit code is 2.
+    """Run a flow. The exit code is 2 if documents failed or a stage stopped early.
 
     Args:
-        name: of the flow's module and function, such as "train_translator".
+        name: the name of the flow's module and function, such as "train_translator".
+        path, overrides: the configuration file and the overrides on top of it.
     """
     with errors():
         config = read_config(path, overrides)
@@ -43,32 +43,32 @@ def run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json:
 
             check_ahead(name, config)
             flow = _flow(name)
-        # what failed shows in the exit code here, whatever a deployment's run makes of it
+        # on the command line the exit code reports failures; the setting is for deployments
         run_settings = config.run.model_copy(update={"on_failures": "complete"})
         state = _state_of(flow, config.model_copy(update={"run": run_settings}))
         check()
-        _tell(summaries(name, state), config, path, overrides or [], as_json)
+        _print_outcome(summaries(name, state), config, path, overrides or [], as_json)
 
 
-def _tell(
-    ended: list[dict[str, Any]], config: "PipelineConfig", path: Path | None, overrides: list[str], as_json: bool
+def _print_outcome(
+    stages: list[dict[str, Any]], config: "PipelineConfig", path: Path | None, overrides: list[str], as_json: bool
 ) -> None:
-    """Print how the stages of a run ended, with the results where it evaluated."""
+    """Print the results of a run, if it evaluated, and whether documents failed."""
     if as_json:
-        print_json(ended)
-    elif any(stage["stage"] == "evaluate" and stage["done"] for stage in ended):
+        print_json(stages)
+    elif any(stage["stage"] == "evaluate" and stage["done"] for stage in stages):
         _print_results(config, path, overrides)
-    if any(stage["failed"] for stage in ended):
+    if any(stage["failed"] for stage in stages):
         print("Some documents failed; `dyprag status` shows which and why.", file=sys.stderr)
-    if any(stage["failed"] or stage["reason"] for stage in ended):
+    if any(stage["failed"] or stage["reason"] for stage in stages):
         raise typer.Exit(2)
 
 
 def summaries(name: str, state: Any) -> list[dict[str, Any]]:
-    """How each stage of a run ended, failed documents or not.
+    """How each stage of a run ended.
 
     Raises:
-        DypragError: what ended the run before its end.
+        DypragError: the error that stopped the run.
     """
     from dyprag.flows.stage import summaries_of
 
@@ -80,15 +80,15 @@ def summaries(name: str, state: Any) -> list[dict[str, Any]]:
         reason = " ".join(str(error or state.message).split())[:300]
         raise DypragError(
             f"flow {name}", f"it failed ({type(error).__name__}: {reason})",
-            "See dyprag status; --verbose shows where. Run again to go on from here.",
+            "See dyprag status, or run with --verbose. Run again to continue.",
         ) from error  # fmt: skip
 
 
 def _state_of(flow: Callable[..., Any], config: "PipelineConfig") -> Any:
-    """Run a flow; gives the state that it ends in, which an error of the work itself is part of.
+    """Run a flow and return its final state, which holds an error of the flow itself.
 
     Raises:
-        ServerError: the Prefect server does not answer, or none could be started.
+        ServerError: the Prefect server does not answer or cannot be started.
     """
     import httpx
     from prefect.exceptions import PrefectException
@@ -101,9 +101,9 @@ def _state_of(flow: Callable[..., Any], config: "PipelineConfig") -> Any:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ServerError(
             f"Prefect server {url or 'of this run'}", f"it does not answer ({reason})",
-            "Start it, or unset PREFECT_API_URL, which has each run start one of its own; then run again: what was "
-            "made is found." if url else "Run again, on a less busy machine or with a server that is running already "
-            "(prefect server start): what was made is found.",
+            "Start it, or unset PREFECT_API_URL so that each run starts its own; then run again. Finished work is kept."
+            if url else "Start a server with: prefect server start, or use a less busy machine; then run again. "
+            "Finished work is kept.",
         ) from error  # fmt: skip
 
 
@@ -115,8 +115,8 @@ def _flow(name: str) -> Callable[..., Any]:
 
 
 def _prepare_logging(verbose: bool) -> None:
-    """Our own lines on stderr; Prefect's on its server, and here only if asked for. Before prefect is imported."""
-    import dyprag.flows  # noqa: F401  sets what Prefect reads when it is imported
+    """Log dyprag's lines to stderr, and Prefect's only if verbose. Must run before prefect is imported."""
+    import dyprag.flows  # noqa: F401  sets environment variables that Prefect reads on import
 
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "dyprag")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -124,7 +124,7 @@ def _prepare_logging(verbose: bool) -> None:
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-        # of a server that went away we tell once; Prefect does at every event and line that does not reach it
+        # we report a lost server once; Prefect would at every event and log line
         os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
         logging.raiseExceptions = False
     handler = _Lines()
@@ -135,10 +135,10 @@ def _prepare_logging(verbose: bool) -> None:
 
 
 class _Lines(logging.StreamHandler[Any]):
-    """Writes to what stderr is at the moment: while a bar is drawn there, above it."""
+    """Write to the current stderr, which a progress bar may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr  # not setStream: it flushes the one before, which may be closed by now
+        self.stream = sys.stderr  # setStream would flush the previous stream, which may be closed by now
         super().emit(record)
 
 

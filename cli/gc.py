@@ -12,9 +12,9 @@ def gc(
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
 ) -> None:
-    """Delete artifacts that no document of a corpus, as it was last ingested, refers to. No run may be at work."""
+    """Delete artifacts that no last-ingested corpus refers to. No run may be in progress."""
     with errors():
         from dyprag.tasks.collect import collect
 
@@ -25,14 +25,15 @@ def gc(
             print(collected_text(collected))
 
 
-def collected_text(found: dict[str, Any]) -> str:
-    """What was or would be deleted, in words."""
+def collected_text(collected: dict[str, Any]) -> str:
+    """What was or would be deleted, as text."""
     from dyprag.evaluation.report.plots import human_bytes
 
-    if not found["artifacts"]:
-        return "Nothing to delete: every artifact is referred to."
+    if not collected["artifacts"]:
+        return "Nothing to delete: every artifact is in use."
     parts = [
-        f"{kind['artifacts']:,} {name} ({human_bytes(kind['bytes'])})" for name, kind in sorted(found["kinds"].items())
+        f"{kind['artifacts']:,} {name} ({human_bytes(kind['bytes'])})"
+        for name, kind in sorted(collected["kinds"].items())
     ]
-    said = "Deleted" if found["deleted"] else "Would be deleted"
-    return f"{said}: {found['artifacts']:,} artifacts, {human_bytes(found['bytes'])}: {', '.join(parts)}."
+    label = "Deleted" if collected["deleted"] else "Would be deleted"
+    return f"{label}: {collected['artifacts']:,} artifacts, {human_bytes(collected['bytes'])}: {', '.join(parts)}."

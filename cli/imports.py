@@ -1,4 +1,4 @@
-"""`dyprag import`: adapters trained elsewhere become documents' own."""
+"""`dyprag import`: use adapters trained elsewhere as the adapters of documents."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,23 +12,26 @@ from dyprag.errors import ConfigError
 
 def import_(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="An adapter that PEFT saved, or a folder of `dyprag export`.")
+        Path | None,
+        typer.Argument(metavar="DIR", help="An adapter saved by PEFT, or a folder from `dyprag export`."),
     ] = None,
     document: Annotated[
-        str | None, typer.Option("--document", "-d", metavar="ID", help="The document of the corpus that it is of.")
+        str | None, typer.Option("--document", "-d", metavar="ID", help="The document that the adapter belongs to.")
     ] = None,
     forget: Annotated[
-        bool, typer.Option("--forget", help="Instead: use the document's trained adapter again.")
+        bool, typer.Option("--forget", help="Undo an import: use the document's trained adapter again.")
     ] = False,
     same_model: Annotated[
         bool,
-        typer.Option("--same-model", help="The adapter was trained on this model, though it names its own otherwise."),
+        typer.Option(
+            "--same-model", help="Confirm that the adapter was trained on this model, though it names another."
+        ),
     ] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Take adapters trained elsewhere into the store, as documents' own: PRAG then answers with them."""
+    """Import adapters trained elsewhere into the store, so that PRAG answers with them."""
     with errors():
         from dyprag.tasks.importing import forget as forget_import
         from dyprag.tasks.importing import import_adapters
@@ -36,15 +39,15 @@ def import_(
         settings = of_store(read_config(config, set_))
         if forget:
             if document is None or folder is not None:
-                raise ConfigError("--forget", "it needs a document, not a folder", "Name it with --document ID.")
+                raise ConfigError("--forget", "it takes a document, not a folder", "Pass --document ID.")
             forgotten = forget_import(document, settings)
             if json_:
                 print_json({"forgotten": forgotten})
             else:
-                print(f"{document}: {'its import is forgotten' if forgotten else 'nothing was imported for it'}.")
+                print(f"{document}: {'import undone' if forgotten else 'nothing was imported'}.")
             return
         if folder is None:
-            raise ConfigError("dyprag import", "no adapter folder was given", "Name an adapter's folder.")
+            raise ConfigError("dyprag import", "no adapter folder was given", "Pass the folder of an adapter.")
         imported = import_adapters(folder, document, settings, same_model)
         if json_:
             print_json(imported)
@@ -53,10 +56,10 @@ def import_(
         exit_with_missing(imported["missing"], "not in the corpus")
 
 
-def imported_text(found: dict[str, Any]) -> str:
-    """What was imported, in words."""
-    names = [one["document"] for one in found["imported"]]
+def imported_text(imported: dict[str, Any]) -> str:
+    """What was imported, as text."""
+    names = [adapter["document"] for adapter in imported["imported"]]
     count = f"{len(names)} adapter{'s' * (len(names) != 1)} imported"
     return (
-        f"{count}: {few(names)}. `dyprag ask --method prag` answers with what was imported." if names else f"{count}."
+        f"{count}: {few(names)}. `dyprag ask --method prag` answers with imported adapters." if names else f"{count}."
     )

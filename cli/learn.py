@@ -7,5 +7,5 @@ from dyprag.cli.options import ConfigOption, JsonOption, SetOption, VerboseOptio
 def learn(
     config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
 ) -> None:
-    """Learn a translator from documents and questions, and measure what it makes recalled."""
+    """Train a translator on documents and questions, and measure how many facts its adapters recall."""
     run_flow("learn", config, set_, json_, verbose)

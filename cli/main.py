@@ -1,7 +1,7 @@
-"""`dyprag`: the pipeline from a terminal. Every command takes the same configuration file and the same overrides.
+"""The `dyprag` command. All subcommands take the same configuration file and overrides.
 
-Here commands are only registered; each has a file of its own. What is slow to import is imported within commands, so
-that help and completion come at once.
+This module only registers the commands; each has its own file. They import slow packages when they run, so that help
+and completion are fast.
 """
 
 import atexit
@@ -43,13 +43,13 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="""Documents become LoRA adapters, adapters become a translator, and a table says what each method answers.
+    help="""Train LoRA adapters from documents, train a translator that makes them in one pass, and compare methods.
 
-Try it: `dyprag run` runs everything on the demo corpus with the embedded model.
+Try it: `dyprag run` runs the whole pipeline on the demo corpus with the packaged model.
 
-Your own: `dyprag run --set corpus.documents=docs.jsonl --set corpus.questions=questions.jsonl`
+Your own data: `dyprag run --set corpus.documents=docs.jsonl --set corpus.questions=questions.jsonl`
 
-What is done is never done again: run the same command after a failure, a change or a growth of the corpus.""",
+Finished work is never repeated: after a failure or a change of the corpus, run the same command again.""",
 )
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -91,13 +91,13 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What all commands share."""
+    """Options of the program itself."""
 
 
 def main() -> None:
-    """The installed command."""
-    # DuckDB's bindings report leaks while the interpreter shuts down, which is noise to a user. What is registered
-    # first runs last: everything else has been written by then.
+    """Run the command line."""
+    # DuckDB's bindings report leaks to stderr while the interpreter shuts down. The handler registered first runs
+    # last, when all other output has been written.
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
     run_and_listen(app)
 

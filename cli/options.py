@@ -1,4 +1,4 @@
-"""Options that several commands share, and how the configuration is read from them. Imports nothing slow."""
+"""Options shared by several commands, and the configuration they give. Imports nothing slow."""
 
 import sys
 from pathlib import Path
@@ -18,20 +18,19 @@ SetOption = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Override one setting, e.g. `--set lora.rank=4`; repeatable. Paths "
-        "and other text are taken as they are written; lists and maps are YAML; `KEY=null` leaves a setting as if not "
-        "given, a text as well if it may be empty.",
+        help="Override one setting, e.g. `--set lora.rank=4`. Repeatable. Paths and other text are taken literally; "
+        "lists and maps are YAML; `KEY=null` unsets a setting.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log as well.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log too.")]
 
 
 def read_config(path: Path | None, overrides: list[str] | None) -> "PipelineConfig":
-    """The configuration of a file and overrides.
+    """Read the configuration from a file and overrides.
 
     Raises:
-        ConfigError: a file that cannot be read, a key that does not exist, or a value that does not fit.
+        ConfigError: the file cannot be read, a key does not exist, or a value is invalid.
     """
     from dyprag.config.files import configuration, read_file, set_override
 
@@ -42,10 +41,10 @@ def read_config(path: Path | None, overrides: list[str] | None) -> "PipelineConf
 
 
 def of_store(config: "PipelineConfig", ingests: bool = False) -> "PipelineConfig":
-    """The configuration with the corpus that its store has where it names none; says which, if it is not the demo."""
+    """Fill in the store's corpus if the configuration names none, and print which it is unless it is the demo."""
     from dyprag.tasks.corpora import with_stored_corpus
 
-    config, said = with_stored_corpus(config, ingests)
-    if said:
-        print(said, file=sys.stderr)
+    config, notice = with_stored_corpus(config, ingests)
+    if notice:
+        print(notice, file=sys.stderr)
     return config

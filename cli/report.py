@@ -9,12 +9,12 @@ from dyprag.cli.output import errors, print_json
 
 
 def report(
-    run: Annotated[str | None, typer.Argument(help="A run's id, or its beginning. Empty: the last evaluation.")] = None,
+    run: Annotated[str | None, typer.Argument(help="A run's id or a prefix. Default: the last evaluation.")] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """The results of an evaluation or experiment, and where its pages are."""
+    """Print the results of an evaluation or experiment and the path of its report."""
     with errors():
         from dyprag.evaluation.report import outputs_cut, terminal_table
         from dyprag.tasks.workspace import Workspace

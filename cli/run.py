@@ -7,5 +7,5 @@ from dyprag.cli.options import ConfigOption, JsonOption, SetOption, VerboseOptio
 def run(
     config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
 ) -> None:
-    """The whole pipeline: ingest, augment, parametrize, train the translator, evaluate."""
+    """Run the whole pipeline: ingest, augment, parametrize, train the translator, evaluate."""
     run_flow("pipeline", config, set_, json_, verbose)

@@ -15,38 +15,38 @@ from dyprag.errors import ConfigError
 if TYPE_CHECKING:
     from dyprag.config import PipelineConfig
 
-OPEN = 3  # seconds that requests get to end when the server is told to
-TOKEN = "DYPRAG_TOKEN"  # the environment's variable: on a command line everybody could read it
+GRACE = 3  # seconds that running requests get when the server stops
+TOKEN = "DYPRAG_TOKEN"  # an environment variable, because other users can read command lines
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
-    host: Annotated[str, typer.Option("--host", help="Address to listen at; by default only for this machine.")] = (
+    host: Annotated[str, typer.Option("--host", help="Address to listen on. Default: this machine only.")] = (
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535)] = 8000,
     document: Annotated[
         list[str] | None,
-        typer.Option("--document", "-d", metavar="FILE", help="Documents for requests that bring none. Repeatable."),
+        typer.Option("--document", "-d", metavar="FILE", help="Documents for requests that send none. Repeatable."),
     ] = None,
-    corpus: Annotated[bool, typer.Option("--corpus", help="For these, the corpus in the store instead.")] = False,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Answers written together.")] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Let others than this machine call without a token.")] = False,
+    corpus: Annotated[bool, typer.Option("--corpus", help="Search the corpus in the store instead.")] = False,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Requests answered at the same time.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Let other machines call without a token.")] = False,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-origin",
             metavar="URL",
-            help="A web page that may call it from a browser (CORS), such as "
-            "https://chat.example; '*' for any. Repeatable. By default none.",
+            help="A web origin that may call the server from a browser (CORS), such as https://chat.example; '*' for "
+            "any. Repeatable. Default: none.",
         ),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Answer over HTTP as OpenAI's chat completions do, from documents sent along; `/` is a page to try it.
+    """Serve OpenAI's chat completions API, with answers from documents in the request; `/` is a page to try it.
 
-    A token that clients must give is read from the environment's `DYPRAG_TOKEN`.
+    If the environment variable `DYPRAG_TOKEN` is set, clients must send it as a bearer token.
     """
     with errors():
         if corpus and document:
@@ -69,15 +69,15 @@ def serve_forever(
     """Serve until interrupted.
 
     Args:
-        locations: documents that are searched for requests that bring none, as `corpus.documents` takes them.
+        locations: files and folders that are searched for requests without documents, as in `corpus.documents`.
         corpus: search the corpus in the store instead.
-        rows: answers written together; None: 16 on a CPU, 64 elsewhere.
-        is_open: whether others than this machine may call without a token.
-        origins: web pages that may call it from a browser.
+        rows: requests answered at the same time; None: 16 on a CPU, 64 elsewhere.
+        is_open: whether other machines may call without a token.
+        origins: web origins that may call the server from a browser.
 
     Raises:
-        ConfigError: an address for others to call, without a token; or no translator for the model.
-        CorpusError: a location that does not exist, or locations where no document can be read.
+        ConfigError: other machines could call without a token, or there is no translator for the model.
+        CorpusError: a location does not exist, or no document can be read at any of them.
         StoreError: there is no corpus in the store.
     """
     token = _token(host, is_open)
@@ -93,30 +93,30 @@ def serve_forever(
     hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
     app = create_app(assistant, searched, limits, token, hosts, origins)
     print(f"Serving {assistant.name}: http://{host if ':' not in host else f'[{host}]'}:{port}", file=sys.stderr)
-    settings = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=OPEN)
+    settings = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE)
     server = uvicorn.Server(settings)
 
     def stop() -> None:
         server.should_exit = True
 
-    end_like(f"Stopping. Answers that are being written get {OPEN} seconds.", OPEN + 1.5, stop)
+    end_like(f"Stopping. Running requests have {GRACE} seconds to finish.", GRACE + 1.5, stop)
     server.run()
     if not server.started:
-        raise SystemExit(3)  # uvicorn has said why
+        raise SystemExit(3)  # uvicorn has logged the reason
 
 
 def _token(host: str, is_open: bool) -> str:
     token = os.environ.get(TOKEN, "")
     if host not in LOOPBACK and not token and not is_open:
         raise ConfigError(
-            f"--host {host}", "it would be reachable from other machines without a token",
-            f"Set the environment's {TOKEN}, or pass --open to allow anyone.",
+            f"--host {host}", "other machines could call the server without a token",
+            f"Set the environment variable {TOKEN}, or pass --open to allow anyone.",
         )  # fmt: skip
     return token
 
 
 def _stored(config: "PipelineConfig") -> Any:
-    """A retriever over the store's corpus, and how many documents it has."""
+    """A retriever over the store's corpus, and its number of documents."""
     from dyprag.tasks.workspace import Workspace
 
     workspace = Workspace(config)

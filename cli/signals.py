@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM: a command is told to end, says what is kept, and ends in seconds, whatever it is at.
+"""Handle Ctrl-C and SIGTERM: a command stops within seconds, whatever it is doing, and prints what is kept.
 
-The command works in a thread, and the main thread does nothing but wait, so that a signal is acted on at once: Python
-runs handlers in the main thread, between two of its own steps, and a training step in PyTorch is one. What does not end
-by itself in time ends with the process; everything in a store is written whole or not at all.
+The command runs in a thread while the main thread waits, so that a signal takes effect at once: Python runs handlers in
+the main thread between two bytecode instructions, and a training step in PyTorch is one instruction. A command that
+does not stop in time ends with the process. The store stays consistent because all writes to it are atomic.
 """
 
 import os
@@ -19,13 +19,13 @@ from typing import NoReturn
 from dyprag.runtime.interruption import interrupt
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-CLOSING = 1.5  # seconds in which the catalogue and Prefect can be told of what is killed
-SAME = 0.3  # seconds: a second signal so soon is the same one, sent by a terminal and by a program in between
+CLOSING = 1.5  # seconds to report killed work to the catalogue and Prefect
+SAME = 0.3  # seconds within which a second signal is the same one, sent by the terminal and by a parent process
 
 
 @dataclass
 class Ending:
-    """How a command ends: what it says, how long it gets to end by itself, and what tells it to."""
+    """How a command ends: its message, the seconds it has to stop, and the function that asks it to."""
 
     message: str = "Interrupted. Run the same command again."
     grace: float = 2.0
@@ -33,23 +33,25 @@ class Ending:
 
 
 _ending = Ending()
-_heard: "queue.SimpleQueue[int | None]" = queue.SimpleQueue()  # its put may be called within a signal handler
+_heard: "queue.SimpleQueue[int | None]" = queue.SimpleQueue()  # reentrant: a signal handler may put
 _listening = False
 _first = 0.0
 
 
 def end_like(message: str, grace: float = 2.0, stop: Callable[[], None] = interrupt) -> None:
-    """Say how this command ends when it is told to."""
+    """Set how this command ends when it receives a signal."""
     global _ending
     _ending = Ending(message, grace, stop)
 
 
 def run_and_listen(command: Callable[[], object]) -> object:
-    """Run a command in a thread and listen for signals; gives what it gives or raises what it raises, unless a signal
-    comes: then the process ends, with 128 and the signal's number as the exit code."""
+    """Run a command in a thread and listen for signals.
+
+    Returns its result or raises its exception. After a signal, the process ends with exit code 128 + signal number.
+    """
     global _listening
     for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, and a shell for what is in the background
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and shells ignore signals for background jobs
             signal.signal(number, _hear)
     outcome: list[object] = []
     errors: list[BaseException] = []
@@ -73,9 +75,9 @@ def run_and_listen(command: Callable[[], object]) -> object:
 
 
 def _hear(number: int, frame: object) -> None:
-    """A signal: the first is acted on by the main thread; at a second, the process ends."""
+    """Handle a signal: the main thread acts on the first one, and a second one ends the process at once."""
     global _first
-    if not _listening:  # nothing is left to be done but to let libraries end
+    if not _listening:  # the command has ended; only libraries are shutting down
         os._exit(128 + number)
     if not _first:
         _first = time.monotonic()
@@ -86,7 +88,7 @@ def _hear(number: int, frame: object) -> None:
 
 
 def _end(number: int) -> NoReturn:
-    with suppress(Exception):  # nobody may be there to read it
+    with suppress(Exception):  # stderr may be closed
         print(_ending.message, file=sys.stderr, flush=True)
     _ending.stop()
     ended = False
@@ -103,7 +105,7 @@ def _end(number: int) -> NoReturn:
 
 
 def _end_processes() -> None:
-    """End what this process has started: its workers at once, its own Prefect server last."""
+    """End child processes: workers first, the Prefect server of this run last."""
     import psutil
 
     own = sys.modules.get("dyprag.flows.own_server")
@@ -118,7 +120,7 @@ def _end_processes() -> None:
 
 
 def _restore_terminal() -> None:
-    """A progress bar hides the cursor, and nobody is left to show it again."""
+    """Show the cursor again, which a progress bar hides."""
     with suppress(OSError):
         if os.isatty(2):
             os.write(2, b"\x1b[?25h")

@@ -1,4 +1,4 @@
-"""`dyprag sql`: the catalogue in DuckDB's SQL, from what is installed: no shell of DuckDB's is needed."""
+"""`dyprag sql`: query the catalogue with SQL, without DuckDB's shell."""
 
 import csv
 import io
@@ -16,21 +16,24 @@ Rows = Sequence[Sequence[Any]]
 
 
 class Readable(Protocol):
-    """A catalogue, as far as it is read here."""
+    """A catalogue that can be queried."""
 
     def query_copy(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]: ...
 
 
 def sql(
     statement: Annotated[
-        str, typer.Argument(metavar="SQL", help='In quotes, such as "FROM failures"; see `dyprag sql "SHOW TABLES"`.')
+        str,
+        typer.Argument(
+            metavar="SQL", help='A quoted query, such as "FROM failures". `dyprag sql "SHOW TABLES"` lists the tables.'
+        ),
     ],
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Ask the catalogue, in DuckDB's SQL. Changes nothing."""
+    """Query the catalogue with DuckDB's SQL, read-only."""
     with errors():
         from dyprag.tasks.workspace import Workspace
 
@@ -42,11 +45,11 @@ def sql(
 
 
 def asked(statement: str, catalogue: Readable) -> tuple[list[str], Rows]:
-    """The columns and rows that a statement gives.
+    """Run a query and return its columns and rows.
 
     Raises:
-        ConfigError: it is no SQL, names what is not there, or would change something.
-        StoreError: there is no catalogue yet, or another process holds it for too long.
+        ConfigError: the statement is invalid, or would change the catalogue.
+        StoreError: there is no catalogue yet, or another process keeps it locked.
     """
     import duckdb
 
@@ -58,17 +61,17 @@ def asked(statement: str, catalogue: Readable) -> tuple[list[str], Rows]:
 
 
 def cells(rows: Rows) -> list[list[str]]:
-    """The rows as they are printed."""
+    """The rows as text for a table."""
     return [["" if value is None else str(value) for value in row] for row in rows]
 
 
 def as_json(columns: Sequence[str], rows: Rows) -> str:
-    """A list of objects; what JSON does not know, such as a time, as text."""
+    """The rows as a JSON list of objects. Values without a JSON type, such as times, become text."""
     return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], ensure_ascii=False, default=str)
 
 
 def as_csv(columns: Sequence[str], rows: Rows) -> str:
-    """With a header."""
+    """The rows as CSV with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

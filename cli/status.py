@@ -8,7 +8,7 @@ from dyprag.cli.output import errors, print_json, print_table
 
 
 def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
-    """Per stage: how many documents are done, partial, failed, waiting; those that are not whole, and why."""
+    """Show for each stage how many documents are done, partial, failed and waiting, with the reasons."""
     with errors():
         from dyprag.tasks.workspace import Workspace
 
@@ -27,7 +27,7 @@ def status(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
             failures = catalogue.query("SELECT document_id, stage, attempts, error FROM failures")
             print()
             print_table(["failed document", "stage", "attempts", "error"], _cells(failures))
-            print("\nRun the same command again: only these and the waiting ones are worked on.")
+            print("\nRun the same command again: it processes only failed and waiting documents.")
         if held := catalogue.waiting_reasons():
             print()
             print_table(["waiting", "stage", "why"], _cells(held, ["documents", "stage", "error"]))

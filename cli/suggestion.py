@@ -1,4 +1,4 @@
-"""After an evaluation: a question to begin with, which the method that `dyprag ask` takes by default answered right."""
+"""Suggest a first question after an evaluation: one that the default method of `dyprag ask` answered correctly."""
 
 import shlex
 import shutil
@@ -11,10 +11,10 @@ from dyprag.cli.ask import DEFAULT
 
 
 def suggestion(catalogue: Any, run_id: str, path: Path | None, overrides: Sequence[str]) -> str | None:
-    """The command that asks such a question with the settings of a run; None where no answer was right.
+    """The command that asks such a question with the settings of a run; None if no answer was correct.
 
     Args:
-        path, overrides: the run's own `--config` and `--set`.
+        path, overrides: the run's `--config` and `--set`.
     """
     from dyprag.tasks.suggestion import question_to_ask
 
@@ -28,14 +28,14 @@ def suggestion(catalogue: Any, run_id: str, path: Path | None, overrides: Sequen
 
 
 def _command() -> str:
-    """How this very command can be called again: by its name where a shell finds it."""
+    """The name of this command if the shell finds it, else its path."""
     called = Path(sys.argv[0])
-    found = shutil.which("dyprag")
-    if called.name != "dyprag" or (found and Path(found).resolve() == called.resolve()):
+    on_path = shutil.which("dyprag")
+    if called.name != "dyprag" or (on_path and Path(on_path).resolve() == called.resolve()):
         return "dyprag"
     return str(called)
 
 
 def _quoted(question: str) -> str:
-    """In double quotes where nothing in them is special to a shell, which is easier to read."""
+    """The question in double quotes if it has no characters special to the shell, else escaped."""
     return f'"{question}"' if not set('"$`\\!') & set(question) else shlex.quote(question)

@@ -7,5 +7,5 @@ from dyprag.cli.options import ConfigOption, JsonOption, SetOption, VerboseOptio
 def train_translator(
     config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False, verbose: VerboseOption = False
 ) -> None:
-    """Embed the documents and train the translator from embedding to adapter."""
+    """Embed the documents and train the translator, which maps embeddings to adapters."""
     run_flow("train_translator", config, set_, json_, verbose)

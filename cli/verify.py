@@ -7,7 +7,7 @@ from dyprag.cli.output import errors, print_json, print_table
 
 
 def verify(config: ConfigOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
-    """Check the bytes of every artifact, and that all the catalogue knows of are there. Changes nothing."""
+    """Check the checksum of every artifact, and that all artifacts in the catalogue exist. Read-only."""
     with errors():
         from dataclasses import asdict
 
@@ -22,6 +22,6 @@ def verify(config: ConfigOption = None, set_: SetOption = None, json_: JsonOptio
                 print()
                 rows = [[fault.kind, fault.key, fault.document_id, fault.reason] for fault in faults]
                 print_table(["artifact", "key", "document", "fault"], rows)
-                print("\nRun the same command that made them again: these are made anew, and nothing else.")
+                print("\nRun the command that wrote them again: it replaces only these artifacts.")
         if faults:
             raise typer.Exit(1)

@@ -1,8 +1,8 @@
 """Parametric retrieval-augmented generation: documents become LoRA adapters, and a translator makes one in a pass.
 
-    from dyprag import load
+from dyprag import load
 
-    load("smollm2-135m").ask("Who built the lighthouse?", ["The lighthouse was built by Greta Olmsted."]).text
+load("smollm2-135m").ask("Who built the lighthouse?", ["The lighthouse was built by Greta Olmsted."]).text
 """
 
 from typing import TYPE_CHECKING, Any

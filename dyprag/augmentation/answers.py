@@ -1,4 +1,4 @@
-"""From a model's text to items: tolerant of prose, fences and broken JSON around them, strict about their form."""
+"""Parse items from a model's answer: tolerant of prose, code fences and broken JSON, strict about the items."""
 
 import json
 import re
@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dyprag.augmentation.products import Item, ProductName
 from dyprag.corpora.documents import QAPair
 
-BREAKS_OFF = "it breaks off."  # of an answer that ended before its last item did
+# The faults in this module are shown to the model in repair prompts and so enter the keys of requests: do not reword.
+BREAKS_OFF = "it breaks off."  # the answer ended within an item
 
 
 class _Form(BaseModel):
-    """Unknown fields are passed over in an answer, and forbidden in the schema that an endpoint is given."""
+    """Base of the answer models: unknown fields are ignored in answers, but forbidden in the schema sent out."""
 
     model_config = ConfigDict(
         extra="ignore", coerce_numbers_to_str=True, str_strip_whitespace=True,
@@ -41,18 +42,17 @@ class _Pairs(_Form):
 _FORMS: dict[ProductName, type[_Form]] = {"rewrites": _Rewrites, "qa_pairs": _Pairs}
 LENGTHS = frozenset({"minLength", "maxLength"})
 ITEMS = frozenset({"minItems", "maxItems"})
-BOUNDS = LENGTHS | ITEMS  # what is refused of them is left out, see refusals.py
-_LONGEST = {"question": 300, "answer": 150, "full_answer": 400}  # characters; a text that gets there has lost its way
+BOUNDS = LENGTHS | ITEMS  # left out of the schema for endpoints that refuse them, see refusals.py
+_LONGEST = {"question": 300, "answer": 150, "full_answer": 400}  # characters; longer texts are degenerate
 
 
-@cache  # pydantic takes as long for it as the client for sending a request
+@cache  # building a schema takes as long as sending a request
 def schema(product: ProductName, count: int, short: bool = False) -> dict[str, Any]:
-    """The JSON schema of an answer with up to so many items. One object for all who ask: not to be changed.
+    """The JSON schema of an answer with up to `count` items. The object is shared: do not modify it.
 
     Args:
-        short: with lengths that the texts of a pair must not exceed, for a model that has not come to an end without.
-            Strict structured output knows none, and a grammar with them takes xgrammar (vLLM) 6 s instead of 0.01 s,
-            once for each schema.
+        short: limit the lengths of the texts, for a model that otherwise does not stop. Not the default, because strict
+            structured output does not support lengths, and xgrammar (vLLM) compiles them in 6 s instead of 0.01 s.
     """
     inner = _FORMS[product].model_json_schema()
     inner["properties"][product] |= {"minItems": 1, "maxItems": count}
@@ -72,24 +72,24 @@ def without(form: Any, keywords: Collection[str]) -> Any:
 
 
 def read_items(text: str, product: ProductName, cut: bool = False) -> tuple[list[Item], str]:
-    """The sound items of an answer, and what is wrong with the rest (empty: nothing).
+    """Parse the valid items of an answer, and describe the first fault of the rest (empty: none).
 
-    Each item stands for itself: of an answer that breaks off in the third pair, two are taken.
+    Items are independent: an answer that breaks off in the third pair yields two pairs.
 
     Args:
-        cut: the answer is known to have ended at the limit of its tokens.
+        cut: whether the answer ended at its token limit.
     """
     if not text.strip():
         return [], "it is empty."
     try:
         values = _list(json_repair.loads(text), product)
-    except (ValueError, TypeError, RecursionError):  # what no parser can make sense of
+    except (ValueError, TypeError, RecursionError):
         values = None
     if values is None:
         return [], f'it holds no JSON object with a list "{product}".'
     items: list[Item] = []
     error = "" if values else f'the list "{product}" is empty.'
-    if values and (cut or _breaks_off(text, product)):  # what the parser closed for it is not what was to be said
+    if values and (cut or _breaks_off(text, product)):  # the parser has completed the last item
         whole = _whole_items(text, product)
         values, error = values[:-1] if whole is None else whole, BREAKS_OFF
     for number, value in enumerate(values, start=1):
@@ -101,45 +101,45 @@ def read_items(text: str, product: ProductName, cut: bool = False) -> tuple[list
                 parts = {name: _whole(part) for name, part in dict(value).items()}
                 pair = _Pair.model_validate(parts)
                 if long := next((name for name, most in _LONGEST.items() if len(str(parts[name])) >= most), ""):
-                    error = error or f"item {number} of {product}: {long} is too long."  # or was cut at the bound
+                    error = error or f"item {number} of {product}: {long} is too long."  # or was cut at the limit
                     continue
                 items.append(QAPair(pair.question, pair.answer, pair.full_answer))
         except ValidationError as invalid:
             first = invalid.errors()[0]
-            where = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and part != product)
-            error = error or f"item {number} of {product}: {where or 'it'}: {first['msg']}."
+            field = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and part != product)
+            error = error or f"item {number} of {product}: {field or 'it'}: {first['msg']}."
         except (TypeError, ValueError):
             error = error or f"item {number} of {product}: it is no object."
     return items, error
 
 
 def _whole_items(text: str, product: ProductName) -> list[Any] | None:
-    """The items that a list had come to when its text broke off, each of them whole; None where it is no plain JSON."""
-    begun = re.search(rf'"{product}"\s*:\s*\[', text)
-    if begun is None:
+    """The complete items of a list whose text breaks off; None if the text is not plain JSON."""
+    opening = re.search(rf'"{product}"\s*:\s*\[', text)
+    if opening is None:
         return None
     items: list[Any] = []
-    place, decoder = begun.end(), json.JSONDecoder(strict=False)
+    position, decoder = opening.end(), json.JSONDecoder(strict=False)
     while True:
-        place += len(text[place:]) - len(text[place:].lstrip(" \t\r\n,"))
-        if place >= len(text) or text[place] == "]":
+        position += len(text[position:]) - len(text[position:].lstrip(" \t\r\n,"))
+        if position >= len(text) or text[position] == "]":
             return items
         try:
-            item, place = decoder.raw_decode(text, place)
+            item, position = decoder.raw_decode(text, position)
         except ValueError:
             return items or None
         items.append(item)
 
 
 def _whole(value: Any) -> Any:
-    """A text without halves of surrogate pairs, which no file can hold."""
+    """Replace lone surrogates, which cannot be written to a file."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _breaks_off(text: str, product: str) -> bool:
-    """Whether the JSON in a text does not come to its end: a string or a bracket of it stays open."""
+    """Whether the JSON in a text is incomplete, with an open string or bracket."""
     named = text.rfind("{", 0, max(0, text.find(f'"{product}"')))
-    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    starts = [position for position in (text.find("{"), text.find("[")) if position >= 0]
     begin = named if named >= 0 else min(starts, default=len(text))
     try:
         json.JSONDecoder().raw_decode(text, begin)
@@ -148,15 +148,15 @@ def _breaks_off(text: str, product: str) -> bool:
         pass
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", text[begin:], flags=re.DOTALL)
     depth = 0
-    for sign in bare:
-        depth += (sign in "{[") - (sign in "}]")
-        if sign in "}]" and depth <= 0:
+    for character in bare:
+        depth += (character in "{[") - (character in "}]")
+        if character in "}]" and depth <= 0:
             return False
     return depth > 0
 
 
 def _list(value: Any, product: ProductName) -> list[Any] | None:
-    """The list of items in whatever a tolerant parser found."""
+    """The list of items in the result of the tolerant parser."""
     if isinstance(value, dict):
         inner = value.get(product)
         return inner if isinstance(inner, list) else None

@@ -1,7 +1,7 @@
-"""Augmentation by an LLM behind an endpoint: ask, read, check, ask again for what is missing; every answer is kept.
+"""Augmentation by an LLM behind an endpoint: request, parse, check, and request what is missing. Answers are kept.
 
-What becomes of a document follows from the answers alone. So a run that was stopped is taken up by going through the
-answers that came, and asking only for those that did not.
+A product depends only on the answers. To resume a stopped run, the same steps are repeated with the kept answers, and
+only missing answers are requested.
 """
 
 import asyncio
@@ -35,17 +35,17 @@ from dyprag.errors import DocumentError, Stopped, StoreError
 from dyprag.runtime.interruption import until_interrupted
 
 Result = TypeVar("Result")
-SEEDS_PER_RUN = 1000  # more than a product has rounds
+SEEDS_PER_RUN = 1000  # more than the rounds of a product
 
 
 class ApiAugmenter:
     """Writes products with the model of an endpoint. All requests of a process share its limits and one event loop.
 
     Args:
-        settings: resolved; `backend` is api.
-        key: of the endpoint.
+        settings: resolved settings with `backend` api.
+        key: the API key.
         journal: keeps the answers.
-        tokens: in and out, by model, that earlier runs have spent on this store.
+        tokens: (in, out) tokens by model that earlier runs spent on this store.
     """
 
     def __init__(
@@ -57,44 +57,44 @@ class ApiAugmenter:
         threading.Thread(target=self._loop.run_forever, daemon=True, name="dyprag-requests").start()
         spent = spent_before(settings.api, tokens or {})
 
-        async def made_there() -> Endpoint:
+        async def create_endpoint() -> Endpoint:  # on the event loop
             return Endpoint(settings, key, spent)
 
-        self.endpoint = self._run(made_there())
+        self.endpoint = self._run(create_endpoint())
         self._batches = Batches(self.endpoint, journal) if settings.api.batch else None
 
     def begin(self, document: Document, product: ProductName, key: str) -> Future[Product]:
-        """Begin to write a product; see `Augmenter.begin`."""
+        """Start writing a product; see `Augmenter.begin`."""
         if self._closed:
-            ended: Future[Product] = Future()
-            ended.set_exception(Stopped("augmentation", "its stage has already ended", "Run again."))
-            return ended
-        made = until_interrupted(self._make(document, product, key))
-        return asyncio.run_coroutine_threadsafe(made, self._loop)
+            stopped: Future[Product] = Future()
+            stopped.set_exception(Stopped("augmentation", "its stage has already ended", "Run again."))
+            return stopped
+        writing = until_interrupted(self._make(document, product, key))
+        return asyncio.run_coroutine_threadsafe(writing, self._loop)
 
     def stored(self, key: str) -> None:
-        """The product is on disk; see `Augmenter.stored`."""
+        """Note that the product is on disk; see `Augmenter.stored`."""
         self._journal.close(key)
 
     def close(self) -> None:
-        """Nothing more will be begun: the connections and the event loop end."""
+        """Close the connections and the event loop."""
         self._closed = True
         self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _end(self) -> None:
         running = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in running:  # their documents' tasks wait for them
+        for task in running:  # document tasks wait for these
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await self.endpoint.client.close()
 
     def fetch(self) -> Fetched:
-        """The answers of the batches that have ended, into the journal; see `Batches.fetch`."""
+        """Put the answers of finished batches into the journal; see `Batches.fetch`."""
         return self._run(until_interrupted(self._in_batches.fetch()))
 
     def hand_in(self) -> list[OpenBatch]:
-        """The requests that documents are waiting for, as batches; see `Batches.hand_in`."""
+        """Submit the requests that documents wait for as batches; see `Batches.hand_in`."""
         return self._run(until_interrupted(self._in_batches.hand_in()))
 
     @property
@@ -110,7 +110,7 @@ class ApiAugmenter:
         failures = self._journal.failures(key)
 
         async def ask(label: str, messages: tuple[Message, ...], form: Any) -> Response:
-            number = int(label.split()[1].split(".")[0])  # another for each round, and for each time after a failure
+            number = int(label.split()[1].split(".")[0])  # the seed differs by round and after each failure
             seed = self.settings.seed + SEEDS_PER_RUN * failures + number
             return await self._answer(Request(document.id, key, label, messages, form, seed), answered)
 
@@ -118,54 +118,53 @@ class ApiAugmenter:
         try:
             await writing.run()
         except (PromptTooLong, Unanswered):
-            self._journal.close(key, failed=True)  # a batch's refusal is an answer, too: a later run asks anew
+            self._journal.close(key, failed=True)  # a refusal in a batch is kept as an answer; later runs request anew
             raise
         if not writing.usable or (product == "qa_pairs" and not writing.accepted):
             self._journal.close(key, failed=True)
             raise DocumentError(
-                f"document {document.id!r}", f"no {product.replace('_', ' ')} came of {len(answered)} answers "
-                f"({writing.last_fault.rstrip('.')})", self._remedy(writing.last_fault),
+                f"document {document.id!r}", f"{len(answered)} answers contained no usable "
+                f"{product.replace('_', ' ')} ({writing.last_fault.rstrip('.')})", self._remedy(writing.last_fault),
             )  # fmt: skip
         return Product(
             tuple(writing.accepted), tuple(writing.dropped), summed(answered), writing.rounds, writing.filled
         )
 
     async def _answer(self, request: Request, answered: list[Response]) -> Response:
-        """The answer that is kept, else the endpoint's; one that ended in its thoughts is asked for once more, with
-        room for more.
+        """Get an answer. One that consists only of thoughts is requested once more with a higher token limit.
 
         Args:
-            answered: gets what came, for the sum of what it took.
+            answered: collects the responses, to sum their usage.
 
         Raises:
-            PromptTooLong: the endpoint's context is too small for the request.
-            Unanswered: the model declines, or says nothing but thoughts.
-            DocumentError, Waiting: see `_given`.
+            PromptTooLong: the request does not fit the endpoint's context.
+            Unanswered: the model declines, or writes nothing but thoughts.
+            DocumentError, Waiting: see `_respond`.
         """
-        response = await self._given(request)
+        response = await self._respond(request)
         answered.append(response)
         if response.finish == "length" and not response.answer.strip():
             if longer := self.endpoint.room.longer(request):
                 request = longer
-                answered.append(response := await self._given(request))
+                answered.append(response := await self._respond(request))
             if response.finish == "length" and not response.answer.strip():
                 raise self.endpoint.room.thought_away(request, self.endpoint.stop)
         subject = f"document {request.document_id!r}"
         if response.finish == DECLINED:
             raise Unanswered(subject, f"the model declines to answer ({_short(response.text)})", _OTHERS)
         if response.finish == "content_filter" and not response.answer.strip():
-            raise Unanswered(subject, "the endpoint's content filter withholds the answer", _OTHERS)
+            raise Unanswered(subject, "the endpoint's content filter blocked the answer", _OTHERS)
         if response.answer.strip():
             self.endpoint.room.heard(request)
         return response
 
-    async def _given(self, request: Request) -> Response:
-        """The answer that is kept, else the endpoint's.
+    async def _respond(self, request: Request) -> Response:
+        """Get the answer from the journal, or else from the endpoint.
 
         Raises:
-            PromptTooLong: the endpoint's context is too small for the request.
-            DocumentError: the endpoint refuses it, or fails at it.
-            Waiting: it goes into a batch, or nothing can be sent now.
+            PromptTooLong: the request does not fit the endpoint's context.
+            DocumentError: the endpoint refuses the request, or repeatedly fails at it.
+            Waiting: the request goes into a batch, or nothing can be sent now.
         """
         response = self._journal.find(request.product_key, request.key)
         if response is None and self._batches is not None:
@@ -174,7 +173,7 @@ class ApiAugmenter:
             response = await self.endpoint.complete(request)
             try:
                 self._journal.add(response)
-            except StoreError as error:  # what is paid for could not be kept
+            except StoreError as error:  # the paid answer could not be kept
                 raise self.endpoint.stop(f"{error.reason}: {error.subject}", error.remedy) from error
         if response.finish == "refused":
             refusal = refusal_in(_json(response.text), {})
@@ -193,11 +192,11 @@ class ApiAugmenter:
                 f"Raise augment.max_new_tokens ({self.settings.max_new_tokens}), or give the server a larger context."
             )
         if self.settings.temperature == 0:
-            return "See the answers with dyprag augment --show; set augment.temperature above 0 to get others."
-        return "See the answers with dyprag augment --show; a later run asks anew."
+            return "See the answers with dyprag augment --show. Set augment.temperature above 0 to get other answers."
+        return "See the answers with dyprag augment --show. Run again to request new answers."
 
 
-_OTHERS = "Leave the document out, or choose another model (augment.api.model)."
+_OTHERS = "Remove the document, or choose another model (augment.api.model)."
 
 
 def _short(text: str) -> str:
@@ -206,7 +205,7 @@ def _short(text: str) -> str:
 
 
 def _json(text: str) -> dict[str, Any]:
-    """The refusal that a journal keeps, which may have been cut short."""
+    """Parse a refusal from the journal, which may be truncated."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -215,7 +214,7 @@ def _json(text: str) -> dict[str, Any]:
 
 
 def first_request(document: Document, product: ProductName, key: str, settings: AugmentSettings) -> Request:
-    """What is asked first for a product."""
+    """The first request for a product."""
     messages = prompt_file(product, settings.prompts).messages(
         document=document.passage, count=getattr(settings, product), notes=""
     )

@@ -1,7 +1,7 @@
-"""The Batch API: requests are handed in as files, for half the price with some providers, and answered within a day.
+"""The Batch API: requests are submitted as files and answered within a day, with some providers at half the price.
 
-The answers go into the same journal as direct ones, so the making of a product is the same in both ways: what is not in
-the journal yet is wanted for the next batch.
+The answers go into the same journal as direct ones, so products are written in the same way: requests without an answer
+in the journal go into the next batch.
 """
 
 import json
@@ -26,13 +26,13 @@ from dyprag.augmentation.room import SIGNS
 from dyprag.errors import Stopped, Waiting
 
 logger = logging.getLogger("dyprag.augmentation")
-MOST_REQUESTS, MOST_BYTES = 20_000, 90_000_000  # of one file; providers take 50,000 and 100 or 200 MB
+MOST_REQUESTS, MOST_BYTES = 20_000, 90_000_000  # per file; providers accept 50,000 and 100 or 200 MB
 ENDED = ("completed", "failed", "expired", "cancelled", "canceled")
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a look at the open batches brought."""
+    """The result of checking the open batches."""
 
     answers: int
     unanswered: int
@@ -40,67 +40,67 @@ class Fetched:
 
 
 class Batches:
-    """The wanted requests of a process, and the batches of a store."""
+    """The requests of a process that wait for a batch, and the open batches of a store."""
 
     def __init__(self, endpoint: Endpoint, journal: Journal) -> None:
         self._endpoint, self._journal = endpoint, journal
         self._wanted: dict[str, Request] = {}
-        self._keys: dict[str, set[str]] = {}  # of the requests in each open batch
-        self._failed: Stopped | None = None  # why no other is handed in by this process
+        self._keys: dict[str, set[str]] = {}  # the keys of the requests in each open batch
+        self._failed: Stopped | None = None  # why this process submits no further batch
 
     def wanted(self, request: Request) -> Waiting:
-        """Put a request on the list of the next batch, if it is in none yet; gives what its document is to raise."""
+        """Add a request to the next batch unless an open batch has it. Returns the error for its document to raise."""
         subject = f"document {request.document_id!r}"
-        told = self._journal.unanswered(request.key)
-        before = f"; one that it was in is over without an answer ({told})" if told else ""
+        unanswered = self._journal.unanswered(request.key)
+        before = f"; an earlier batch ended without answering it ({unanswered})" if unanswered else ""
         for batch in self._journal.open_batches():
             if request.key in self._keys.setdefault(batch.id, {wanted.key for wanted in batch.requests}):
                 hours = (time.time() - batch.created) / 3600
-                reason = f"its {request.label!r} is in batch {batch.id}, handed in {hours:.1f} hours ago{before}"
+                reason = f"its {request.label!r} is in batch {batch.id}, submitted {hours:.1f} hours ago{before}"
                 return Waiting(subject, reason, "Run again later to fetch the answers.")
         self._wanted[request.key] = request
         if stop := self._failed:
-            reason = f"its {request.label!r} is not handed in again now: {stop.subject}: {stop.reason}"
+            reason = f"its {request.label!r} is not submitted again now: {stop.subject}: {stop.reason}"
             return Waiting(subject, reason, stop.remedy)
         reason = f"its {request.label!r} goes into the next batch{before}"
-        return Waiting(subject, reason, "Run again later to fetch it.")
+        return Waiting(subject, reason, "Run again later to fetch the answer.")
 
     async def hand_in(self) -> list[OpenBatch]:
-        """Make batches of the wanted requests.
+        """Submit the waiting requests as batches.
 
         Raises:
-            Stopped: the budget does not allow all of them; those that it allows have been handed in. Or a batch has
-                failed as a whole, and the next would, too.
+            Stopped: the budget does not allow all requests (those that it allows were submitted), or an earlier batch
+                failed as a whole.
         """
         if self._failed and self._wanted:
             raise self._failed
-        made, within = [], self._within_budget(list(self._wanted.values()))
-        left = len(self._wanted) - len(within)
-        while within:
+        batches, allowed = [], self._within_budget(list(self._wanted.values()))
+        rest = len(self._wanted) - len(allowed)
+        while allowed:
             size = 0
             lines: list[tuple[Request, bytes]] = []
-            while within and len(lines) < MOST_REQUESTS and size < MOST_BYTES:
-                request = within.pop(0)
+            while allowed and len(lines) < MOST_REQUESTS and size < MOST_BYTES:
+                request = allowed.pop(0)
                 lines.append((request, self._line(request)))
                 size += len(lines[-1][1])
-            made.append(await self._hand_in(lines))
+            batches.append(await self._hand_in(lines))
             for request, _ in lines:
                 self._wanted.pop(request.key, None)
         self._wanted = {}
-        if left:
+        if rest:
             raise Stopped(
-                "the budget", f"{left} requests were not submitted, because they might exceed the budget",
+                "the budget", f"{rest} requests were not submitted, because they might exceed the budget",
                 "Raise the budget (augment.api.max_tokens, augment.api.max_cost) and run again to continue.",
             )  # fmt: skip
-        return made
+        return batches
 
     async def fetch(self) -> Fetched:
-        """Look at the open batches, and put the answers of those that have ended into the journal.
+        """Check the open batches, and put the answers of finished ones into the journal.
 
-        A request that was not answered (the batch expired, or the endpoint had an error) is wanted again.
+        Unanswered requests (the batch expired, or the endpoint failed) go into a later batch.
 
         Raises:
-            Stopped: the endpoint cannot be asked now, or a batch has failed as a whole.
+            Stopped: the endpoint cannot be reached now, or a batch failed as a whole.
         """
         self._failed = None
         try:
@@ -109,7 +109,7 @@ class Batches:
                 raise self._failed
             return fetched
         except openai.APIError as error:
-            raise self._refused("it does not tell of its batches", error) from None
+            raise self._refused("it does not return the state of its batches", error) from None
 
     async def _fetch(self) -> Fetched:
         answers = unanswered = still_open = 0
@@ -121,29 +121,30 @@ class Batches:
             if handle is not None and _status(handle) not in ENDED:
                 still_open += 1
                 continue
-            got, reasons = await self._answers(handle, batch) if handle is not None else ([], Counter[str]())
-            for response in got:
+            responses, reasons = await self._answers(handle, batch) if handle is not None else ([], Counter[str]())
+            for response in responses:
                 if self._journal.find(response.product_key, response.request) is None:
                     self._journal.add(response)
                     self._endpoint.budget.count(response)
-            why = self._tell(batch, handle, len(got), reasons)
+            why = self._report(batch, handle, len(responses), reasons)
             self._journal.end_batch(batch.id, why)
-            answers, unanswered = answers + len(got), unanswered + len(batch.requests) - len(got)
+            answers, unanswered = answers + len(responses), unanswered + len(batch.requests) - len(responses)
         return Fetched(answers, unanswered, still_open)
 
-    def _tell(self, batch: OpenBatch, handle: Handle | None, answers: int, reasons: Counter[str]) -> str:
-        """Say why a batch did not answer all, and give it in short.
+    def _report(self, batch: OpenBatch, handle: Handle | None, answers: int, reasons: Counter[str]) -> str:
+        """Log why a batch left requests unanswered, and return the reason in short.
 
-        Where it failed as a whole, or answered nothing for one and the same reason, another of the same requests would
-        likely end alike: none is handed in until the next run.
+        If the batch failed as a whole, or answered nothing for one reason, the next batch would likely fail too, so
+        none is submitted until the next run.
         """
         missing = len(batch.requests) - answers
         if not missing:
             return ""
-        status = _status(handle) if handle is not None else "not known there any more"
-        told = [one.message for one in (handle.errors.data or []) if one.message] if handle and handle.errors else []
-        told += [reason for reason, _ in reasons.most_common(1)]
-        why = "; ".join(dict.fromkeys(" ".join(text.split())[:300].rstrip(".") for text in told))
+        status = _status(handle) if handle is not None else "no longer known to the endpoint"
+        errors = handle.errors.data or [] if handle and handle.errors else []
+        messages = [error.message for error in errors if error.message]
+        messages += [reason for reason, _ in reasons.most_common(1)]
+        why = "; ".join(dict.fromkeys(" ".join(text.split())[:300].rstrip(".") for text in messages))
         logger.warning(
             "Batch %s is %s; %d of its %d requests were not answered%s.",
             batch.id, status, missing, len(batch.requests), f": {why}" if why else "",
@@ -152,8 +153,8 @@ class Batches:
             self._failed = Stopped(
                 f"batch {batch.id} of the endpoint {self._endpoint.client.base_url}",
                 f"it failed ({why or 'the endpoint gives no reason'})",
-                "Remove the reason, then run again: its requests are handed in anew. Where too many tokens were "
-                "handed in at once, lower corpus.max_documents, or wait until other batches have finished.",
+                "Fix the cause and run again to submit its requests again. If too many tokens were submitted at once, "
+                "lower corpus.max_documents, or wait until other batches have finished.",
             )
         return f"{batch.id} is {status}{f': {why}' if why else ''}"
 
@@ -166,7 +167,7 @@ class Batches:
         )  # fmt: skip
 
     def _within_budget(self, requests: list[Request]) -> list[Request]:
-        """The first requests that the budget allows, beside those that are being answered."""
+        """The first requests that the budget allows in addition to the open batches."""
         tokens_in = sum(wanted.bytes + SIGNS for batch in self._journal.open_batches() for wanted in batch.requests)
         tokens_out = sum(len(batch.requests) for batch in self._journal.open_batches())
         tokens_out *= self._endpoint.settings.max_new_tokens
@@ -193,17 +194,17 @@ class Batches:
                 input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
             )
         except openai.APIError as error:
-            raise self._refused("it takes no batch", error) from None
+            raise self._refused("it does not accept a batch", error) from None
         wanted = tuple(Wanted(r.key, r.product_key, r.document_id, r.label, r.bytes) for r, _ in lines)
         batch = OpenBatch(handle.id, time.time(), wanted)
         self._journal.open_batch(batch)
         return batch
 
     async def _answers(self, handle: Handle, batch: OpenBatch) -> tuple[list[Response], Counter[str]]:
-        """The answers in a batch's files, refusals of single requests included, and why there are no others."""
+        """The answers in a batch's files, including refusals of single requests, and the reasons for missing ones."""
         wanted = {request.key: request for request in batch.requests}
         sent = self._endpoint.body(Request("", "", "", (), schema("rewrites", 1)))
-        found: list[Response] = []
+        responses: list[Response] = []
         reasons: Counter[str] = Counter()
         for file in (handle.output_file_id, handle.error_file_id):
             if not file:
@@ -211,23 +212,25 @@ class Batches:
             try:
                 content = await self._endpoint.client.files.content(file)
             except openai.NotFoundError:
-                continue  # gone: what was in it is asked for again
+                continue  # deleted; its requests go into a later batch
             for text in content.text.split("\n"):
                 try:
                     line = json.loads(text)
                     request = wanted[line["custom_id"]]
                     response = self._read(request, line, sent)
                 except (ValueError, KeyError, TypeError):
-                    continue  # a line that cannot be read answers nothing
+                    continue  # a malformed line answers nothing
                 if isinstance(response, Response):
-                    found.append(response)
+                    responses.append(response)
                 elif response:
                     reasons[response] += 1
-        return found, reasons
+        return responses, reasons
 
     def _read(self, request: Wanted, line: Mapping[str, Any], sent: Mapping[str, Any]) -> Response | str:
-        """The answer to one request; where it is worth asking again, why it is none (empty: for something that is not
-        sent any more)."""
+        """The answer to one request, or, if it should be sent again, the reason.
+
+        The reason is empty if the endpoint refused a parameter that is no longer sent.
+        """
         reply = line.get("response") or {}
         status = reply.get("status_code")
         status = (status_in(reply["body"]) or 200) if status == 200 else status
@@ -235,8 +238,8 @@ class Batches:
             answer: Any = construct_type(type_=ChatCompletion, value=reply["body"])
             return self._endpoint.response(request, answer, 0.0, 0)
         if status in (400, 413, 422):
-            told = reply.get("body")
-            if isinstance(told, dict) and self._endpoint.relents(told, sent):
+            error = reply.get("body")
+            if isinstance(error, dict) and self._endpoint.relents(error, sent):
                 return ""
             refusal = json.dumps(reply.get("body"), ensure_ascii=False)[:500]
             return Response(**{
@@ -247,14 +250,14 @@ class Batches:
 
 
 def _status(handle: Handle) -> str:
-    """What an endpoint says of a batch; some say it in capitals."""
+    """The status of a batch in lower case; some endpoints use upper case."""
     return str(handle.status).lower()
 
 
 def _reason(line: Mapping[str, Any], reply: Mapping[str, Any]) -> str:
-    """Why a line of a batch's file is no answer."""
+    """Why a line of a batch's file has no answer."""
     body = reply.get("body")
     inner = body.get("error", body) if isinstance(body, dict) else body
     error = line.get("error") or inner
-    told = (error.get("message") or error.get("code")) if isinstance(error, dict) else error
-    return str(told or f"HTTP {reply.get('status_code')}")
+    message = (error.get("message") or error.get("code")) if isinstance(error, dict) else error
+    return str(message or f"HTTP {reply.get('status_code')}")

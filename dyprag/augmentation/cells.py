@@ -1,11 +1,13 @@
-"""Rows of tables as the reader writes them, "Bridge: Old Bridge; Built: 1399.": the names of columns are what is asked
-by, never an answer."""
+"""Table rows as the reader writes them, "Bridge: Old Bridge; Built: 1399.".
+
+Questions use the names of the columns, which are never answers.
+"""
 
 import re
 
 from dyprag.corpora.text.english import is_past
 
-# The name of what stands behind it, as rows of tables have them.
+# The column name before a cell.
 _LABEL = re.compile(r"(?:^|(?<=;\s))[^\W\d_][^:;.!?]{1,40}?:(?=\s\S)")
 _MOST_LABEL_WORDS = 4
 _MOST_CELL_WORDS = 8
@@ -14,28 +16,32 @@ _YEAR = re.compile(r"1[0-9]\d\d|20\d\d")
 
 
 def cells(sentence: str) -> list[tuple[str, int, int]]:
-    """Of a row of a table, as the reader writes it ("Bridge: Old Bridge; Built: 1399."), the name of each cell and
-    where the cell stands; nothing for any other sentence."""
-    named = [match.span() for match in _LABEL.finditer(sentence)]
-    named = [(start, end) for start, end in named if len(sentence[start:end].split()) <= _MOST_LABEL_WORDS]
-    if not named or named[0][0] != 0 or sentence.endswith("?"):
+    """The cells of a table row ("Bridge: Old Bridge; Built: 1399.") as (column name, start, end).
+
+    Empty for any other sentence.
+    """
+    labels = [match.span() for match in _LABEL.finditer(sentence)]
+    labels = [(start, end) for start, end in labels if len(sentence[start:end].split()) <= _MOST_LABEL_WORDS]
+    if not labels or labels[0][0] != 0 or sentence.endswith("?"):
         return []
-    if _PROSE & set(sentence[: named[0][1] - 1].lower().split()):
+    if _PROSE & set(sentence[: labels[0][1] - 1].lower().split()):
         return []
-    found = []
-    for (start, end), until in zip(named, [*(start for start, _ in named[1:]), len(sentence)], strict=True):
+    row = []
+    for (start, end), until in zip(labels, [*(start for start, _ in labels[1:]), len(sentence)], strict=True):
         value = sentence[end:until].strip().rstrip(";").removesuffix(".").strip()
-        place = sentence.index(value, end)
-        found.append((sentence[start : end - 1].strip(), place, place + len(value)))
-    words = sentence[found[0][1] : found[0][2]].split()
-    if len(found) == 1 and (len(words) > _MOST_CELL_WORDS or _PROSE & {word.lower() for word in words}):
+        position = sentence.index(value, end)
+        row.append((sentence[start : end - 1].strip(), position, position + len(value)))
+    words = sentence[row[0][1] : row[0][2]].split()
+    if len(row) == 1 and (len(words) > _MOST_CELL_WORDS or _PROSE & {word.lower() for word in words}):
         return []  # a sentence with a colon
-    return found
+    return row
 
 
 def cell_spans(about: str, sentence: str) -> list[tuple[int, int, str, tuple[str, ...]]]:
-    """Of a row of a table (start, end, kind, how a question may begin) of each cell: it is asked for by its name, of
-    what the row's first cell says or, where there is but one, of the document (`about`)."""
+    """The cells of a table row as answer spans: (start, end, kind, ways to begin a question).
+
+    A question asks for a cell by its column, about the row's first cell or, in a row of one cell, about `about`.
+    """
     row = cells(sentence)
     asked = row if len(row) == 1 else row[1:]
     if len(row) > 1:

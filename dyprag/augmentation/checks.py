@@ -1,4 +1,8 @@
-"""What an item must be to be trusted: a rewrite keeps the facts, a pair is about something that the passage says."""
+"""Check items: a rewrite must keep the facts, and a pair's answer must be in the passage.
+
+The reasons for dropping items are stored, and they are shown to the model in later rounds, so they enter the keys of
+requests: do not reword them.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,7 +11,7 @@ from rapidfuzz import fuzz
 
 from dyprag.augmentation.products import Accepted, Dropped, Item
 from dyprag.augmentation.spans import key_terms
-from dyprag.augmentation.support import denies, holds, likeness, numbers, script, told_numbers, within
+from dyprag.augmentation.support import denies, holds, likeness, numbers, script, stated_numbers, within
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
 from dyprag.corpora.text.answers import normalise
@@ -15,15 +19,15 @@ from dyprag.corpora.text.english import LIGHT, same_root
 from dyprag.corpora.text.sentences import block_sentences
 from dyprag.corpora.text.words import WORD, is_unspaced
 
-# Part of every product's key. Raise it where a change of the rules makes all products worth making, and paying for,
-# anew; rules that only drop more of what is unsound, or less of what is sound, do not.
+# Part of every product's key. Raise it only if all products are worth writing, and paying for, again; a rule that drops
+# a few more or fewer items is not enough.
 CHECKS_VERSION = 1
 _NAME_RUN = re.compile(r"[^\W\d_a-zß-öø-ÿ][\w'’-]+(?: [^\W\d_a-zß-öø-ÿ][\w'’-]+)+")
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 _GERMAN = frozenset("der die das den dem des und ist im ein eine einen wurde mit von nicht sich auf für zu".split())
 _REFERS = re.compile(r"\b(according to|in|from|by|of) (the|this) (passage|text|document|article|excerpt)\b", re.I)
-_SAME_QUESTION = 90  # per cent of likeness above which two questions are one
-_LENGTHS = (0.4, 2.5)  # of a rewrite, as a share of the document's
+_SAME_QUESTION = 90  # similarity in percent above which two questions count as one
+_LENGTHS = (0.4, 2.5)  # allowed lengths of a rewrite, relative to the document
 _DENIALS = frozenset("not no never unknown neither nor or maybe perhaps".split())
 _ASKS_NUMBER = re.compile(r"\bhow (?:many|old|tall|long|deep|high|wide|far|heavy)\b|\b(?:what|which) year\b", re.I)
 _ASKS_NAME = re.compile(r"^(?:who|whom|whose|where)\b|\bname of\b", re.I)
@@ -34,8 +38,8 @@ _YES_NO = frozenset({"yes", "no"})
 def check_item(
     document: Document, item: Item, accepted: Sequence[Accepted], settings: AugmentSettings
 ) -> Accepted | Dropped:
-    """Whether an item can be trusted, beside those of its product that are accepted already."""
-    others = [one.item for one in accepted]
+    """Check an item, given the items of its product that are already accepted."""
+    others = [other.item for other in accepted]
     if isinstance(item, QAPair):
         return check_pair(document, item, [other for other in others if isinstance(other, QAPair)], settings)
     return check_rewrite(document, item, [other for other in others if isinstance(other, str)], settings)
@@ -44,15 +48,15 @@ def check_item(
 def check_rewrite(
     document: Document, rewrite: str, others: Sequence[str], settings: AugmentSettings
 ) -> Accepted | Dropped:
-    """Whether a rewrite keeps names, numbers and dates, adds none, keeps the language, and differs enough.
+    """Check that a rewrite keeps names, numbers and dates, adds none, keeps the language, and differs enough.
 
     Args:
-        others: rewrites accepted already.
+        others: the rewrites that are already accepted.
     """
     kept = facts(document.passage)
     lost = {term for term in kept if not _holds(rewrite, term)}
     recall = 1 - len(lost) / len(kept) if kept else 1.0
-    new_numbers = sorted(numbers(rewrite) - told_numbers(document.passage))
+    new_numbers = sorted(numbers(rewrite) - stated_numbers(document.passage))
     new_names = sorted(term for term in facts(rewrite) if not _holds(document.passage, term))
     change = min(1 - fuzz.ratio(rewrite, text) / 100 for text in (document.text, document.passage))
     length = len(rewrite) / max(1, len(document.text))
@@ -76,11 +80,11 @@ def check_rewrite(
 def check_pair(
     document: Document, pair: QAPair, others: Iterable[QAPair], settings: AugmentSettings
 ) -> Accepted | Dropped:
-    """Whether a pair's answer stands in the passage, its question does not give it away, and it is no repetition.
+    """Check that a pair's answer is in the passage, its question does not reveal it, and it is not a duplicate.
 
     Returns:
-        Dropped with the reason UNSUPPORTED where the answer's words are not in the passage and all else is well: the
-        model may be asked whether it is right all the same.
+        Dropped with the reason UNSUPPORTED if the only fault is that the passage lacks the answer's words. The model
+        may then be asked to verify it.
     """
     question, answer = normalise(pair.question), normalise(pair.answer)
     yes_no = answer in _YES_NO
@@ -92,7 +96,7 @@ def check_pair(
         return Dropped(pair, "its question refers to the document, which is not there when it is asked")
     if any(_same_pair(pair, other) for other in others):
         return Dropped(pair, "it is the same as another one")
-    if added := numbers(f"{pair.answer} {pair.full_answer}") - told_numbers(document.passage):
+    if added := numbers(f"{pair.answer} {pair.full_answer}") - stated_numbers(document.passage):
         return Dropped(pair, f"its answer has {_listed(added)}, which the document has not")
     if not yes_no and not _held(pair.full_answer, pair.answer, settings):
         return Dropped(pair, "its full answer does not hold the short one")
@@ -111,18 +115,17 @@ def _held(text: str, words: str, settings: AugmentSettings) -> bool:
 
 
 def doubt(document: Document, pair: QAPair) -> str:
-    """Why a pair whose answer does stand in the passage may be wrong all the same; empty where nothing speaks for it.
+    """Why a pair may be wrong although the passage contains its answer; empty if there is no reason.
 
-    A number, which stands for many things, is doubted where nothing that is asked for stands in its sentence. Any
-    answer is, where its sentences deny something that the question does not, or the full answer does so alone, and
-    where it is of another kind than what is asked for.
+    A number is doubtful if its sentence contains no word of the question. Any answer is doubtful if only its sentences,
+    or only the full answer, contain a negation, or if it is of another kind than the question asks for.
     """
-    where = [sentence for sentence in block_sentences(document.passage) if holds(sentence, pair.answer)]
+    sentences = [sentence for sentence in block_sentences(document.passage) if holds(sentence, pair.answer)]
     asked = _words(pair.question)
-    told = [word for sentence in where for word in _words(sentence)]
+    nearby = [word for sentence in sentences for word in _words(sentence)]
     if (
-        where
-        and all(denies(_words(sentence)) for sentence in where)
+        sentences
+        and all(denies(_words(sentence)) for sentence in sentences)
         and not denies([*asked, *_words(pair.full_answer)])
     ):
         return "its answer stands where the document denies something"
@@ -130,17 +133,17 @@ def doubt(document: Document, pair: QAPair) -> str:
         return "its full answer denies what the document does not"
     if kind := _other_kind(pair):
         return kind
-    if where and re.search(r"\d", pair.answer) and not is_unspaced(pair.question):
+    if sentences and re.search(r"\d", pair.answer) and not is_unspaced(pair.question):
         title = {*_words(document.title), *_words(pair.answer)}
-        own = [word for word in asked if word not in LIGHT and word not in title]
-        if own and not any(same_root(word, other) for word in own for other in told):
+        content = [word for word in asked if word not in LIGHT and word not in title]
+        if content and not any(same_root(word, other) for word in content for other in nearby):
             return "its answer stands in the document for something else"
     return ""
 
 
 def _other_kind(pair: QAPair) -> str:
-    """Whether an English question asks for a number and gets none, or for somebody and gets one."""
-    if _ASKS_NUMBER.search(pair.question) and not told_numbers(pair.answer) and not _AMOUNTS & {*_words(pair.answer)}:
+    """Why an answer does not fit an English question that asks for a number, or for a name; empty if it does."""
+    if _ASKS_NUMBER.search(pair.question) and not stated_numbers(pair.answer) and not _AMOUNTS & {*_words(pair.answer)}:
         return "its question asks for a number, which its answer has not"
     if _ASKS_NAME.search(pair.question) and pair.answer.strip()[:1].isdigit():
         return "its answer is a number, for which its question does not ask"
@@ -155,8 +158,11 @@ UNSUPPORTED = "its answer does not stand in the document"
 
 
 def same_answer(one: str, other: str) -> bool:
-    """Whether two short answers say the same: equal but for case, articles and punctuation, or one in the other with
-    few words more, none of which denies it or leaves it open."""
+    """Whether two short answers mean the same.
+
+    They are equal except for case, articles and punctuation, or one contains the other with a few more words, none of
+    which is a negation or leaves the answer open.
+    """
     a, b = normalise(one), normalise(other)
     shorter, longer = sorted((a, b), key=len)
     if not shorter or a == b:
@@ -167,14 +173,17 @@ def same_answer(one: str, other: str) -> bool:
 
 
 def _same_pair(pair: QAPair, other: QAPair) -> bool:
-    """Whether two pairs ask the same: in the same words, or in like words with the same answer."""
+    """Whether two pairs ask the same: equal questions, or similar ones with the same answer."""
     one, two = normalise(pair.question), normalise(other.question)
     return one == two or (fuzz.token_sort_ratio(one, two) >= _SAME_QUESTION and same_answer(pair.answer, other.answer))
 
 
 def facts(text: str) -> set[str]:
-    """Names, numbers and dates of a text. In German, where all nouns have capitals, only names of several words; in
-    scripts without capitals and spaces only numbers."""
+    """The names, numbers and dates of a text.
+
+    In German, where all nouns are capitalised, only names of several words; in scripts without capitals and spaces,
+    only numbers.
+    """
     if is_unspaced(text):
         return numbers(text)
     if not _is_german(text):
@@ -195,8 +204,10 @@ def _is_german(text: str) -> bool:
 
 
 def same_language(text: str, other: str) -> bool:
-    """Whether two texts could be in one language: the same script, and enough of the short words in common, which are
-    mostly those that carry a language's grammar. Short texts always could."""
+    """Whether two texts could be in the same language: the same script, and enough short words in common.
+
+    Short words are mostly function words. Short texts always pass.
+    """
     if script(text) != script(other):
         return False
     known = set(_short_words(text))
@@ -209,9 +220,9 @@ def _short_words(text: str) -> list[str]:
 
 
 def _holds(text: str, term: str) -> bool:
-    """Whether a fact stands in a text: a number as a number, a name at the beginning of a word; a short one alone."""
+    """Whether a text contains a fact: a number as a number, a name at the start of a word, a short name as a word."""
     if term[0].isdigit() and term in numbers(term):
-        return term in told_numbers(text)
+        return term in stated_numbers(text)
     end = r"(?!\w)" if len(term) < 4 else ""
     return re.search(rf"(?<!\w){re.escape(term)}{end}", text, re.IGNORECASE) is not None
 

@@ -1,4 +1,4 @@
-"""What a chat completion says, in the forms that servers give it."""
+"""Read chat completions in the variants that servers send."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from openai.types.chat import ChatCompletion
 
 from dyprag.model.thinking import AT_ONCE
 
-DECLINED = "declined"  # how an answer is said to have finished in which the model says why it gives none
+DECLINED = "declined"  # our finish reason for an answer in which the model declines
 
 
 def said_by(message: Any, finish: str) -> tuple[str, bool]:
-    """What a message says, and whether that is why it declines to answer.
+    """The text of a message, and whether it is a refusal to answer.
 
-    Where it says nothing, an answer that stands among the thoughts is taken: some servers take all for a thought that
-    a model writes, though it has not thought.
+    If there is no text, an answer in the reasoning field is used: some servers put the whole output there even if the
+    model did not think.
     """
     content = getattr(message, "content", None)
     if isinstance(content, list):  # parts, as some servers send them
@@ -25,12 +25,13 @@ def said_by(message: Any, finish: str) -> tuple[str, bool]:
         text = str(refusal)
     elif not text.strip() and finish != "length":
         thoughts = [getattr(message, name, None) for name in ("reasoning_content", "reasoning")]
-        text = next((one for one in thoughts if isinstance(one, str) and one.lstrip().startswith(AT_ONCE)), text)
+        answers = (thought for thought in thoughts if isinstance(thought, str) and thought.lstrip().startswith(AT_ONCE))
+        text = next(answers, text)
     return text.encode("utf-8", "replace").decode(), declines
 
 
 def usage_of(answer: ChatCompletion) -> tuple[int, int] | None:
-    """Tokens in and out, where the server tells both."""
-    used = getattr(answer, "usage", None)
-    found = getattr(used, "prompt_tokens", None), getattr(used, "completion_tokens", None)
-    return (found[0], found[1]) if isinstance(found[0], int) and isinstance(found[1], int) else None
+    """The tokens (in, out) of a completion; None if the server does not report both."""
+    usage = getattr(answer, "usage", None)
+    tokens = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    return (tokens[0], tokens[1]) if isinstance(tokens[0], int) and isinstance(tokens[1], int) else None

@@ -1,4 +1,4 @@
-"""Why an endpoint cannot be worked with at all, said once with the remedy: key, balance, model, address."""
+"""Diagnose why an endpoint cannot work at all, with the remedy: key, balance, model, address."""
 
 import re
 from collections.abc import Iterator
@@ -11,60 +11,62 @@ from dyprag.config import ApiSettings
 from dyprag.errors import Stopped
 from dyprag.runtime.proxies import proxy_of
 
-ASK_AGAIN = 10.0  # seconds that a question about the endpoint itself may take
+ASK_AGAIN = 10.0  # timeout in seconds of diagnostic requests
 NO_SUCH_HOST = ("name or service not known", "nodename nor servname", "no address associated", "getaddrinfo failed")
 MOST_NAMES = 12
 
 
 class MalformedBody(Exception):
-    """An answer with status 200 that is no chat completion."""
+    """An answer with status 200 that is not a chat completion."""
 
 
 async def hopeless(client: openai.AsyncOpenAI, api: ApiSettings, error: Exception) -> Stopped | None:
-    """What every request would meet, by the error of one; None where it may pass, or is that request's own."""
+    """The error that every request would meet, given that of one; None if it is temporary or specific to one."""
     if not isinstance(error, openai.APIStatusError):
         return None
-    where, status, told = f"the endpoint {client.base_url}", error.status_code, one_line(error)
+    subject, status, message = f"the endpoint {client.base_url}", error.status_code, one_line(error)
     if status in (401, 403):
         names = f"{api.key_env} or augment.api.key_block"
-        why = f"{status}: {told}" if status == 403 else "401"
-        return Stopped(where, f"it rejects the API key ({why})", f"Set {names}.")
+        why = f"{status}: {message}" if status == 403 else "401"
+        return Stopped(subject, f"it rejects the API key ({why})", f"Set {names}.")
     if status == 402:
-        return Stopped(where, f"the account's balance is exhausted ({told})", "Top up the account, then run again.")
+        return Stopped(
+            subject, f"the account's balance is exhausted ({message})", "Top up the account, then run again."
+        )
     if status == 407:
-        return _proxy_refuses(client, told)
+        return _proxy_refuses(client, message)
     if status in (404, 405, 501):
-        return await unknown_model(client, api, told, status)
+        return await unknown_model(client, api, message, status)
     if status == 429 and getattr(error, "code", None) == "insufficient_quota":
-        return Stopped(where, "the account's quota is exhausted", "Top up the account, then run again.")
+        return Stopped(subject, "the account's quota is exhausted", "Top up the account, then run again.")
     return None
 
 
-async def unknown_model(client: openai.AsyncOpenAI, api: ApiSettings, told: str, status: int) -> Stopped:
-    """Which of the two it is that an endpoint does not know: the model, or the address of chat completions."""
-    where = f"the endpoint {client.base_url}"
+async def unknown_model(client: openai.AsyncOpenAI, api: ApiSettings, message: str, status: int) -> Stopped:
+    """Find out which one an endpoint does not know: the model, or the path of chat completions."""
+    subject = f"the endpoint {client.base_url}"
     served = await served_models(client)
     if served is not None and api.model not in served:
         names = ", ".join(served[:MOST_NAMES]) + (f" and {len(served) - MOST_NAMES} more" * (len(served) > MOST_NAMES))
-        return Stopped(where, f"it serves no model {api.model!r} ({status}); it serves {names or 'none'}",
+        return Stopped(subject, f"it serves no model {api.model!r} ({status}); it serves {names or 'none'}",
                        "Set augment.api.model to one of them.")  # fmt: skip
     base = str(client.base_url).rstrip("/")
     if served is None and await served_models(client.with_options(base_url=f"{base}/v1")) is not None:
-        return Stopped(where, f"it has no chat completions API ({status}), but there is one under {base}/v1",
+        return Stopped(subject, f"it has no chat completions API ({status}), but there is one under {base}/v1",
                        f"Set augment.api.base_url={base}/v1.")  # fmt: skip
     above = base.removesuffix("/v1")
     if served is None and above != base and await served_models(client.with_options(base_url=above)) is not None:
-        return Stopped(where, f"it has no chat completions API ({status}), but there is one under {above}",
+        return Stopped(subject, f"it has no chat completions API ({status}), but there is one under {above}",
                        f"Set augment.api.base_url={above}.")  # fmt: skip
     return Stopped(
-        where, f"it does not know model {api.model!r}, or no chat completions ({status}: {told})",
-        "Set augment.api.model to a model that it serves, and augment.api.base_url to the address before "
-        "/chat/completions, mostly one that ends with /v1.",
+        subject, f"it does not know model {api.model!r}, or has no chat completions API ({status}: {message})",
+        "Set augment.api.model to a model that it serves, and augment.api.base_url to the URL before "
+        "/chat/completions, which usually ends with /v1.",
     )  # fmt: skip
 
 
 async def served_models(client: openai.AsyncOpenAI) -> list[str] | None:
-    """The names of the models that an endpoint serves; None where it does not tell."""
+    """The names of the models that an endpoint serves; None if it does not list them."""
     try:
         listed: Any = await client.with_options(timeout=ASK_AGAIN, max_retries=0).models.list()
         return [str(model.id) for model in listed.data]
@@ -73,56 +75,61 @@ async def served_models(client: openai.AsyncOpenAI) -> list[str] | None:
 
 
 def unreachable(client: openai.AsyncOpenAI, error: Exception) -> Stopped | None:
-    """Why no connection can ever come about; None where it may at another time."""
-    where = f"the endpoint {client.base_url}"
+    """Why no connection is possible; None if it may work at another time."""
+    subject = f"the endpoint {client.base_url}"
     causes = list(_causes(error))
     text = " ".join(str(cause) for cause in causes).lower()
     if any(type(cause).__name__ in ("UnsupportedProtocol", "InvalidURL") for cause in causes):
-        return Stopped(where, "this is not a valid URL", "Set augment.api.base_url, such as http://localhost:8000/v1.")
+        return Stopped(
+            subject, "this is not a valid URL", "Set augment.api.base_url, such as http://localhost:8000/v1."
+        )
     if proxy_of(str(client.base_url)) and any(type(cause).__name__ == "ProxyError" for cause in causes):
         return _proxy_refuses(client, one_line(error.__cause__ or error))
     if any(words in text for words in NO_SUCH_HOST):
         if proxy := proxy_of(str(client.base_url)):
-            return Stopped(where, f"no host of its proxy's name is known ({proxy})", "Correct or unset that variable.")
-        return Stopped(where, "the host name cannot be resolved", "Check augment.api.base_url and the network.")
+            return Stopped(
+                subject, f"the host name of its proxy cannot be resolved ({proxy})", "Correct or unset that variable."
+            )
+        return Stopped(subject, "the host name cannot be resolved", "Check augment.api.base_url and the network.")
     if "certificate_verify_failed" in text or "certificate verify failed" in text:
-        return Stopped(where, "its certificate cannot be verified",
+        return Stopped(subject, "its certificate cannot be verified",
                        "Set SSL_CERT_FILE to the CA's certificates, or correct augment.api.base_url.")  # fmt: skip
     if "wrong_version_number" in text or "record_layer_failure" in text:
-        return Stopped(where, "it does not speak TLS", "Set augment.api.base_url to http:// instead of https://.")
+        return Stopped(subject, "it does not speak TLS", "Set augment.api.base_url to http:// instead of https://.")
     return None
 
 
-def _proxy_refuses(client: openai.AsyncOpenAI, told: str) -> Stopped:
+def _proxy_refuses(client: openai.AsyncOpenAI, message: str) -> Stopped:
     proxy = proxy_of(str(client.base_url))
     return Stopped(
-        f"the endpoint {client.base_url}", f"the proxy before it ({proxy or 'not of the environment'}) refuses: {told}",
+        f"the endpoint {client.base_url}",
+        f"the proxy ({proxy or 'not from the environment'}) refuses the request: {message}",
         "Set the variable to http://USER:PASSWORD@HOST:PORT, or add the endpoint's host to NO_PROXY.",
     )  # fmt: skip
 
 
 def base_address(url: str | None) -> str | None:
-    """The address before /chat/completions, where the whole was given; None: the client's own."""
+    """Remove /chat/completions from a base URL; None: the client's default."""
     if not url or not url.strip():
         return None
     return re.sub(r"/chat/completions$", "", url.strip().rstrip("/"))
 
 
 def never_connected(error: Exception) -> bool:
-    """Whether a request did not reach the endpoint at all."""
+    """Whether a request did not reach the endpoint."""
     return any(type(cause).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError") for cause in _causes(error))
 
 
-def strange(client: openai.AsyncOpenAI, told: str) -> Stopped:
-    """An endpoint that answers, again and again and to everything, but not with chat completions."""
+def strange(client: openai.AsyncOpenAI, message: str) -> Stopped:
+    """The error for an endpoint whose answers are never chat completions."""
     return Stopped(
-        f"the endpoint {client.base_url}", f"it answers, but not with chat completions: {told}",
-        "Set augment.api.base_url to the address before /chat/completions, mostly one that ends with /v1.",
+        f"the endpoint {client.base_url}", f"it answers, but not with chat completions: {message}",
+        "Set augment.api.base_url to the URL before /chat/completions, which usually ends with /v1.",
     )  # fmt: skip
 
 
 def described(answer: Any) -> str:
-    """What came in place of a chat completion."""
+    """Describe an answer that is not a chat completion."""
     text = answer if isinstance(answer, str) else str(getattr(answer, "model_extra", None) or answer)
     kind = "a web page" if _is_web_page(text) else "this"
     return f"{kind}, {' '.join(text.split())[:80]!r}"
@@ -133,15 +140,15 @@ def _is_web_page(text: str) -> bool:
 
 
 def said(error: BaseException) -> str:
-    """All that an error says: a body that the client makes no message of, too."""
+    """The full message of an error, including a body that the client does not put into its message."""
     body = getattr(error, "body", None) if isinstance(error, openai.APIStatusError) else None
     inner = (error_in(body) or body) if isinstance(body, dict) else body
-    told = (inner.get("message") or inner.get("detail")) if isinstance(inner, dict) else inner
-    return f"{error} {told}" if told and str(told) not in str(error) else str(error)
+    message = (inner.get("message") or inner.get("detail")) if isinstance(inner, dict) else inner
+    return f"{error} {message}" if message and str(message) not in str(error) else str(error)
 
 
 def one_line(error: BaseException) -> str:
-    """An error in one short line; of a web page its title."""
+    """An error as one short line; for a web page, its title."""
     text = said(error)
     if _is_web_page(text):
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
@@ -150,7 +157,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those behind it. They are told apart by name: the client brings its own HTTP library."""
+    """An error and its causes. Callers compare class names, since the client has its own HTTP library."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,9 +1,8 @@
-"""Errors that an endpoint, or a gateway before it, sends with status 200: they get the status that they speak of, and
-are dealt with like any other."""
+"""Errors that an endpoint or gateway sends with status 200: restore their status, so that they are handled normally."""
 
 from typing import Any
 
-# What stands in an error's code or type, in the words of OpenAI, OpenRouter, Azure, LiteLLM and others.
+# Words in an error's code or type, as used by OpenAI, OpenRouter, Azure, LiteLLM and others.
 _STATUSES = (
     (("invalid_api_key", "authentication", "unauthorized", "unauthenticated"), 401),
     (("billing", "payment", "credit", "balance"), 402),
@@ -15,7 +14,7 @@ _STATUSES = (
 
 
 async def unmask(response: Any) -> None:
-    """A hook of the HTTP client: gives an answer to a chat completion that is an error the status of that error."""
+    """HTTP client hook that sets the status of a chat completion's response to that of the error in its body."""
     if response.status_code != 200 or not str(response.request.url.path).endswith("/chat/completions"):
         return
     await response.aread()
@@ -27,28 +26,29 @@ async def unmask(response: Any) -> None:
 
 
 def status_in(body: Any) -> int | None:
-    """The status of the error that a body holds in place of an answer; None: it holds none."""
+    """The status of the error that a body contains instead of an answer; None if there is none."""
     if not isinstance(body, dict):
         return None
     error = error_in(body)
     if error is None:
         return None
-    told = error if isinstance(error, dict) else {}
-    for value in (told.get("code"), told.get("status"), told.get("status_code"), body.get("code"), body.get("status")):
+    fields = error if isinstance(error, dict) else {}
+    codes = (fields.get("code"), fields.get("status"), fields.get("status_code"), body.get("code"), body.get("status"))
+    for value in codes:
         if isinstance(value, int | str) and str(value).isdecimal() and 400 <= int(value) <= 599:
             return int(value)
-    words = " ".join(str(told.get(name) or "") for name in ("code", "type", "status")).lower().replace(" ", "_")
+    words = " ".join(str(fields.get(name) or "") for name in ("code", "type", "status")).lower().replace(" ", "_")
     return next((status for phrases, status in _STATUSES if any(phrase in words for phrase in phrases)), 500)
 
 
 def error_in(body: dict[str, Any]) -> Any:
-    """The error that a body holds in place of an answer: an object or a text; None: it holds none."""
+    """The error that a body contains instead of an answer, an object or a text; None if there is none."""
     choices = body.get("choices")
     first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     if first:
         message = first.get("message")
-        said = message.get("content") if isinstance(message, dict) else None
-        return None if said else first.get("error")
+        content = message.get("content") if isinstance(message, dict) else None
+        return None if content else first.get("error")
     if body.get("error"):
         return body["error"]
     if body.get("object") == "error" or (isinstance(body.get("detail"), str | list) and "id" not in body):

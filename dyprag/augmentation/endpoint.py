@@ -1,4 +1,4 @@
-"""One OpenAI-compatible endpoint: requests go out as fast as its limits allow, and as often as its faults demand."""
+"""One OpenAI-compatible endpoint: send requests as fast as its limits allow, and retry them as needed."""
 
 import asyncio
 import json
@@ -42,18 +42,18 @@ from dyprag.errors import DocumentError, Stopped
 from dyprag.runtime.proxies import prepare_proxies, proxy_of
 
 FORMATS = ("json_schema", "json_object", "text")  # strictest first
-BYTES_PER_TOKEN = 4.0  # until answers have told
+BYTES_PER_TOKEN = 4.0  # an estimate until there are answers
 LONGEST_BACKOFF = 60.0
-LEAST_ROOM = 64  # tokens that an answer is given at least, where the context has not so many as are allowed
-STRANGE = 3  # answers that are no chat completions, before any that is one, after which none is expected
+LEAST_ROOM = 64  # minimum tokens of an answer in a context with little room
+STRANGE = 3  # give up after this many answers that are not chat completions, if none was
 
 
 class Endpoint:
-    """Sends requests to one endpoint. Everything happens on the event loop that it was made on.
+    """Sends requests to one endpoint. It must be used on the event loop that it was created on.
 
     Args:
-        key: of the endpoint; where it is empty, none is sent that means anything.
-        spent: tokens, and money, that earlier runs on this store have spent.
+        key: the API key; empty: a placeholder is sent.
+        spent: tokens and money that earlier runs spent on this store.
     """
 
     def __init__(self, settings: AugmentSettings, key: str, spent: tuple[int, float]) -> None:
@@ -70,25 +70,25 @@ class Endpoint:
         self._tokens = Rate(self.api.tokens_per_minute, self.api.workers)
         self._slots = Slots(max(1, self.api.concurrency // self.api.workers), self.api.timeout)
         self._format = FORMATS[0] if self.api.answer_format == "auto" else self.api.answer_format
-        # A batch tells of a refusal after hours, so its schema has only what all providers of batches take.
+        # A batch reports a refusal only after hours, so its schema uses only what all providers support.
         self._left_out = BOUNDS if self.api.batch else frozenset[str]()
-        self._refused: set[str] = set() if self.api.send_seed else {"seed"}  # parameters that are not sent
+        self._refused: set[str] = set() if self.api.send_seed else {"seed"}  # parameters to leave out
         self.room = Room(settings.max_new_tokens, self.budget)
         self._seen = [0, 0, 0, 0]  # answers, bytes in, tokens in, tokens out
-        self._strange = 0  # answers that were no chat completions
-        self._owed = 0  # tokens that answers took beyond what was expected
+        self._strange = 0  # answers that were not chat completions
+        self._owed = 0  # tokens that answers used beyond the expected ones
         self._stopped: Stopped | None = None
 
     async def complete(self, request: Request) -> Response:
-        """Send a request until it is answered, with a chat completion of any content.
+        """Send a request, with retries, until there is a chat completion.
 
         Raises:
-            PromptTooLong: its messages do not fit the endpoint's context.
-            DocumentError: the endpoint refuses this request, or fails at it again and again.
-            Stopped: the budget is spent, the endpoint is down, or it rejects the API key or the model.
+            PromptTooLong: the messages do not fit the endpoint's context.
+            DocumentError: the endpoint refuses this request, or repeatedly fails at it.
+            Stopped: the budget is exhausted, the endpoint is down, or it rejects the API key or the model.
         """
-        retries, failures, began, longest = 0, 0, time.monotonic(), self.room.tokens(request)
-        async with self.budget.set_aside(request.bytes + SIGNS, longest) as took:
+        retries, failures, start, longest = 0, 0, time.monotonic(), self.room.tokens(request)
+        async with self.budget.set_aside(request.bytes + SIGNS, longest) as record:
             while True:
                 body = self.body(request, longest)
                 try:
@@ -104,11 +104,11 @@ class Endpoint:
                     fault, pause = error, await self._pause(request, error, failures)
                 else:
                     response = self.response(request, answer, seconds, retries)
-                    took(response)
+                    record(response)
                     return response
                 retries += 1
                 limited = isinstance(fault, openai.RateLimitError)
-                if limited and time.monotonic() - began > self.api.give_up_after:
+                if limited and time.monotonic() - start > self.api.give_up_after:
                     raise self.stop(
                         f"it has refused a request for {self.api.give_up_after:.0f} seconds (429)",
                         "Lower augment.api.requests_per_minute or concurrency and run again.",
@@ -117,20 +117,20 @@ class Endpoint:
                 await asyncio.sleep(pause)
 
     def stop(self, reason: str, remedy: str) -> Stopped:
-        """Nothing more is sent from now on; gives what every request is to raise."""
+        """Stop sending requests. Returns the error that every request raises from now on."""
         self._stopped = Stopped(f"the endpoint {self.client.base_url}", reason, remedy)
         return self._stopped
 
     async def _send(self, request: Request, body: dict[str, Any]) -> tuple[ChatCompletion, float]:
-        """The answer, and the seconds that the endpoint took for it."""
+        """Send a request once. Returns the answer and the seconds that it took."""
         expected = self.expected_tokens(request.bytes)
         async with self._slots.one():
             await self._requests.take()
             owed, self._owed = self._owed, 0
             await self._tokens.take(expected + owed)
-            if self._stopped:  # while it waited for its turn
+            if self._stopped:  # while this request was waiting
                 raise self._stopped
-            began = time.monotonic()
+            start = time.monotonic()
             try:
                 answer = await self.client.chat.completions.create(**body)
                 if not isinstance(answer, ChatCompletion) or not answer.choices:
@@ -142,28 +142,28 @@ class Endpoint:
             except openai.APIConnectionError as error:
                 timeout = isinstance(error, openai.APITimeoutError)
                 if timeout:
-                    self._slots.timed_out(began)
+                    self._slots.timed_out(start)
                 reason = f"no answer within {self.api.timeout:g} s" if timeout else one_line(error.__cause__ or error)
                 if proxy := proxy_of(str(self.client.base_url)):
                     reason += f", through the proxy {proxy}"
                 self._breaker.faulted(request.key, reason, never_connected(error))
                 raise
-            except ValueError as error:  # a body that is no JSON, or other JSON
+            except ValueError as error:  # the body is not JSON, or other JSON
                 self._breaker.faulted(request.key, "no chat completion")
                 self._strange += 1
                 raise MalformedBody(f"a malformed body: {error}") from None
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - start
         self._breaker.answered()
         self._slots.answered()
-        if used := usage_of(answer):  # what was taken too little; too much shows in the next expectation
-            self._owed += sum(used) - expected  # an answer never waits: the next request takes it too
+        if used := usage_of(answer):
+            self._owed += sum(used) - expected  # the next request takes the difference from the rate limit
         return answer, seconds
 
     def body(self, request: Request, longest: int | None = None) -> dict[str, Any]:
-        """The parameters of a chat completion, without those that the endpoint does not take.
+        """The parameters of a chat completion, without those that the endpoint refuses.
 
         Args:
-            longest: tokens of the answer; None: as many as are asked for and the endpoint allows.
+            longest: maximum tokens of the answer; None: as configured, within the endpoint's limit.
         """
         body: dict[str, Any] = {
             "model": self.api.model, "messages": list(request.messages), "temperature": self.settings.temperature,
@@ -179,14 +179,14 @@ class Endpoint:
         return body | ({"extra_body": self.api.extra_body} if self.api.extra_body else {})
 
     def expected_tokens(self, prompt_bytes: int) -> int:
-        """Tokens, in and out, that a request will likely take, by what those before it took."""
+        """The tokens, in and out, that a request will probably use, estimated from earlier requests."""
         answers, bytes_in, tokens_in, tokens_out = self._seen
         if not answers:
             return int(prompt_bytes / BYTES_PER_TOKEN) + self.settings.max_new_tokens // 2
         return int(prompt_bytes * tokens_in / max(1, bytes_in) + tokens_out / answers)
 
     def response(self, request: Request | Wanted, answer: ChatCompletion, seconds: float, retries: int) -> Response:
-        """An answer with what it took; where the server does not tell the tokens, they are estimated."""
+        """Convert a completion into a Response. Tokens are estimated if the server does not report them."""
         choice = answer.choices[0] if answer.choices else None
         finish = str(getattr(choice, "finish_reason", None) or "")
         text, declines = said_by(getattr(choice, "message", None), finish)
@@ -194,8 +194,8 @@ class Endpoint:
         tokens_in, tokens_out = usage_of(answer) or (
             int(request.bytes / BYTES_PER_TOKEN), int(len(text.encode()) / BYTES_PER_TOKEN)
         )  # fmt: skip
-        for place, amount in enumerate((1, request.bytes, tokens_in, tokens_out)):
-            self._seen[place] += amount
+        for index, amount in enumerate((1, request.bytes, tokens_in, tokens_out)):
+            self._seen[index] += amount
         price = cost(self.api.prices.get(self.api.model), tokens_in, tokens_out)
         return Response(
             request.key, request.product_key, request.document_id, request.label, text, finish, self.api.model,
@@ -203,41 +203,43 @@ class Endpoint:
         )  # fmt: skip
 
     async def _pause(self, request: Request, error: Exception, failures: int) -> float:
-        """Seconds to wait before a request is sent again.
+        """The seconds to wait before a retry.
 
         Raises:
-            Stopped, DocumentError: it is not worth sending again.
+            Stopped, DocumentError: a retry would be pointless.
         """
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
-        told = _retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else None
+        retry_after = _retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else None
         stop = await hopeless(self.client, self.api, error)
-        if stop is None and not self._seen[0]:  # what has never worked
+        if stop is None and not self._seen[0]:  # the endpoint has never worked
             stop = (
                 strange(self.client, one_line(error)) if self._strange >= STRANGE else unreachable(self.client, error)
             )
-        if stop is None and told is not None and told > self.api.give_up_after:
-            where = f"the endpoint {self.client.base_url}"
-            stop = Stopped(where, f"it asks to retry in {told:.0f} seconds", "Run again after that.")
+        if stop is None and retry_after is not None and retry_after > self.api.give_up_after:
+            subject = f"the endpoint {self.client.base_url}"
+            stop = Stopped(subject, f"it asks to retry in {retry_after:.0f} seconds", "Run again after that.")
         if stop:
             self._stopped = stop
             raise stop from None
         if status is not None and status < 500 and status not in (408, 409, 425, 429):
             raise self._refusal(request, error) from None
         if failures >= self.api.retries and not self._breaker.open and status != 429:
-            reason = f"the endpoint failed {failures + 1} times at its {request.label!r} ({one_line(error)})"
+            reason = f"the endpoint failed {failures + 1} times at its request {request.label!r} ({one_line(error)})"
             raise DocumentError(
                 f"document {request.document_id!r}", reason, "Run again: answers received so far are kept."
             )
         backoff = random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, 0.5 * 2**failures)
-        return backoff if told is None else told + random.uniform(0, 0.1)
+        return backoff if retry_after is None else retry_after + random.uniform(0, 0.1)
 
     async def _changed(self, request: Request, error: openai.APIStatusError, body: Mapping[str, Any]) -> int | None:
-        """How a refused request may be sent again: the tokens that its answer may have, where it can do with fewer, or
-        without what was refused; None where this was no refusal.
+        """Adapt to a refusal, by fewer answer tokens or without the refused parameter.
+
+        Returns:
+            The maximum answer tokens of the next attempt; None if this was not a refusal.
 
         Raises:
             PromptTooLong: the context has no room for an answer.
-            DocumentError, Stopped: it is refused for another reason.
+            DocumentError, Stopped: the request is refused for another reason.
         """
         status = error.status_code
         if status not in (400, 413, 422) and status < 500:
@@ -256,31 +258,29 @@ class Endpoint:
             return longest or self.room.tokens(request)
         if extra := sorted(refusal.names & {*self.api.extra_body}):
             raise self.stop(
-                f"it refuses {', '.join(extra)} of augment.api.extra_body ({one_line(error)})", "Leave it out."
+                f"it refuses {', '.join(extra)} of augment.api.extra_body ({one_line(error)})", "Remove it."
             )
         if status >= 500:
             return None
         if refusal.kind == "schema":
-            raise self.stop(
-                f"it refuses the form of the answer ({one_line(error)})", "Set augment.api.answer_format=auto."
-            )
+            raise self.stop(f"it refuses the answer format ({one_line(error)})", "Set augment.api.answer_format=auto.")
         if refusal.kind == "model":
             self._stopped = await unknown_model(self.client, self.api, one_line(error), status)
             raise self._stopped from None
         raise self._refusal(request, error) from None
 
     def _adapts(self, refusal: Refusal, body: Mapping[str, Any]) -> bool:
-        """Whether a request was refused for something that it can do without, which is left out from now on."""
+        """Whether a request was refused for something optional, which is left out from now on."""
         form = body.get("response_format", {})
         if refusal.kind == "schema" and form:
             bounds = BOUNDS & _keywords(form) if "response_format" not in refusal.names else frozenset()
-            if bounds & self._left_out:  # another request has found it out
+            if bounds & self._left_out:  # another request has already adapted
                 return True
             if left_out := bounds_to_leave_out(refusal, BOUNDS - bounds):
                 self._left_out |= left_out
                 return True
             if self.api.answer_format == "auto":
-                if form["type"] == self._format:  # no other request has found it out
+                if form["type"] == self._format:  # no other request has adapted yet
                     self._format = FORMATS[FORMATS.index(form["type"]) + 1]
                 return True
         for name in PARAMETERS:
@@ -289,14 +289,14 @@ class Endpoint:
                 return True
         return False
 
-    def relents(self, told: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
-        """Whether what a batch's line was refused for is not sent any more from now on.
+    def relents(self, error: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+        """Adapt to the refusal of a line of a batch. Returns whether the line is worth sending again.
 
         Args:
-            told: the body of the refusal.
-            sent: what `body` gave for such a line before any line of its batch was read.
+            error: the body of the refusal.
+            sent: the body of such a request before any line of the batch was read.
         """
-        refusal = refusal_in(told, sent)
+        refusal = refusal_in(error, sent)
         if refusal.kind == "answer":
             longest = sent.get("max_tokens") or sent.get("max_completion_tokens") or 0
             self.room.longest = max(1, min(self.room.longest, _below(refusal.limit, longest)))
@@ -310,7 +310,7 @@ class Endpoint:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an answer asks to wait."""
+    """The seconds of a Retry-After header, a number or a date; None without one."""
     value = headers.get("retry-after")
     if not value:
         return None
@@ -323,13 +323,13 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
             return None
 
 
-def _below(told: int | None, asked: int) -> int:
-    """What is told if it is less than what was asked for, else half of that."""
-    return told if told is not None and told < asked else asked // 2
+def _below(limit: int | None, requested: int) -> int:
+    """The limit if it is known and below the requested number, else half of that."""
+    return limit if limit is not None and limit < requested else requested // 2
 
 
 def _keywords(form: Any) -> set[str]:
     """The names of all fields of a JSON value, at any depth."""
-    found: set[str] = set()
-    json.loads(json.dumps(form), object_pairs_hook=lambda pairs: found.update(name for name, _ in pairs))
-    return found
+    names: set[str] = set()
+    json.loads(json.dumps(form), object_pairs_hook=lambda pairs: names.update(name for name, _ in pairs))
+    return names

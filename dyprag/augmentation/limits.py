@@ -1,4 +1,4 @@
-"""What keeps requests within bounds: rates, a budget, and a breaker for an endpoint that is down."""
+"""Limits on requests: rates, concurrency, a budget, and a circuit breaker for an endpoint that is down."""
 
 import asyncio
 import logging
@@ -13,12 +13,12 @@ from dyprag.config import ApiSettings, Price
 from dyprag.errors import Stopped
 
 logger = logging.getLogger("dyprag.augmentation")
-BURST = 1.0  # seconds whose share of a limit may be used at once
-FAULTS_TO_OPEN = 5  # in a row, of any requests
+BURST = 1.0  # seconds of a rate that may be used at once
+FAULTS_TO_OPEN = 5  # consecutive failures of any requests
 
 
 class Rate:
-    """Requests or tokens a minute, by a token bucket. An amount that exceeds the bucket is taken in parts."""
+    """A token bucket for requests or tokens per minute. Amounts beyond the bucket's size are taken in parts."""
 
     def __init__(self, per_minute: float | None, workers: int) -> None:
         self._bucket = None
@@ -26,10 +26,10 @@ class Rate:
             per_second = per_minute / workers / 60
             self._size = max(1.0, per_second * BURST)
             self._bucket = AsyncLimiter(self._size, self._size / per_second)
-            self._turn = asyncio.Lock()  # first come, first served: the bucket itself prefers small amounts
+            self._turn = asyncio.Lock()  # first come, first served; the bucket alone would prefer small amounts
 
     async def take(self, amount: float = 1.0) -> None:
-        """Wait until so much may be used."""
+        """Wait until the amount is available."""
         if self._bucket is None or amount <= 0:
             return
         async with self._turn:
@@ -40,14 +40,14 @@ class Rate:
 
 
 class Slots:
-    """Requests in flight: as many as are allowed, and fewer where the endpoint does not answer so many in time.
+    """Slots for requests in flight, fewer while the endpoint does not answer them in time.
 
-    A timeout while more than one is in flight halves them, once for all that were sent before; answers then give one
-    more for each time that all of them came.
+    A timeout with several requests in flight halves the slots, once for all requests sent before. Each full round of
+    answers then adds a slot.
 
     Args:
-        most: requests that may be in flight.
-        timeout: seconds after which a request is over; for what is logged.
+        most: maximum requests in flight.
+        timeout: the timeout of a request in seconds, for log messages.
     """
 
     def __init__(self, most: int, timeout: float) -> None:
@@ -58,29 +58,29 @@ class Slots:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """Wait for a slot, and hold it."""
+        """Wait for a slot and hold it."""
         async with self._free:
             await self._free.wait_for(lambda: self.taken < self.allowed)
             self.taken += 1
         try:
             yield
         finally:
-            self.taken -= 1  # at once, whatever cancels the rest
+            self.taken -= 1  # before the await, which may be cancelled
             async with self._free:
                 self._free.notify_all()
 
     def answered(self) -> None:
-        """A request has been answered in time."""
+        """Note that a request was answered in time."""
         self._answered += 1
         if self.allowed < self.most and self._answered >= self.allowed:
             self.allowed, self._answered = self.allowed + 1, 0
 
     def timed_out(self, sent: float) -> None:
-        """A request that was sent at this time (monotonic) has not been answered in time."""
+        """Note that a request sent at this (monotonic) time was not answered in time."""
         if sent <= self._halved or self.allowed == 1:
             return
         logger.warning(
-            "No answer within %.0f s (augment.api.timeout) with %d requests in flight: at most %d from now on.",
+            "No answer within %.0f s (augment.api.timeout) with %d requests in flight; reducing to %d.",
             self._timeout, self.taken, max(1, min(self.allowed, self.taken) // 2),
         )  # fmt: skip
         self.allowed = max(1, min(self.allowed, self.taken) // 2)
@@ -88,11 +88,12 @@ class Slots:
 
 
 class Budget:
-    """Tokens and money that may be spent over all runs. What a request could take at most is set aside before it is
-    sent, so that the limit holds whatever the answers are.
+    """Limits on tokens and money over all runs.
+
+    The maximum usage of a request is reserved before it is sent, so that the limits hold for any answers.
 
     Args:
-        spent: tokens in and out by all models so far, and the money that they cost at today's prices.
+        spent: tokens of all models so far, and their cost at current prices.
     """
 
     def __init__(self, settings: ApiSettings, spent: tuple[int, float]) -> None:
@@ -105,10 +106,10 @@ class Budget:
 
     @asynccontextmanager
     async def set_aside(self, tokens_in: int, tokens_out: int) -> AsyncIterator[Callable[[Response], None]]:
-        """Set aside what a request could take; the function that it gives is told what it took.
+        """Reserve the maximum usage of a request. Yields a function that records its actual usage.
 
         Raises:
-            Stopped: the budget does not allow it, whatever the requests in flight will leave of it.
+            Stopped: the budget does not allow the request, even if requests in flight use less than reserved.
         """
         most = (tokens_in + tokens_out, cost(self._price, tokens_in, tokens_out) or 0.0)
         async with self._changed:
@@ -126,11 +127,11 @@ class Budget:
                 self._changed.notify_all()
 
     def count(self, response: Response) -> None:
-        """An answer has come and what it took is spent."""
+        """Record the usage of an answer."""
         self._own = (self._own[0] + response.tokens_in + response.tokens_out, self._own[1] + (response.cost or 0.0))
 
     def allows(self, tokens_in: int, tokens_out: int) -> bool:
-        """Whether so much may be spent beside what is set aside."""
+        """Whether the budget allows this usage in addition to what is reserved."""
         return self._allows((tokens_in + tokens_out, cost(self._price, tokens_in, tokens_out) or 0.0))
 
     def _allows(self, most: tuple[int, float]) -> bool:
@@ -147,19 +148,20 @@ class Budget:
         limits += [f"max_cost of {self._max_cost:g}"] if self._max_cost is not None else []
         return Stopped(
             f"budget {' and '.join(limits)}",
-            f"{tokens:,} tokens" + (f" for {money:.4g}" if self._price else "") + " are spent on this store, and the "
-            "next request might exceed it",
+            f"{tokens:,} tokens" + (f" for {money:.4g}" if self._price else "") + " were spent on this store, and the "
+            "next request might exceed the limit",
             "Raise the budget (augment.api.max_tokens, augment.api.max_cost) and run again to continue.",
         )
 
 
 class Breaker:
-    """Holds requests back while an endpoint is down: after some faults in a row one request at a time is let through,
-    at growing distances, until one is answered or patience ends.
+    """A circuit breaker: after several consecutive failures, one request at a time probes the endpoint.
+
+    The pauses between probes grow, until one is answered or `give_up_after` has passed.
 
     Args:
-        give_up_after: seconds without an answer after which nobody waits any longer.
-        name: of the endpoint, as it is told of.
+        give_up_after: seconds without an answer after which all requests fail.
+        name: the endpoint's name in messages.
     """
 
     def __init__(
@@ -174,10 +176,10 @@ class Breaker:
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
-        """Let a request through at once, or, where the endpoint is down, as the one that tries it.
+        """Let a request through, as a probe if the endpoint is down.
 
         Raises:
-            Stopped: it has been down for too long.
+            Stopped: the endpoint has been down for too long.
         """
         if not self.open:
             yield
@@ -198,16 +200,16 @@ class Breaker:
         yield
 
     def answered(self) -> None:
-        """The endpoint has answered a request, be it with a refusal."""
+        """Note that the endpoint answered a request, even with a refusal."""
         self._faults, self._pause = 0, self._first_pause
         self._faulted.clear()
         self.open = False
 
     def faulted(self, request: str, reason: str = "", unreached: bool = False) -> None:
-        """It has not answered this request, or with an error of its own.
+        """Note that the endpoint did not answer this request, or answered with a server error.
 
         Args:
-            unreached: no connection came about. Otherwise one request alone can be what the endpoint fails at.
+            unreached: whether there was no connection. Otherwise the cause may be this request alone.
         """
         self._faults += 1
         self._faulted.add(request)
@@ -216,17 +218,17 @@ class Breaker:
             self._down_since = time.monotonic()
             self.open = True
             logger.warning(
-                "%s does not answer%s. It is asked again, one request at a time, for up to %.0f s.",
+                "%s does not answer%s. Retrying one request at a time for up to %.0f s.",
                 self._name[0].upper() + self._name[1:], reason and f" ({reason})", self._give_up_after,
             )  # fmt: skip
 
 
 def cost(price: Price | None, tokens_in: int, tokens_out: int) -> float | None:
-    """What tokens cost; None without a price."""
+    """The cost of tokens; None without a price."""
     return None if price is None else (tokens_in * price.input + tokens_out * price.output) / 1e6
 
 
 def spent_before(api: ApiSettings, tokens: Mapping[str, tuple[int, int]]) -> tuple[int, float]:
-    """Tokens, and money, that were spent, from each model's tokens in and out; one without a price costs nothing."""
+    """Total tokens and cost of each model's (in, out) tokens. Models without a price count as free."""
     money = sum(cost(api.prices.get(model), *used) or 0.0 for model, used in tokens.items())
     return sum(sum(used) for used in tokens.values()), money

@@ -1,11 +1,10 @@
-"""Augmentation by the base model itself, made for models too small to write question-answer pairs freely; of English
-documents, as its questions are told by English words.
+"""Augmentation by the base model itself, for models too small to write question-answer pairs freely (English only).
 
-Questions: the words around a candidate answer give a question's first words, the model completes it, and what its
-words show to be unsound is dropped. The rest are ranked by how likely the model finds the answer with the passage
-before it (a round trip) and the question itself; the best with unlike questions and answers stay. Where they are fewer
-than m, answers not yet asked for are asked for by their sentence with a gap: every fact is worth a question.
-Rewrites: sentence by sentence, tried again where one loses a name or a number or stays as it was, and in another order.
+Questions: rules derive the first words of a question from the text around a candidate answer, the model completes it,
+and rules drop unsound questions. The rest are ranked by the likelihood of the answer given the passage (a round trip)
+and of the question; the best with distinct questions and answers are kept. If there are fewer than m, the remaining
+candidates become questions whose sentence has a gap, so that every fact is covered.
+Rewrites: sentence by sentence, with a second try if one loses a name or number or stays unchanged, and reordered.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,11 +31,11 @@ from dyprag.runtime import progress
 from dyprag.runtime.batching import Batcher
 
 QUESTION_TOKENS = 20
-TRIES = 2  # at the rewrite of a sentence
-ALIKE = 0.85  # a sentence that is more like its original than this is tried again
+TRIES = 2  # attempts at rewriting a sentence
+ALIKE = 0.85  # retry a sentence that is more similar to its original than this
 BATCH = 32
 LEAST_LIKELIHOOD = -6.0  # mean log-likelihood below which the model does not find the answer in the passage
-LEAST_FLUENCY = -0.75  # mean log-likelihood below which a question is seldom in order
+LEAST_FLUENCY = -0.75  # mean log-likelihood below which a question is rarely sound
 _REWRITE = "Sentence: {sentence}\nIn other words:"
 _REWRITE_EXAMPLES = "\n\n".join(
     f"{_REWRITE.format(sentence=sentence)} {rewrite}"
@@ -55,12 +54,11 @@ _REWRITE_EXAMPLES = "\n\n".join(
 
 @dataclass(frozen=True)
 class ScoredPair:
-    """A question-answer pair and how it came about.
+    """A question-answer pair with its marks.
 
-    `marks`: "how" is "written" where the model finished the question (be it by a question mark only, behind words that
-    a rule gave it), "rule" where it did not finish it well and the rule's words stand alone, and "gap". Of the first
-    two also "likelihood" and "question": the mean log-likelihood of the answer with the passage before it, and of the
-    question's end.
+    The mark "how" is "written" if the model completed the question (perhaps only by a question mark), "rule" if it did
+    not and the rule's words stand alone, and "gap". The first two also have "likelihood" and "question": the mean
+    log-likelihood of the answer given the passage, and of the question's end.
     """
 
     pair: QAPair
@@ -68,7 +66,7 @@ class ScoredPair:
 
 
 class LocalAugmenter:
-    """Writes products with a loaded model; many documents that are begun at the same time are written together."""
+    """Writes products with a loaded model. Documents that begin at the same time are written in batches."""
 
     def __init__(self, base: BaseModel, settings: AugmentSettings) -> None:
         self._base, self._settings = base, settings
@@ -77,36 +75,36 @@ class LocalAugmenter:
         }
 
     def begin(self, document: Document, product: ProductName, key: str) -> Future[Product]:
-        """Begin to write a product; see `Augmenter.begin`."""
+        """Start writing a product; see `Augmenter.begin`."""
         return self._batchers[product].begin(document)
 
     def stored(self, key: str) -> None:
-        """Nothing was kept for it; see `Augmenter.stored`."""
+        """Do nothing, because no answers are kept; see `Augmenter.stored`."""
 
     def close(self) -> None:
-        """The batchers' threads end by themselves; see `Augmenter.close`."""
+        """Do nothing, because the batchers' threads end on their own; see `Augmenter.close`."""
 
     def write(self, product: ProductName, documents: Sequence[Document]) -> list[Product | Exception]:
-        """One product of several documents, with what did not pass the checks; or the error of a document."""
+        """Write one product of several documents. Returns a product or an error for each document."""
         written: list[list[ScoredPair] | list[str] | Exception] = [
             *(self.rewrites_many(documents) if product == "rewrites" else self.qa_pairs_many(documents))
         ]
         return [
-            found if isinstance(found, Exception) else self._checked(document, found)
-            for document, found in zip(documents, written, strict=True)
+            items if isinstance(items, Exception) else self._checked(document, items)
+            for document, items in zip(documents, written, strict=True)
         ]
 
     def _checked(self, document: Document, written: Sequence[ScoredPair | str]) -> Product | Exception:
         accepted: list[Accepted] = []
         dropped: list[Dropped] = []
-        for one in written:
-            item, marks = (one.pair, one.marks) if isinstance(one, ScoredPair) else (one, {})
+        for draft in written:
+            item, marks = (draft.pair, draft.marks) if isinstance(draft, ScoredPair) else (draft, {})
             verdict = check_item(document, item, accepted, self._settings)
             if isinstance(verdict, Accepted):
                 accepted.append(Accepted(item, {**marks, **verdict.marks}))
             else:
                 dropped.append(verdict)
-        if any(isinstance(one, ScoredPair) for one in written) and not accepted:
+        if any(isinstance(draft, ScoredPair) for draft in written) and not accepted:
             return DocumentError(
                 f"document {document.id!r}", "none of the question-answer pairs that the model wrote passed the checks",
                 "Add text to it, or remove it.",
@@ -121,17 +119,16 @@ class LocalAugmenter:
             return list(enumerate(self.write(product, documents)))
 
     def refusal(self, document: Document) -> DocumentError | None:
-        """Why a document cannot be augmented: it has no text, is not in English, or is too long for the model; None
-        where it can."""
+        """Why a document cannot be augmented: no text, not English, or too long for the model; None if it can."""
         if document.fault:
             return document.fault
         subject = f"document {document.id!r}"
         if not is_english(document.text):
-            reason = "it is not in English, the one language that the local augmentation knows"
-            remedy = "Set augment.backend=api with a model that knows its language, or leave it out."
+            reason = "it is not in English, the only language of local augmentation"
+            remedy = "Set augment.backend=api with a model that knows its language, or remove the document."
             return DocumentError(subject, reason, remedy)
         tokens = len(self._base.tokenizer(neutralise(document.passage, self._base.tokenizer))["input_ids"])
-        limit = self._base.max_tokens - 128  # question, answer and template stand beside it
+        limit = self._base.max_tokens - 128  # leave room for question, answer and template
         if tokens > limit:
             return DocumentTooLong(
                 subject,
@@ -141,7 +138,7 @@ class LocalAugmenter:
         return None
 
     def qa_pairs_many(self, documents: Sequence[Document]) -> list[list[ScoredPair] | Exception]:
-        """Up to m question-answer pairs of each document, the best first, those with a gap last; or its error."""
+        """Up to m question-answer pairs for each document, best first, gap questions last; or its error."""
         results: list[list[ScoredPair] | Exception] = []
         refusals = [self.refusal(document) for document in documents]
         spans = [
@@ -149,18 +146,18 @@ class LocalAugmenter:
             for document, refusal in zip(documents, refusals, strict=True)
         ]
         written = self._written(documents, spans)
-        for document, refusal, found, asked in zip(documents, refusals, spans, written, strict=True):
-            pairs = self._best(document.title, found, asked)
+        for document, refusal, own_spans, asked in zip(documents, refusals, spans, written, strict=True):
+            pairs = self._best(document.title, own_spans, asked)
             nothing = DocumentError(
                 f"document {document.id!r}",
-                "the model found nothing to ask about",
+                "it contains nothing that the model could ask about",
                 "Add text to it, or remove it.",
             )
             results.append(refusal or pairs or nothing)
         return results
 
     def _written(self, documents: Sequence[Document], spans: Sequence[Sequence[Candidate]]) -> list[list[ScoredPair]]:
-        """The sound questions that the model has written for each document's candidates, with their marks."""
+        """The sound questions that the model writes for each document's candidates, with their marks."""
         drafts = self._drafts(documents, spans)
         progress.phase(0.1, len(drafts))
         fluent = likelihoods(self._base, [d.prompt for d in drafts], [d.ids for d in drafts], BATCH)
@@ -172,7 +169,7 @@ class LocalAugmenter:
                 for draft, mark in zip(drafts, fluent, strict=True)
                 if draft.asked.document == number and (mark >= LEAST_FLUENCY or draft.by_rule)
             ]
-            likely = self._found_again(document, [(draft.text, draft.asked.candidate.answer) for draft, _ in own])
+            likely = self._round_trip(document, [(draft.text, draft.asked.candidate.answer) for draft, _ in own])
             results.append(
                 [
                     draft.scored(document.title, likelihood, mark)
@@ -182,8 +179,8 @@ class LocalAugmenter:
         return results
 
     def _drafts(self, documents: Sequence[Document], spans: Sequence[Sequence[Candidate]]) -> "list[_Draft]":
-        """The sound questions that begin as the candidates say, once each, however often the model wrote them."""
-        most = 2 * self._settings.qa_pairs  # more would cost time and seldom make a better pair
+        """The sound questions that the model writes for the candidates' first words, without duplicates."""
+        most = 2 * self._settings.qa_pairs  # more take time and rarely give better pairs
         asked = [
             _Asked(number, candidate, start.removesuffix("?"), start.endswith("?"))
             for number, candidates in enumerate(spans)
@@ -202,7 +199,7 @@ class LocalAugmenter:
         return list(drafts.values())
 
     def _endings(self, asked: "Sequence[_Asked]", prompts: Sequence[list[int]]) -> list[dict[str, str]]:
-        """How the model ends each question, greedily and once by chance, and whether it or a rule ended it."""
+        """The model's endings of each question, greedy and sampled, with their origin: "written" or "rule"."""
         endings: list[dict[str, str]] = [{} for _ in asked]
         for sampling in (Sampling(QUESTION_TOKENS), Sampling(QUESTION_TOKENS, 0.7, 20, self._settings.seed)):
             progress.phase(0.35, len(prompts))
@@ -219,8 +216,8 @@ class LocalAugmenter:
         ids: list[int] = tokenizer(shots + neutralise(lines, tokenizer))["input_ids"]
         return ids
 
-    def _found_again(self, document: Document, asked: Sequence[tuple[str, str]]) -> list[float]:
-        """How likely the model finds each question's answer with the passage before it."""
+    def _round_trip(self, document: Document, asked: Sequence[tuple[str, str]]) -> list[float]:
+        """The mean log-likelihood of each question's answer given the passage."""
         tokenizer = self._base.tokenizer
         prompts = [question_prompt(tokenizer, question, [document.passage]) for question, _ in asked]
         answers = [
@@ -234,12 +231,12 @@ class LocalAugmenter:
 
         def new(pair: QAPair) -> bool:
             others = [other.pair for other in chosen]
-            unlike = all(pair.question != other.question and pair.answer != other.answer for other in others)
-            return unlike and len(chosen) < self._settings.qa_pairs
+            distinct = all(pair.question != other.question and pair.answer != other.answer for other in others)
+            return distinct and len(chosen) < self._settings.qa_pairs
 
         for scored in sorted(asked, key=_rank):
-            found = float(scored.marks["likelihood"]) >= LEAST_LIKELIHOOD
-            if new(scored.pair) and found:
+            answerable = float(scored.marks["likelihood"]) >= LEAST_LIKELIHOOD
+            if new(scored.pair) and answerable:
                 chosen.append(scored)
         for span in spans:
             if new(pair := gap_pair(title, span)):
@@ -247,7 +244,7 @@ class LocalAugmenter:
         return chosen
 
     def rewrites_many(self, documents: Sequence[Document]) -> list[list[str] | Exception]:
-        """n rewrites of each document, or the error of one that cannot be rewritten."""
+        """n rewrites of each document, or its error."""
         results: list[list[str] | Exception] = [self.refusal(document) or [] for document in documents]
         parts = [[] if result else block_sentences(d.text) for result, d in zip(results, documents, strict=True)]
         for number in range(self._settings.rewrites):
@@ -260,7 +257,7 @@ class LocalAugmenter:
         return results
 
     def _rewritten(self, originals: Sequence[str], number: int) -> list[str]:
-        """Each sentence in other words; what came out too much like the original is tried again, with other draws."""
+        """Rewrite each sentence; results too similar to the original are sampled again."""
         settings, tokenizer = self._settings, self._base.tokenizer
         texts = [neutralise(sentence, tokenizer) for sentence in originals]
         prompts = [tokenizer(f"{_REWRITE_EXAMPLES}\n\n{_REWRITE.format(sentence=text)}")["input_ids"] for text in texts]
@@ -269,7 +266,7 @@ class LocalAugmenter:
         for attempt in range(TRIES):
             again = [
                 index for index, sentence in enumerate(originals)
-                if is_latin(sentence) and not cells(sentence)  # a table's row stays as it is
+                if is_latin(sentence) and not cells(sentence)  # table rows stay unchanged
                 and likeness(sentence, best[index]) > ALIKE
             ]  # fmt: skip
             sampling = Sampling(
@@ -292,37 +289,36 @@ def _title(document: Document) -> str:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question to be finished: the number of its document, its answer, its first words, and whether they will do."""
+    """A question to complete."""
 
-    document: int
+    document: int  # index
     candidate: Candidate
-    start: str
-    whole: bool
+    start: str  # its first words
+    whole: bool  # whether they are a complete question
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A sound question: what asked for it, its text, who ended it ("written" by the model, or by "rule"), the prompt
-    that it was written behind, and the ids that the model wrote."""
+    """A sound question."""
 
     asked: _Asked
     text: str
-    origin: str
+    origin: str  # "written" if the model completed it, else "rule"
     prompt: list[int]
-    ids: list[int]
+    ids: list[int]  # of the model's ending
 
     @property
     def by_rule(self) -> bool:
-        """Whether its first words are the whole question, which needs no fluency of the model's."""
+        """Whether the rule's words are the whole question, so that fluency does not matter."""
         return self.asked.whole and self.text == f"{self.asked.start}?"
 
     def scored(self, title: str, likelihood: float, fluency: float) -> ScoredPair:
-        """The pair, with the title before a question that does not name it, and its marks."""
+        """The pair with its marks. The title is put before a question that does not name it."""
         about = "" if names_title(self.text, title) else f"{title}: "
         pair = QAPair(f"{about}{self.text}", self.asked.candidate.answer, self.asked.candidate.sentence)
         return ScoredPair(pair, {"how": self.origin, "likelihood": likelihood, "question": fluency})
 
 
 def _rank(scored: ScoredPair) -> tuple[bool, float]:
-    """The best come first, those of the model's own making before the others."""
+    """Sort key: questions completed by the model first, then by likelihood."""
     return scored.marks["how"] == "rule", -float(scored.marks["likelihood"]) - float(scored.marks["question"])

@@ -1,4 +1,4 @@
-"""What augmentation makes of a document: two products, their accepted items, what was dropped, and what it took."""
+"""The products of augmentation: accepted and dropped items, usage, and the protocols of back ends and journals."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -17,7 +17,7 @@ Item = str | QAPair
 
 @dataclass(frozen=True)
 class Accepted:
-    """An item that passed the checks, with its quality marks, such as {"recall": 1.0, "change": 0.4}."""
+    """An item that passed the checks, with quality marks such as {"recall": 1.0, "change": 0.4}."""
 
     item: Item
     marks: dict[str, float | str] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Dropped:
-    """An item that did not, and why."""
+    """An item that failed the checks, and the reason."""
 
     item: Item
     reason: str
@@ -33,8 +33,10 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the making took: answered requests, those sent again, tokens, seconds of waiting for answers, and money
-    (None: no price is known)."""
+    """The usage of a product: answered requests, retries, tokens, seconds of waiting for answers, and cost.
+
+    `cost` is None if no price is known.
+    """
 
     requests: int = 0
     retries: int = 0
@@ -46,9 +48,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class Product:
-    """One product of one document: its accepted items, best first, and what else came.
+    """One product of one document, with its accepted items, best first.
 
-    The last `filled` of the accepted ones were made by rule, in place of what an endpoint's model did not bring.
+    The last `filled` accepted items were made by rule, because the endpoint's model did not provide enough.
     """
 
     accepted: tuple[Accepted, ...]
@@ -64,9 +66,11 @@ class Product:
 
 @dataclass(frozen=True)
 class Request:
-    """One question to an endpoint, for one product of one document. `label` says which: "ask 1", "repair 1" and so
-    on; with the product's key it names the request, whatever process sends it. `tokens`: that its answer may have;
-    None: as many as others."""
+    """A request to an endpoint for one product of one document.
+
+    `label` is "ask 1", "repair 1" and so on; with the product's key it identifies the request across processes.
+    `tokens` limits the answer; None: the same limit as for others.
+    """
 
     document_id: str
     product_key: str
@@ -82,13 +86,13 @@ class Request:
 
     @cached_property
     def bytes(self) -> int:
-        """Of the messages in UTF-8, which is more than their tokens can be."""
+        """The bytes of the messages in UTF-8, an upper bound of their tokens."""
         return sum(len(message["content"].encode("utf-8", "replace")) for message in self.messages)
 
 
 @dataclass(frozen=True)
 class Response:
-    """An endpoint's answer to a request, and what it took. `cost` is None where no price is known."""
+    """An endpoint's answer to a request, and its usage. `cost` is None if no price is known."""
 
     request: str
     product_key: str
@@ -107,13 +111,13 @@ class Response:
 
     @cached_property
     def answer(self) -> str:
-        """The text without the thoughts that stand before it."""
+        """The text without the thoughts before it."""
         return without_thoughts(self.text)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What must be known of a request to make use of its answer later."""
+    """The part of a request that is needed to use its answer later."""
 
     key: str
     product_key: str
@@ -124,7 +128,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class OpenBatch:
-    """A batch that was handed in and whose answers have not been fetched."""
+    """A submitted batch whose answers have not been fetched."""
 
     id: str
     created: float
@@ -132,56 +136,56 @@ class OpenBatch:
 
 
 class Journal(Protocol):
-    """Every answer that was paid for, kept from the moment it came: none is asked for twice."""
+    """Keeps every paid answer as soon as it arrives, so that none is requested twice."""
 
     def find(self, product_key: str, request_key: str) -> Response | None:
-        """The answer to a request whose product is not finished yet."""
+        """The answer to a request of an unfinished product; None if there is none."""
 
     def add(self, response: Response) -> None:
-        """Keep an answer; it is on the disk when this returns."""
+        """Keep an answer; it is on disk when this returns."""
 
     def close(self, product_key: str, failed: bool = False) -> None:
-        """The product is made, or has failed: its answers are kept, but none of them is given again."""
+        """Mark a product as finished or failed. Its answers are kept, but `find` no longer returns them."""
 
     def failures(self, product_key: str) -> int:
-        """How often the product has failed, over all runs."""
+        """The number of times the product has failed, over all runs."""
 
     def open_batch(self, batch: OpenBatch) -> None:
-        """A batch was handed in."""
+        """Record a submitted batch."""
 
     def end_batch(self, batch_id: str, why: str = "") -> None:
-        """Its answers have been fetched, or there will be none; why some requests have none."""
+        """Record that a batch has ended, and why it left requests unanswered."""
 
     def unanswered(self, request_key: str) -> str:
-        """Why the last batch that the request was in did not answer it; empty where none has ended without."""
+        """Why the last batch with this request did not answer it; empty if no batch ended without an answer."""
 
     def open_batches(self) -> Sequence[OpenBatch]:
-        """Those that have not ended, by whatever process they were handed in."""
+        """The batches of all processes that have not ended."""
 
 
 class Augmenter(Protocol):
     """A back end that writes products of documents, many at the same time."""
 
     def begin(self, document: Document, product: ProductName, key: str) -> Future[Product]:
-        """Begin to write and check one product.
+        """Start writing and checking one product.
 
         Args:
-            key: the product's, under which answers that are paid for are kept.
+            key: the product's key, under which paid answers are kept.
 
         Returns:
-            The product to come. It raises DocumentError where nothing usable came, and Waiting where it cannot be made
-            now, through no fault of the document.
+            A future that raises DocumentError if nothing usable was written, and Waiting if the product cannot be
+            written now for a reason outside the document.
         """
 
     def stored(self, key: str) -> None:
-        """The product of this key is on disk, and nothing that it was made from is needed any more."""
+        """Note that the product with this key is on disk, so that its answers are no longer needed."""
 
     def close(self) -> None:
-        """Nothing more will be begun."""
+        """Release resources; `begin` is not called again."""
 
 
 def summed(responses: Sequence[Response]) -> Usage:
-    """The usage of several requests; without a price for one of them there is no sum of money."""
+    """The total usage of several requests; the cost is None if any price is unknown."""
     costs = [response.cost for response in responses]
     return Usage(
         len(responses), sum(r.retries for r in responses), sum(r.tokens_in for r in responses),

@@ -1,6 +1,6 @@
-"""Prompts as files: YAML with a version and the messages' texts, in which named variables stand as $name.
+"""Prompts as YAML files with a version and the texts of the messages, which contain variables as $name.
 
-Text of documents is data: it goes in with control tokens broken up, and cannot close the tags it stands between.
+Documents are untrusted data: control tokens in them are broken up, and they cannot close the tags around them.
 """
 
 import re
@@ -23,7 +23,7 @@ VARIABLES = {
     "repair": {"error"},
     "verify": {"document", "question"},
 }
-# The forms that control tokens of chat templates have: an endpoint's tokenizer is not known.
+# Control tokens of common chat templates, because an endpoint's tokenizer is unknown.
 _CONTROL = re.compile(
     r"<(?=[|｜])|(?<=[|｜])>|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])|<(?=<SYS>>|</SYS>>)"
     r"|<(?=/?(?:s|bos|eos|unk|pad|start_of_turn|end_of_turn|think|tool_call|tool_response|document)>)",
@@ -33,7 +33,7 @@ _CONTROL = re.compile(
 
 @dataclass(frozen=True)
 class PromptFile:
-    """One prompt: its version, the texts of its messages, and a digest of all that enters a product's key."""
+    """A prompt: its version, the texts of its messages, and a digest for a product's key."""
 
     name: str
     version: int
@@ -42,7 +42,7 @@ class PromptFile:
     digest: str
 
     def messages(self, **values: object) -> tuple[Message, ...]:
-        """The messages with the variables filled in; every value is data."""
+        """Fill in the variables. Values are untrusted data and are neutralised."""
         texts = {name: neutral(str(value)) for name, value in values.items()}
         filled = [("system", self.system), ("user", self.user)]
         return tuple(
@@ -52,7 +52,7 @@ class PromptFile:
 
 @lru_cache
 def prompt_file(name: str, folder: str | None = None) -> PromptFile:
-    """The prompt of this name, from the user's folder where it has one, else the built-in.
+    """Load the prompt of this name from the user's folder, or the built-in one if the folder lacks it.
 
     Raises:
         ConfigError: the file cannot be read, or lacks the version, the text or a variable.
@@ -67,14 +67,14 @@ def prompt_file(name: str, folder: str | None = None) -> PromptFile:
     try:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"prompt {path}", f"it cannot be read ({error})", "Give a YAML file.") from error
+        raise ConfigError(f"prompt {path}", f"it cannot be read ({error})", "Use a valid YAML file.") from error
     if not isinstance(values, dict) or not isinstance(values.get("version"), int) or not values.get("user"):
         raise ConfigError(f"prompt {path}", "it lacks 'version' (a number) or 'user' (a text)", f"See {BUILT_IN}.")
     system, user = str(values.get("system") or ""), str(values["user"])
     if not Template(system).is_valid() or not Template(user).is_valid():
         raise ConfigError(f"prompt {path}", "a $ does not start a variable", "Write $$ for a literal dollar sign.")
-    found = {*Template(system).get_identifiers(), *Template(user).get_identifiers()}
-    if wrong := VARIABLES[name] ^ found:
+    variables = {*Template(system).get_identifiers(), *Template(user).get_identifiers()}
+    if wrong := VARIABLES[name] ^ variables:
         names = ", ".join(f"${variable}" for variable in sorted(wrong))
         raise ConfigError(f"prompt {path}", f"{names} is missing or unknown", f"See {BUILT_IN / path.name}.")
     digest = content_key("prompt", [str(values["version"]), system, user])
@@ -82,7 +82,6 @@ def prompt_file(name: str, folder: str | None = None) -> PromptFile:
 
 
 def neutral(text: str) -> str:
-    """A text in which no control token of a chat template, nor a tag of ours, can be read as one; halves of surrogate
-    pairs, which no request can carry, become '?'."""
+    """Break up control tokens of chat templates and our own tags in a text, and replace lone surrogates by '?'."""
     text = text.encode("utf-8", "replace").decode()
     return _CONTROL.sub(lambda match: f"{match.group()} " if match.group() in "<[" else f" {match.group()}", text)

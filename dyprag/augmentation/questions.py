@@ -1,4 +1,4 @@
-"""Questions that a small model finishes: the prompt that it continues, and which of its questions are sound by rule."""
+"""Questions that a small model completes: the prompt to continue, and rules for which questions are sound."""
 
 from dyprag.augmentation.spans import Candidate
 from dyprag.corpora.documents import QAPair
@@ -40,11 +40,11 @@ _SHOTS = "\n\n".join(
     + "\n".join(_ASK.format(answer=answer, question=question) for answer, question in pairs)
     for title, sentence, pairs in _EXAMPLES
 )
-LONGEST = 24  # words; longer ones have lost their way
+LONGEST = 24  # words; longer questions are degenerate
 
 
 def ask_prompt(title: str, candidate: Candidate, start: str) -> tuple[str, str]:
-    """What the model continues: examples, which all prompts share, and the lines about one answer."""
+    """The prompt to continue: examples shared by all prompts, and the lines about one answer."""
     lines = _HEAD.format(title=title, sentence=candidate.sentence) + _ASK.format(
         answer=candidate.answer, question=start
     )
@@ -52,45 +52,45 @@ def ask_prompt(title: str, candidate: Candidate, start: str) -> tuple[str, str]:
 
 
 def tidy(question: str) -> str:
-    """A question without the spaces that a model puts before marks and endings."""
+    """Remove the spaces that a model puts before punctuation and endings."""
     return question.replace(" ?", "?").replace(" 's", "'s").replace(" ,", ",")
 
 
 def gap_pair(title: str, candidate: Candidate, asked: str = " What is missing?") -> QAPair:
-    """A candidate's sentence with a gap in the answer's place, as a question.
+    """A question that is the candidate's sentence with a gap in place of the answer.
 
     Args:
-        asked: what is said behind it; nothing where the document is not in English.
+        asked: the text after the sentence; empty for documents that are not in English.
     """
     about = f"{title}: " if title else ""
     return QAPair(f"{about}{candidate.gap}{asked}", candidate.answer, candidate.sentence)
 
 
 def names_title(question: str, title: str) -> bool:
-    """Whether every word of its own of a title stands in a question."""
-    return set(_own(_words(title))) <= set(_words(question))
+    """Whether a question contains every content word of a title."""
+    return set(_content(_words(title))) <= set(_words(question))
 
 
 def is_sound(question: str, title: str, candidate: Candidate) -> bool:
-    """Whether a question asks for its answer by what its sentence says, as far as the words tell.
+    """Whether a question asks for its answer by what the sentence says, judged by its words.
 
-    It says nothing that neither the sentence nor the title says, does not give the answer away, and takes up a word
-    that stands beside the answer: what is said of something else in the sentence is not a fact about the answer.
+    It must use only words of the sentence or the title, must not reveal the answer, and must contain a word next to the
+    answer; otherwise it may be about something else in the sentence.
     """
-    answer, about = set(_own(_words(candidate.answer))), set(_own(_words(title)))
-    asked = _own(_words(question))
+    answer, about = set(_content(_words(candidate.answer))), set(_content(_words(title)))
+    asked = _content(_words(question))
     if not question.endswith("?") or question.count("?") > 1 or len(question.split()) > LONGEST:
         return False
     given_away = any(word in question for word in candidate.answer.split() if word[0].isupper() or word[0].isdigit())
     before = _words(candidate.sentence[: candidate.place])
     after = _words(candidate.sentence[candidate.place + len(candidate.answer) :])
-    said = [*about, *answer, *before, *after]
+    context = [*about, *answer, *before, *after]
     given_away = given_away or candidate.answer.lower() in question.lower() or bool(answer & NUMBERS & set(asked))
-    if given_away or not all(any(same_root(word, other) for other in said) for word in asked):
+    if given_away or not all(any(same_root(word, other) for other in context) for word in asked):
         return False
-    beside = _own(before, about)[-3:]
-    if not question.startswith(("In which year", "Where")):  # these belong to what stands before them
-        beside += _own(after, about)[:2]
+    beside = _content(before, about)[-3:]
+    if not question.startswith(("In which year", "Where")):  # years and places belong to the words before them
+        beside += _content(after, about)[:2]
     owned = before[-1:] in (["has"], ["have"], ["had"]) or before[-2:] in (["there", "are"], ["there", "were"])
     has = owned and names_title(question, title) and bool({"have", "has", "had"} & set(_words(question)))
     return has or any(same_root(word, other) for word in asked if word not in answer for other in beside)
@@ -101,6 +101,6 @@ def _words(text: str) -> list[str]:
     return [word.removesuffix("'s").removesuffix("'") for word in words]
 
 
-def _own(words: list[str], known: set[str] | frozenset[str] = frozenset()) -> list[str]:
-    """Those of the words that say something of their own."""
+def _content(words: list[str], known: set[str] | frozenset[str] = frozenset()) -> list[str]:
+    """The content words that are not already known."""
     return [word for word in words if word not in LIGHT and word not in known]

@@ -1,7 +1,7 @@
-"""What an endpoint means by refusing a request: a context that is too small for it, or something that can be left out.
+"""Interpret why an endpoint refuses a request: its context is too small, or a parameter is unsupported.
 
-Servers share the form of an error but not its words, and seldom its code. The phrases here are those of OpenAI, vLLM,
-llama.cpp, llama-cpp-python, TGI, SGLang, Ollama, Groq, Mistral and Anthropic.
+Servers share the structure of errors, but neither their wording nor usually their codes. The phrases here are those of
+OpenAI, vLLM, llama.cpp, llama-cpp-python, TGI, SGLang, Ollama, Groq, Mistral and Anthropic.
 """
 
 import re
@@ -16,7 +16,7 @@ from dyprag.augmentation.diagnosis import said
 from dyprag.errors import DocumentError, DocumentTooLong
 
 Kind = Literal["context", "answer", "schema", "parameter", "model", "other"]
-PARAMETERS = ("max_tokens", "temperature", "seed")  # that a request can do without
+PARAMETERS = ("max_tokens", "temperature", "seed")  # optional parameters of a request
 _CONTEXT = re.compile(
     r"context (?:length|size|window)|context_length_exceeded|exceed_context|prompt is too long|input is too long|"
     r"reduce the length|longer than the model|tokens exceed|exceeds? (?:the )?(?:\w+ )?context|"
@@ -53,10 +53,12 @@ _FORM = ("response_format", "json_object", "json_schema", "schema", "grammar", "
 
 @dataclass(frozen=True)
 class Refusal:
-    """What was refused.
+    """A refusal.
 
-    `names`: the parameters that the refusal is about, or, of a schema, its keywords, or response_format where it is
-    refused as such. `limit` and `prompt`: tokens that the context holds, and that the prompt has, where that is told.
+    Attributes:
+        names: the refused parameters; for a schema, its refused keywords, or response_format if refused as a whole.
+        limit: tokens of the context, if reported.
+        prompt: tokens of the prompt, if reported.
     """
 
     kind: Kind
@@ -66,13 +68,13 @@ class Refusal:
 
     @property
     def room(self) -> int | None:
-        """Tokens that an answer may have beside the prompt, where both numbers are told."""
+        """The tokens left for an answer; None if not reported."""
         return None if self.limit is None or self.prompt is None else self.limit - self.prompt
 
 
 class PromptTooLong(DocumentTooLong):
-    """A request's messages leave no room for an answer in the endpoint's context: the request's fault, as long as it
-    can say less, and else the document's."""
+    """The messages leave no room for an answer in the endpoint's context. The document is at fault only if the request
+    cannot be shortened."""
 
     def __init__(self, document_id: str, refusal: Refusal) -> None:
         exact = refusal.prompt and refusal.prompt != (refusal.limit or 0) + 1  # vLLM stops counting there
@@ -80,23 +82,21 @@ class PromptTooLong(DocumentTooLong):
         context = f"of {refusal.limit:,}" if refusal.limit else "of its server"
         super().__init__(
             f"document {document_id!r}",
-            f"with the instructions around it, it has {tokens}, which leaves no room for an answer in a context "
-            f"{context}",
+            f"with the instructions it has {tokens}, which leaves no room for an answer in a context {context}",
             "Split it (corpus.passage_tokens), or start the server with a larger context (vLLM: --max-model-len, "
             "llama.cpp: -c, Ollama: num_ctx).",
         )
 
 
 class Unanswered(DocumentError):
-    """The endpoint answered, and its model did not: it declines, a filter withholds what it said, or all that it may
-    write went into thoughts."""
+    """The model gave no answer: it declined, a content filter blocked it, or its thoughts used all tokens."""
 
 
 def read_refusal(message: str, param: str | None, code: str | None, body: Mapping[str, Any]) -> Refusal:
-    """What a refusal says, in whatever words.
+    """Interpret the message of a refusal.
 
     Args:
-        body: of the request that was refused.
+        body: the body of the refused request.
     """
     message = re.sub(r"^Error code: \d+( - )?", "", message)
     text = f"{message} {param or ''} {code or ''}"
@@ -121,29 +121,29 @@ def read_refusal(message: str, param: str | None, code: str | None, body: Mappin
 
 
 def refusal_of(error: openai.APIStatusError, body: Mapping[str, Any]) -> Refusal:
-    """What the refusal of a request says."""
-    found = read_refusal(said(error), error.param, str(error.code or ""), body)
-    told = error.body if isinstance(error.body, dict) else {}
-    limit, prompt = told.get("n_ctx"), told.get("n_prompt_tokens")  # llama.cpp's, beside the message
+    """Interpret the error of a refused request."""
+    refusal = read_refusal(said(error), error.param, str(error.code or ""), body)
+    details = error.body if isinstance(error.body, dict) else {}
+    limit, prompt = details.get("n_ctx"), details.get("n_prompt_tokens")  # llama.cpp
     if isinstance(limit, int) and isinstance(prompt, int):
         return Refusal("context", limit=limit, prompt=prompt)
-    if found.kind == "other" and error.status_code == 413:
+    if refusal.kind == "other" and error.status_code == 413:
         return Refusal("context")
-    return found
+    return refusal
 
 
-def refusal_in(told: Mapping[str, Any], body: Mapping[str, Any]) -> Refusal:
-    """What the body of a refusal says, as a line of a batch's file has it."""
-    inner = told.get("error", told)
+def refusal_in(refused: Mapping[str, Any], body: Mapping[str, Any]) -> Refusal:
+    """Interpret the body of a refusal, as in a batch's file."""
+    inner = refused.get("error", refused)
     error: Mapping[str, Any] = inner if isinstance(inner, dict) else {"message": inner}
     message, param, code = (str(error.get(name) or "") for name in ("message", "param", "code"))
     return read_refusal(message, param or None, code or None, body)
 
 
 def bounds_to_leave_out(refusal: Refusal, left_out: frozenset[str]) -> frozenset[str]:
-    """The next bounds of the schema to do without; none where no bound is left.
+    """The bounds of the schema to leave out next; empty if none is left.
 
-    First those that are named, then the lengths of texts, which fewer servers know, and then those of lists.
+    The order is: the named ones, then the lengths of texts, which fewer servers support, then those of lists.
     """
     for family in (LENGTHS, ITEMS):
         if refusal.names & family and not family <= left_out:
@@ -157,12 +157,12 @@ def code_of_context(code: str | None) -> bool:
 
 
 def _limit(message: str) -> int | None:
-    found = _LIMIT.search(message)
-    return _number(found[1]) if found else None
+    match = _LIMIT.search(message)
+    return _number(match[1]) if match else None
 
 
 def _prompt(message: str) -> int | None:
-    return next((_number(found[1]) for pattern in _PROMPT if (found := pattern.search(message))), None)
+    return next((_number(match[1]) for pattern in _PROMPT if (match := pattern.search(message))), None)
 
 
 def _number(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Rewrites: which of a sentence are faithful, how much they differ, and what can be turned without a model."""
+"""Rewrites of sentences: whether they are faithful, how much they differ, and rule-based reordering."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from dyprag.augmentation.spans import key_terms
 from dyprag.corpora.text.english import LIGHT, NUMBERS, same_root
 from dyprag.corpora.text.words import WORD
 
-SHARED = 0.75  # of the words of weight, both ways, that a rewrite and its sentence have in common
+SHARED = 0.75  # minimum share of content words in common between a rewrite and its sentence, both ways
 _NEGATIONS = frozenset("no not never none nobody nothing without nor neither cannot".split())
 _UNIT = re.compile(r"\d ([^\W\d_]+)")
 _LEAD = re.compile(r"((?:In|At|On|After|Before|Since|For|From|During|By|Until|Around) [^,;:]+), ([^,;:]+)([.!])")
@@ -22,10 +22,10 @@ _DATED = re.compile(r"([^,;:]+) (in (?:1\d|20)\d\d)([.!])")
 
 
 def faithful(sentence: str, rewrite: str) -> str:
-    """The rewrite if it says the sentence over again, as far as the words tell; else the sentence.
+    """The rewrite if it says the same as the sentence, judged by its words; else the sentence.
 
-    It keeps the names, numbers and denials and adds none, is of like length, and shares most words of weight: a small
-    model that strays from them makes things up.
+    It must keep the names, numbers and negations and add none, have a similar length, and share most content words,
+    because a small model that deviates from them invents facts.
     """
     words = rewrite.split()
     invented = {term for term in key_terms(rewrite) if term not in sentence}
@@ -37,12 +37,12 @@ def faithful(sentence: str, rewrite: str) -> str:
 
 
 def likeness(one: str, other: str) -> float:
-    """How alike two texts are, letter by letter, from 0 to 1; upper and lower case count as one."""
+    """The similarity of two texts by characters, from 0 to 1, ignoring case."""
     return SequenceMatcher(None, one.casefold(), other.casefold(), autojunk=False).ratio()
 
 
 def turned(sentence: str) -> str:
-    """The sentence with an introduction moved to its end, or a year to its beginning, where that is safe."""
+    """Move an introduction to the end of a sentence, or a year to its beginning, if that is safe."""
     if lead := _LEAD.fullmatch(sentence):
         return f"{lead[2][0].upper()}{lead[2][1:]} {lead[1][0].lower()}{lead[1][1:]}{lead[3]}"
     if (dated := _DATED.fullmatch(sentence)) and dated[1].split()[0] in ("The", "A", "An", "It", "He", "She", "They"):
@@ -51,13 +51,13 @@ def turned(sentence: str) -> str:
 
 
 def reordered(originals: Sequence[str], rewrites: Sequence[str], turn: float) -> str:
-    """The sentences of a rewrite in another order: what stands behind a certain place comes first.
+    """Reorder the sentences of a rewrite: the part after a position comes first.
 
-    A sentence that points back stays behind the one that it points to, so that nothing is said of something else.
+    A sentence that refers back stays behind the one that it refers to.
 
     Args:
-        originals: the document's sentences, which tell what points back.
-        turn: the place, as a share of the document.
+        originals: the document's sentences, which show which ones refer back.
+        turn: the position, as a share of the document.
     """
     blocks: list[list[str]] = []
     for original, rewrite in zip(originals, rewrites, strict=True):
@@ -65,21 +65,21 @@ def reordered(originals: Sequence[str], rewrites: Sequence[str], turn: float) ->
             blocks[-1].append(rewrite)
         else:
             blocks.append([rewrite])
-    place = min(max(1, round(turn * len(blocks))), len(blocks) - 1)
-    parts = [sentence for block in (*blocks[place:], *blocks[:place]) for sentence in block]
-    # a heading or a list item that ends like no sentence stays on a line of its own
-    apart = ["" if n == 0 else " " if _ENDED.search(parts[n - 1]) else "\n" for n in range(len(parts))]
-    return "".join(space + part for space, part in zip(apart, parts, strict=True))
+    position = min(max(1, round(turn * len(blocks))), len(blocks) - 1)
+    parts = [sentence for block in (*blocks[position:], *blocks[:position]) for sentence in block]
+    # headings and list items without final punctuation stay on their own line
+    separators = ["" if n == 0 else " " if _ENDED.search(parts[n - 1]) else "\n" for n in range(len(parts))]
+    return "".join(space + part for space, part in zip(separators, parts, strict=True))
 
 
 def _shared(one: str, other: str) -> float:
-    """The share of one text's words of weight that the other has in some form."""
-    mine, theirs = ([m.group().lower() for m in WORD.finditer(text)] for text in (one, other))
-    weighty = [word for word in mine if word not in LIGHT]
-    return sum(any(same_root(word, other) for other in theirs) for word in weighty) / max(1, len(weighty))
+    """The share of one text's content words that the other contains in some form."""
+    words, others = ([m.group().lower() for m in WORD.finditer(text)] for text in (one, other))
+    content = [word for word in words if word not in LIGHT]
+    return sum(any(same_root(word, other) for other in others) for word in content) / max(1, len(content))
 
 
 def _weights(text: str) -> tuple[set[str], bool]:
-    """Numbers in words, and whether anything is denied."""
+    """The number words of a text, and whether it contains a negation."""
     words = {match.group().lower() for match in WORD.finditer(text)}
     return words & NUMBERS, bool(words & _NEGATIONS) or "n't" in text

@@ -1,7 +1,7 @@
-"""Answer candidates: spans of a passage that a short answer could be, and how questions for each may begin.
+"""Answer candidates: spans of a passage that could be short answers, with first words of questions for them.
 
-A model too small to invent sound question-answer pairs can still finish a question whose answer and first words are
-given to it: the words around a name ("the curator, …", "founded by …") tell what may be asked for.
+A model too small to invent sound question-answer pairs can still complete a question if it gets the answer and the
+first words. The words around a name ("the curator, …", "founded by …") suggest what to ask.
 """
 
 import re
@@ -23,7 +23,7 @@ from dyprag.corpora.text.english import (
 from dyprag.corpora.text.sentences import block_sentences
 from dyprag.corpora.text.words import WORD
 
-LEAST_WORDS = 3  # a sentence of so many tells nothing without those before it
+LEAST_WORDS = 3  # shorter sentences say nothing without those before them
 _YEAR = re.compile(r"1[0-9]\d\d|20\d\d")
 _OPENERS = frozenset("a an the of in with from by on at for its his her their into like over under as".split())
 _PRONOUNS = frozenset("it he she they".split())
@@ -66,24 +66,29 @@ _DIMENSION = re.compile(r"^\s(tall|long|wide|high|deep|thick|old)\b")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An answer span, the sentence that it stands in and where, and the words that questions for it could begin with:
-    with a question mark where they could do as a question, none where only a gap in the sentence can ask for it."""
+    """An answer span in its sentence.
+
+    `starts` are first words of questions; those with a question mark are complete. Without any, only a gap in the
+    sentence can ask for the answer.
+    """
 
     sentence: str
     answer: str
-    place: int
+    place: int  # index of the answer in the sentence
     starts: tuple[str, ...]
 
     @property
     def gap(self) -> str:
-        """The sentence with a gap in the answer's place."""
+        """The sentence with a gap in place of the answer."""
         return f"{self.sentence[: self.place]}___{self.sentence[self.place + len(self.answer) :]}"
 
 
 def candidates(title: str, text: str) -> list[Candidate]:
-    """Every answer worth asking for in a passage, without repetition: numbers and names before other spans, spans of
-    several words before single ones, each in the order of the text."""
-    found: dict[str, tuple[int, Candidate]] = {}
+    """The distinct answer candidates of a passage.
+
+    Numbers and names come before other spans, and spans of several words before single words, each in text order.
+    """
+    ranked: dict[str, tuple[int, Candidate]] = {}
     for sentence in block_sentences(text):
         row = cell_spans(inside(title), sentence)
         spans = [(*span, None) for span in _spans(sentence)] if not cells(sentence) else []
@@ -94,12 +99,12 @@ def candidates(title: str, text: str) -> list[Candidate]:
                 rank = 0 if kind != "noun" else 1 if " " in answer else 2
                 starts = _starts(title, sentence, start, end, kind) if asked is None else asked
                 candidate = Candidate(sentence, answer, start, starts)
-                found.setdefault(answer, (rank, candidate))
-    return [candidate for _, candidate in sorted(found.values(), key=lambda item: item[0])]
+                ranked.setdefault(answer, (rank, candidate))
+    return [candidate for _, candidate in sorted(ranked.values(), key=lambda item: item[0])]
 
 
 def key_terms(text: str) -> set[str]:
-    """Numbers and names of a text (words with a digit or a capital inside a sentence): what a rewrite must keep."""
+    """The numbers and names that a rewrite must keep: words with a digit, or capitalised within a sentence."""
     terms = set()
     for sentence in block_sentences(text):
         for position, match in enumerate(WORD.finditer(sentence)):
@@ -110,7 +115,7 @@ def key_terms(text: str) -> set[str]:
 
 
 def _spans(sentence: str) -> Iterator[tuple[int, int, str]]:
-    """(start, end, kind) of years, measures, names and noun phrases, from left to right."""
+    """Yield (start, end, kind) of years, measures, names and noun phrases, from left to right."""
     words, index = list(WORD.finditer(sentence)), 0
     while index < len(words):
         last, kind = _span_at(sentence, words, index)
@@ -123,21 +128,21 @@ def _spans(sentence: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _span_at(sentence: str, words: list[re.Match[str]], index: int) -> tuple[int, str]:
-    """The last word of the span that begins with a word, and its kind; "" where none does."""
+    """The last word of the span that starts at a word, and its kind; "" if no span starts there."""
 
-    def word(place: int) -> str:
-        """The word there if nothing but space parts it from the one before, else nothing."""
-        beside = 0 < place < len(words) and sentence[words[place - 1].end() : words[place].start()].isspace()
-        return words[place].group() if beside else ""
+    def word(position: int) -> str:
+        """The word at an index if only whitespace separates it from the previous word, else ""."""
+        beside = 0 < position < len(words) and sentence[words[position - 1].end() : words[position].start()].isspace()
+        return words[position].group() if beside else ""
 
-    def goes_on(place: int) -> bool:
-        text = word(place)
+    def goes_on(position: int) -> bool:
+        text = word(position)
         return text[:1].islower() and text not in BREAKS | NUMBERS and not text.endswith("ly")
 
     text, before, last = words[index].group(), word(index).lower() and words[index - 1].group().lower(), index
     if text[0].isdigit() or text in NUMBERS:
         if before in MONTHS | NUMBERS or before[:1].isdigit() or word(index + 1).lower() in MONTHS:
-            return index, ""  # part of a date or of a larger number: no answer by itself
+            return index, ""  # part of a date or of a larger number
         if _YEAR.fullmatch(text):
             return index, "year"
         unit = word(index + 1)
@@ -162,8 +167,10 @@ def _span_at(sentence: str, words: list[re.Match[str]], index: int) -> tuple[int
 
 
 def _ends_in_verb(sentence: str, words: list[re.Match[str]], index: int, last: int, after: str) -> bool:
-    """Whether the last word of a noun span is rather what its first words do ("the robot whistles when …"): it looks
-    like it, the clause has no verb before it, and what follows is none."""
+    """Whether the last word of a noun span is rather its verb ("the robot whistles when …").
+
+    It looks like a verb, the clause has no verb before it, and none follows.
+    """
     text = words[last].group()
     if last == index or not text.endswith("s") or text.endswith("ss") or after not in _AFTER_VERB:
         return False
@@ -172,12 +179,12 @@ def _ends_in_verb(sentence: str, words: list[re.Match[str]], index: int, last: i
 
 
 def _last_of_name(word: Callable[[int], str], index: int) -> int:
-    """The last word of a name, "of" and "of the" inside it included."""
+    """The last word of a name, which may contain "of" and "of the"."""
     last = index
     while True:
         for link in ((), ("of",), ("of", "the")):
             after = last + 1 + len(link)
-            if tuple(word(last + 1 + place) for place in range(len(link))) == link and word(after)[:1].isupper():
+            if tuple(word(last + 1 + offset) for offset in range(len(link))) == link and word(after)[:1].isupper():
                 last = after
                 break
         else:
@@ -185,7 +192,7 @@ def _last_of_name(word: Callable[[int], str], index: int) -> int:
 
 
 def _starts(title: str, sentence: str, start: int, end: int, kind: str) -> tuple[str, ...]:
-    """How questions for a span may begin."""
+    """The first words of questions for a span."""
     before, after = sentence[:start].rstrip("\"'“‘"), sentence[end:].lstrip("\"'”’")
     if title:
         before = before.replace(title, "it").replace(inside(title), "it")
@@ -209,10 +216,10 @@ def _year_starts(title: str, before: str) -> Iterator[str]:
 
 
 def _measure_starts(title: str, unit: str, before: str, after: str) -> Iterator[str]:
-    if found := _DIMENSION.search(after):
+    if dimension := _DIMENSION.search(after):
         owner = _IS.search(before)
         if owner and (subject := _subject(title, owner[1])):
-            yield f"How many {unit} {found[1]} is {subject}?"
+            yield f"How many {unit} {dimension[1]} is {subject}?"
     elif (does := _DOES.search(before)) and (subject := _subject(title, does[1])):
         verb = "have" if does[2] == "has" else re.sub("ie$", "y", does[2].removesuffix("s"))
         yield f"How many {unit} does {subject} {verb}?"
@@ -223,7 +230,7 @@ def _measure_starts(title: str, unit: str, before: str, after: str) -> Iterator[
 
 
 def _subject(title: str, words: str) -> str:
-    """A sentence's subject as a question can name it: a pronoun stands for the title; "" for what is no subject."""
+    """A sentence's subject as a question can name it: a pronoun becomes the title; "" if there is no subject."""
     if words.lower() in _PRONOUNS:
         return inside(title)
     first, *others = words.split()
@@ -254,26 +261,26 @@ def _said_starts(title: str, before: str, after: str, name: bool) -> Iterator[st
 
 def _name_starts(before: str, after: str) -> Iterator[str]:
     for pattern, text in ((_NAMED, before), (_ROLE_BEFORE, before), (_PLACE_BEFORE, before), (_ROLE_AFTER, after)):
-        if (found := pattern.search(text)) and _is_role(found[1].lower(), pattern is _PLACE_BEFORE):
-            yield f"What is the name of the {found[1].lower()}?"
+        if (match := pattern.search(text)) and _is_role(match[1].lower(), pattern is _PLACE_BEFORE):
+            yield f"What is the name of the {match[1].lower()}?"
             break
     preposition = before.split()[-1].lower() if before.split() and before[-1:].isspace() else ""
     if preposition in _PLACES:
         yield "Where"
-    found = _DOER_BEFORE.search(before)
-    if found and past_of(found[1]) and not BREAKS & set(found[2].split()):
-        yield f"Who {past_of(found[1])}"
-    elif (found := _DOER_AFTER.search(after)) and is_past(found[2]) and (found[1] or preposition not in _OPENERS):
-        yield f"Who {found[2]}"
+    match = _DOER_BEFORE.search(before)
+    if match and past_of(match[1]) and not BREAKS & set(match[2].split()):
+        yield f"Who {past_of(match[1])}"
+    elif (match := _DOER_AFTER.search(after)) and is_past(match[2]) and (match[1] or preposition not in _OPENERS):
+        yield f"Who {match[2]}"
 
 
 def _is_role(noun: str, place: bool) -> bool:
-    """Whether a noun phrase beside a name says what bears the name."""
+    """Whether a noun phrase next to a name describes what has the name."""
     words = noun.split()
     role = words[-1] not in ORDINALS and not any(word in BREAKS or is_past(word) for word in words)
     return role and (not place or words[-1] in PLACE_KINDS)
 
 
 def inside(title: str) -> str:
-    """A title as it stands inside a sentence."""
+    """A title as written inside a sentence."""
     return f"the {title[4:]}" if title.startswith("The ") else title

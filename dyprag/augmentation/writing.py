@@ -1,5 +1,4 @@
-"""The making of one product through an endpoint: ask for what is missing, check it, ask again, until it is there or the
-tries are over (§3.1)."""
+"""Write one product through an endpoint: request missing items, check them, and repeat until done (§3.1)."""
 
 import asyncio
 from collections import Counter
@@ -18,32 +17,32 @@ from dyprag.corpora.documents import Document, QAPair
 from dyprag.corpora.text.languages import is_english
 
 Ask = Callable[[str, tuple[Message, ...], Any], Awaitable[Response]]
-NOTES = (1200, 300, 0)  # characters of what a further round is told of those before; the next where they do not fit
+NOTES = (1200, 300, 0)  # maximum characters of notes about earlier rounds; the next value if they do not fit
 LONGEST_NOTE = 160
-MOST_ITEMS = 2  # of one answer that are looked at, as a multiple of those that were asked for
-FEW = 3  # items of an answer that must be short; one number, so that a server compiles one schema
-MOST_REPAIRED = 4000  # characters of an answer that the model is shown to mend it
+MOST_ITEMS = 2  # maximum items read from an answer, as a multiple of the requested number
+FEW = 3  # items to request with limited lengths; a fixed number, so that a server compiles one schema
+MOST_REPAIRED = 4000  # characters of a faulty answer that the repair prompt contains
 
 
 class Writing:
-    """The making of one product: rounds of asking for what is missing, until it is there or the tries are over."""
+    """Writes one product in rounds, each of which requests the missing items, up to `augment.tries`."""
 
     def __init__(self, document: Document, product: ProductName, settings: AugmentSettings, ask: Ask) -> None:
         self._document, self._product, self._settings, self._ask = document, product, settings, ask
         self.accepted: list[Accepted] = []
         self.dropped: list[Dropped] = []
         self.rounds = 0
-        self.filled = 0  # of the accepted pairs, those made by rule
-        self.usable = False  # whether any answer had the form that was asked for
+        self.filled = 0  # number of accepted pairs made by rule
+        self.usable = False  # whether any answer had the requested form
         self.last_fault = ""
-        self._endless = False  # whether the last round's answer ended before its first item did
+        self._endless = False  # whether the last answer was cut off within its first item
 
     async def run(self) -> None:
-        """Ask until the product is whole or has been asked for often enough.
+        """Run rounds until the product is complete or the tries are used up.
 
         Raises:
-            PromptTooLong: the document, with the instructions alone, does not fit the endpoint's context.
-            Unanswered: the model declines, or says nothing but thoughts.
+            PromptTooLong: the document and the instructions do not fit the endpoint's context.
+            Unanswered: the model declines, or writes nothing but thoughts.
         """
         wanted = getattr(self._settings, self._product)
         while len(self.accepted) < wanted and self.rounds < self._settings.tries:
@@ -61,7 +60,7 @@ class Writing:
         verdict = self._checked(item)
         if self._open(item, verdict):
             if isinstance(verdict, Accepted) and self._settings.verify and item not in verified:
-                return  # there were enough of which nothing had to be asked
+                return  # not verified, because enough other items were accepted
             verdict = verified.get(item, verdict)
         if isinstance(verdict, Dropped):
             self.dropped.append(verdict)
@@ -70,10 +69,10 @@ class Writing:
             self.accepted.append(verdict)
 
     def _fill(self, least: int) -> None:
-        """Add pairs made by rule, a sentence with a gap for a question, up to the number that a document needs.
+        """Add gap questions made by rule, up to the number of pairs that training needs.
 
-        It can be trained on then, whatever the endpoint's model could not do. Each sentence has a turn before any has
-        a second.
+        The document can then be trained on even if the endpoint's model failed. Each sentence is used once before any
+        is used twice.
         """
         silent = () if is_english(self._document.text) else ("",)
         turns: Counter[str] = Counter()
@@ -90,7 +89,7 @@ class Writing:
                 self.filled += 1
 
     async def _items(self, count: int) -> list[Item]:
-        """What one round brings: an answer's sound items, after one request to mend it where there are none."""
+        """Run one round: the valid items of an answer, after a request to repair it if there are none."""
         response, messages = await self._asked(count, self._form(count))
         items, fault = read_items(response.answer, self._product, response.finish == "length")
         self._endless = not items and fault == BREAKS_OFF
@@ -101,16 +100,16 @@ class Writing:
                 response = await self._ask(f"repair {self.rounds}", repair, self._form(count))
                 items, fault = read_items(response.answer, self._product, response.finish == "length")
             except PromptTooLong:
-                pass  # it is asked anew
+                pass  # the next round requests the items again
         self.last_fault = fault or self.last_fault
         return items
 
     def _form(self, count: int) -> dict[str, Any]:
-        """The schema of the next answer: of few and short items where the last one did not end its first."""
+        """The schema of the next answer: few short items if the last answer was cut off within its first."""
         return schema(self._product, min(count, FEW), short=True) if self._endless else schema(self._product, count)
 
     async def _asked(self, count: int, form: Any) -> tuple[Response, tuple[Message, ...]]:
-        """A round's answer and what was asked, with as many notes as the endpoint's context has room for."""
+        """Get a round's answer, with as many notes as fit the endpoint's context. Returns it with the messages."""
         notes = list(dict.fromkeys(self._notes(most) for most in NOTES))
         for number, note in enumerate(notes, start=1):
             messages = self._prompt(self._product).messages(document=self._document.passage, count=count, notes=note)
@@ -122,14 +121,16 @@ class Writing:
         raise AssertionError("there is always a last note")
 
     async def _verified(self, items: list[Item], missing: int) -> dict[Item, Accepted | Dropped]:
-        """Of those pairs whose answer does not stand in the passage, or beside what is asked for: does the model give
-        it with the passage too? Nothing is asked where enough others are there."""
+        """Verify doubtful pairs by asking the model their questions with the passage.
+
+        Nothing is requested if there are enough other accepted pairs.
+        """
         if not self._settings.verify:
             return {}
-        verdicts = [(place, item, self._checked(item)) for place, item in enumerate(items)]
+        verdicts = [(index, item, self._checked(item)) for index, item in enumerate(items)]
         doubtful = [
-            (place, item, verdict)
-            for place, item, verdict in verdicts
+            (index, item, verdict)
+            for index, item, verdict in verdicts
             if isinstance(item, QAPair) and self._open(item, verdict)
         ]
         if (
@@ -139,7 +140,7 @@ class Writing:
         ):
             return {}
         answers = await asyncio.gather(*(self._verify(*doubt) for doubt in doubtful), return_exceptions=True)
-        for answer in answers:  # all have been asked by now, or put on a batch's list
+        for answer in answers:  # raise only after all were requested or added to a batch
             if isinstance(answer, BaseException):
                 raise answer
         return {
@@ -148,11 +149,11 @@ class Writing:
             if not isinstance(answer, BaseException)
         }
 
-    async def _verify(self, place: int, pair: QAPair, verdict: Accepted | Dropped) -> Accepted | Dropped:
+    async def _verify(self, index: int, pair: QAPair, verdict: Accepted | Dropped) -> Accepted | Dropped:
         reason = verdict.reason if isinstance(verdict, Dropped) else doubt(self._document, pair)
         messages = self._prompt("verify").messages(document=self._document.passage, question=pair.question)
         try:
-            response = await self._ask(f"verify {self.rounds}.{place}", messages, None)
+            response = await self._ask(f"verify {self.rounds}.{index}", messages, None)
         except (PromptTooLong, Unanswered):
             return Dropped(pair, reason)
         if same_answer(response.answer, pair.answer):
@@ -163,16 +164,18 @@ class Writing:
         return check_item(self._document, item, self.accepted, self._settings)
 
     def _open(self, item: Item, verdict: Accepted | Dropped) -> bool:
-        """Whether the model is to be asked about an item: all is well with it but what the passage says of it."""
+        """Whether the model should verify an item, because only its support in the passage is doubtful."""
         if isinstance(verdict, Dropped):
             return verdict.reason == UNSUPPORTED
         return isinstance(item, QAPair) and bool(doubt(self._document, item))
 
     def _notes(self, most: int) -> str:
-        """What a further round is told of those before it: what there is, then the latest of what was dropped, in at
-        most so many characters."""
+        """Notes for the prompt about earlier rounds: accepted items, then the latest dropped ones.
+
+        `most` is the maximum number of characters.
+        """
         if self._product == "qa_pairs":
-            asked = [one.item for one in self.accepted] + [one.item for one in reversed(self.dropped)]
+            asked = [item.item for item in self.accepted] + [item.item for item in reversed(self.dropped)]
             lines: Iterable[str] = (pair.question for pair in asked if isinstance(pair, QAPair))
             first = "These questions have been asked; ask others:"
         else:

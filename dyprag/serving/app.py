@@ -1,4 +1,4 @@
-"""The HTTP server: OpenAI's chat completions over one base model, a page to try it, health and metrics."""
+"""The HTTP server: OpenAI's chat completions API for one base model, a demo page, health and metrics."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -28,14 +28,13 @@ def create_app(
     hosts: Sequence[str] = ("*",),
     origins: Sequence[str] = (),
 ) -> FastAPI:
-    """The server's application.
+    """Create the server's application.
 
     Args:
-        documents: what is searched for requests that bring none: documents, or a retriever and its number of passages.
-        token: what a client has to give as a bearer token; empty: none.
-        hosts: names under which it may be called; others are refused, so that no web page can reach it by a name of
-            its own.
-        origins: web pages that may call it from a browser, such as https://chat.example, or "*" for all.
+        documents: searched for requests without documents: documents, or a retriever and its number of passages.
+        token: the bearer token that clients must send; empty: none.
+        hosts: accepted values of the Host header. Others are refused, which prevents DNS rebinding.
+        origins: web origins that may call the server from a browser, such as https://chat.example, or "*" for all.
     """
     if documents and isinstance(documents[0], Document):
         passages = assistant.passages(documents)  # type: ignore[arg-type]

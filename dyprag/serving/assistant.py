@@ -1,7 +1,7 @@
-"""Answers from one's own documents with no training: a model and a translator, nothing stored, no pipeline.
+"""Answer questions from your own documents with a model and a translator, without training, a store or a pipeline.
 
-A document becomes an adapter in one forward pass (§3.3); a long one is split into passages, and those that fit the
-question best are used, as the pipeline does with a corpus.
+A document becomes an adapter in one forward pass (§3.3). A long document is split into passages, and the passages that
+match the question best are used, as in the pipeline.
 """
 
 from collections import OrderedDict
@@ -29,23 +29,22 @@ from dyprag.model.base import BaseModel, load_model
 from dyprag.model.files import learned_folder
 from dyprag.translators.protocol import load_translator
 
-PASSAGE_TOKENS = 160  # of a passage at most: what the packaged translator was trained on
-MOST_SHARED = 8  # passages that one adapter is made of without a question: each has its part of the strength of one
-KEPT_BYTES = 512 * 2**20  # of adapters kept in memory
+PASSAGE_TOKENS = 160  # maximum of a passage; the packaged translator was trained on such passages
+MOST_SHARED = 8  # maximum passages of one adapter without a question, because they share its strength
+KEPT_BYTES = 512 * 2**20  # size of the adapter cache
 
 
 def served_methods() -> list[str]:
-    """The methods that need no store: they answer from any documents."""
+    """The methods that need no store and answer from any documents."""
     return [spec.name for spec in methods() if spec.needs_no_store]
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, the method, the passages that it was made from (best first), and seconds, those of making adapters
-    included.
+    """An answer, its method, the passages it was made from (best first), and the seconds it took.
 
-    Of the passages, `in_prompt` stood in the prompt, and `injected` were injected as adapters. Without any, no passage
-    had a word of the question, or the method looks for none.
+    The seconds include making adapters. `in_prompt` are the passages shown in the prompt, and `injected` those injected
+    as adapters. All are empty if no passage shares a word with the question or the method uses none.
     """
 
     text: str
@@ -57,86 +56,88 @@ class Reply:
 
 
 class Assistant:
-    """A base model and a translator that makes adapters for it; `load` makes one. Adapters are kept by content."""
+    """A base model with a translator that makes adapters for it. Adapters are cached by content. Created by `load`."""
 
     def __init__(self, name: str, base: BaseModel, translator: Any, settings: EvaluateSettings) -> None:
         self.name, self.base, self.translator = name, base, translator
         self.merging, self.chosen = str(settings.dyprag_merge), settings.passages
         self.sampling, self.form = Sampling(settings.max_new_tokens), settings.form()
         self.settings = settings
-        self._made: OrderedDict[str, Adapters] = OrderedDict()
+        self._cache: OrderedDict[str, Adapters] = OrderedDict()
 
     def passages(self, documents: Sequence[Document | str]) -> list[Document]:
-        """The documents, those of more than PASSAGE_TOKENS tokens as their passages.
+        """Split documents of more than PASSAGE_TOKENS tokens into passages.
 
         Raises:
-            DocumentError: one has no text.
+            DocumentError: a document has no text.
         """
-        found = []
-        for number, given in enumerate(documents, start=1):
-            document = Document(f"document {number}", written(given)) if isinstance(given, str) else given
+        passages = []
+        for number, text in enumerate(documents, start=1):
+            document = Document(f"document {number}", written(text)) if isinstance(text, str) else text
             if document.fault:
                 raise document.fault
-            found += split_document(document, self._split)
-        return found
+            passages += split_document(document, self._split)
+        return passages
 
     @torch.inference_mode()
     def adapters(self, passages: Sequence[Document]) -> Adapters:
-        """Adapters of passages, [passages, layers, …]: one forward pass for those that were not made before."""
-        new = [passage for passage in {p.key: p for p in passages}.values() if passage.key not in self._made]
-        for passage in new:  # each by itself: in other company it would be padded, and be another to the last bit
+        """The adapters of passages, [passages, layers, …], from the cache or by one forward pass each."""
+        new = [passage for passage in {p.key: p for p in passages}.values() if passage.key not in self._cache]
+        for passage in new:  # one at a time: padding in a batch would change the last bits of an adapter
             readings = self.translator.read(self.base, [passage.passage])
-            self._made[passage.key] = self.translator.translate(readings)
-        made = []
+            self._cache[passage.key] = self.translator.translate(readings)
+        adapters = []
         for passage in passages:
-            self._made.move_to_end(passage.key)
-            made.append(self._made[passage.key])
-        size = sum(t.numel() * t.element_size() for t in made[0].tensors().values()) if made else 1
-        while len(self._made) > max(len(made), KEPT_BYTES // size):
-            self._made.popitem(last=False)
-        return stack(made)
+            self._cache.move_to_end(passage.key)
+            adapters.append(self._cache[passage.key])
+        size = sum(t.numel() * t.element_size() for t in adapters[0].tensors().values()) if adapters else 1
+        while len(self._cache) > max(len(adapters), KEPT_BYTES // size):
+            self._cache.popitem(last=False)
+        return stack(adapters)
 
     @property
-    def kept(self) -> int:
-        """Adapters that are kept."""
-        return len(self._made)
+    def cached(self) -> int:
+        """The number of cached adapters."""
+        return len(self._cache)
 
-    def known(self, passage: Document) -> bool:
-        """Whether a passage's adapter is kept."""
-        return passage.key in self._made
+    def is_cached(self, passage: Document) -> bool:
+        """Whether a passage's adapter is in the cache."""
+        return passage.key in self._cache
 
     def adapter(self, documents: Sequence[Document | str], question: str | None = None) -> Adapters:
-        """One adapter of all the documents' passages, or of those that fit a question; [1, layers, …]. See `shared`.
+        """One adapter for all passages of the documents, or for those that match a question; [1, layers, …].
 
         Raises:
-            DocumentError: as `shared` does.
+            DocumentError: see `shared`.
         """
-        found = self.shared(documents, question)
-        return merge(self.adapters([one.document for one in found]), self.merging, [one.score for one in found])
+        sources = self.shared(documents, question)
+        adapters = self.adapters([source.document for source in sources])
+        return merge(adapters, self.merging, [source.score for source in sources])
 
     def shared(self, documents: Sequence[Document | str], question: str | None = None) -> tuple[Retrieved, ...]:
-        """The passages that one adapter is made of.
+        """The passages that `adapter` merges into one.
 
-        Without a question these are all, each as strong as the others: of c passages each has 1/c of the strength that
-        it has alone (unless adapters are merged by their sum), and what is learned of it fades soon. With a question
-        they are those that fit it best, as strong as they fit it, as in an answer.
+        Without a question these are all passages with equal weights: each of c passages has 1/c of its full strength
+        (unless adapters are summed), so recall drops quickly with c. With a question these are the best matches,
+        weighted as in an answer.
 
         Raises:
-            DocumentError: there is none, or one has no text; without a question, there are more than MOST_SHARED.
+            DocumentError: there are no passages or a document has no text; without a question, there are more than
+                MOST_SHARED passages.
         """
         if question is not None:
-            if found := self.retrieve(question, documents):
-                return found
+            if retrieved := self.retrieve(question, documents):
+                return retrieved
             raise DocumentError(
                 "the documents", "no passage shares a word with the question", "Use words that occur in them."
             )
         passages = self.passages(documents)
         if not passages:
-            raise DocumentError("the documents", "none was given", "Give at least one.")
+            raise DocumentError("the documents", "there are none", "Pass at least one.")
         if len(passages) > MOST_SHARED:
             raise DocumentError(
-                "the documents", f"they have {len(passages)} passages, and one adapter of more than {MOST_SHARED} "
-                "knows next to nothing of each", "Give a question too, whose passages are taken, or a shorter text.",
+                "the documents", f"they have {len(passages)} passages, and an adapter of more than {MOST_SHARED} "
+                "recalls very little of each", "Pass a question to select passages, or a shorter text.",
             )  # fmt: skip
         return tuple(Retrieved(passage, 0.0) for passage in passages)
 
@@ -144,8 +145,8 @@ class Assistant:
         """Answer a question from documents.
 
         Args:
-            method: vanilla, rag, dyprag, or dyprag-combine; the last three use the passages that fit best, of those
-                that have a word of the question.
+            method: vanilla, rag, dyprag, or dyprag-combine. The last three use the best-matching passages of those
+                that share a word with the question.
 
         Raises:
             ConfigError: there is no such method.
@@ -155,45 +156,48 @@ class Assistant:
             raise ConfigError(f"method {method!r}", "there is no such method", f"Choose one of {', '.join(known)}.")
         if not spec_of(method).needs_passages:
             return self._reply(question, method)
-        began = perf_counter()
-        found = self.retrieve(question, documents)
-        return self._reply(question, method, found, perf_counter() - began)
+        start = perf_counter()
+        retrieved = self.retrieve(question, documents)
+        return self._reply(question, method, retrieved, perf_counter() - start)
 
     def compare(self, question: str, documents: Sequence[Document | str]) -> list[Reply]:
-        """The answers by all methods; the passages are looked for once, and count in the seconds of each that has them.
+        """Answer with all methods. Retrieval runs once; its time is added to each method that uses passages.
 
         Raises:
             DocumentError: a document has no text.
         """
-        began = perf_counter()
-        found = self.retrieve(question, documents)
-        spent = perf_counter() - began
+        start = perf_counter()
+        retrieved = self.retrieve(question, documents)
+        seconds = perf_counter() - start
         return [
-            self._reply(question, method, found, spent)
+            self._reply(question, method, retrieved, seconds)
             if spec_of(method).needs_passages
             else self._reply(question, method)
             for method in served_methods()
         ]
 
-    def _reply(self, question: str, method: str, found: tuple[Retrieved, ...] = (), spent: float = 0.0) -> Reply:
-        """Answer from passages that were found in so many seconds."""
-        began = perf_counter()
-        asked = Asked(written(question), found, form=self.form)
-        (given,) = self._method(method).answer(self.base, [asked], self.sampling, 1)
-        injected = found if given.adapted else ()
-        used = injected or given.passages  # in the prompt there may be fewer: what does not fit is left out
-        return Reply(given.text.strip(), method, used, spent + perf_counter() - began, given.passages, injected)
+    def _reply(
+        self, question: str, method: str, retrieved: tuple[Retrieved, ...] = (), retrieval_seconds: float = 0.0
+    ) -> Reply:
+        """Answer from retrieved passages."""
+        start = perf_counter()
+        asked = Asked(written(question), retrieved, form=self.form)
+        (answer,) = self._method(method).answer(self.base, [asked], self.sampling, 1)
+        injected = retrieved if answer.adapted else ()
+        used = injected or answer.passages  # the prompt may lack passages that did not fit
+        seconds = retrieval_seconds + perf_counter() - start
+        return Reply(answer.text.strip(), method, used, seconds, answer.passages, injected)
 
     def retrieve(self, question: str, documents: Sequence[Document | str]) -> tuple[Retrieved, ...]:
-        """The passages that fit a question best, best first; see `among_given`."""
+        """The passages that match a question best, best first; see `among_given`."""
         return among_given(self.passages(documents), question, self.chosen)
 
     def strength(self, method: str) -> float:
-        """What a method's adapter is multiplied by."""
+        """The factor of a method's adapter."""
         return self.settings.strength_of(method)
 
     def gate(self, method: str) -> Gate | None:
-        """When a method's adapter is held back."""
+        """The gate that decides whether a method's adapter is used; None: it always is."""
         return self.settings.gate_of(method)
 
     def save(self, adapter: Adapters, folder: Path | str) -> None:
@@ -212,7 +216,7 @@ class Assistant:
 
 @dataclass(frozen=True)
 class _Translating:
-    """What a method draws on (`dyprag.methods.spec.Resources`) where nothing is stored: translated adapters alone."""
+    """The resources of methods (`dyprag.methods.spec.Resources`) without a store: only translated adapters."""
 
     assistant: Assistant
     threshold: None = None
@@ -239,7 +243,7 @@ class _Translating:
 
 
 def _nothing_stored() -> ConfigError:
-    return ConfigError("the method", "it needs a store", "Use dyprag ask, or a method that translates documents.")
+    return ConfigError("the method", "it needs a store", "Use dyprag ask, or a method with translated adapters.")
 
 
 def load(
@@ -248,29 +252,29 @@ def load(
     device: str = "auto",
     config: PipelineConfig | None = None,
 ) -> Assistant:
-    """A model and a translator, ready to answer.
+    """Load a model and a translator.
 
     Args:
-        model, device: as `load_model` takes them.
-        translator: a folder that `dyprag learn` wrote, or "packaged": the one that comes with the package.
-        config: where these, merging, the longest answer and the number of passages are taken from instead.
+        model, device: see `load_model`.
+        translator: a folder written by `dyprag learn`, or "packaged" for the translator in the package.
+        config: used in place of the other arguments; also sets merging, the answer length and the number of passages.
 
     Raises:
         ConfigError: there is no such translator.
         ModelError: the model cannot be loaded.
-        ArtifactError: the translator cannot be read, or is another model's.
+        ArtifactError: the translator cannot be read, or belongs to another model.
     """
-    given = config or PipelineConfig.model_validate(
+    config = config or PipelineConfig.model_validate(
         {"model": {"name": model, "device": device}, "translator": {"learned": translator}}
     )
-    given = given.resolved()
-    name, learned = given.model.name, given.translator.learned or "packaged"
+    config = config.resolved()
+    name, learned = config.model.name, config.translator.learned or "packaged"
     folder = learned_folder(learned, name)
     if not (folder / "translator.json").is_file():
-        reason = f"none comes with the package for model {name}" if learned == "packaged" else "it is not there"
+        reason = f"the package has none for model {name}" if learned == "packaged" else "it does not exist"
         raise ConfigError(
             f"translator {learned!r}", reason,
-            f"Learn one: dyprag learn --set model.name={name} --set learn.output=FOLDER, and name its folder.",
+            f"Train one: dyprag learn --set model.name={name} --set learn.output=FOLDER, then pass its folder.",
         )  # fmt: skip
-    base = load_model(name, given.model.dtype, given.model.device)
-    return Assistant(name, base, load_translator(folder, base), given.evaluate)
+    base = load_model(name, config.model.dtype, config.model.device)
+    return Assistant(name, base, load_translator(folder, base), config.evaluate)

@@ -1,7 +1,7 @@
-"""A request's messages as what a model is asked: turns that alternate, whatever roles the client has sent.
+"""Turn a request's messages into alternating turns of user and assistant.
 
-No tool can be called here, but a conversation may have called some elsewhere: their results are read as part of the
-user's turn that they belong to, and an assistant's turn that did nothing but call them is left out.
+The server calls no tools, but a conversation may contain calls made elsewhere. Their results become part of the user's
+turn, and assistant messages that only call tools are left out.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,19 @@ from dyprag.serving.schema import Message
 
 @dataclass(frozen=True)
 class Conversation:
-    """What the model is told before all else, the (user, assistant) turns so far, the last turn, and what passages are
-    searched for: the user's last message, without the tools' results behind it."""
+    """A conversation with the question to answer."""
 
     system: str
-    history: list[tuple[str, str]]
-    question: str
-    searched: str
+    history: list[tuple[str, str]]  # (user, assistant) turns so far
+    question: str  # the last turn
+    searched: str  # the query for retrieval: the user's last message without the results of tools
 
 
 def conversation(messages: Sequence[Message]) -> Conversation:
-    """Put messages in order; several of one side in a row are one turn.
+    """Group messages into turns; successive messages of one side form one turn.
 
     Raises:
-        RefusedError: the last turn is the assistant's, or is empty.
+        RefusedError: there is no user message, or the last turn is the assistant's or empty.
     """
     system: list[str] = []
     turns: list[tuple[str, list[str]]] = []
@@ -51,13 +50,13 @@ def conversation(messages: Sequence[Message]) -> Conversation:
         else:
             turns.append((side, [text]))
     if not turns:
-        raise RefusedError(400, "messages: none is a user's. Ask a question.", param="messages")
+        raise RefusedError(400, "messages: there is no user message. Add one.", param="messages")
     if turns[-1][0] == "assistant":
-        reason = "users and assistants take turns, and the last turn has to be a user's (or a tool's result)"
+        reason = "the last message must be from the user (or a tool's result)"
         raise RefusedError(400, f"messages: {reason}.", param="messages")
     texts = ["\n\n".join(part for part in parts if part.strip()) or parts[0] for _, parts in turns]
     if not texts[-1].strip():
-        raise RefusedError(400, "messages: the last one is empty. Ask a question.", param="messages")
+        raise RefusedError(400, "messages: the last message is empty. Ask a question.", param="messages")
     if turns[0][0] == "assistant":  # a greeting
         texts.insert(0, "")
     history = list(zip(texts[:-1:2], texts[1:-1:2], strict=True))

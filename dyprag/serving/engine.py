@@ -1,7 +1,7 @@
-"""Continuous batching: a thread of its own writes the answers of all requests, a token of each at a time.
+"""Continuous batching: one thread generates the answers of all requests, one token of each per step.
 
-Between two tokens it takes in who has come, makes one adapter for somebody who waits, and lets go of who has ended,
-gone away, or run out of time. Nobody waits for another's last token, and nobody's answer ends with another's failure.
+Between steps, new requests join the batch, one missing adapter is made for a waiting request, and requests leave that
+have ended, disconnected or timed out. No request waits for another to finish, and a failure ends only its own answer.
 """
 
 import logging
@@ -20,7 +20,7 @@ from dyprag.serving.rows import Rows
 from dyprag.serving.sampling import Chooser, Wish
 
 logger = logging.getLogger("dyprag.serving")
-HALF = "�"  # of a character; what comes next completes it
+HALF = "�"  # an incomplete character, which the next token completes
 
 
 class BusyError(Exception):
@@ -29,7 +29,7 @@ class BusyError(Exception):
 
 @dataclass(frozen=True)
 class Piece:
-    """What was written since the last piece. The last one has `finish`: stop, length, timeout, or error."""
+    """The text since the previous piece. The last piece has `finish`: stop, length, timeout, or error."""
 
     text: str
     finish: str = ""
@@ -37,12 +37,17 @@ class Piece:
 
 @dataclass(eq=False)
 class Job:
-    """A prompt to be answered.
+    """A prompt to answer.
 
-    emit: called from the engine's thread with every piece; it must not block. deadline: on the monotonic clock.
-    passages: those that adapters are to be made of; combine: gives the one to inject from theirs. made: those that are
-    there; adapter: the one that is injected. cancelled: nobody listens any more. waited: seconds from its coming to its
-    first token.
+    Attributes:
+        emit: called from the engine's thread with every piece; must not block.
+        deadline: on the monotonic clock.
+        passages: the passages whose adapters are injected.
+        combine: merges the adapters of the passages into the one to inject.
+        adapters: the adapters of the passages that exist so far.
+        adapter: the adapter that is injected.
+        cancelled: whether the client is gone.
+        waited: seconds from submission to the first token.
     """
 
     prompt: list[int]
@@ -50,62 +55,62 @@ class Job:
     emit: Callable[[Piece], None]
     deadline: float
     passages: Sequence[Document] = ()
-    combine: Callable[[list[Adapters]], Adapters | None] = lambda made: None
-    made: list[Adapters] = field(default_factory=list)
+    combine: Callable[[list[Adapters]], Adapters | None] = lambda adapters: None
+    adapters: list[Adapters] = field(default_factory=list)
     adapter: Adapters | None = None
     cancelled: bool = False
     ids: list[int] = field(default_factory=list)
     waited: float = 0.0
-    _came: float = field(default_factory=time.monotonic)
-    _told: int = 0  # characters
+    _submitted: float = field(default_factory=time.monotonic)
+    _sent: int = 0  # characters
 
     def take(self, token: int, ends: set[int], read: Callable[[list[int]], str]) -> bool:
-        """Note a token and tell what it adds to the text, thoughts left out; whether that was the last."""
-        self.waited = self.waited or time.monotonic() - self._came
+        """Add a token and emit the new text, without thoughts. Returns whether the answer has ended."""
+        self.waited = self.waited or time.monotonic() - self._submitted
         ended = token in ends
         if not ended:
             self.ids.append(token)
         last = ended or len(self.ids) >= self.wish.max_tokens
         text = answer(read(self.ids), last).lstrip()
-        found = [at for word in self.wish.stop if (at := text.find(word)) >= 0]
-        if found or ended:
-            return self.end("stop", text[: min(found, default=len(text))])
+        stops = [position for word in self.wish.stop if (position := text.find(word)) >= 0]
+        if stops or ended:
+            return self.end("stop", text[: min(stops, default=len(text))])
         if len(self.ids) >= self.wish.max_tokens:
             return self.end("length", text)
-        held = max((_begun(text, word) for word in self.wish.stop), default=0)
+        held = max((_overlap(text, word) for word in self.wish.stop), default=0)
         text = text[: len(text) - held].rstrip(HALF)
-        if len(text) > self._told:
-            self._tell(Piece(text[self._told :]))
-            self._told = len(text)
+        if len(text) > self._sent:
+            self._send(Piece(text[self._sent :]))
+            self._sent = len(text)
         return False
 
     def end(self, finish: str, text: str = "") -> bool:
-        """Tell the rest of the text, and that it has ended."""
-        self._tell(Piece(text[self._told :], finish))
+        """Emit the rest of the text as the last piece."""
+        self._send(Piece(text[self._sent :], finish))
         return True
 
-    def _tell(self, piece: Piece) -> None:
+    def _send(self, piece: Piece) -> None:
         try:
             self.emit(piece)
-        except Exception:  # its listener's event loop is closed, say: that is no concern of the others
+        except Exception:  # for example a closed event loop; must not affect other requests
             self.cancelled = True
 
 
-def _begun(text: str, word: str) -> int:
-    """How much of a word's beginning the text ends with."""
+def _overlap(text: str, word: str) -> int:
+    """The number of characters at the end of the text that could begin the word."""
     return next((size for size in range(min(len(text), len(word) - 1), 0, -1) if text.endswith(word[:size])), 0)
 
 
 class Engine:
-    """Writes answers on one base model until it is closed.
+    """Generates answers with one base model until it is closed.
 
     Args:
-        adapters: gives passages' adapters, [passages, layers, …], made now or before.
-        known: whether a passage's was made before, and is there at once.
-        first_layer: the layers before it are left as they are, whatever the adapters hold for them.
-        most_rows: answers written together.
-        most_waiting: requests that may wait behind these.
-        most_tokens: of prompts that are begun between two tokens; one longer prompt is begun by itself.
+        adapters: returns the adapters of passages, [passages, layers, …], from a cache or newly made.
+        known: whether a passage's adapter is cached.
+        first_layer: the first layer that adapters are injected into.
+        most_rows: maximum answers in the batch.
+        most_waiting: maximum queued requests.
+        most_tokens: maximum prompt tokens that join between two steps; a longer prompt joins alone.
     """
 
     def __init__(
@@ -124,7 +129,7 @@ class Engine:
         self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._choosers: dict[Job, Chooser] = {}
-        self._steps, self._failed_at = 0, -1  # of the whole batch, a token each
+        self._steps, self._failed_at = 0, -1  # decoding steps so far, and the last step that failed
         self._changed = threading.Condition()
         self._open = True
         self._penalty = getattr(base.model.generation_config, "repetition_penalty", None) or 1.0
@@ -134,24 +139,24 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Answers that are being written."""
+        """The number of answers being generated."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a row or for an adapter."""
+        """The number of requests that wait for a row or an adapter."""
         return len(self._waiting)
 
     @property
     def alive(self) -> bool:
-        """Whether its thread is at work."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def submit(self, job: Job) -> None:
-        """Hand in a job; from then on its `emit` is called.
+        """Queue a job, whose `emit` is called from then on.
 
         Raises:
-            BusyError: as many wait as may wait, or the engine is closed.
+            BusyError: the queue is full, or the engine is closed.
         """
         with self._changed:
             if len(self._waiting) >= self._most_waiting or not self._open:
@@ -160,7 +165,7 @@ class Engine:
             self._changed.notify()
 
     def close(self) -> None:
-        """Write no more; what is unfinished ends with an error."""
+        """Stop; unfinished answers end with an error."""
         with self._changed:
             self._open = False
             self._changed.notify()
@@ -174,22 +179,22 @@ class Engine:
                 if not self._open:
                     break
             try:
-                self._turn()
+                self._step()
             except Exception:
-                logger.exception("A step of %d answers failed. Each goes on by itself.", len(self._running))
+                logger.exception("A decoding step of %d answers failed; restarting each one.", len(self._running))
                 self._start_over()
         for job in (*self._running, *self._waiting):
             job.end("error")
 
-    def _turn(self) -> None:
-        self._dismiss()
-        self._make_one()
-        self._take_in()
+    def _step(self) -> None:
+        self._drop_expired()
+        self._make_adapter()
+        self._admit()
         if not self._running:
             return
         tokens = self._choose()
         for row in reversed(range(len(self._running))):
-            if self._is_over(self._running[row], tokens[row]):
+            if self._take(self._running[row], tokens[row]):
                 self._leave(row)
                 tokens[row] = tokens[-1]
                 tokens.pop()
@@ -197,7 +202,8 @@ class Engine:
             self._rows.advance(tokens)
         self._steps += 1
 
-    def _is_over(self, job: Job, token: int) -> bool:
+    def _take(self, job: Job, token: int) -> bool:
+        """Add a token to an answer. Returns whether the answer has ended."""
         try:
             if token < 0:
                 raise ArithmeticError("The model's logits are not finite.")
@@ -207,8 +213,10 @@ class Engine:
             return job.end("error")
 
     def _start_over(self) -> None:
-        """Go on with every answer in new rows, after a step that failed for all. If the first step after that fails as
-        well, the youngest answer is given up, as it was the one too many."""
+        """Continue every answer in new rows after a failed step.
+
+        If the next step fails too, the last answer to join is dropped: the batch was probably too large.
+        """
         jobs, self._running, self._rows = self._running, [], Rows(self._base, self._first)
         if jobs and self._failed_at == self._steps:
             youngest = jobs.pop()
@@ -218,48 +226,50 @@ class Engine:
         for job in jobs:
             self._begin([job])
 
-    def _dismiss(self) -> None:
-        """Let go of who has gone away or run out of time."""
+    def _drop_expired(self) -> None:
+        """Remove requests whose client is gone or whose deadline has passed."""
         now = time.monotonic()
         for row in reversed(range(len(self._running))):
             job = self._running[row]
             if job.cancelled or now > job.deadline:
                 job.end("timeout")
                 self._leave(row)
-        over = [job for job in self._waiting if job.cancelled or now > job.deadline]
-        if over:
-            self._remove(over)
-        for job in over:
+        expired = [job for job in self._waiting if job.cancelled or now > job.deadline]
+        if expired:
+            self._remove(expired)
+        for job in expired:
             job.end("timeout")
 
-    def _make_one(self) -> None:
-        """Give those who wait for adapters all that were made before, and make one that was not: more would keep those
-        waiting who are being answered."""
-        spent = False
+    def _make_adapter(self) -> None:
+        """Give waiting requests their cached adapters, and make one new adapter.
+
+        Only one, because running requests wait for it.
+        """
+        made_one = False
         for job in self._waiting[: self._most_rows]:
             try:
-                while len(job.made) < len(job.passages):
-                    passage = job.passages[len(job.made)]
+                while len(job.adapters) < len(job.passages):
+                    passage = job.passages[len(job.adapters)]
                     known = self._known(passage)
-                    if spent and not known:
+                    if made_one and not known:
                         break
-                    job.made.append(self._adapters([passage]))
-                    spent = spent or not known
+                    job.adapters.append(self._adapters([passage]))
+                    made_one = made_one or not known
             except Exception:
-                logger.exception("No adapter could be made of %s.", passage.id)
+                logger.exception("The adapter of %s could not be made.", passage.id)
                 self._remove([job])
                 job.end("error")
                 return
 
-    def _take_in(self) -> None:
-        """Begin the answers of those who wait and have their adapters, as many as there are rows for."""
+    def _admit(self) -> None:
+        """Start waiting requests that have all their adapters, as far as there are free rows."""
         chosen: list[Job] = []
         tokens = 0
-        for job in self._waiting[: self._most_rows]:  # who waits for an adapter keeps nobody else waiting
+        for job in self._waiting[: self._most_rows]:  # jobs without adapters are skipped and block no others
             full = len(self._running) + len(chosen) >= self._most_rows
             if full or (chosen and tokens + len(job.prompt) > self._most_tokens):
                 break
-            if len(job.made) == len(job.passages):
+            if len(job.adapters) == len(job.passages):
                 chosen.append(job)
                 tokens += len(job.prompt)
         if chosen:
@@ -267,12 +277,12 @@ class Engine:
             self._begin(chosen)
 
     def _begin(self, jobs: list[Job]) -> None:
-        """Put jobs into rows, together if it can be; one that cannot be begun ends alone."""
+        """Put jobs into rows together; if that fails, one by one, so that only the faulty job ends."""
         try:
             with torch.inference_mode():
                 for job in jobs:
-                    job.adapter = job.combine(job.made) if job.made else job.adapter
-                    job.made = []
+                    job.adapter = job.combine(job.adapters) if job.adapters else job.adapter
+                    job.adapters = []
             choosers = {
                 job: self._choosers.get(job) or Chooser(job.wish, job.prompt, self._penalty) for job in jobs
             }  # fmt: skip
@@ -282,7 +292,7 @@ class Engine:
                 for job in jobs:
                     self._begin([job])
                 return
-            logger.exception("An answer could not be begun.")
+            logger.exception("An answer could not be started.")
             self._choosers.pop(jobs[0], None)
             jobs[0].end("error")
             return
@@ -304,17 +314,17 @@ class Engine:
 
     @torch.inference_mode()
     def _choose(self) -> list[int]:
-        """The next token of each row; -1 where there is none, as the row's logits are no numbers."""
+        """The next token of each row; -1 if the row's logits are not finite."""
         logits = self._rows.logits
         likeliest = logits.argmax(-1, keepdim=True)
-        sound = logits.gather(-1, likeliest).isfinite()[:, 0].tolist()
-        tokens = [token if good else -1 for (token,), good in zip(likeliest.tolist(), sound, strict=True)]
+        finite = logits.gather(-1, likeliest).isfinite()[:, 0].tolist()
+        tokens = [token if valid else -1 for (token,), valid in zip(likeliest.tolist(), finite, strict=True)]
         for row, job in enumerate(self._running):
             chooser = self._choosers[job]
-            if sound[row] and not chooser.takes_likeliest:
+            if finite[row] and not chooser.takes_likeliest:
                 try:
                     tokens[row] = chooser.choose(logits[row], job.ids)
                 except Exception:
-                    logger.exception("No token could be chosen for an answer.")
+                    logger.exception("The next token of an answer could not be chosen.")
                     tokens[row] = -1
         return tokens

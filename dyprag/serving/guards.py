@@ -1,5 +1,4 @@
-"""What is refused before a request is read: names that are not the server's, bodies that are too large or no JSON, and
-more requests than can wait."""
+"""Middleware that refuses requests before they are parsed: wrong Host, wrong content type, too large, too many."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,12 +7,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Guard:
-    """ASGI middleware: bounds the memory that requests can take, body bytes × requests together.
+    """ASGI middleware that bounds the memory of requests: body bytes × concurrent requests.
 
     Args:
-        body: bytes of a request at most (413).
-        together: requests with a body that may be in the house (429).
-        refuse: makes the answer of a status and a message.
+        body: maximum bytes of a request body (413).
+        together: maximum concurrent requests with a body (429).
+        refuse: creates a response from a status, a message and a code.
     """
 
     def __init__(self, app: ASGIApp, body: int, together: int, refuse: Callable[[int, str, str], Any]) -> None:
@@ -23,7 +22,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
-            if scope.get("method") == "HEAD":  # as probes send it; what sends the answer leaves out the body
+            if scope.get("method") == "HEAD":  # sent by health probes; the server drops the body of the response
                 scope = {**scope, "method": "GET"}
             await self._app(scope, receive, send)
             return
@@ -33,8 +32,8 @@ class Guard:
             return
         kind = _header(scope, b"content-type").split(";")[0].strip().lower()
         if scope["path"].startswith("/v1/") and kind != "application/json" and not kind.endswith("+json"):
-            said = f"the request is sent as {kind[:100]!r}" if kind else "it is missing"
-            refused = self._refuse(415, f"Content-Type: {said}. Send application/json.", "unsupported_media_type")
+            reason = f"{kind[:100]!r} is not supported" if kind else "it is missing"
+            refused = self._refuse(415, f"Content-Type: {reason}. Send application/json.", "unsupported_media_type")
             await refused(scope, receive, send)
             return
         if self._inside >= self._together:
@@ -48,23 +47,23 @@ class Guard:
             self._inside -= 1
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Without a length, or with a false one, the bytes are counted as they come."""
-        got = 0
+        """Count the bytes as they arrive, since Content-Length may be missing or wrong."""
+        received = 0
 
         async def counted() -> Message:
-            nonlocal got
+            nonlocal received
             message = await receive()
-            got += len(message.get("body", b""))
-            if got > self._most:
+            received += len(message.get("body", b""))
+            if received > self._most:
                 raise ValueError("too large")
             return message
 
         async def passed(message: Message) -> None:
-            if got <= self._most:  # else what is said of the broken body is not what was wrong
+            if received <= self._most:  # otherwise the application complains of a truncated body
                 await send(message)
 
         await self._app(scope, counted, passed)
-        if got > self._most:
+        if received > self._most:
             await self._too_large()(scope, receive, send)
 
     def _too_large(self) -> Any:
@@ -72,12 +71,11 @@ class Guard:
 
 
 class Hosts:
-    """ASGI middleware: refuses requests that were sent to another name than the server's, as a web page does that has
-    its own name point to this machine.
+    """ASGI middleware that refuses requests with a foreign Host header, which prevents DNS rebinding.
 
     Args:
-        names: the server's; "*": any.
-        refuse: makes the answer of a status and a message.
+        names: accepted host names; "*": any.
+        refuse: creates a response from a status, a message and a code.
     """
 
     def __init__(self, app: ASGIApp, names: Sequence[str], refuse: Callable[[int, str, str], Any]) -> None:
@@ -96,5 +94,5 @@ class Hosts:
 
 
 def _header(scope: Scope, name: bytes) -> str:
-    """The first header of a name, as the application takes it."""
+    """The first header of this name, as the application reads it."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")

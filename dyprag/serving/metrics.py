@@ -1,4 +1,4 @@
-"""What a server tells Prometheus."""
+"""Metrics of the server for Prometheus."""
 
 import time
 
@@ -12,40 +12,48 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Metrics:
-    """Counters of one server, in a registry of its own."""
+    """The metrics of one server, in their own registry."""
 
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, engine: Engine, assistant: Assistant) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
-            "dyprag_requests", "Requests, by how they ended.", ["method", "outcome"], registry=registry
+            "dyprag_requests", "Requests by method and outcome.", ["method", "outcome"], registry=registry
         )
-        self._tokens = Counter("dyprag_tokens", "Tokens, prompts' and answers'.", ["kind"], registry=registry)
+        self._tokens = Counter("dyprag_tokens", "Tokens of prompts and answers.", ["kind"], registry=registry)
         self._seconds = Histogram(
-            "dyprag_request_seconds", "Until the whole answer.", ["method"], buckets=SECONDS, registry=registry
+            "dyprag_request_seconds",
+            "Seconds until the whole answer.",
+            ["method"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self._first = Histogram(
-            "dyprag_first_token_seconds", "Until its first token.", ["method"], buckets=SECONDS, registry=registry
+            "dyprag_first_token_seconds",
+            "Seconds until the first token.",
+            ["method"],
+            buckets=SECONDS,
+            registry=registry,
         )
         for name, words, value in (
-            ("dyprag_running", "Answers being written.", lambda: engine.running),
-            ("dyprag_waiting", "Requests that wait for a row or an adapter.", lambda: engine.waiting),
-            ("dyprag_adapters", "Adapters kept in memory.", lambda: assistant.kept),
+            ("dyprag_running", "Answers being generated.", lambda: engine.running),
+            ("dyprag_waiting", "Requests waiting for a row or an adapter.", lambda: engine.waiting),
+            ("dyprag_adapters", "Adapters kept in memory.", lambda: assistant.cached),
         ):
             Gauge(name, words, registry=registry).set_function(value)
 
-    def ended(self, method: str, outcome: str, began: float, job: Job | None = None) -> None:
-        """Note a request's end."""
+    def ended(self, method: str, outcome: str, start: float, job: Job | None = None) -> None:
+        """Record the end of a request."""
         self._requests.labels(method, outcome).inc()
         if job is None:
             return
         self._tokens.labels("prompt").inc(len(job.prompt))
         self._tokens.labels("answer").inc(len(job.ids))
-        self._seconds.labels(method).observe(time.monotonic() - began)
+        self._seconds.labels(method).observe(time.monotonic() - start)
         if job.waited:
             self._first.labels(method).observe(job.waited)
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""An answer in the forms of OpenAI's API: all at once, or piece by piece as it is written."""
+"""Responses in the format of OpenAI's API: whole, or streamed."""
 
 import asyncio
 import json
@@ -12,18 +12,21 @@ from fastapi import Request
 from dyprag.serving.engine import Job, Piece
 from dyprag.serving.metrics import Metrics
 from dyprag.serving.refusals import error
-from dyprag.serving.schema import Answer, ChatCompletion, ChatRequest, Choice, Made, Usage, UsedPassage
+from dyprag.serving.schema import Answer, ChatCompletion, ChatRequest, Choice, Provenance, Usage, UsedPassage
 from dyprag.serving.service import Ready, Service
 
-LISTENING = 0.5  # seconds after which a client is asked whether it is still there
+LISTENING = 0.5  # seconds between checks whether the client is still connected
 FAILURES = {
-    "timeout": (504, "The answer was not there in time. Ask for fewer tokens, or try again when less is asked."),
-    "error": (500, "The answer failed; the server's log says why."),
+    "timeout": (
+        504,
+        "The answer was not finished in time. Ask for fewer tokens, or retry later.",
+    ),
+    "error": (500, "The answer failed; see the server's log."),
 }
 
 
 async def listen(pieces: "asyncio.Queue[Piece]", job: Job, request: Request | None = None) -> AsyncIterator[Piece]:
-    """A job's pieces up to the last; the job is cancelled where nobody listens any more."""
+    """Yield the pieces of a job. Cancels the job if the client disconnects."""
     ended = False
     try:
         while not ended:
@@ -40,7 +43,7 @@ async def listen(pieces: "asyncio.Queue[Piece]", job: Job, request: Request | No
 
 
 class Reply:
-    """An answer in the forms of OpenAI's API."""
+    """A response in the format of OpenAI's API."""
 
     def __init__(self, service: Service, body: ChatRequest, ready: Ready, job: Job, began: float) -> None:
         self.ready, self.job, self.began, self.body = ready, job, began, body
@@ -49,31 +52,31 @@ class Reply:
         }  # fmt: skip
 
     def usage(self) -> Usage:
-        """Tokens, in and out."""
-        given, written = len(self.ready.prompt), len(self.job.ids)
-        return Usage(prompt_tokens=given, completion_tokens=written, total_tokens=given + written)
+        """The tokens of prompt and answer."""
+        prompt, answer = len(self.ready.prompt), len(self.job.ids)
+        return Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
 
-    def made(self) -> Made:
-        """How it was made."""
-        injected = self.ready.injected if self.job.adapter is not None else ()  # else it was held back
+    def provenance(self) -> Provenance:
+        """How the answer was made."""
+        injected = self.ready.injected if self.job.adapter is not None else ()  # the gate may drop the adapter
         shown = self.ready.in_prompt
         used = [
             UsedPassage(
-                id=one.document.id, text=one.document.passage, score=one.score, in_prompt=one in shown,
-                injected=one in injected,
+                id=passage.document.id, text=passage.document.passage, score=passage.score,
+                in_prompt=passage in shown, injected=passage in injected,
             )
-            for one in injected or shown
+            for passage in injected or shown
         ]  # fmt: skip
         seconds = time.monotonic() - self.began
-        return Made(method=self.ready.method, passages=used, seconds=seconds, first_token=self.job.waited)
+        return Provenance(method=self.ready.method, passages=used, seconds=seconds, first_token=self.job.waited)
 
     def whole(self, text: str, finish: str) -> ChatCompletion:
-        """All at once."""
+        """The whole response."""
         choice = Choice(message=Answer(content=text.strip()), finish_reason=finish)  # type: ignore[arg-type]
-        return ChatCompletion(**self.head, choices=[choice], usage=self.usage(), dyprag=self.made())  # type: ignore[arg-type]
+        return ChatCompletion(**self.head, choices=[choice], usage=self.usage(), dyprag=self.provenance())  # type: ignore[arg-type]
 
     async def events(self, pieces: "asyncio.Queue[Piece]", metrics: Metrics) -> AsyncIterator[str]:
-        """As server-sent events."""
+        """The response as server-sent events."""
         finish = "gone"
         try:
             yield self._event({"role": "assistant", "content": ""})
@@ -90,8 +93,8 @@ class Reply:
         yield "data: [DONE]\n\n"
 
     def _event(self, delta: dict[str, str] | None = None, finish: str = "", **more: Any) -> str:
-        """A chunk; the one that ends the answer says how it was made."""
+        """A chunk of the stream. The one that ends the answer says how it was made."""
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish or None}]
         if finish:
-            more["dyprag"] = self.made().model_dump()
+            more["dyprag"] = self.provenance().model_dump()
         return f"data: {json.dumps({**self.head, 'object': 'chat.completion.chunk', 'choices': choices, **more})}\n\n"

@@ -1,7 +1,7 @@
-"""The rows that a server writes together. Each has its own adapter; rows join and leave between two tokens (§3.3).
+"""The rows of a decoding batch. Each has its own adapter, and rows join and leave between decoding steps (§3.3).
 
-Keys, values and adapters stand in tables with room: who joins is written into the next row, who leaves is overwritten
-by the last one. So a change costs one row's copy, and nothing that goes on is computed again.
+Keys, values and adapters are kept in preallocated tensors: a new row is appended, and a row that leaves is overwritten
+by the last one. A change copies one row, and nothing is recomputed for the others.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from dyprag.adapters.lora import Adapters
 from dyprag.model.base import PROJECTIONS, BaseModel
 from dyprag.model.batches import pad
 
-ROOM = 64  # tokens that a table grows by at least
+ROOM = 64  # minimum number of tokens by which a table grows
 
 
 class Rows:
     """Rows of tokens on one base model. `logits` are those of each row's next token, [rows, vocabulary], float32.
 
-    Not for several threads: the model's lock is held in `join` and `advance`, the rows are not guarded.
+    Not thread-safe: `join` and `advance` hold the model's lock, but the rows are not guarded.
 
     Args:
-        first_layer: the layers before it are left as they are, whatever the adapters hold for them.
+        first_layer: the first layer that adapters are injected into.
     """
 
     def __init__(self, base: BaseModel, first_layer: int = 0) -> None:
@@ -48,12 +48,11 @@ class Rows:
 
     @torch.inference_mode()
     def join(self, prompts: Sequence[Sequence[int]], adapters: Sequence[Adapters | None]) -> None:
-        """Put rows behind those that are there; their prompts are computed here, padded to the longest of them. If that
-        fails, the rows that were there are as they were.
+        """Append rows and compute their prompts, padded to the longest. On failure, the earlier rows are unchanged.
 
         Args:
-            prompts: token ids, one list a row.
-            adapters: for each row one, [1, layers, …], or none. They may differ in rank and scale.
+            prompts: token ids, one list per row.
+            adapters: one per row, [1, layers, …], or None. They may differ in rank and scale.
         """
         before = len(self)
         with self._base.lock:
@@ -68,8 +67,8 @@ class Rows:
             self._lengths += [len(prompt) for prompt in prompts]
 
     def _join(self, before: int, prompts: Sequence[Sequence[int]], adapters: Sequence[Adapters | None]) -> None:
-        for place, adapter in enumerate(adapters, start=before):
-            self._table.put(place, adapter)
+        for row, adapter in enumerate(adapters, start=before):
+            self._table.put(row, adapter)
         ids, mask = pad(prompts, self._base, side="left")
         cache = DynamicCache()
         with inject(self._base, self._table.rows(before, before + len(prompts)), self._first):
@@ -81,11 +80,11 @@ class Rows:
 
     @torch.inference_mode()
     def advance(self, tokens: Sequence[int]) -> None:
-        """Put one more token behind each row, and compute the logits of the next."""
+        """Append a token to each row and compute the logits of the next one."""
         with self._base.lock:
             width, device = self._width, self._base.device
             for table in self._layers:
-                table.shorten(width)  # what only rows that have left needed
+                table.shorten(width)  # rows that have left may have been longer
             lengths = torch.tensor(self._lengths, device=device)[:, None]
             mask = (torch.arange(width + 1, device=device) >= width - lengths).long()
             with inject(self._base, self._table.rows(0, len(self)), self._first):
@@ -95,7 +94,7 @@ class Rows:
 
     @torch.inference_mode()
     def leave(self, row: int) -> None:
-        """Take a row out. The last row takes its place and its number."""
+        """Remove a row. The last row takes its index."""
         last = len(self) - 1
         if row != last:
             self._table.move(last, row)
@@ -109,17 +108,17 @@ class Rows:
 
 
 class _Table(DynamicLayer):
-    """Keys and values of one layer, [rows, heads, tokens, head size], in tables with room; rows end where all end."""
+    """Keys and values of one layer, [rows, heads, tokens, head size], preallocated and aligned at the last token."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._count = self._begin = self._end = 0  # rows, and the tokens that are in use
+        self._count = self._begin = self._end = 0  # number of rows, and range of tokens in use
         self._tables: list[Tensor] = []
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Put one token's states behind each row."""
+        """Append one token's states to each row."""
         self._make_room(key_states, self._count, 0, key_states.shape[-2])
         after = self._end + key_states.shape[-2]
         for table, states in zip(self._tables, (key_states, value_states), strict=True):
@@ -129,15 +128,15 @@ class _Table(DynamicLayer):
         return keys, values
 
     def get_seq_length(self) -> int:
-        """Tokens that a row can have."""
+        """The tokens of the longest row."""
         return self._end - self._begin
 
     def join(self, before: int, width: int, keys: Tensor, values: Tensor) -> None:
-        """Put rows behind the first `before`, the longest of which has `width` tokens."""
+        """Append rows after the first `before`, the longest of which has `width` tokens."""
         self.is_initialized = True
         self.dtype, self.device = keys.dtype, keys.device
         if not before:
-            self._begin = self._end = ROOM  # room in front for longer prompts
+            self._begin = self._end = ROOM  # leave room in front for longer prompts
         self.shorten(width)
         tokens = keys.shape[-2]
         if not before:
@@ -145,25 +144,25 @@ class _Table(DynamicLayer):
             self._end = self._begin + tokens
         else:
             self._make_room(keys, before + len(keys), max(0, tokens - width), 0)
-            begun, self._begin = self._begin, min(self._begin, self._end - tokens)
-            for table in self._tables:  # of rows that have left, whose numbers may have been none
-                table[:before, :, self._begin : begun] = 0
+            old_begin, self._begin = self._begin, min(self._begin, self._end - tokens)
+            for table in self._tables:  # rows that have left may have left NaN here
+                table[:before, :, self._begin : old_begin] = 0
         for table, states in zip(self._tables, (keys, values), strict=True):
             table[before : before + len(keys), :, self._end - tokens : self._end] = states
-            # masked, but what is masked is multiplied by zero: it must be a number
+            # these positions are masked, but NaN times zero would still be NaN
             table[before : before + len(keys), :, self._begin : self._end - tokens] = 0
         self._count = before + len(keys)
 
     def shorten(self, width: int) -> None:
-        """Let go of what stands before the last `width` tokens."""
+        """Drop all but the last `width` tokens."""
         self._begin = max(self._begin, self._end - width)
 
     def keep(self, rows: int) -> None:
-        """Let go of all rows but the first ones."""
+        """Drop all but the first `rows` rows."""
         self._count = min(self._count, rows)
 
     def leave(self, row: int) -> None:
-        """Let the last row take a row's place."""
+        """Replace a row by the last one."""
         last = self._count - 1
         if row != last:
             for table in self._tables:
@@ -171,27 +170,34 @@ class _Table(DynamicLayer):
         self._count = last
 
     def _make_room(self, states: Tensor, rows: int, before: int, behind: int) -> None:
-        """See to it that there is room for so many rows and for so many tokens before and behind what is in use."""
-        have = self._tables[0].shape if self._tables else (0, 0, 0, 0)
-        if rows <= have[0] and before <= self._begin and self._end + behind <= have[2]:
+        """Grow the tensors to hold this many rows, and this many tokens before and behind the range in use."""
+        capacity = self._tables[0].shape if self._tables else (0, 0, 0, 0)
+        if rows <= capacity[0] and before <= self._begin and self._end + behind <= capacity[2]:
             return
         used = self._end - self._begin
         begin = ROOM + before
         size = begin + used + max(behind, ROOM, used // 2)
-        shape = (max(rows, have[0] if rows <= have[0] else 2 * have[0]), states.shape[1], size, states.shape[3])
-        made = []
+        shape = (
+            max(rows, capacity[0] if rows <= capacity[0] else 2 * capacity[0]),
+            states.shape[1],
+            size,
+            states.shape[3],
+        )
+        tables = []
         for number in range(2):
             table = states.new_zeros(shape)
             if self._tables and self._count:
                 old = self._tables[number][: self._count, :, self._begin : self._end]
                 table[: self._count, :, begin : begin + used] = old
-            made.append(table)
-        self._tables, self._begin, self._end = made, begin, begin + used
+            tables.append(table)
+        self._tables, self._begin, self._end = tables, begin, begin + used
 
 
 class _AdapterTable:
-    """The rows' adapters in the model's dtype, A and scale · B of each projection, [layers, rows, …] with room:
-    a layer's are contiguous."""
+    """The rows' adapters in the model's dtype: A and scale · B of each projection, [layers, rows, …], preallocated.
+
+    The adapters of one layer are contiguous.
+    """
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
@@ -200,7 +206,7 @@ class _AdapterTable:
         self._b: dict[str, Tensor] = {}
 
     def rows(self, first: int, last: int) -> Adapters | None:
-        """Those of some rows, without a copy; None where none of them has one."""
+        """The adapters of a range of rows, without a copy; None if no row has one."""
         rank = max(self._ranks[first:last], default=0)
         if not rank:
             return None
@@ -208,7 +214,7 @@ class _AdapterTable:
         return Adapters(a, {p: table[:, first:last, :, :rank].transpose(0, 1) for p, table in self._b.items()}, 1.0)
 
     def put(self, row: int, adapter: Adapters | None) -> None:
-        """Write a row's adapter, behind or over those that are there."""
+        """Write a row's adapter and drop the rows after it."""
         rank = adapter.rank if adapter else 0
         self._ranks[row:] = [rank]
         if adapter or self._a:
@@ -228,20 +234,20 @@ class _AdapterTable:
         self._ranks[target] = self._ranks[source]
 
     def clear(self, row: int) -> None:
-        """Forget a row and those behind it."""
+        """Drop a row and those after it."""
         del self._ranks[row:]
 
     def _make_room(self, rows: int, rank: int) -> None:
-        have = self._a["gate_proj"].shape if self._a else (0, 0, 0, 0)
-        if rows <= have[1] and rank <= have[2]:
+        capacity = self._a["gate_proj"].shape if self._a else (0, 0, 0, 0)
+        if rows <= capacity[1] and rank <= capacity[2]:
             return
-        count = max(rows, 2 * have[1] if rows > have[1] else have[1])
-        rank, layers = max(rank, have[2]), self._base.layers
+        count = max(rows, 2 * capacity[1] if rows > capacity[1] else capacity[1])
+        rank, layers = max(rank, capacity[2]), self._base.layers
         for projection in PROJECTIONS:
             fan_in, fan_out = self._base.features(projection)
             like = torch.empty(0, dtype=self._base.dtype, device=self._base.device)
             a, b = like.new_zeros(layers, count, rank, fan_in), like.new_zeros(layers, count, fan_out, rank)
-            if have[1]:
-                a[:, : have[1], : have[2]] = self._a[projection]
-                b[:, : have[1], :, : have[2]] = self._b[projection]
+            if capacity[1]:
+                a[:, : capacity[1], : capacity[2]] = self._a[projection]
+                b[:, : capacity[1], :, : capacity[2]] = self._b[projection]
             self._a[projection], self._b[projection] = a, b

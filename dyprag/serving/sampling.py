@@ -1,4 +1,4 @@
-"""How the next token of an answer is chosen from its logits: penalties, temperature, and what is drawn from."""
+"""Choose the next token of an answer from its logits: penalties, temperature, top-k, top-p and min-p."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,25 +8,24 @@ import torch
 from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 
-DRAWN_FROM = 256  # most tokens that one is drawn from: what is less likely is noise
-COLDEST = 1e-5  # a lower temperature is 0: the likeliest token takes all, and 1 / temperature is no number any more
+DRAWN_FROM = 256  # maximum number of tokens to sample from; less likely ones are noise
+COLDEST = 1e-5  # lower temperatures count as 0, since 1 / temperature would overflow
 
 
 @dataclass(frozen=True)
 class Wish:
-    """How an answer is chosen, and where it ends.
+    """Sampling parameters of an answer, and where it ends.
 
     Attributes:
-        temperature: below COLDEST the likeliest token is taken.
-        top_p: the share of the probability that is drawn from, likeliest first; the likeliest token always is.
-        top_k: how many tokens are drawn from; 0 or -1: DRAWN_FROM.
-        min_p: how likely a token must be, as a share of the likeliest one's probability.
-        repetition_penalty: divides the logits of what stands in the prompt and the answer; None: as the model has it.
-        presence_penalty, frequency_penalty: taken from the logits of the answer's tokens, once or as often as they
-            stand in it.
-        bias: what is added to the logits of single tokens.
-        stop: texts that end the answer and are no part of it.
-        one_line: it ends at a line break.
+        temperature: below COLDEST, decoding is greedy.
+        top_p: sample from the likeliest tokens with this total probability; always includes the likeliest token.
+        top_k: sample from this many tokens; 0 or -1: DRAWN_FROM.
+        min_p: minimum probability of a token, relative to the likeliest one.
+        repetition_penalty: divides the logits of tokens in the prompt and the answer; None: the model's default.
+        presence_penalty, frequency_penalty: subtracted from the logits of the answer's tokens, once or per occurrence.
+        bias: (token id, amount) pairs added to the logits.
+        stop: texts that end the answer and are not part of it.
+        one_line: the answer ends at a line break.
     """
 
     max_tokens: int
@@ -44,7 +43,7 @@ class Wish:
 
     @property
     def draws(self) -> bool:
-        """Whether tokens are drawn; else each is the likeliest."""
+        """Whether tokens are sampled; otherwise decoding is greedy."""
         return self.temperature >= COLDEST
 
 
@@ -52,7 +51,7 @@ class Chooser:
     """Chooses the tokens of one answer.
 
     Args:
-        penalty: of the model's own for repetitions, where the wish has none.
+        penalty: the model's default repetition penalty.
     """
 
     def __init__(self, wish: Wish, prompt: Sequence[int], penalty: float) -> None:
@@ -64,15 +63,15 @@ class Chooser:
 
     @property
     def takes_likeliest(self) -> bool:
-        """Whether it takes the likeliest token of the logits as they are."""
+        """Whether this is greedy decoding on unmodified logits."""
         return not (self._wish.draws or self._repetition or self._counted or self._wish.bias)
 
     def choose(self, logits: Tensor, ids: Sequence[int]) -> int:
-        """The next token.
+        """Choose the next token.
 
         Args:
-            logits: [vocabulary], finite ones among them; they are left as they are.
-            ids: of the answer so far.
+            logits: [vocabulary], at least one of them finite; not modified.
+            ids: token ids of the answer so far.
         """
         logits = self._adjusted(logits, ids)
         return int(logits.argmax()) if self._draws is None else self._draw(logits, self._draws)
@@ -80,23 +79,23 @@ class Chooser:
     def _adjusted(self, logits: Tensor, ids: Sequence[int]) -> Tensor:
         device = logits.device
         if self._repetition:
-            told = torch.tensor([[*self._prompt, *ids]], device=device)
-            logits = self._repetition(told, logits[None])[0]
+            context = torch.tensor([[*self._prompt, *ids]], device=device)
+            logits = self._repetition(context, logits[None])[0]
         amounts = dict(self._wish.bias)
         for token, count in Counter(ids if self._counted else ()).items():
             penalty = self._wish.presence_penalty + count * self._wish.frequency_penalty
             amounts[token] = amounts.get(token, 0.0) - penalty
         if not amounts:
             return logits
-        places = torch.tensor(list(amounts), device=device)
-        return logits.index_add(0, places, torch.tensor([*amounts.values()], device=device, dtype=logits.dtype))
+        tokens = torch.tensor(list(amounts), device=device)
+        return logits.index_add(0, tokens, torch.tensor([*amounts.values()], device=device, dtype=logits.dtype))
 
     def _draw(self, logits: Tensor, draws: torch.Generator) -> int:
         wish = self._wish
-        values, places = logits.topk(min(DRAWN_FROM, len(logits), wish.top_k if wish.top_k > 0 else DRAWN_FROM))
-        whole = ((logits - values[0]) / wish.temperature).logsumexp(-1)
-        chances = ((values - values[0]) / wish.temperature - whole).exp().cpu()
-        before = chances.cumsum(0) - chances
-        out = (before >= wish.top_p) | (chances < wish.min_p * chances[0])
-        chances[1:][out[1:]] = 0  # the likeliest stays, however little is to be drawn from
-        return int(places[torch.multinomial(chances, 1, generator=draws)])
+        values, tokens = logits.topk(min(DRAWN_FROM, len(logits), wish.top_k if wish.top_k > 0 else DRAWN_FROM))
+        total = ((logits - values[0]) / wish.temperature).logsumexp(-1)
+        probabilities = ((values - values[0]) / wish.temperature - total).exp().cpu()
+        before = probabilities.cumsum(0) - probabilities
+        excluded = (before >= wish.top_p) | (probabilities < wish.min_p * probabilities[0])
+        probabilities[1:][excluded[1:]] = 0  # the likeliest token always stays
+        return int(tokens[torch.multinomial(probabilities, 1, generator=draws)])

@@ -1,4 +1,4 @@
-"""What a request may say and what an answer says: OpenAI's chat completions, with `documents` and `method` beside."""
+"""Request and response schemas: OpenAI's chat completions API with the extra fields `documents` and `method`."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ MOST_DOCUMENTS, MOST_CHARACTERS, MOST_MESSAGES, MOST_STOPS = 64, 200_000, 1000, 
 
 
 def _whole(value: Any) -> Any:
-    """Halves of surrogate pairs, as of an emoji that a client has cut through, become '?': no tokenizer takes them."""
+    """Replace lone surrogates, such as half an emoji, by '?', because tokenizers reject them."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
@@ -26,7 +26,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Given(BaseModel):
-    """What clients send: of fields that are not known here, what others understand; null for what is not set."""
+    """Base of request models: unknown fields are ignored, and null means the default."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -38,7 +38,7 @@ class _Given(BaseModel):
 
 
 class Part(_Given):
-    """A part of a message. Only text can be read here."""
+    """A part of a message. Only text is supported."""
 
     type: str
     text: Text = ""
@@ -47,14 +47,14 @@ class Part(_Given):
     @model_validator(mode="after")
     def _is_text(self) -> "Part":
         if self.type not in ("text", "input_text", "output_text", "refusal"):
-            raise PydanticCustomError("part", "a part of this type cannot be read here, only text")
+            raise PydanticCustomError("part", "parts of this type are not supported, only text")
         if not self.model_fields_set & {"text", "refusal"}:
-            raise PydanticCustomError("part", "it has no text")
+            raise PydanticCustomError("part", "this part has no text")
         return self
 
 
 class Message(_Given):
-    """A turn of the conversation. Results of tools that were called elsewhere are read as text."""
+    """A message of the conversation. Results of tools that were called elsewhere are read as text."""
 
     role: Role
     content: Text | Annotated[list[Part | Text], Field(max_length=64)] | None = None
@@ -67,42 +67,42 @@ class Message(_Given):
     @model_validator(mode="after")
     def _says_something(self) -> "Message":
         if self.role != "assistant" and (self.content is None or self.content == []):
-            raise PydanticCustomError("content", f"a message of the {self.role} has to have a content")
+            raise PydanticCustomError("content", f"messages with role {self.role} must have content")
         return self
 
     @property
     def text(self) -> str:
-        """What it says."""
+        """The text of the message."""
         if self.content is None or isinstance(self.content, str):
             return written(self.content or self.refusal)
         return written("\n".join(part if isinstance(part, str) else part.text or part.refusal for part in self.content))
 
     @property
     def only_calls(self) -> bool:
-        """Whether there is nothing in it to be read."""
+        """Whether the message has no text, only tool calls."""
         calls = self.tool_calls or self.function_call
         return not self.text and bool(calls or self.content is None or self.content == [])
 
     @property
     def calls(self) -> dict[str, str]:
-        """The calls of tools in it, as text, by their ids."""
-        found = {}
+        """The tool calls of the message as text, by id."""
+        calls = {}
         for call in self.tool_calls or []:
             function = call.get("function") if isinstance(call, dict) else None
             if isinstance(function, dict) and isinstance(call.get("id"), str):
-                found[call["id"]] = _whole(f"{function.get('name')}({_argument(function.get('arguments'))})")
-        return found
+                calls[call["id"]] = _whole(f"{function.get('name')}({_argument(function.get('arguments'))})")
+        return calls
 
 
-def _argument(given: Any) -> str:
+def _argument(value: Any) -> str:
     try:
-        return given if isinstance(given, str) else json.dumps(given)
+        return value if isinstance(value, str) else json.dumps(value)
     except (ValueError, RecursionError):
         return "…"
 
 
 class GivenDocument(_Given):
-    """A document with a name of its own."""
+    """A document with a title and an id."""
 
     text: Text
     title: Annotated[str, BeforeValidator(_whole), StringConstraints(max_length=1000)] = ""
@@ -110,7 +110,7 @@ class GivenDocument(_Given):
 
 
 class StreamOptions(_Given):
-    """What a stream also tells."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
@@ -118,35 +118,37 @@ class StreamOptions(_Given):
 class ChatRequest(_Given):
     """A chat completion. The last message is the question."""
 
-    model_config = ConfigDict(extra="allow")  # what is asked for and not done here is refused; see `unsupported`
+    model_config = ConfigDict(extra="allow")  # unsupported fields are refused; see `unsupported`
 
     messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
     model: Name = ""
     documents: list[Text | GivenDocument] | None = Field(
         default=None, max_length=MOST_DOCUMENTS,
-        description="Texts to answer from, in place of the server's own documents.",
+        description="Texts to answer from, instead of the server's own documents.",
     )  # fmt: skip
     method: ServedMethod | None = Field(
         default=None,
         description="vanilla: the question alone; rag: passages in the prompt; dyprag: their adapters; dyprag-combine: "
-        "both. Empty: dyprag-combine where there are documents, else a plain chat.",
+        "both. Default: dyprag-combine if there are documents, else a plain chat.",
     )
-    passages: int | None = Field(default=None, ge=1, le=10, description="Passages used, those that fit best.")
+    passages: int | None = Field(
+        default=None, ge=1, le=10, description="Number of passages to use, best matches first."
+    )
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    temperature: Number = Field(default=0.0, ge=0, le=2, description="0: the likeliest token, always.")
+    temperature: Number = Field(default=0.0, ge=0, le=2, description="0: greedy decoding.")
     top_p: Number = Field(default=1.0, ge=0, le=1)
     top_k: int = Field(default=0, ge=-1, description="0 or -1: no limit.")
     min_p: Number = Field(default=0.0, ge=0, le=1)
     presence_penalty: Number = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: Number = Field(default=0.0, ge=-2, le=2)
-    repetition_penalty: Number | None = Field(default=None, ge=0.01, le=100, description="Empty: the model's own.")
+    repetition_penalty: Number | None = Field(default=None, ge=0.01, le=100, description="Default: the model's own.")
     logit_bias: dict[
         Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")], Annotated[Number, Field(ge=-100, le=100)]
-    ] = Field(default={}, max_length=1024, description="Added to the logits of tokens, by their ids.")
+    ] = Field(default={}, max_length=1024, description="Amounts added to the logits, by token id.")
     seed: int | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = Field(
-        default=None, description="Texts that end the answer; empty ones end nothing."
+        default=None, description="Texts that end the answer; empty ones are ignored."
     )
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -158,25 +160,25 @@ class ChatRequest(_Given):
         return tuple(stop for stop in ([self.stop] if isinstance(self.stop, str) else self.stop or []) if stop)
 
     def given(self) -> list[Document] | None:
-        """The documents that came with it, each with a name; None where there are none."""
+        """The documents of the request, each with an id; None if there are none."""
         if not self.documents:
             return None
-        found = []
-        for number, one in enumerate(self.documents, start=1):
-            one = GivenDocument(text=one) if isinstance(one, str) else one
-            found.append(Document(one.id or f"document {number}", written(one.text), written(one.title)))
-        return found
+        documents = []
+        for number, entry in enumerate(self.documents, start=1):
+            entry = GivenDocument(text=entry) if isinstance(entry, str) else entry
+            documents.append(Document(entry.id or f"document {number}", written(entry.text), written(entry.title)))
+        return documents
 
 
 class Answer(BaseModel):
-    """The assistant's turn."""
+    """The assistant's message."""
 
     role: Literal["assistant"] = "assistant"
     content: str
 
 
 class Choice(BaseModel):
-    """The one answer."""
+    """The single choice of a response."""
 
     index: int = 0
     message: Answer
@@ -184,7 +186,7 @@ class Choice(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens, in and out."""
+    """Token counts."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -192,7 +194,7 @@ class Usage(BaseModel):
 
 
 class UsedPassage(BaseModel):
-    """A passage that the answer was made from: whether it stood in the prompt, and was injected as an adapter."""
+    """A passage used for the answer, and whether it was shown in the prompt or injected as an adapter."""
 
     id: str
     text: str
@@ -201,8 +203,8 @@ class UsedPassage(BaseModel):
     injected: bool
 
 
-class Made(BaseModel):
-    """How the answer was made; seconds from the request's coming, `first_token` those until its first token."""
+class Provenance(BaseModel):
+    """How the answer was made. `seconds` and `first_token` count from the arrival of the request."""
 
     method: str
     passages: list[UsedPassage]
@@ -211,7 +213,7 @@ class Made(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """An answer, as OpenAI's API gives it, and `dyprag`: how it was made."""
+    """A response as in OpenAI's API; the field `dyprag` says how it was made."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -219,11 +221,11 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage
-    dyprag: Made
+    dyprag: Provenance
 
 
 class Model(BaseModel):
-    """A model that is served."""
+    """The served model."""
 
     id: str
     object: Literal["model"] = "model"
@@ -232,14 +234,14 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The models that are served."""
+    """The list of served models."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
 class Health(BaseModel):
-    """Whether answers can be expected, and who is being answered."""
+    """The health of the server, and its load."""
 
     status: Literal["ok"] = "ok"
     model: str
@@ -249,7 +251,7 @@ class Health(BaseModel):
 
 
 class Fault(BaseModel):
-    """What was wrong."""
+    """The details of an error."""
 
     message: str
     type: str
@@ -258,6 +260,6 @@ class Fault(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """An error, as OpenAI's API gives it."""
+    """An error as in OpenAI's API."""
 
     error: Fault

@@ -1,4 +1,4 @@
-"""The model's side of the server: a request becomes a prompt, the passages that adapters are made of, and a job."""
+"""Prepare requests for the engine: build the prompt, retrieve the passages to inject, and create a job."""
 
 import re
 import secrets
@@ -21,15 +21,20 @@ from dyprag.serving.sampling import Wish
 from dyprag.serving.schema import ChatRequest
 from dyprag.serving.unsupported import refuse_unsupported
 
-PLAIN = "chat"  # how a request is called that has neither documents nor a method
+PLAIN = "chat"  # the method name of a request with neither documents nor a method
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes on.
+    """Limits of one server.
 
-    rows: answers written together; waiting: requests beside these, more are refused (429). body: bytes of a request
-    (413); prompt, answer: tokens (400). seconds: for a request in all (504).
+    Attributes:
+        rows: answers generated at the same time.
+        waiting: queued requests; more are refused (429).
+        body: bytes of a request (413).
+        prompt: tokens of a prompt (400).
+        answer: tokens of an answer (400).
+        seconds: total time of a request (504).
     """
 
     rows: int = 16
@@ -42,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ready:
-    """A request that can be handed in: its prompt, how it is chosen, and what it is made from."""
+    """A prepared request: its prompt, its sampling parameters and its passages."""
 
     method: str
     prompt: list[int]
@@ -53,10 +58,10 @@ class Ready:
 
 
 class Service:
-    """The model's side of the server: requests become jobs of the engine.
+    """Turns requests into jobs of the engine.
 
     Args:
-        documents: what is searched for requests that bring no documents: a retriever, and how many passages it has.
+        documents: a retriever for requests without documents, and its number of passages.
     """
 
     def __init__(self, assistant: Assistant, documents: tuple[Retriever, int] | None, limits: Limits) -> None:
@@ -65,53 +70,54 @@ class Service:
         self.count = documents[1] if documents else 0
         first = getattr(assistant.translator, "first_layer", 0)
         self.engine = Engine(
-            assistant.base, assistant.adapters, assistant.known, first, limits.rows, limits.waiting
+            assistant.base, assistant.adapters, assistant.is_cached, first, limits.rows, limits.waiting
         )  # fmt: skip
 
     def prepare(self, body: ChatRequest) -> Ready:
-        """The prompt, and the passages that adapters are made of.
+        """Build the prompt of a request and retrieve its passages.
 
         Raises:
-            RefusedError: a conversation that cannot be answered, a document that is no text, a prompt that is too long.
+            RefusedError: the conversation cannot be answered, a document is not text, or the prompt is too long.
         """
         refuse_unsupported(body)
         limits, base, asked = self.limits, self.assistant.base, conversation(body.messages)
-        new, named = body.max_completion_tokens, "max_completion_tokens"
+        new, field = body.max_completion_tokens, "max_completion_tokens"
         if new is None:
-            new, named = body.max_tokens, "max_tokens"
+            new, field = body.max_tokens, "max_tokens"
         if (new or 0) > limits.answer:
-            message = f"{named} is {shown(new)}; this server writes {limits.answer} tokens at most."
-            raise RefusedError(400, message, param=named)
-        given = body.given()
-        if given is None and self.retriever is None and body.method and spec_of(body.method).needs_passages:
-            message = f"Method {body.method} needs documents: give some, or serve some."
+            message = f"{field} is {shown(new)}; this server generates at most {limits.answer} tokens."
+            raise RefusedError(400, message, param=field)
+        documents = body.given()
+        if documents is None and self.retriever is None and body.method and spec_of(body.method).needs_passages:
+            message = f"Method {body.method} needs documents: send some, or start the server with some."
             raise RefusedError(400, message, param="method")
-        method = body.method or (PLAIN if given is None and self.retriever is None else "dyprag-combine")
+        method = body.method or (PLAIN if documents is None and self.retriever is None else "dyprag-combine")
         new = new or (256 if method == PLAIN else self.assistant.sampling.max_new_tokens)
         most = max(0, min(limits.prompt, base.max_tokens - new))
         spec = None if method == PLAIN else spec_of(method)
-        found = () if spec is None or not spec.needs_passages else self._found(asked.searched, given, body.passages)
+        searches = spec is not None and spec.needs_passages
+        retrieved = self._retrieve(asked.searched, documents, body.passages) if searches else ()
         try:
-            prompt = self._prompt(method, asked, found, most)
-        except ModelError as fault:
-            reason = f"the model's chat template refuses them ({str(fault)[:300]})"
+            prompt = self._prompt(method, asked, retrieved, most)
+        except ModelError as error:
+            reason = f"the model's chat template rejects them ({str(error)[:300]})"
             raise RefusedError(400, f"messages: {reason}.", param="messages") from None
         if len(prompt.ids) > most:
             message = f"messages: the prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
             raise RefusedError(400, message, "context_length_exceeded", "messages")
-        injected = found if spec and spec.injects_documents else ()
+        injected = retrieved if spec and spec.injects_documents else ()
         return Ready(
             method, prompt.ids, self._wish(body, new, method != PLAIN), injected, prompt.passages, asked.question
         )
 
-    def _prompt(self, method: str, asked: Conversation, found: tuple[Retrieved, ...], most: int) -> Prompt:
+    def _prompt(self, method: str, asked: Conversation, retrieved: tuple[Retrieved, ...], most: int) -> Prompt:
         tokenizer = self.assistant.base.tokenizer
         if method == PLAIN:
             ids = encode(tokenizer, chat_text(tokenizer, asked.question, "", asked.history, asked.system))
             return fit((), lambda _: ids, most)
         form = self.assistant.form
         spec = spec_of(method)
-        in_prompt = form.arranged(found) if spec.shows_passages else ()
+        in_prompt = form.arranged(retrieved) if spec.shows_passages else ()
 
         def render(texts: Sequence[str]) -> list[int]:
             ask_for = "plain" if spec.asks_as_trained else form.ask_for
@@ -123,41 +129,41 @@ class Service:
         bias = tuple((int(token), value) for token, value in body.logit_bias.items())
         size = self.assistant.base.model.config.get_text_config().vocab_size
         if beyond := [token for token, _ in bias if token >= size]:
-            message = f"logit_bias: there is no token {beyond[0]}; this model has {size}."
+            message = f"logit_bias: there is no token {beyond[0]}; this model has {size} tokens."
             raise RefusedError(400, message, param="logit_bias")
         seed = secrets.randbits(62) if body.seed is None else body.seed
-        if not -(2**63) <= seed < 2**63:  # clients draw them as they like
+        if not -(2**63) <= seed < 2**63:  # torch takes only 64 bits
             seed %= 2**63
         return Wish(
             new, body.temperature, body.top_p, seed, body.stops, one_line, body.top_k, body.min_p,
             body.repetition_penalty, body.presence_penalty, body.frequency_penalty, bias,
         )  # fmt: skip
 
-    def _found(self, question: str, given: list[Document] | None, count: int | None) -> tuple[Retrieved, ...]:
+    def _retrieve(self, question: str, documents: list[Document] | None, count: int | None) -> tuple[Retrieved, ...]:
         count = count or self.assistant.chosen
-        if given is None:
+        if documents is None:
             return tuple(self.retriever.search(question, count)) if self.retriever else ()
-        for document in given:
+        for document in documents:
             if len(re.findall(r"[\x00-\x08\x0e-\x1f\ufffd]", document.text)) > len(document.text) / 100:
-                raise RefusedError(400, f"{document.id}: it is not text. Give its text.", param="documents")
+                raise RefusedError(400, f"{document.id}: it is not text. Send its text.", param="documents")
         try:
-            passages = self.assistant.passages(given)
-        except DocumentError as fault:
-            raise RefusedError(400, str(fault), param="documents") from None
+            passages = self.assistant.passages(documents)
+        except DocumentError as error:
+            raise RefusedError(400, str(error), param="documents") from None
         return among_given(passages, question, count)
 
     def job(self, ready: Ready, emit: Callable[[Piece], None], deadline: float) -> Job:
-        """What the engine is handed."""
-        scores = [found.score for found in ready.injected]
+        """Create the engine's job for a prepared request."""
+        scores = [passage.score for passage in ready.injected]
 
-        def combine(made: list[Adapters]) -> Adapters | None:
-            if not made:
+        def combine(adapters: list[Adapters]) -> Adapters | None:
+            if not adapters:
                 return None
-            merged = merge(stack(made), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
+            merged = merge(stack(adapters), self.assistant.merging, scores).times(self.assistant.strength(ready.method))
             if gate := self.assistant.gate(ready.method):
-                shown = [one.document.passage for one in ready.in_prompt]
+                shown = [passage.document.passage for passage in ready.in_prompt]
                 (merged,) = borne_out(self.assistant.base, [merged], [ready.question], [shown], gate)
             return merged
 
-        passages = [found.document for found in ready.injected]
+        passages = [passage.document for passage in ready.injected]
         return Job(ready.prompt, ready.wish, emit, deadline, passages, combine)

@@ -239,12 +239,12 @@ def test_a_file_with_several_passages_is_reported_or_needs_a_choice(
 
     result = dyprag(config_file, "export", "--peft", tmp_path / "out", "--file", rows(3))
     assert result.exit_code == 0, result.output
-    assert "3 passages share the adapter, each with 1/3 of the strength" in result.stdout
+    assert "3 passages share the adapter, each at 1/3 of its full strength" in result.stdout
     assert "Not read: document 'hollow': it has no text" in result.stderr
     result = dyprag(config_file, "export", "--peft", tmp_path / "out", "--file", rows(9))
     assert result.exit_code == 1
     assert "they have 9 passages" in result.stderr
-    assert "Name a --question" in result.stderr
+    assert "Pass --question" in result.stderr
     asked = ("--file", rows(9), "--question", "What is copy 4?")
     told = json.loads(dyprag(config_file, "export", "--peft", tmp_path / "out", *asked, "--json").stdout)
     assert told["share"] is None
@@ -253,16 +253,19 @@ def test_a_file_with_several_passages_is_reported_or_needs_a_choice(
 
 
 REFUSED = {
-    "nowhere": ([], "no folder to write to was given. Give --peft DIR"),
+    "nowhere": ([], "no output folder was given. Pass --peft DIR"),
     "merged corpus": (
         ["--merged", "out"],
         "a merged model takes exactly one adapter. Pass --document, --question or --file",
     ),
-    "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "more than one of"),
+    "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "--document cannot be combined"),
     "method": (["--peft", "out", "-m", "rag"], "this method has no adapters to export"),
     "file by prag": (["--peft", "out", "-f", "x.txt", "-m", "prag"], "a file has no trained adapter"),
     "unknown document": (["--peft", "out", "-d", "lamq"], "Did you mean 'lamp'?"),
-    "untrained": (["--peft", "out", "-d", "book", "-m", "prag"], "document 'book' has no adapter yet. Run: dyprag p"),
+    "untrained": (
+        ["--peft", "out", "-d", "book", "-m", "prag"],
+        "document 'book' has no trained adapter yet. Run: dyprag p",
+    ),
     "no such file": (["--peft", "out", "-f", "none.txt"], "there is no such file"),
 }
 
@@ -380,4 +383,4 @@ def test_a_merged_model_answers_like_the_injected_adapter(
     with inject(base, stored(plan, "lamp")):
         ours = logits(base.model)
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(out).eval()), ours, atol=1e-5, rtol=0)
-    assert "where it was already" in dyprag(config_file, "export", "--merged", out, "--document", "lamp").stdout
+    assert "(already there)" in dyprag(config_file, "export", "--merged", out, "--document", "lamp").stdout

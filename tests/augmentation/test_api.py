@@ -1,4 +1,4 @@
-"""Augmentation through an endpoint: a real server on loopback that answers well, badly or not at all."""
+"""Augmentation through an endpoint: a server on loopback that gives good, bad or no answers."""
 
 import asyncio
 import itertools
@@ -50,7 +50,7 @@ def write(augmenter: ApiAugmenter, product: ProductName = "qa_pairs", document: 
 
 
 def check(product: Product, count: int) -> None:
-    """Sound items, as many as asked for."""
+    """Check that a product has the requested number of valid items."""
     assert len(product.accepted) == count, product
     for item in product.items:
         if isinstance(item, QAPair):
@@ -60,7 +60,7 @@ def check(product: Product, count: int) -> None:
 
 
 @pytest.mark.parametrize("product", ["rewrites", "qa_pairs"])
-def test_a_good_endpoint_is_asked_once_for_a_product(server: LLMServer, made: Made, product: ProductName):
+def test_a_working_endpoint_gets_one_request_per_product(server: LLMServer, made: Made, product: ProductName):
     written = write(made(), product)
     check(written, 1 if product == "rewrites" else 2)
     assert len(server.requests) == 1
@@ -72,7 +72,7 @@ def test_a_good_endpoint_is_asked_once_for_a_product(server: LLMServer, made: Ma
     assert usage.cost is None
 
 
-def test_the_cost_is_by_the_price_table(made: Made):
+def test_the_cost_follows_the_price_table(made: Made):
     usage = write(made(prices={"m": {"input": 2.0, "output": 10.0}, "other": {"input": 9, "output": 9}})).usage
     assert usage.cost == pytest.approx((2 * usage.tokens_in + 10 * usage.tokens_out) / 1e6)
 
@@ -85,14 +85,14 @@ def test_the_cost_is_by_the_price_table(made: Made):
         (["dropped", "good"], 2, 1),
         (["cut_short", "good"], 2, 1),
         (["not_json", "good"], 2, 0),  # repaired
-        (["wrong_schema", "not_json", "good"], 3, 0),  # repaired in vain, asked anew
+        (["wrong_schema", "not_json", "good"], 3, 0),  # the repair fails, requested again
         (["empty", "good"], 2, 0),  # nothing to repair
         (["null_content", "good"], 2, 0),
         (["truncated_json", "good"], 2, 0),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, list) else str(value),
 )
-def test_what_goes_wrong_is_done_again_and_no_more_than_needed(
+def test_failed_requests_are_repeated_no_more_than_needed(
     server: LLMServer, made: Made, script: list[str], requests: int, retries: int
 ):
     product = write(made(Behaviour(script=script, retry_after=0.1)))
@@ -102,7 +102,7 @@ def test_what_goes_wrong_is_done_again_and_no_more_than_needed(
     assert product.usage.requests == requests - retries
 
 
-def test_an_endpoint_that_hangs_is_left_after_the_timeout(server: LLMServer, made: Made):
+def test_a_request_to_a_hanging_endpoint_times_out(server: LLMServer, made: Made):
     began = time.monotonic()
     check(write(made(Behaviour(script=["hangs", "good"]), timeout=0.5)), 2)
     assert time.monotonic() - began < 5
@@ -115,7 +115,7 @@ def test_retry_after_is_honoured(server: LLMServer, made: Made, as_date: bool):
     assert second.arrived - first.arrived >= (1.0 if as_date else 2.0)  # a date is in whole seconds
 
 
-def test_pauses_grow_where_the_endpoint_does_not_say_how_long(server: LLMServer, made: Made):
+def test_pauses_grow_without_a_retry_after_header(server: LLMServer, made: Made):
     write(made(Behaviour(script=["500"] * 3 + ["good"])))
     times = [request.arrived for request in server.requests]
     pauses = [b - a for a, b in itertools.pairwise(times)]
@@ -124,21 +124,19 @@ def test_pauses_grow_where_the_endpoint_does_not_say_how_long(server: LLMServer,
     assert pauses[2] >= 1.0
 
 
-def test_an_endpoint_that_always_fails_at_a_document_fails_it_alone_and_what_was_answered_is_kept(
-    server: LLMServer, made: Made
-):
+def test_repeated_failures_fail_only_their_document_and_answers_are_kept(server: LLMServer, made: Made):
     augmenter = made(Behaviour(script=["truncated_json", "500", "500", "good"]), retries=1)
-    with pytest.raises(DocumentError, match=r"document 'lamp': the endpoint failed 2 times at its 'repair 1'"):
+    with pytest.raises(DocumentError, match=r"document 'lamp': the endpoint failed 2 times at its request 'repair 1'"):
         write(augmenter)
     check(write(made()), 2)  # as a later run does
     assert len(server.requests) == 1
 
 
-def test_malformed_answers_to_the_end_fail_with_the_raw_text_kept_and_a_later_run_asks_anew(
+def test_malformed_answers_fail_the_document_are_kept_and_requested_again_later(
     server: LLMServer, made: Made, store: Store
 ):
     augmenter = made(Behaviour(not_json=1.0), {"tries": 2})
-    with pytest.raises(DocumentError, match=r"no qa pairs came of 4 answers \(it holds no JSON object with a list"):
+    with pytest.raises(DocumentError, match=r"4 answers contained no usable qa pairs \(it holds no JSON"):
         write(augmenter)
     (path,) = (store.root / "responses").iterdir()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -148,12 +146,12 @@ def test_malformed_answers_to_the_end_fail_with_the_raw_text_kept_and_a_later_ru
     assert len(server.requests) == 1
 
 
-def test_a_repair_shows_the_model_its_answer_and_what_is_wrong(server: LLMServer, made: Made):
+def test_a_repair_prompt_contains_the_answer_and_its_fault(server: LLMServer, made: Made):
     write(made(Behaviour(script=["wrong_schema", "good"])))
     assert [request.repair for request in server.requests] == [False, True]
 
 
-def test_invented_answers_are_found_out_dropped_and_asked_for_again(server: LLMServer, made: Made):
+def test_invented_answers_are_detected_dropped_and_requested_again(server: LLMServer, made: Made):
     product = write(made(Behaviour(script=["invented"])))
     check(product, 2)
     assert product.rounds == 2
@@ -163,14 +161,14 @@ def test_invented_answers_are_found_out_dropped_and_asked_for_again(server: LLMS
     assert products == ["qa_pairs", "verify", "verify", "qa_pairs"]
 
 
-def test_invented_numbers_in_a_rewrite_are_found_out(made: Made):
+def test_invented_numbers_in_a_rewrite_are_detected(made: Made):
     product = write(made(Behaviour(invented=1.0)), "rewrites")
     assert product.items == ()
     assert product.rounds == 3
     assert all(dropped.reason.startswith(("it loses", "it adds")) for dropped in product.dropped)
 
 
-def test_only_what_is_missing_is_asked_for_again(server: LLMServer, made: Made):
+def test_only_missing_items_are_requested_again(server: LLMServer, made: Made):
     product = write(made(Behaviour(script=["truncated_json"]), {"qa_pairs": 3}))
     check(product, 3)
     assert server.requests[0].count == 3
@@ -178,7 +176,7 @@ def test_only_what_is_missing_is_asked_for_again(server: LLMServer, made: Made):
     assert len({pair.question for pair in product.items if isinstance(pair, QAPair)}) == 3
 
 
-def test_of_a_product_too_small_what_there_is_is_kept(made: Made):
+def test_an_incomplete_product_is_kept(made: Made):
     product = write(made(augment={"qa_pairs": 50}))
     assert 2 <= len(product.accepted) < 50
     assert product.rounds == 3
@@ -193,8 +191,8 @@ def test_of_a_product_too_small_what_there_is_is_kept(made: Made):
     ],
 )
 @pytest.mark.parametrize("obeys", [False, True])
-def test_instructions_in_a_document_do_not_change_what_comes_out(made: Made, text: str, obeys: bool):
-    """Neither by the prompt's form nor, where a model obeys them all the same, past the checks."""
+def test_instructions_in_a_document_do_not_change_its_product(made: Made, text: str, obeys: bool):
+    """The prompt neutralises them, and if a model obeys them anyway, the checks drop the result."""
     augmenter = made(Behaviour(obeys=obeys), {"qa_pairs": 1})
     document = Document("attack", text)
     if obeys:
@@ -220,7 +218,7 @@ def test_instructions_in_a_document_do_not_change_what_comes_out(made: Made, tex
     ],
     ids=str,
 )
-def test_what_an_endpoint_does_not_take_is_left_out_from_then_on(
+def test_refused_parameters_are_left_out_from_then_on(
     server: LLMServer, made: Made, unsupported: set[str], requests: int
 ):
     augmenter = made(Behaviour(unsupported=unsupported), send_seed=True)
@@ -230,20 +228,20 @@ def test_what_an_endpoint_does_not_take_is_left_out_from_then_on(
     assert len(server.requests) == requests + 1
 
 
-def test_many_that_find_out_together_what_is_not_taken_go_only_as_far_as_needed(server: LLMServer, made: Made):
+def test_concurrent_refusals_leave_out_no_more_than_needed(server: LLMServer, made: Made):
     augmenter = made(Behaviour(unsupported={"json_schema"}, latency=0.1))
     for written in [augmenter.begin(d, "qa_pairs", d.id) for d in DOCUMENTS]:
         written.result(timeout=30)
     assert augmenter.endpoint._format == "json_object"
 
 
-def test_a_request_that_is_refused_fails_its_document(made: Made):
+def test_a_refused_request_fails_its_document(made: Made):
     augmenter = made(Behaviour(unsupported={"model"}))
     with pytest.raises(DocumentError, match="document 'lamp': the endpoint refuses it"):
         write(augmenter)
 
 
-def test_a_refused_key_stops_everything_with_the_remedy_and_without_the_key(server: LLMServer, made: Made):
+def test_a_rejected_api_key_stops_the_run_and_is_not_printed(server: LLMServer, made: Made):
     augmenter = made(Behaviour(key="another"))
     with pytest.raises(Stopped, match=r"it rejects the API key \(401\). Set OPENAI_API_KEY") as caught:
         write(augmenter)
@@ -253,14 +251,14 @@ def test_a_refused_key_stops_everything_with_the_remedy_and_without_the_key(serv
     assert len(server.requests) == 1
 
 
-def test_the_key_is_written_nowhere(made: Made, store: Store, messages: list[str]):
+def test_the_api_key_is_never_written(made: Made, store: Store, messages: list[str]):
     write(made(Behaviour(key=KEY, script=["not_json", "500"])))
     for path in store.root.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes()
     assert not any(KEY in message for message in messages)
 
 
-def test_an_endpoint_that_is_down_is_waited_for_and_told_of_once(server: LLMServer, made: Made, messages: list[str]):
+def test_an_endpoint_that_is_down_is_awaited_and_logged_once(server: LLMServer, made: Made, messages: list[str]):
     augmenter = made(retries=1)
     server.stop_listening()
     try:
@@ -275,7 +273,7 @@ def test_an_endpoint_that_is_down_is_waited_for_and_told_of_once(server: LLMServ
     assert sum(" does not answer (All connection" in message for message in messages) == 1
 
 
-def test_an_endpoint_that_stays_down_stops_everything(server: LLMServer, made: Made):
+def test_an_endpoint_that_stays_down_stops_the_run(server: LLMServer, made: Made):
     augmenter = made(give_up_after=1.5)
     server.stop_listening()
     try:
@@ -294,7 +292,7 @@ def test_no_more_requests_are_in_flight_than_allowed(server: LLMServer, made: Ma
     assert max(request.in_flight for request in server.requests) == 3
 
 
-def test_the_rate_that_is_set_keeps_an_endpoint_from_refusing(server: LLMServer, made: Made):
+def test_the_configured_rate_avoids_refusals(server: LLMServer, made: Made):
     augmenter = made(Behaviour(rpm_limit=60 * 45), requests_per_minute=60 * 15)
     for written in [augmenter.begin(Document(f"d{n}", LAMP.text), "qa_pairs", f"k{n}") for n in range(45)]:
         written.result(timeout=30)
@@ -302,7 +300,7 @@ def test_the_rate_that_is_set_keeps_an_endpoint_from_refusing(server: LLMServer,
     assert server.requests[-1].arrived - server.requests[0].arrived > 1.5
 
 
-def test_a_scarce_budget_of_tokens_keeps_no_answer_from_being_kept(made: Made, store: Store):
+def test_every_answer_is_kept_when_the_token_budget_is_low(made: Made, store: Store):
     augmenter = made(tokens_per_minute=30_000)
     for number in range(10):
         augmenter.begin(Document(f"d{number}", LAMP.text), "qa_pairs", f"k{number}")
@@ -313,7 +311,7 @@ def test_a_scarce_budget_of_tokens_keeps_no_answer_from_being_kept(made: Made, s
     assert len(list(responses(store))) == came
 
 
-def test_what_is_begun_ends_with_its_stage(made: Made):
+def test_running_requests_end_with_their_stage(made: Made):
     augmenter = made(Behaviour(hangs=1.0))
     begun = augmenter.begin(LAMP, "qa_pairs", "k")
     time.sleep(0.3)
@@ -324,13 +322,13 @@ def test_what_is_begun_ends_with_its_stage(made: Made):
         augmenter.begin(LAMP, "qa_pairs", "k").result(timeout=5)
 
 
-def test_a_limit_that_stays_saturated_fails_no_document(made: Made):
+def test_a_saturated_rate_limit_fails_no_document(made: Made):
     augmenter = made(Behaviour(rpm_limit=60 * 8, retry_after=0.3), retries=1, concurrency=16)
     for written in [augmenter.begin(Document(f"d{n}", LAMP.text), "qa_pairs", f"k{n}") for n in range(24)]:
         assert written.result(timeout=60).accepted
 
 
-def test_tokens_per_minute_are_kept_by_what_answers_really_take(server: LLMServer, made: Made):
+def test_tokens_per_minute_count_the_actual_usage(server: LLMServer, made: Made):
     augmenter = made(tokens_per_minute=60_000, augment={"max_new_tokens": 200})
     began = time.monotonic()
     for written in [augmenter.begin(Document(f"d{n}", LAMP.text), "qa_pairs", f"k{n}") for n in range(10)]:
@@ -339,7 +337,7 @@ def test_tokens_per_minute_are_kept_by_what_answers_really_take(server: LLMServe
     assert used / (time.monotonic() - began) < 1.5 * 1000
 
 
-def test_a_spent_budget_stops_and_raised_it_goes_on_with_nothing_asked_twice(server: LLMServer, made: Made):
+def test_an_exhausted_budget_stops_and_a_higher_one_continues_without_repetition(server: LLMServer, made: Made):
     documents = [Document(f"d{n}", f"{LAMP.text} It has {n} steps.") for n in range(12)]
 
     def augment(augmenter: ApiAugmenter) -> tuple[int, list[str]]:
@@ -361,7 +359,7 @@ def test_a_spent_budget_stops_and_raised_it_goes_on_with_nothing_asked_twice(ser
 
 
 def test_after_a_stop_anywhere_only_requests_without_an_answer_are_sent(server: LLMServer, made: Made, store: Store):
-    """The journal's first n answers are what a process killed at any moment leaves behind."""
+    """A process killed at any moment leaves the journal's first n answers."""
     script = ["not_json", "truncated_json", "invented"]
     whole = write(made(Behaviour(script=script), {"qa_pairs": 3}))
     total = len(server.requests)
@@ -381,20 +379,20 @@ def test_after_a_stop_anywhere_only_requests_without_an_answer_are_sent(server: 
 
 
 def in_batches(augmenter: ApiAugmenter, documents: list[Document]) -> list[Product | BaseException]:
-    """What each document has, or raises, at this time."""
+    """The product or the error of each document."""
     written = [augmenter.begin(document, "qa_pairs", document.id) for document in documents]
     return [product.exception(timeout=30) or product.result() for product in written]
 
 
 def fetch(augmenter: ApiAugmenter) -> Any:
-    """Look at the batches until none is open."""
+    """Fetch batches until none is open."""
     deadline = time.monotonic() + 20
     while (fetched := augmenter.fetch()).still_open and time.monotonic() < deadline:
         time.sleep(0.1)
     return fetched
 
 
-def test_batches_are_handed_in_left_and_fetched_by_another_process(server: LLMServer, made: Made):
+def test_batches_are_submitted_and_fetched_by_another_process(server: LLMServer, made: Made):
     first = made(Behaviour(batch_seconds=0.5), batch=True)
     outcomes = in_batches(first, DOCUMENTS)
     assert all(isinstance(outcome, Waiting) and "goes into the next batch" in str(outcome) for outcome in outcomes)
@@ -411,7 +409,7 @@ def test_batches_are_handed_in_left_and_fetched_by_another_process(server: LLMSe
     assert products[0].usage.tokens_out > 0  # type: ignore[union-attr]
 
 
-def test_what_a_batch_did_not_answer_goes_into_the_next(server: LLMServer, made: Made):
+def test_unanswered_requests_go_into_the_next_batch(server: LLMServer, made: Made):
     augmenter = made(Behaviour(batch_seconds=0.1, script=["500", "not_json", "good"]), batch=True)
     in_batches(augmenter, DOCUMENTS)
     augmenter.hand_in()
@@ -426,7 +424,7 @@ def test_what_a_batch_did_not_answer_goes_into_the_next(server: LLMServer, made:
     assert all(isinstance(outcome, Product) for outcome in in_batches(augmenter, DOCUMENTS))
 
 
-def test_a_line_separator_inside_a_batch_s_answer_is_no_end_of_line(server: LLMServer, made: Made):
+def test_a_line_separator_inside_a_batch_s_answer_does_not_split_it(server: LLMServer, made: Made):
     augmenter = made(Behaviour(batch_seconds=0.1), batch=True)
     odd = [Document("odd", LAMP.text.replace(" by ", "\u2028by\x85 "))]
     in_batches(augmenter, odd)
@@ -435,7 +433,7 @@ def test_a_line_separator_inside_a_batch_s_answer_is_no_end_of_line(server: LLMS
     assert isinstance(in_batches(augmenter, odd)[0], Product)
 
 
-def test_of_a_batch_that_fails_all_is_asked_again_by_a_later_run(server: LLMServer, made: Made):
+def test_a_later_run_submits_a_failed_batch_again(server: LLMServer, made: Made):
     augmenter = made(Behaviour(batch_seconds=0.1, batch_fate="failed"), batch=True)
     in_batches(augmenter, DOCUMENTS)
     augmenter.hand_in()
@@ -451,7 +449,7 @@ def test_of_a_batch_that_fails_all_is_asked_again_by_a_later_run(server: LLMServ
 
 
 @pytest.mark.parametrize(("fate", "answers"), [("expired", 1), ("cancelled", 1)])
-def test_of_a_batch_that_ends_badly_the_rest_is_asked_again(server: LLMServer, made: Made, fate: str, answers: int):
+def test_the_unanswered_rest_of_a_batch_is_submitted_again(server: LLMServer, made: Made, fate: str, answers: int):
     augmenter = made(Behaviour(batch_seconds=0.1, batch_fate=fate), batch=True)
     in_batches(augmenter, DOCUMENTS)
     augmenter.hand_in()
@@ -464,7 +462,7 @@ def test_of_a_batch_that_ends_badly_the_rest_is_asked_again(server: LLMServer, m
     assert all(isinstance(outcome, Product) for outcome in in_batches(augmenter, DOCUMENTS))
 
 
-def test_a_document_that_a_batch_refuses_fails_and_is_not_handed_in_for_ever(server: LLMServer, made: Made):
+def test_a_document_refused_by_a_batch_fails_and_is_not_submitted_again(server: LLMServer, made: Made):
     augmenter = made(Behaviour(batch_seconds=0.1, unsupported={"model"}), batch=True)
     in_batches(augmenter, DOCUMENTS[:1])
     augmenter.hand_in()
@@ -478,15 +476,15 @@ def test_a_budget_holds_for_batches_too(server: LLMServer, made: Made):
     each = first_request(LAMP, "qa_pairs", "k", AugmentSettings(qa_pairs=2)).bytes + 100 + 100
     augmenter = made(Behaviour(batch_seconds=0.1), {"max_new_tokens": 100}, batch=True, max_tokens=2 * each)
     in_batches(augmenter, DOCUMENTS)
-    with pytest.raises(Stopped, match="1 requests were not handed in"):
+    with pytest.raises(Stopped, match="1 requests were not submitted"):
         augmenter.hand_in()
     assert fetch(augmenter).answers == 2
 
 
-def test_an_endpoint_without_batches_is_told_apart(server: LLMServer, made: Made):
+def test_an_endpoint_without_a_batch_api_is_recognised(server: LLMServer, made: Made):
     augmenter = made(batch=True, base_url=f"{server.root}/nothing")
     in_batches(augmenter, DOCUMENTS)
-    with pytest.raises(Stopped, match=r"it takes no batch \(404: Invalid URL .*augment.api.batch=false"):
+    with pytest.raises(Stopped, match=r"it does not accept a batch \(404: Invalid URL .*augment.api.batch=false"):
         augmenter.hand_in()
 
 
@@ -501,7 +499,7 @@ def test_an_endpoint_without_batches_is_told_apart(server: LLMServer, made: Made
     ],
     ids=["no choice", "null choices", "null message", "parts", "half a pair"],
 )
-def test_odd_answers_are_read_as_far_as_they_go(made: Made, odd: dict[str, Any]):
+def test_unusual_answers_are_read_as_far_as_possible(made: Made, odd: dict[str, Any]):
     endpoint = made().endpoint
     request = first_request(LAMP, "qa_pairs", "k", endpoint.settings)
     response = endpoint.response(

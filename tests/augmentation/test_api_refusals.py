@@ -1,4 +1,4 @@
-"""What real endpoints refuse, and what comes of it: less is asked for, or the one at fault is told with the remedy."""
+"""Refusals of real endpoints: requests adapt to them, or the error names the cause and the remedy."""
 
 import threading
 from collections.abc import Iterator
@@ -42,12 +42,12 @@ def write(augmenter: ApiAugmenter, product: ProductName = "qa_pairs", document: 
 
 
 def prompt_tokens(server: LLMServer) -> int:
-    """Of the shortest prompt that was sent."""
+    """The tokens of the shortest prompt that was sent."""
     return min(len(request.prompt) // 4 for request in server.requests)
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_an_answer_is_made_shorter_where_the_context_has_no_room_for_it(server: LLMServer, made: Made, words: str):
+def test_the_answer_limit_shrinks_if_the_context_has_too_little_room(server: LLMServer, made: Made, words: str):
     augmenter = made(Behaviour(context=400, words=words), {"max_new_tokens": 512})
     product = write(augmenter)
     assert len(product.accepted) == 2
@@ -56,7 +56,7 @@ def test_an_answer_is_made_shorter_where_the_context_has_no_room_for_it(server: 
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_a_document_that_does_not_fit_by_itself_is_told_so_with_the_remedy(server: LLMServer, made: Made, words: str):
+def test_a_document_too_long_for_the_context_fails_with_a_remedy(server: LLMServer, made: Made, words: str):
     long = Document("epic", f"{LAMP.text} " * 60)
     augmenter = made(Behaviour(context=500, words=words))
     with pytest.raises(
@@ -65,12 +65,12 @@ def test_a_document_that_does_not_fit_by_itself_is_told_so_with_the_remedy(serve
         write(augmenter, document=long)
     assert "500" in str(told.value)
     assert len(server.requests) <= 5
-    assert len(write(augmenter).accepted) == 2  # the next document is none the worse for it
+    assert len(write(augmenter).accepted) == 2  # the next document is unaffected
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_notes_give_way_where_the_context_has_no_room_for_them(server: LLMServer, made: Made, words: str):
-    """What was dropped is told to the next round as far as there is room; it never makes the document too long."""
+def test_notes_are_shortened_if_the_context_has_too_little_room(server: LLMServer, made: Made, words: str):
+    """Notes about dropped items are included only if there is room, and never make the document too long."""
     script = ["invented"] + ["good"] * 20
     write(made(Behaviour(script=list(script)), {"qa_pairs": 12, "verify": False, "tries": 2}))
     first, second = (len(request.prompt) // 4 for request in server.requests)
@@ -85,7 +85,7 @@ def test_notes_give_way_where_the_context_has_no_room_for_them(server: LLMServer
 
 
 def test_notes_stay_short_however_much_was_dropped(server: LLMServer, made: Made):
-    """A weak model's junk must not fill the next prompt."""
+    """Many dropped items of a weak model must not fill the next prompt."""
     augmenter = made(
         Behaviour(invented=1.0, junk=500), {"qa_pairs": 60, "tries": 6, "verify": False}, answer_format="text"
     )
@@ -95,9 +95,7 @@ def test_notes_stay_short_however_much_was_dropped(server: LLMServer, made: Made
     assert max(lengths) < lengths[0] + 1600
 
 
-def test_a_list_ends_where_the_schema_says_and_what_is_beyond_is_not_looked_at_without_one(
-    server: LLMServer, made: Made
-):
+def test_lists_are_limited_by_the_schema_or_else_truncated(server: LLMServer, made: Made):
     product = write(made(Behaviour(junk=40)))
     assert (len(product.accepted), len(product.dropped)) == (2, 0)
     assert server.requests[0].bounds == {"minItems", "maxItems"}
@@ -107,7 +105,7 @@ def test_a_list_ends_where_the_schema_says_and_what_is_beyond_is_not_looked_at_w
 
 
 def words(value: object) -> str:
-    """An id that is the same in every process, which the order of a set's members is not."""
+    """A test id that is equal in every process, unlike the order of a set."""
     return " ".join(sorted(value)) or "none" if isinstance(value, set) else str(value)
 
 
@@ -121,7 +119,7 @@ def words(value: object) -> str:
     ],
     ids=words,
 )
-def test_bounds_that_an_endpoint_does_not_take_are_left_out_from_then_on(
+def test_refused_schema_bounds_are_left_out_from_then_on(
     server: LLMServer, made: Made, unsupported: set[str], left: set[str], requests: int
 ):
     augmenter = made(Behaviour(unsupported=unsupported, latency=0.05))
@@ -135,7 +133,7 @@ def test_bounds_that_an_endpoint_does_not_take_are_left_out_from_then_on(
 
 
 @pytest.mark.parametrize("unsupported", [set(), {"maxLength"}, {"minLength", "minItems"}, {"grammar"}], ids=words)
-def test_after_an_answer_without_an_end_its_texts_are_bounded_where_the_endpoint_takes_it(
+def test_after_an_endless_answer_the_schema_limits_text_lengths_if_supported(
     server: LLMServer, made: Made, unsupported: set[str]
 ):
     augmenter = made(Behaviour(script=["cut_item", "cut_item"], unsupported=unsupported))
@@ -145,13 +143,13 @@ def test_after_an_answer_without_an_end_its_texts_are_bounded_where_the_endpoint
     assert sent[1] == (items | lengths if not unsupported else items if unsupported == {"maxLength"} else set())
 
 
-def test_a_refused_form_stops_everything_where_the_settings_insist_on_it(made: Made):
+def test_a_refused_answer_format_stops_the_run_if_it_is_configured(made: Made):
     augmenter = made(Behaviour(unsupported={"json_schema"}), answer_format="json_schema")
-    with pytest.raises(Stopped, match=r"it refuses the form of the answer .*answer_format=auto"):
+    with pytest.raises(Stopped, match=r"it refuses the answer format .*answer_format=auto"):
         write(augmenter)
 
 
-def test_an_answer_longer_than_the_endpoint_allows_is_asked_for_shorter_from_then_on(server: LLMServer, made: Made):
+def test_the_answer_limit_follows_that_of_the_endpoint_from_then_on(server: LLMServer, made: Made):
     augmenter = made(Behaviour(most_tokens=300), {"max_new_tokens": 2000})
     write(augmenter, "rewrites")
     assert [request.status for request in server.requests] == [400, 200]
@@ -159,7 +157,7 @@ def test_an_answer_longer_than_the_endpoint_allows_is_asked_for_shorter_from_the
     assert len(server.requests) == 3
 
 
-def test_no_seed_is_sent_unless_it_is_wanted(server: LLMServer, made: Made):
+def test_no_seed_is_sent_unless_configured(server: LLMServer, made: Made):
     write(made(Behaviour(dies_of={"seed"}), retries=0))
     assert [request.seed for request in server.requests] == [None]
     write(made(send_seed=True, augment={"seed": 7}), "rewrites")
@@ -170,28 +168,26 @@ def test_a_later_try_sends_another_seed_and_so_does_each_round(server: LLMServer
     seeds: list[int | None] = []
     for _ in range(3):
         augmenter = made(Behaviour(not_json=1.0), {"tries": 2}, send_seed=True)
-        with pytest.raises(DocumentError, match="a later run asks anew"):
+        with pytest.raises(DocumentError, match="Run again to request new answers"):
             write(augmenter)
         seeds += [request.seed for request in server.requests if not request.repair]
     assert len(set(seeds)) == 6
 
 
-def test_at_temperature_0_where_a_later_try_is_the_same_the_remedy_says_so(made: Made):
+def test_at_temperature_0_the_remedy_is_to_raise_it(made: Made):
     augmenter = made(Behaviour(not_json=1.0), {"tries": 1, "temperature": 0})
-    with pytest.raises(DocumentError, match=r"set augment\.temperature above 0"):
+    with pytest.raises(DocumentError, match=r"Set augment\.temperature above 0"):
         write(augmenter)
 
 
-def test_of_an_answer_that_was_cut_short_the_whole_items_are_taken_and_the_remedy_is_told_where_there_is_none(
-    server: LLMServer, made: Made
-):
+def test_complete_items_of_a_cut_answer_are_kept_and_without_any_there_is_a_remedy(server: LLMServer, made: Made):
     assert len(write(made(augment={"max_new_tokens": 60})).accepted) >= 1
     augmenter = made(augment={"max_new_tokens": 12})
     with pytest.raises(DocumentError, match=r"it breaks off\)\. Raise augment\.max_new_tokens \(12\)"):
         write(augmenter, "rewrites")
 
 
-def test_pairs_that_the_model_cannot_write_are_made_by_rule_up_to_those_that_a_document_needs(made: Made):
+def test_missing_pairs_are_made_by_rule_up_to_the_minimum(made: Made):
     product = write(made(Behaviour(invented=1.0), {"qa_pairs": 5, "least_pairs": 3, "tries": 1}))
     assert len(product.accepted) == product.filled == 3
     assert {one.marks["how"] for one in product.accepted} == {"gap"}
@@ -202,7 +198,7 @@ def test_pairs_that_the_model_cannot_write_are_made_by_rule_up_to_those_that_a_d
     assert write(made(), document=Document("whole", LAMP.text)).filled == 0
 
 
-def test_a_model_that_is_not_served_is_told_with_those_that_are(server: LLMServer, made: Made):
+def test_an_unknown_model_is_refused_with_the_served_ones(server: LLMServer, made: Made):
     augmenter = made(Behaviour(knows_models=True), model="nope")
     with pytest.raises(
         Stopped, match=r"it serves no model 'nope' \(404\); it serves m, another-model\. Set augment\.api\.mo"
@@ -210,19 +206,19 @@ def test_a_model_that_is_not_served_is_told_with_those_that_are(server: LLMServe
         write(augmenter)
 
 
-def test_an_address_without_v1_is_told_with_the_right_one(server: LLMServer, made: Made):
+def test_a_url_without_v1_is_refused_with_the_right_one(server: LLMServer, made: Made):
     augmenter = made(base_url=server.root)
     with pytest.raises(Stopped, match=rf"Set augment\.api\.base_url={server.root}/v1"):
         write(augmenter)
 
 
-def test_an_address_at_which_nothing_of_the_kind_is(server: LLMServer, made: Made):
+def test_a_url_without_an_api_is_refused(server: LLMServer, made: Made):
     augmenter = made(base_url=f"{server.root}/blog")
-    with pytest.raises(Stopped, match=r"no chat completions \(404: .*base_url to the address before /chat/completions"):
+    with pytest.raises(Stopped, match=r"no chat completions API \(404: .*base_url to the URL before /chat/completions"):
         write(augmenter)
 
 
-def test_a_web_page_in_place_of_answers_stops_everything_and_among_answers_it_is_a_passing_fault(made: Made):
+def test_a_web_page_instead_of_answers_stops_the_run_but_between_answers_is_retried(made: Made):
     augmenter = made(Behaviour(web_page=1.0))
     with pytest.raises(Stopped, match=r"not with chat completions: .*a web page.*base_url"):
         write(augmenter)
@@ -234,12 +230,12 @@ def test_a_web_page_in_place_of_answers_stops_everything_and_among_answers_it_is
 @pytest.mark.parametrize(
     ("base_url", "reason"),
     [
-        ("http://no-such-host.invalid/v1", "no host of this name"),
-        ("localhost:8000/v1", "no address"),
+        ("http://no-such-host.invalid/v1", "the host name cannot be resolved"),
+        ("localhost:8000/v1", "not a valid URL"),
         ("https://127.0.0.1:{port}/v1", "does not speak TLS"),
     ],
 )
-def test_an_address_that_can_never_be_reached_is_not_waited_for(made: Made, base_url: str, reason: str):
+def test_an_unreachable_url_is_not_retried(made: Made, base_url: str, reason: str):
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as plain:
         threading.Thread(target=plain.serve_forever, daemon=True).start()
         augmenter = made(base_url=base_url.format(port=plain.server_port), give_up_after=600)
@@ -248,7 +244,7 @@ def test_an_address_that_can_never_be_reached_is_not_waited_for(made: Made, base
         plain.shutdown()
 
 
-def test_an_extra_field_that_is_refused_is_named(made: Made):
+def test_a_refused_extra_field_is_named(made: Made):
     augmenter = made(Behaviour(unsupported={"top_kk"}), extra_body={"top_kk": 5})
     with pytest.raises(Stopped, match=r"it refuses top_kk of augment\.api\.extra_body"):
         write(augmenter)
@@ -264,9 +260,7 @@ def test_a_server_that_is_down_is_not_blamed_on_the_only_document(server: LLMSer
         server.listen_again()
 
 
-def test_fewer_requests_are_in_flight_where_so_many_are_not_answered_in_time(
-    server: LLMServer, made: Made, messages: list[str]
-):
+def test_timeouts_reduce_the_requests_in_flight(server: LLMServer, made: Made, messages: list[str]):
     augmenter = made(Behaviour(script=["hangs"] * 4), concurrency=8, timeout=1.0)
     begun = [augmenter.begin(Document(f"d{n}", LAMP.text), "qa_pairs", f"d{n}") for n in range(16)]
     assert all(product.result(timeout=60).accepted for product in begun)
@@ -274,7 +268,7 @@ def test_fewer_requests_are_in_flight_where_so_many_are_not_answered_in_time(
     assert augmenter.endpoint._slots.allowed < 8
 
 
-def test_a_batch_s_line_that_was_refused_for_what_can_be_left_out_goes_into_the_next_without_it(
+def test_a_batch_line_with_a_refused_parameter_is_submitted_again_without_it(
     server: LLMServer, made: Made, store: Store
 ):
     augmenter = made(Behaviour(batch_seconds=0.1, unsupported={"temperature", "json_schema"}), batch=True)
@@ -331,5 +325,5 @@ BODY = {"model": "m", "messages": [], "max_tokens": 5000, "temperature": 0.7, "s
         ("The response was filtered due to the prompt triggering a content management policy", None, Refusal("other")),
     ],
 )  # fmt: skip
-def test_a_refusal_is_read_in_many_servers_words(message: str, param: str | None, refusal: Refusal):
+def test_refusals_of_many_servers_are_understood(message: str, param: str | None, refusal: Refusal):
     assert read_refusal(message, param, None, BODY) == refusal

@@ -39,7 +39,7 @@ def found(title: str, text: str) -> dict[str, set[str]]:
     return {candidate.answer: set(candidate.starts) for candidate in spans}
 
 
-def test_the_columns_of_a_table_are_asked_by_and_never_asked_for():
+def test_questions_use_table_columns_but_never_ask_for_them():
     rows = (
         "Bridges\n\nBridge: Old Bridge; Built: 1399; Length: 64 m.\nBridge: Quarn Bridge; Built: 1954; Length: 118 m."
     )
@@ -63,11 +63,11 @@ def test_the_columns_of_a_table_are_asked_by_and_never_asked_for():
         "The crew of the boat was this: Ann.", "Note: it was Ann Lee who founded the Old Mill in 1871, not Otto.",
     ],
 )  # fmt: skip
-def test_a_sentence_with_a_colon_is_no_row(sentence: str):
+def test_a_sentence_with_a_colon_is_not_a_table_row(sentence: str):
     assert cells(sentence) == []
 
 
-def test_texts_of_one_block_are_written_about_by_the_rules_that_they_were_written_about():
+def test_texts_of_one_block_keep_their_version():
     assert local_version("It was built in 1911. It is: old.") == LOCAL_VERSION
     assert local_version("One line\nwrapped, in two. And more.") == LOCAL_VERSION
     for text in ("A heading\n\nAnd a text.", "Things:\n- a\n- b", "Height: 1.2 m."):
@@ -98,7 +98,7 @@ def test_texts_of_one_block_are_written_about_by_the_rules_that_they_were_writte
         ("It hangs on a green chain.", "green chain", set()),
     ],
 )
-def test_the_words_around_a_span_tell_how_to_ask_for_it(text: str, answer: str, starts: set[str]):
+def test_the_words_around_a_span_suggest_questions(text: str, answer: str, starts: set[str]):
     assert found("The Ostrel lamp", text)[answer] == starts
 
 
@@ -111,16 +111,16 @@ def test_the_words_around_a_span_tell_how_to_ask_for_it(text: str, answer: str, 
         ("It was the 5,150 filled seats.", "5,150 filled"),
     ],
 )
-def test_what_is_no_answer_by_itself_is_not_asked_for(text: str, answer: str):
+def test_spans_that_are_no_answers_are_not_candidates(text: str, answer: str):
     assert answer not in found("", text)
 
 
-def test_names_may_hold_small_words_and_lose_their_ending():
+def test_names_may_contain_small_words_and_lose_their_possessive():
     text = "She won the Order of the White Oar beside Lady Jane's Throat and Reil's mill for 3,500 crowns."
     assert {"Order of the White Oar", "Lady Jane's Throat", "Reil", "3,500 crowns"} <= set(found("", text))
 
 
-def test_what_stands_in_the_title_is_not_asked_for():
+def test_words_of_the_title_are_not_candidates():
     text = "Greta Olmsted built the Ostrel lamp in 1911."
     assert "Ostrel" not in found("The Ostrel lamp", text)
     assert "Greta Olmsted" not in found("GRETA OLMSTED", text)
@@ -134,7 +134,7 @@ def test_a_preposition_ends_a_span(word: str):
     assert "24 metres" in found("The lamp", f"It is 24 metres {word} Brevik Harbour.")
 
 
-def test_a_candidate_is_given_once():
+def test_candidates_are_distinct():
     both = candidates("T", "Greta Olmsted came in 1911. Greta Olmsted left in 1911.")
     assert [c.answer for c in both] == ["Greta Olmsted", "1911"]
     assert candidates("T", "") == []
@@ -161,11 +161,11 @@ ORIGINAL = "The Ostrel lamp was built in 1911 by Greta Olmsted."
         "",
     ],
 )
-def test_a_rewrite_that_is_not_faithful_gives_way_to_the_original(rewrite: str):
+def test_an_unfaithful_rewrite_is_replaced_by_the_original(rewrite: str):
     assert faithful(ORIGINAL, rewrite) == ORIGINAL
 
 
-def test_a_faithful_rewrite_stays():
+def test_a_faithful_rewrite_is_kept():
     rewrite = "In 1911 the Ostrel lamp was made by Greta Olmsted."
     assert faithful(ORIGINAL, rewrite) == rewrite
 
@@ -191,13 +191,13 @@ NAME = Candidate(SENTENCE, "Greta Olmsted", SENTENCE.index("Greta"), ())
         ("Who did Greta open it with?", NAME, False),
     ],
 )
-def test_a_sound_question_asks_by_what_its_sentence_says_about_the_answer(
+def test_a_sound_question_uses_what_its_sentence_says_about_the_answer(
     question: str, candidate: Candidate, sound: bool
 ):
     assert is_sound(question, "The Ostrel mill", candidate) == sound
 
 
-def test_a_question_names_its_title_by_all_its_words_of_weight():
+def test_a_question_names_a_title_by_all_its_content_words():
     assert names_title("Who built the Ostrel mill?", "The Ostrel mill")
     assert not names_title("Who built the mill?", "The Ostrel mill")
     assert names_title("Who built it?", "")
@@ -213,7 +213,7 @@ def test_a_question_names_its_title_by_all_its_words_of_weight():
         ("Reil mended it, and left in 1832.", "Reil mended it, and left in 1832."),
     ],
 )
-def test_a_sentence_is_turned_where_that_is_safe(sentence: str, other: str):
+def test_a_sentence_is_turned_only_if_that_is_safe(sentence: str, other: str):
     assert turned(sentence) == other
     assert faithful(sentence, turned(sentence)) == other
 
@@ -223,7 +223,7 @@ def test_likeness_is_one_for_equal_texts_whatever_their_case():
 
 
 def check(product: Product | Exception, document: Document, pairs: int = 1) -> None:
-    """Sound pairs, whatever the random model wrote."""
+    """Check that all pairs are valid, whatever the random model wrote."""
     assert isinstance(product, Product), product
     found = [pair for pair in product.items if isinstance(pair, QAPair)]
     assert pairs <= len(found) == len(product.items) <= 2
@@ -246,11 +246,11 @@ def test_every_document_gets_pairs_and_rewrites(augmenter: LocalAugmenter):
         assert isinstance(product, Product)
         assert len(product.items) + len(product.dropped) == 2
         for text in product.items:
-            assert str(text).startswith(f"{document.title}\n")  # it stands in a prompt by itself
+            assert str(text).startswith(f"{document.title}\n")  # a rewrite is used without its document
             assert key_terms(document.text) <= key_terms(str(text)) | set(str(text).split())
 
 
-def test_accepted_items_have_their_marks_and_what_is_nearly_the_document_is_dropped(augmenter: LocalAugmenter):
+def test_accepted_items_have_marks_and_near_copies_of_the_document_are_dropped(augmenter: LocalAugmenter):
     (pairs,) = pairs_of(augmenter, DOCUMENTS[0])
     assert isinstance(pairs, Product)
     assert all(one.marks["support"] == 1.0 and one.marks["how"] in ("written", "rule", "gap") for one in pairs.accepted)
@@ -275,11 +275,11 @@ def test_accepted_items_have_their_marks_and_what_is_nearly_the_document_is_drop
         ("Ann came.", 0.9, "Ann came."),
     ],
 )
-def test_sentences_change_places_and_what_points_back_goes_along(text: str, turn: float, other: str):
+def test_reordering_keeps_sentences_that_refer_back_in_place(text: str, turn: float, other: str):
     assert reordered(block_sentences(text), block_sentences(text), turn) == other
 
 
-def test_pairs_come_with_marks_and_those_with_a_gap_last(augmenter: LocalAugmenter):
+def test_pairs_have_marks_and_gap_questions_come_last(augmenter: LocalAugmenter):
     for document, scored in zip(DOCUMENTS, augmenter.qa_pairs_many(DOCUMENTS), strict=True):
         assert isinstance(scored, list)
         assert all(isinstance(one, ScoredPair) for one in scored)
@@ -293,7 +293,7 @@ def test_pairs_come_with_marks_and_those_with_a_gap_last(augmenter: LocalAugment
                 assert all(word in one.pair.question for word in document.title.split())
 
 
-def test_a_question_offered_to_the_model_stands_where_its_own_ending_is_unsound(
+def test_a_rule_s_question_is_used_if_the_model_s_ending_is_unsound(
     augmenter: LocalAugmenter, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("dyprag.augmentation.local.LEAST_LIKELIHOOD", -99)  # a random model finds nothing
@@ -304,7 +304,7 @@ def test_a_question_offered_to_the_model_stands_where_its_own_ending_is_unsound(
     ]
 
 
-def test_rewrites_by_themselves_come_in_order_with_each_document_s_error_in_its_place(augmenter: LocalAugmenter):
+def test_rewrites_and_errors_keep_the_order_of_documents(augmenter: LocalAugmenter):
     results = augmenter.rewrites_many([DOCUMENTS[0], EMPTY, DOCUMENTS[1], LONG])
     assert [type(result) for result in results] == [list, DocumentError, list, DocumentTooLong]
     for place, document in ((0, DOCUMENTS[0]), (2, DOCUMENTS[1])):
@@ -323,7 +323,7 @@ def test_one_document_through_the_batcher(augmenter: LocalAugmenter):
         begun[2].result()
 
 
-def test_a_bad_document_gets_its_error_in_its_place_and_the_others_their_pairs(augmenter: LocalAugmenter):
+def test_an_invalid_document_gets_its_error_and_the_others_their_pairs(augmenter: LocalAugmenter):
     mixed = [EMPTY, DOCUMENTS[0], LONG, DOCUMENTS[1], Document("dull", "so it is", "Dull"), DOCUMENTS[2]]
     results = pairs_of(augmenter, *mixed)
     assert [type(result) for result in results] == [
@@ -336,13 +336,13 @@ def test_a_bad_document_gets_its_error_in_its_place_and_the_others_their_pairs(a
         check(results[place], mixed[place])
 
 
-def test_only_bad_documents_are_only_errors(augmenter: LocalAugmenter):
+def test_invalid_documents_alone_give_only_errors(augmenter: LocalAugmenter):
     assert [type(result) for result in pairs_of(augmenter, EMPTY, LONG)] == [DocumentError, DocumentTooLong]
     assert pairs_of(augmenter) == augmenter.write("rewrites", []) == []
 
 
 @pytest.mark.parametrize("text", ["  \n ", "Broken \ud83d character in Dunmere."])
-def test_an_odd_text_does_not_harm_its_neighbours(augmenter: LocalAugmenter, text: str):
+def test_an_unusual_text_does_not_affect_other_documents(augmenter: LocalAugmenter, text: str):
     results = pairs_of(augmenter, Document("odd", text), DOCUMENTS[0])
     check(results[1], DOCUMENTS[0])
 
@@ -352,13 +352,13 @@ def test_a_document_without_a_title_is_asked_about_its_first_sentence_too(augmen
     check(pairs_of(augmenter, document)[0], document)
 
 
-def test_control_tokens_in_a_text_do_no_harm(augmenter: LocalAugmenter):
+def test_control_tokens_in_a_text_are_plain_text(augmenter: LocalAugmenter):
     text = "<|im_end|> The Ostrel lamp<|im_end|> was built in 1911 <|im_end|>by Greta Olmsted. " + "<|im_end|>" * 50
     document = Document("attack", text, "A <|im_start|> lamp")
     check(pairs_of(augmenter, document, DOCUMENTS[1])[0], document)
 
 
-def test_control_tokens_count_for_the_length_as_they_are_written(augmenter: LocalAugmenter):
+def test_control_tokens_count_as_plain_text_in_the_length(augmenter: LocalAugmenter):
     document = Document("flood", "Greta Olmsted built it in 1911. " + "<|im_end|>" * 400, "Flood")
     assert isinstance(pairs_of(augmenter, document)[0], DocumentTooLong)
 
@@ -386,7 +386,7 @@ def test_a_document_in_another_language_is_refused_with_the_remedy(augmenter: Lo
         assert isinstance(sound, Product)
 
 
-def test_what_an_english_document_quotes_in_another_script_is_left_alone(augmenter: LocalAugmenter):
+def test_quotations_in_another_script_stay_unchanged(augmenter: LocalAugmenter):
     quoted = "Маяк построил Фёдор Лунин в 1911 году."
     document = Document("lamp", f"The lamp was built in 1911 by Greta Olmsted for the town of Osk. {quoted}", "Lamp")
     (pairs,) = augmenter.write("qa_pairs", [document])
@@ -394,7 +394,7 @@ def test_what_an_english_document_quotes_in_another_script_is_left_alone(augment
     assert not any(quoted in item.full_answer for item in pairs.items if isinstance(item, QAPair))
 
 
-def test_a_gap_speaks_the_language_of_its_document():
+def test_gap_questions_are_in_the_language_of_their_document():
     gap = Candidate("Er ist 24 Meter hoch.", "24 Meter", 7, ())
     assert gap_pair("Turm", gap, "") == QAPair("Turm: Er ist ___ hoch.", "24 Meter", gap.sentence)
     assert gap_pair("", gap).question == "Er ist ___ hoch. What is missing?"

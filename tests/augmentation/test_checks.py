@@ -1,4 +1,4 @@
-"""What is accepted: rewrites that keep the facts, pairs that the passage supports."""
+"""Checks of items: rewrites must keep the facts, and the passage must support pairs."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from dyprag.augmentation.checks import (
     same_language,
 )
 from dyprag.augmentation.products import Accepted, Dropped
-from dyprag.augmentation.support import numbers, told_numbers
+from dyprag.augmentation.support import numbers, stated_numbers
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
 
@@ -25,13 +25,13 @@ SETTINGS = AugmentSettings()
 
 
 def rewrite(text: str, *others: str, document: Document = LAMP) -> str:
-    """The reason why a rewrite is dropped; empty where it is accepted."""
+    """The reason why a rewrite is dropped; empty if it is accepted."""
     verdict = check_rewrite(document, text, others, SETTINGS)
     return verdict.reason if isinstance(verdict, Dropped) else ""
 
 
 def pair(question: str, answer: str, full: str, *others: QAPair, document: Document = LAMP) -> str:
-    """The same of a pair."""
+    """The reason why a pair is dropped; empty if it is accepted."""
     verdict = check_pair(document, QAPair(question, answer, full), others, SETTINGS)
     return verdict.reason if isinstance(verdict, Dropped) else ""
 
@@ -67,7 +67,7 @@ def test_a_rewrite_that_loses_adds_or_repeats_is_dropped_with_the_reason(text: s
     assert reason in rewrite(text)
 
 
-def test_a_fact_is_kept_as_a_word_of_its_own_possessives_included():
+def test_a_fact_must_be_kept_as_a_whole_word():
     document = Document("d", "The theory of Albert Einstein was tested by Ann in room 5 in the year 1950.")
     kept = "In the year 1950, in room 5, Albert Einstein's theory had its test, which was run by Ann."
     assert rewrite(kept, document=document) == ""
@@ -101,7 +101,7 @@ def test_rewrites_in_other_languages_are_judged_by_their_facts_too(text: str, go
     assert rewrite(bad, document=document).startswith("it loses")
 
 
-def test_the_same_rewrite_twice_is_one():
+def test_duplicate_rewrites_are_dropped():
     assert rewrite(GOOD, GOOD) == "it is the same as another one"
 
 
@@ -113,17 +113,17 @@ def test_the_same_rewrite_twice_is_one():
         ("Это старый мост.", "This is an old bridge.", False),
     ],
 )
-def test_languages_are_told_apart_by_script(text: str, other: str, same: bool):
+def test_languages_are_distinguished_by_script(text: str, other: str, same: bool):
     assert same_language(text, other) is same
 
 
-def test_where_nouns_have_capitals_names_are_those_of_several_words():
+def test_in_german_only_names_of_several_words_count():
     german = "Die Lampe von Ostrel wurde im Jahr 1911 von Greta Olmsted am Hafen für die Fischer der Stadt gebaut."
     assert facts(german) == {"Greta", "Olmsted", "1911"}
     assert {"Greta", "Olmsted", "Ostrel", "Brevik", "Harbour", "1911", "24", "1300"} == facts(TEXT)
 
 
-def test_separators_of_thousands_do_not_matter_and_decimals_do():
+def test_thousands_separators_are_ignored_but_decimals_matter():
     assert numbers("1,300 or 1 300, 1.300, 1300; 3.5 and 12,50") == {"1300", "1", "300", "3.5", "12,50"}
     assert numbers("1\u202f300") == {"1300"}
 
@@ -162,7 +162,7 @@ def test_a_pair_that_cannot_be_trusted_is_dropped_with_the_reason(question: str,
     assert reason in pair(question, answer, full)
 
 
-def test_no_two_questions_are_the_same():
+def test_duplicate_questions_are_dropped():
     first = QAPair("Who built the Ostrel lamp?", "Greta Olmsted", "Greta Olmsted built it.")
     assert pair("Who has built the Ostrel lamp?", "Greta Olmsted", "Greta Olmsted built it.", first) == (
         "it is the same as another one"
@@ -188,7 +188,7 @@ def test_no_two_questions_are_the_same():
         ("Yes, it is", "yes", False),
     ],
 )
-def test_two_answers_are_the_same_but_for_case_articles_and_more_words(one: str, other: str, same: bool):
+def test_equal_answers_may_differ_in_case_articles_and_extra_words(one: str, other: str, same: bool):
     assert same_answer(one, other) is same
 
 
@@ -214,7 +214,7 @@ ILKA = Document(
         ("cottage at Mirrenfold", True),
     ],
 )  # fmt: skip
-def test_an_answer_stands_in_a_document_by_whole_words_numbers_units_and_denials(answer: str, supported: bool):
+def test_support_compares_whole_words_numbers_units_and_negations(answer: str, supported: bool):
     reason = pair("What is it?", answer, f"It is {answer}.", document=ILKA)
     assert (reason == "") is supported, reason
 
@@ -236,13 +236,13 @@ def test_an_answer_stands_in_a_document_by_whole_words_numbers_units_and_denials
         ("In which year did the Atlas come out?", "Guild", "It was the Guild.", "asks for a number"),
     ],
 )
-def test_an_answer_that_stands_beside_something_else_is_doubted(question: str, answer: str, full: str, reason: str):
+def test_an_answer_next_to_something_else_is_doubtful(question: str, answer: str, full: str, reason: str):
     found = doubt(ILKA, QAPair(question, answer, full))
     assert reason in found
     assert bool(found) == bool(reason)
 
 
-def test_a_short_answer_is_not_held_by_a_longer_number_or_word():
+def test_a_short_answer_is_not_found_in_a_longer_number_or_word():
     assert "does not hold" in pair(
         "When?", "19", "It was in 1911.", document=Document("d", "At 19, in 1911, she left.")
     )
@@ -257,11 +257,11 @@ def test_a_short_answer_is_not_held_by_a_longer_number_or_word():
         ("1,300 or forty two; ninety. Nobody", {"1300", "42", "90"}),
     ],
 )
-def test_numbers_in_words_are_numbers(text: str, told: set[str]):
-    assert told_numbers(text) == told
+def test_number_words_count_as_numbers(text: str, told: set[str]):
+    assert stated_numbers(text) == told
 
 
-def test_numbers_in_japanese_are_whole_too():
+def test_numbers_in_japanese_are_compared_as_a_whole():
     japanese = Document("d", "オストレルの灯台は1919年にグレタによって建てられた。")
     assert pair("何年ですか", "1919年", "1919年です。", document=japanese) == ""
     assert UNSUPPORTED in pair(
@@ -269,6 +269,6 @@ def test_numbers_in_japanese_are_whole_too():
     )
 
 
-def test_a_rewrite_may_tell_numbers_in_digits():
+def test_a_rewrite_may_write_numbers_in_digits():
     document = Document("d", "Six people lived in the old house above the harbour until the winter came.")
     assert rewrite("Until the winter came, 6 people had the old house above the harbour.", document=document) == ""

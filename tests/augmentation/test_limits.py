@@ -1,4 +1,4 @@
-"""Rates, budgets and the breaker, each by itself."""
+"""Rates, budgets and the circuit breaker."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ def response(tokens_in: int, tokens_out: int, price: Price | None = None) -> Res
 
 
 @pytest.mark.parametrize(("per_minute", "workers", "expected"), [(3000, 1, 50), (6000, 4, 25)])
-def test_a_rate_is_kept_and_used_to_the_full_and_shared_by_workers(per_minute: float, workers: int, expected: float):
+def test_a_rate_is_kept_fully_used_and_shared_by_workers(per_minute: float, workers: int, expected: float):
     async def run() -> float:
         rate = Rate(per_minute, workers)
         await asyncio.gather(*(rate.take() for _ in range(int(expected))))  # the burst
@@ -47,19 +47,19 @@ def test_without_a_limit_nothing_waits():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_budget_is_never_exceeded_and_used_up_to_one_request(seed: int):
-    """Whatever requests take, at most what was set aside for them."""
+    """Requests use at most what is reserved for them."""
     rng = random.Random(seed)
     spent = 0
     settings = ApiSettings(model="m", max_tokens=10_000)
 
     async def request(budget: Budget) -> None:
         nonlocal spent
-        async with budget.set_aside(100, 100) as took:
+        async with budget.set_aside(100, 100) as record:
             await asyncio.sleep(rng.uniform(0, 0.002))
-            if rng.random() < 0.8:  # else it failed and took nothing
+            if rng.random() < 0.8:  # otherwise it failed and used nothing
                 used = rng.randint(0, 100), rng.randint(0, 100)
                 spent += sum(used)
-                took(response(*used))
+                record(response(*used))
 
     async def run() -> list[Any]:
         budget = Budget(settings, (1000, 0.0))
@@ -71,7 +71,7 @@ def test_a_budget_is_never_exceeded_and_used_up_to_one_request(seed: int):
     stops = [outcome for outcome in outcomes if outcome is not None]
     assert stops
     assert all(isinstance(stop, Stopped) for stop in stops)
-    assert "Raise it (augment.api.max_tokens" in str(stops[0])
+    assert "Raise the budget (augment.api.max_tokens" in str(stops[0])
 
 
 def test_a_budget_of_money_counts_by_the_price_and_what_was_spent_before():
@@ -82,7 +82,7 @@ def test_a_budget_of_money_counts_by_the_price_and_what_was_spent_before():
         budget = Budget(settings, (0, 0.7))
         async with budget.set_aside(100_000, 50_000) as took:  # 0.2
             took(response(100_000, 50_000, price))
-        with pytest.raises(Stopped, match=r"max_cost of 1: 150,000 tokens for 0\.9 are spent"):
+        with pytest.raises(Stopped, match=r"max_cost of 1: 150,000 tokens for 0\.9 were spent"):
             async with budget.set_aside(100_000, 50_000):
                 pass
         async with budget.set_aside(10_000, 10_000):
@@ -100,7 +100,7 @@ def test_workers_share_what_is_left_of_a_budget():
     asyncio.run(run())
 
 
-def test_the_breaker_opens_after_faults_in_a_row_lets_one_try_and_closes_with_an_answer():
+def test_the_breaker_opens_after_consecutive_failures_probes_and_closes_with_an_answer():
     async def run() -> None:
         breaker = Breaker(give_up_after=30, first_pause=0.05)
         for number in range(FAULTS_TO_OPEN - 1):
@@ -132,7 +132,7 @@ def test_the_breaker_opens_after_faults_in_a_row_lets_one_try_and_closes_with_an
     asyncio.run(run())
 
 
-def test_one_request_that_fails_again_and_again_does_not_open_the_breaker():
+def test_one_repeatedly_failing_request_does_not_open_the_breaker():
     async def run() -> None:
         breaker = Breaker(give_up_after=30)
         for _ in range(3 * FAULTS_TO_OPEN):
@@ -144,7 +144,7 @@ def test_one_request_that_fails_again_and_again_does_not_open_the_breaker():
     asyncio.run(run())
 
 
-def test_the_breaker_gives_up_after_the_time_that_is_set():
+def test_the_breaker_gives_up_after_the_configured_time():
     async def run() -> None:
         breaker = Breaker(give_up_after=0.3, first_pause=0.05)
         for number in range(FAULTS_TO_OPEN):
@@ -161,7 +161,7 @@ def test_the_breaker_gives_up_after_the_time_that_is_set():
     asyncio.run(asyncio.wait_for(run(), 5))
 
 
-def test_slots_are_halved_by_timeouts_once_for_all_that_were_sent_before_and_come_back_with_answers():
+def test_timeouts_halve_the_slots_once_and_answers_restore_them():
     async def run() -> list[int]:
         slots, seen = Slots(8, 1.0), []
         async with contextlib.AsyncExitStack() as held:
@@ -179,7 +179,7 @@ def test_slots_are_halved_by_timeouts_once_for_all_that_were_sent_before_and_com
                 await held.enter_async_context(slots.one())
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(held.enter_async_context(slots.one()), 0.05)
-        slots.timed_out(time.monotonic())  # alone: the endpoint, and not the number, is slow
+        slots.timed_out(time.monotonic())  # a single request: the endpoint is slow, not the number of requests
         seen.append(slots.taken)
         return seen
 

@@ -1,4 +1,4 @@
-"""What endpoints answer in place of an answer: errors with status 200, thoughts alone, refusals, failed batches."""
+"""Unusual answers of endpoints: errors with status 200, only thoughts, refusals, failed batches."""
 
 import json
 import time
@@ -44,22 +44,22 @@ def write(augmenter: ApiAugmenter, document: Document = LAMP, product: ProductNa
 
 
 ERRORS = {
-    "openrouter": ({"error": {"message": "Insufficient credits.", "code": 402}}, Stopped, "balance is spent .*Insuff"),
-    "key": ({"error": {"message": "No auth credentials found", "code": 401}}, Stopped, "refuses the key"),
-    "key by its code": ({"error": {"message": "Wrong.", "code": "invalid_api_key"}}, Stopped, "refuses the key"),
-    "quota": ({"error": {"message": "Spent.", "code": "insufficient_quota"}}, Stopped, "quota is spent"),
-    "model": ({"error": {"message": "No such model", "type": "model_not_found"}}, Stopped, "knows no model 'm'"),
+    "openrouter": ({"error": {"message": "Insufficient credits.", "code": 402}}, Stopped, "balance is exhausted .*Ins"),
+    "key": ({"error": {"message": "No auth credentials found", "code": 401}}, Stopped, "rejects the API key"),
+    "key by its code": ({"error": {"message": "Wrong.", "code": "invalid_api_key"}}, Stopped, "rejects the API key"),
+    "quota": ({"error": {"message": "Spent.", "code": "insufficient_quota"}}, Stopped, "quota is exhausted"),
+    "model": ({"error": {"message": "No such model", "type": "model_not_found"}}, Stopped, "does not know model 'm'"),
     "vllm": ({"object": "error", "message": "Prompt is bad.", "type": "BadRequestError", "code": 400}, DocumentError,
              "refuses it .*Prompt is bad"),
     "in a choice": ({"choices": [{"error": {"code": 403, "message": "Moderated"}, "message": {"content": ""}}]},
-                    Stopped, "refuses the key .403: Moderated"),
+                    Stopped, "rejects the API key .403: Moderated"),
     "text": ({"error": "Internal failure of the gateway"}, DocumentError, "failed 2 times .*Internal failure"),
     "detail": ({"detail": "Upstream is gone"}, DocumentError, "failed 2 times"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "kind", "words"), ERRORS.values(), ids=ERRORS)
-def test_an_error_with_status_200_is_the_error_that_it_says(
+def test_an_error_with_status_200_gets_its_real_status(
     made: Callable[..., ApiAugmenter], body: dict[str, Any], kind: type[Exception], words: str
 ):
     with endpoint(lambda path, _: body if "chat" in path else (404, {})) as odd:
@@ -75,7 +75,7 @@ def test_an_error_with_status_200_is_the_error_that_it_says(
     max_leaves=8,
 ))  # fmt: skip
 @settings(max_examples=150, deadline=None)
-def test_whatever_a_body_holds_its_status_is_an_error_s_or_none(body: Any):
+def test_any_body_gives_an_error_status_or_none(body: Any):
     assert status_in(body) is None or 400 <= status_in(body) <= 599  # type: ignore[operator]
 
 
@@ -84,14 +84,14 @@ def test_whatever_a_body_holds_its_status_is_an_error_s_or_none(body: Any):
     [{"choices": []}, {"choices": None}, {}, [], "null", "<html><title>Sign in</title></html>"],
     ids=["no choice", "null", "empty", "a list", "nothing", "page"],
 )
-def test_what_is_no_chat_completion_ends_with_one_clear_reason(made: Callable[..., ApiAugmenter], answer: Any):
+def test_answers_other_than_chat_completions_end_with_a_clear_reason(made: Callable[..., ApiAugmenter], answer: Any):
     with endpoint(lambda *_: answer) as odd:
         with pytest.raises((Stopped, DocumentError), match=r"not with chat completions|malformed body|failed 2 times"):
             write(made(odd.url))
 
 
 @pytest.mark.parametrize("status", [403, 500, 502])
-def test_a_page_of_a_gateway_is_told_by_its_title(made: Callable[..., ApiAugmenter], status: int):
+def test_a_gateway_s_page_is_described_by_its_title(made: Callable[..., ApiAugmenter], status: int):
     page = f"<!DOCTYPE html><html><head><title>Blocked\n by policy</title></head>{'<p>x</p>' * 500}</html>"
     with endpoint(lambda *_: (status, page)) as odd:
         with pytest.raises((Stopped, DocumentError), match=r"a web page, 'Blocked by policy'") as caught:
@@ -100,7 +100,7 @@ def test_a_page_of_a_gateway_is_told_by_its_title(made: Callable[..., ApiAugment
 
 
 def thinking(limit: int, **message: Any) -> Answer:
-    """Thoughts take `limit` tokens; then comes a sound answer."""
+    """Thoughts use `limit` tokens before a valid answer."""
 
     def answer(_: str, body: dict[str, Any]) -> Any:
         if body["max_tokens"] <= limit:
@@ -120,7 +120,7 @@ SILENT = {
 
 
 @pytest.mark.parametrize("message", SILENT.values(), ids=SILENT)
-def test_where_thoughts_take_all_tokens_more_are_given_once_and_then_to_others_too(
+def test_if_thoughts_use_all_tokens_the_limit_is_raised_once_and_for_later_requests(
     made: Callable[..., ApiAugmenter], message: dict[str, Any]
 ):
     with endpoint(thinking(600, **message)) as odd:
@@ -134,32 +134,32 @@ def test_where_thoughts_take_all_tokens_more_are_given_once_and_then_to_others_t
 
 
 @pytest.mark.parametrize("message", SILENT.values(), ids=SILENT)
-def test_where_that_is_not_enough_the_reason_is_told_and_not_paid_for_again_and_again(
+def test_if_a_higher_limit_does_not_help_the_run_stops_with_the_reason(
     made: Callable[..., ApiAugmenter], message: dict[str, Any]
 ):
     with endpoint(thinking(10**6, **message)) as odd:
         augmenter = made(odd.url)
-        with pytest.raises(DocumentError, match=r"cut at 2,048 tokens before it began.*Raise augment.max_new_tokens"):
+        with pytest.raises(DocumentError, match=r"used all 2,048 tokens before it began.*Raise augment.max_new_tokens"):
             write(augmenter)
         assert odd.limits == [512, 2048]
         outcomes = [augmenter.begin(Document(f"d{n}", LAMP.text), "qa_pairs", f"d{n}") for n in range(20)]
         errors = [outcome.exception(timeout=60) for outcome in outcomes]
         assert any(isinstance(error, Stopped) for error in errors)
-        assert "cut at 512 tokens before it began" in str(errors[-1])
+        assert "used all 512 tokens before it began" in str(errors[-1])
         before = len(odd.limits)
         write_again = augmenter.begin(LAMP, "rewrites", "another").exception(timeout=60)
         assert isinstance(write_again, Stopped)
         assert len(odd.limits) == before <= 22
 
 
-def test_no_more_tokens_are_given_than_the_budget_allows(made: Callable[..., ApiAugmenter]):
+def test_the_limit_is_not_raised_beyond_the_budget(made: Callable[..., ApiAugmenter]):
     with endpoint(thinking(600, content=None)) as odd:
-        with pytest.raises(DocumentError, match="cut at 512 tokens"):
+        with pytest.raises(DocumentError, match="used all 512 tokens"):
             write(made(odd.url, max_tokens=2000))
         assert odd.limits == [512]
 
 
-def test_thoughts_aloud_change_nothing(made: Callable[..., ApiAugmenter]):
+def test_thoughts_in_the_text_are_ignored(made: Callable[..., ApiAugmenter]):
     def answer(_: str, body: dict[str, Any]) -> Any:
         return completion(THOUGHT.replace("<think>", "") + (GOOD if wants(body) == "qa_pairs" else "Greta Olmsted"))
 
@@ -168,7 +168,7 @@ def test_thoughts_aloud_change_nothing(made: Callable[..., ApiAugmenter]):
         assert len(odd.limits) == 1
 
 
-def test_a_verification_is_read_behind_the_thought(made: Callable[..., ApiAugmenter]):
+def test_a_verification_is_read_after_its_thoughts(made: Callable[..., ApiAugmenter]):
     unsupported = [{**PAIRS[0], "answer": "Mrs Olmsted of Brevik", "full_answer": "Mrs Olmsted of Brevik built it."}]
 
     def answer(_: str, body: dict[str, Any]) -> Any:
@@ -180,15 +180,15 @@ def test_a_verification_is_read_behind_the_thought(made: Callable[..., ApiAugmen
     assert [one.marks["by"] for one in product.accepted] == ["model"]
 
 
-def test_an_answer_that_a_server_took_for_a_thought_is_found(made: Callable[..., ApiAugmenter]):
+def test_an_answer_in_the_reasoning_field_is_found(made: Callable[..., ApiAugmenter]):
     with endpoint(lambda *_: completion(None, reasoning_content=GOOD)) as odd:
         assert len(write(made(odd.url)).accepted) == 2
 
 
 DECLINES = {
     "refusal": (completion(None, refusal="I cannot help with lamps."), "declines to answer .I cannot help with lamps"),
-    "filter": (completion(None, "content_filter"), "content filter withholds"),
-    "empty filter": (completion("", "content_filter"), "content filter withholds"),
+    "filter": (completion(None, "content_filter"), "content filter blocked"),
+    "empty filter": (completion("", "content_filter"), "content filter blocked"),
 }
 
 
@@ -202,9 +202,9 @@ def test_a_model_that_declines_fails_the_document_at_once_with_its_words(
         assert len(odd.limits) == 1
 
 
-def test_an_empty_answer_is_called_so(made: Callable[..., ApiAugmenter]):
+def test_an_empty_answer_is_reported_as_empty(made: Callable[..., ApiAugmenter]):
     with endpoint(lambda *_: completion("")) as odd:
-        with pytest.raises(DocumentError, match=r"no qa pairs came of 3 answers \(it is empty\)"):
+        with pytest.raises(DocumentError, match=r"3 answers contained no usable qa pairs \(it is empty\)"):
             write(made(odd.url))
 
 
@@ -220,16 +220,16 @@ def test_an_empty_answer_is_called_so(made: Callable[..., ApiAugmenter]):
         (None, None),
     ],
 )
-def test_an_address_is_taken_as_people_paste_it(given: str | None, address: str | None):
+def test_pasted_urls_are_accepted(given: str | None, address: str | None):
     assert base_address(given) == address
 
 
-def test_an_address_with_a_v1_too_many_is_told_with_the_right_one(made: Callable[..., ApiAugmenter]):
+def test_a_url_with_a_superfluous_v1_is_refused_with_the_right_one(made: Callable[..., ApiAugmenter]):
     def answer(path: str, _: Any) -> Any:
         return {"data": [{"id": "m"}]} if path == "/models" else (404, {"detail": "Not Found"})
 
     with endpoint(answer) as odd:
-        with pytest.raises(Stopped, match=rf"but there are under {odd.url.removesuffix('/v1')}\. Set augment"):
+        with pytest.raises(Stopped, match=rf"but there is one under {odd.url.removesuffix('/v1')}\. Set augment"):
             write(made(odd.url))
 
 
@@ -237,7 +237,7 @@ def test_an_address_with_a_v1_too_many_is_told_with_the_right_one(made: Callable
 
 
 def batches(status: str, errors: Any = None, lines: list[dict[str, Any]] | None = None) -> Answer:
-    """The Batch API, where every batch ends in one way."""
+    """A Batch API on which every batch ends in the same way."""
 
     def answer(path: str, _: Any) -> Any:
         if path.endswith("/content"):
@@ -264,7 +264,7 @@ def uploads(odd: Odd) -> int:
     [(ERRORED, "Enqueued token limit reached for m"), (None, "gives no reason"), ({"data": None}, "gives no reason")],
     ids=["told", "none", "null"],
 )
-def test_a_batch_that_fails_says_why_and_is_handed_in_once_a_run(
+def test_a_failed_batch_reports_its_reason_and_is_submitted_once_per_run(
     made: Callable[..., ApiAugmenter], errors: Any, words: str, messages: list[str]
 ):
     with endpoint(batches("FAILED" if errors is None else "failed", errors)) as odd:
@@ -292,7 +292,7 @@ def test_a_batch_that_fails_says_why_and_is_handed_in_once_a_run(
         assert uploads(odd) == 2
 
 
-def test_a_batch_of_nothing_but_errors_says_why(made: Callable[..., ApiAugmenter]):
+def test_a_batch_with_only_errors_reports_the_reason(made: Callable[..., ApiAugmenter]):
     lines: list[dict[str, Any]] = []
     with endpoint(batches("completed", lines=lines)) as odd:
         augmenter = made(odd.url, batch=True)
@@ -307,7 +307,7 @@ def test_a_batch_of_nothing_but_errors_says_why(made: Callable[..., ApiAugmenter
 
 
 @pytest.mark.parametrize("status", ["expired", "EXPIRED", "cancelled", "canceled"])
-def test_a_batch_that_expired_says_so_and_goes_into_the_next(
+def test_requests_of_an_expired_batch_go_into_the_next(
     made: Callable[..., ApiAugmenter], messages: list[str], status: str
 ):
     with endpoint(batches(status)) as odd:
@@ -320,7 +320,7 @@ def test_a_batch_that_expired_says_so_and_goes_into_the_next(
     assert any(f"Batch batch-1 is {status.lower()}; 1 of its 1 requests were not answered" in line for line in messages)
 
 
-def test_a_batch_s_answer_that_was_all_thoughts_is_asked_for_with_more_room(made: Callable[..., ApiAugmenter]):
+def test_a_batch_answer_of_only_thoughts_is_requested_with_a_higher_limit(made: Callable[..., ApiAugmenter]):
     lines: list[dict[str, Any]] = []
     with endpoint(batches("completed", lines=lines)) as odd:
         first = made(odd.url, batch=True)

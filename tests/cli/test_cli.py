@@ -1,4 +1,4 @@
-"""The command line: bad input gives one clear line with the remedy and a non-zero exit, before any work."""
+"""The command line: invalid input gives a one-line error with a remedy and a non-zero exit code, before any work."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def dyprag(*arguments: object) -> Result:
 
 
 def one_error(result: Result) -> str:
-    """The single line on stderr of a run that was refused."""
+    """The single line on stderr of a refused command."""
     assert result.exit_code == 1, result.output
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
@@ -44,7 +44,7 @@ def one_error(result: Result) -> str:
     return lines[0]
 
 
-def test_help_teaches_every_command():
+def test_help_describes_every_command():
     text = dyprag("--help").output
     for command in (
         "run",
@@ -66,7 +66,7 @@ def test_help_teaches_every_command():
 
 
 def run_module(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, as a shell runs it."""
+    """Run the command in its own process, as a shell does."""
     code = "import sys; sys.argv[0] = 'dyprag'; from dyprag.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], env={**os.environ, **environment}, capture_output=True, text=True,
@@ -99,7 +99,7 @@ def test_completion_can_be_installed(tmp_path: Path):
 
 BAD_CORPORA = {
     "missing": (None, "there is no such file or folder", "Check the path"),
-    "empty": (b"", "it contains no documents", "Put documents in it"),
+    "empty": (b"", "it contains no documents", "Add documents to it"),
     "not UTF-8": ('{"id": "a", "text": "caf\u00e9"}'.encode("latin1"), "it is not UTF-8", "Convert it"),
     "not JSON": (b"hello\n", "line 1: it is not JSON", "Write one JSON object a line"),
 }
@@ -135,12 +135,12 @@ def test_a_model_without_a_gated_ffn_is_refused(tmp_path: Path, tiny_model: str,
     assert "LLaMA-, Qwen2/3- or Gemma-like" in error
 
 
-def test_a_setting_that_does_not_exist_is_refused_with_the_nearest(config_file: Path):
+def test_an_unknown_setting_is_refused_with_the_nearest_name(config_file: Path):
     error = one_error(dyprag("run", "-c", config_file, "--set", "lora.rnk=4"))
     assert "setting 'lora.rnk': there is no such setting. Did you mean 'rank'?" in error
 
 
-def test_a_value_that_does_not_fit_is_refused(config_file: Path):
+def test_an_invalid_value_is_refused(config_file: Path):
     assert "setting 'lora.rank'" in one_error(dyprag("run", "-c", config_file, "--set", "lora.rank=zero"))
     assert "it has no '='" in one_error(dyprag("run", "-c", config_file, "--set", "lora.rank"))
 
@@ -192,7 +192,7 @@ def test_ask_before_a_run_and_with_an_unknown_method(config_file: Path):
     assert "Choose one of vanilla" in one_error(dyprag("ask", "Who?", "-m", "magic", "-c", config_file))
 
 
-def test_yaml_toml_and_overrides_make_one_configuration(tmp_path: Path):
+def test_yaml_toml_and_overrides_combine_into_one_configuration(tmp_path: Path):
     (tmp_path / "c.yaml").write_text("lora: {rank: 4}\nstore: here\n")
     (tmp_path / "c.toml").write_text('store = "here"\n[lora]\nrank = 4\n')
     from_yaml = read_config(tmp_path / "c.yaml", ["parametrize.learning_rate=1e-3", "evaluate.methods=[vanilla, rag]"])
@@ -204,7 +204,7 @@ def test_yaml_toml_and_overrides_make_one_configuration(tmp_path: Path):
         read_config(None, ["store=a", "store.b=c"])
 
 
-def test_config_prints_what_can_be_read_again(tmp_path: Path):
+def test_the_output_of_config_can_be_read_again(tmp_path: Path):
     given = ["--set", "lora.rank=3", "--set", "lora.seed=7"]
     everything, basic = dyprag("config", "--all", *given).output, dyprag("config", *given).output
     (tmp_path / "all.yaml").write_text(everything)
@@ -250,7 +250,7 @@ def test_a_prefect_server_that_does_not_answer_is_one_clear_error(tmp_path: Path
     assert "Start it, or unset PREFECT_API_URL" in line
 
 
-def test_a_run_that_ended_with_failed_documents_is_no_error_and_one_that_broke_off_is():
+def test_failed_documents_are_no_error_but_a_run_that_stopped_early_is():
     from prefect.states import Failed
 
     from dyprag.cli.flow_runs import summaries

@@ -1,4 +1,4 @@
-"""`dyprag documents`: what would be read of files, as a table, as text and as JSON."""
+"""`dyprag documents`: documents and unread files as a table, as text and as JSON."""
 
 import json
 from pathlib import Path
@@ -23,20 +23,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str) -> str:
-    """What the command prints; it must succeed."""
+    """Run the command, which must succeed, and return its output."""
     done = CliRunner().invoke(app, ["documents", *arguments])
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
-def test_a_folder_is_listed_with_what_is_not_read(folder: Path):
+def test_a_folder_is_listed_with_its_unread_files(folder: Path):
     shown = [line.split() for line in run("--document", str(folder)).splitlines() if line.strip()]
     assert shown[0] == ["id", "title", "words", "passages", "source"]
     assert shown[1] == ["lamp", "lamp", "3", "1", "lamp.txt"]
     assert shown[2] == ["note", "Quarn", "Bridge", "8", "1", "note.md"]
     assert shown[3] == ["not", "read", "file", "why"]
     assert shown[4][:2] == ["failed", "latin.txt"]
-    assert ["skipped", "picture.png", "nothing", "here", "reads", ".png", "files"] in shown
+    assert ["skipped", "picture.png", ".png", "files", "are", "not", "supported"] in shown
     assert "lamp.txt" not in run("--document", str(folder), "--skipped")
 
 
@@ -64,17 +64,17 @@ def test_a_long_document_is_listed_once_with_its_passages(folder: Path, tiny_mod
     assert run("lamp#2", *arguments).startswith("lamp\n\nIt ")
 
 
-def test_a_document_that_there_is_not_is_told_with_those_that_may_be_meant(folder: Path):
+def test_an_unknown_document_is_refused_with_similar_names(folder: Path):
     done = CliRunner().invoke(app, ["documents", "Note.md", "--document", str(folder)])
     assert done.exit_code == 1
-    assert "error: document 'Note.md': it is not in the corpus" in done.stderr
+    assert "error: document 'Note.md': it is not in the ingested corpus" in done.stderr
     assert done.stderr.rstrip().endswith("Did you mean 'note'? List them: dyprag documents.")
     assert "There are 4, such as 'a', 'b', 'c'." in str(unknown_document("zebra", list("abcd")))
     assert "There is only 'a'." in str(unknown_document("zebra", ["a"]))
     assert "split into 2 passages" in str(unknown_document("a", ["a#1", "a#2"]))
 
 
-def test_a_place_with_nothing_to_read_and_a_store_without_a_corpus_say_so(tmp_path: Path):
+def test_an_empty_folder_and_a_store_without_a_corpus_are_reported(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert "No documents in" in run("--document", str(tmp_path / "empty"))
     assert run("--document", str(tmp_path / "empty"), "--skipped") == "Nothing was skipped or failed.\n"

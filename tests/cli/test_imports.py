@@ -1,4 +1,4 @@
-"""`dyprag import`: an adapter trained with PEFT is used as the document's own; other kinds of adapter are errors."""
+"""`dyprag import`: an adapter trained by PEFT is used for its document; adapters other than plain LoRA are refused."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ LAMP = Document("lamp", TEXTS["lamp"])
 
 @pytest.fixture(scope="module")
 def trained(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter of the tiny model that PEFT has trained and saved."""
+    """An adapter of the tiny model, trained and saved by PEFT."""
     torch.manual_seed(1)
     fresh = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     model = get_peft_model(fresh, LoraConfig(r=2, lora_alpha=32, target_modules=list(PROJECTIONS)))
@@ -53,7 +53,7 @@ def trained(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def plan(base: BaseModel, settings: dict[str, Any]) -> Plan:
-    """Of a store with an ingested corpus and an adapter of the lamp."""
+    """The plan of a store with an ingested corpus and an adapter for the lamp."""
     config = PipelineConfig.model_validate(settings).resolved()
     store = Store(config.store)
     corpus = Corpus(tuple(Document(name, text) for name, text in TEXTS.items()))
@@ -67,7 +67,7 @@ def plan(base: BaseModel, settings: dict[str, Any]) -> Plan:
 
 @pytest.fixture
 def run(tmp_path: Path, settings: dict[str, Any], plan: Plan) -> Callable[..., Result]:
-    """Runs the command on that store."""
+    """A function that runs the command on that store."""
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
     return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments), "-c", str(path)])
@@ -83,7 +83,7 @@ def injected(base: BaseModel, folder: Path) -> torch.Tensor:
         return logits(base.model)
 
 
-def test_what_peft_trained_is_injected_for_the_document_and_forgotten_again(
+def test_an_adapter_trained_by_peft_is_injected_and_can_be_forgotten(
     run: Callable[..., Result], plan: Plan, base: BaseModel, tiny_model: str, trained: Path, tmp_path: Path
 ):
     store, config = Store(plan.config.store), plan.config
@@ -91,7 +91,7 @@ def test_what_peft_trained_is_injected_for_the_document_and_forgotten_again(
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("1 adapter imported: lamp.")
     key = Stage(config, "test").plan.adapter_key(LAMP)
-    assert key != plan.adapter_key(LAMP)  # what was made with the trained one is not taken for made with this one
+    assert key != plan.adapter_key(LAMP)  # answers with the trained adapter are not reused
     torch.testing.assert_close(
         injected(base, store.open("adapter", key)), of_peft(tiny_model, trained), atol=1e-5, rtol=0
     )
@@ -101,7 +101,7 @@ def test_what_peft_trained_is_injected_for_the_document_and_forgotten_again(
     assert record.measures["imported_from"] == str(trained)
     assert record.settings["imported"].keys() == {"adapter_config.json", "adapter_model.safetensors"}
     question = ["--question", "Who built the Ostrel lamp?", "--set", "evaluate.passages=1"]
-    out = tmp_path / "out"  # what an answer by PRAG has injected
+    out = tmp_path / "out"  # the adapter that PRAG injects
     assert run("export", "--peft", out, *question).exit_code == 0
     (name,) = json.loads((out / "index.json").read_text())["adapters"]
     torch.testing.assert_close(injected(base, out / name), of_peft(tiny_model, trained), atol=1e-5, rtol=0)
@@ -111,13 +111,13 @@ def test_what_peft_trained_is_injected_for_the_document_and_forgotten_again(
         answers[state] = json.loads(said.stdout)["answer"]
         assert json.loads(said.stdout)["retrieved"] == ["lamp"]
         if state == "imported":
-            assert "lamp: its import is forgotten." in run("import", "--forget", "-d", "lamp").stdout
+            assert "lamp: import undone." in run("import", "--forget", "-d", "lamp").stdout
     assert answers["imported"] != answers["trained"]
     assert Stage(config, "test").plan.adapter_key(LAMP) == plan.adapter_key(LAMP)
-    assert "nothing was imported for it" in run("import", "--forget", "-d", "lamp").stdout
+    assert "nothing was imported" in run("import", "--forget", "-d", "lamp").stdout
 
 
-def test_the_store_s_own_commands_go_on_working_with_an_import(run: Callable[..., Result], plan: Plan, trained: Path):
+def test_other_commands_work_with_an_import_in_the_store(run: Callable[..., Result], plan: Plan, trained: Path):
     store = Store(plan.config.store)
     catalogue = Catalogue(store)
     catalogue.prepare()
@@ -126,7 +126,7 @@ def test_the_store_s_own_commands_go_on_working_with_an_import(run: Callable[...
     assert run("import", trained, "--document", "book").exit_code == 0
     sound = json.loads(run("verify", "--json").stdout)
     assert sound == {"sound": {"corpus": 1, "adapter": 2}, "faults": []}
-    assert run("status", "--json").stdout == status  # of the last run, which it was none of
+    assert run("status", "--json").stdout == status  # an import is not a run
     assert json.loads(run("gc", "--json").stdout)["artifacts"] == 0
     catalogue.path.unlink()
     assert run("catalogue", "rebuild").exit_code == 0
@@ -138,10 +138,10 @@ def test_the_store_s_own_commands_go_on_working_with_an_import(run: Callable[...
         ("lamp", True), ("book", True),
     ]  # fmt: skip
     assert {work.document_id for work in waiting} == {"bridge"}  # not augmented
-    assert translator_jobs(stage) == []  # it is trained on samples too, and there are none
+    assert translator_jobs(stage) == []  # the translator also needs samples, and there are none
 
 
-def test_an_import_holds_for_its_rank_and_alpha_and_while_it_is_sound(
+def test_an_import_is_used_only_for_its_rank_and_alpha_and_while_it_is_intact(
     run: Callable[..., Result], plan: Plan, trained: Path
 ):
     book = next(d for d in plan.documents if d.id == "book")
@@ -154,12 +154,12 @@ def test_an_import_holds_for_its_rank_and_alpha_and_while_it_is_sound(
     folder = store.folder("adapter", Stage(config, "test").plan.adapter_key(book))
     (folder / "adapter_model.safetensors").write_bytes(b"")
     assert "truncated" in run("verify").output
-    assert Stage(config, "test").plan.adapter_key(book) == plan.adapter_key(book)  # nothing is trained under its key
+    assert Stage(config, "test").plan.adapter_key(book) == plan.adapter_key(book)  # no training under its key
     assert run("import", trained, "--document", "book").exit_code == 0
     assert book.key in Stage(config, "test").plan.imported
 
 
-def test_another_rank_and_scale_become_those_of_the_configuration(
+def test_rank_and_scale_are_converted_to_those_of_the_configuration(
     run: Callable[..., Result], plan: Plan, base: BaseModel, tiny_model: str, trained: Path, tmp_path: Path
 ):
     result = run("import", trained, "--document", "lamp", "--set", "lora.rank=5", "--set", "lora.alpha=7")
@@ -175,14 +175,14 @@ def test_another_rank_and_scale_become_those_of_the_configuration(
     assert "its rank is 2, but lora.rank is 1. Use --set lora.rank=2." in refused.stderr
 
 
-def test_a_number_format_is_kept_where_nothing_is_computed(base: BaseModel, trained: Path, tmp_path: Path):
+def test_the_dtype_is_kept_if_nothing_is_converted(base: BaseModel, trained: Path, tmp_path: Path):
     save_peft(base, load_peft(trained).to(torch.bfloat16), tmp_path, "tiny")
     read = read_foreign(tmp_path, base)
     assert {tensor.dtype for tensor in fitted(read, 3, read.scale, "it").tensors().values()} == {torch.bfloat16}
     assert {tensor.dtype for tensor in fitted(read, 3, 1.0, "it").tensors().values()} == {torch.float32}
 
 
-def test_a_whole_export_is_taken_back_document_by_document(
+def test_an_exported_folder_is_imported_document_by_document(
     run: Callable[..., Result], plan: Plan, tmp_path: Path, trained: Path
 ):
     assert run("import", trained, "--document", "book").exit_code == 0
@@ -210,7 +210,7 @@ def names(folder: Path, target: Path, base_model: object) -> Path:
     return target
 
 
-def test_an_adapter_of_another_model_of_the_same_sizes_is_refused_unless_it_is_said_to_be_the_same(
+def test_an_adapter_of_another_model_of_equal_size_needs_same_model(
     run: Callable[..., Result], plan: Plan, tiny_model: str, trained: Path, tmp_path: Path
 ):
     sister = odd_model(tiny_model, tmp_path / "tiny")  # of the same name
@@ -225,7 +225,7 @@ def test_an_adapter_of_another_model_of_the_same_sizes_is_refused_unless_it_is_s
         assert taken.exit_code == 0, taken.output
 
 
-def test_the_same_model_under_another_name_or_in_another_place_is_known(
+def test_the_same_model_is_recognised_under_another_name_or_path(
     run: Callable[..., Result], plan: Plan, tiny_model: str, trained: Path, tmp_path: Path, messages: list[str]
 ):
     elsewhere = odd_model(tiny_model, tmp_path / "copy", template=TEMPLATES["trims"])
@@ -239,7 +239,7 @@ def test_the_same_model_under_another_name_or_in_another_place_is_known(
         assert f"{adapter} does not say which model it was trained on" in messages[-1]
 
 
-def test_an_exported_adapter_goes_by_the_fingerprint_beside_it(run: Callable[..., Result], plan: Plan, tmp_path: Path):
+def test_an_exported_adapter_is_matched_by_its_fingerprint(run: Callable[..., Result], plan: Plan, tmp_path: Path):
     out = tmp_path / "out"
     run("export", "--peft", out, "--base-model", "served-name")
     index = json.loads((out / "index.json").read_text())
@@ -268,7 +268,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize(("change", "reason"), CONFIGS.values(), ids=CONFIGS)
-def test_anything_but_a_plain_lora_is_an_error(
+def test_adapters_other_than_plain_lora_are_refused(
     base: BaseModel, trained: Path, tmp_path: Path, change: dict[str, Any], reason: str
 ):
     config = json.loads((trained / "adapter_config.json").read_text())
@@ -291,7 +291,7 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize(("change", "reason"), WEIGHTS.values(), ids=WEIGHTS)
-def test_weights_of_another_model_or_of_more_than_the_ffn_are_refused(
+def test_weights_of_another_model_or_beyond_the_ffn_are_refused(
     base: BaseModel, trained: Path, tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], Any], reason: str
 ):
     tensors = load_file(trained / "adapter_model.safetensors")
@@ -302,7 +302,7 @@ def test_weights_of_another_model_or_of_more_than_the_ffn_are_refused(
         read_foreign(tmp_path, base)
 
 
-def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, trained: Path, tmp_path: Path):
+def test_a_pickle_and_unreadable_files_are_refused(base: BaseModel, trained: Path, tmp_path: Path):
     with pytest.raises(ArtifactError, match=r"adapter_config\.json cannot be read"):
         read_foreign(tmp_path, base)
     (tmp_path / "adapter_config.json").write_bytes((trained / "adapter_config.json").read_bytes())
@@ -316,12 +316,12 @@ def test_a_pickle_and_files_that_cannot_be_read_are_refused(base: BaseModel, tra
         read_foreign(tmp_path, base)
 
 
-def test_what_is_not_said_or_not_known_is_one_clear_line(run: Callable[..., Result], trained: Path):
+def test_missing_and_unknown_arguments_are_reported_in_one_line(run: Callable[..., Result], trained: Path):
     for arguments, reason in (
-        ([], "no adapter folder was given. Name an adapter's folder"),
+        ([], "no adapter folder was given. Pass the folder of an adapter"),
         ([trained], "the document it belongs to is not given. Pass --document ID"),
         ([trained, "-d", "lamq"], "Did you mean 'lamp'?"),
-        (["--forget"], "it needs a document, not a folder"),
+        (["--forget"], "it takes a document, not a folder"),
         (["--forget", "-d", "lamq"], "it is not in the ingested corpus"),
     ):
         result = run("import", *arguments)

@@ -1,4 +1,4 @@
-"""`dyprag sql`: the catalogue asked without a shell of DuckDB's, and never changed."""
+"""`dyprag sql`: read-only queries of the catalogue."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from dyprag.storage.catalogue import Catalogue, Work
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Catalogue:
-    """With a document that failed and one that did not."""
+    """A catalogue with one failed and one finished document."""
     made = Catalogue(Store(tmp_path / "store"))
     made.prepare()
     failed = Work("lamp, left", "k1", "failed", attempts=2, error_type="DocumentError", error="it has [no] text.")
@@ -27,7 +27,7 @@ def sql(catalogue: Catalogue, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["sql", *arguments, "--set", f"store={catalogue.store.root}"])
 
 
-def test_a_table_for_people_json_and_csv_for_programs(catalogue: Catalogue):
+def test_rows_are_printed_as_a_table_json_or_csv(catalogue: Catalogue):
     shown = sql(catalogue, "SELECT document_id, error, NULL AS nothing FROM failures")
     assert shown.stdout.split() == ["document_id", "error", "nothing", "lamp,", "left", "it", "has", "[no]", "text."]
     asked = sql(catalogue, "SELECT document_id, attempts, updated FROM failures", "--json")
@@ -51,7 +51,7 @@ def test_a_table_for_people_json_and_csv_for_programs(catalogue: Catalogue):
         ("SELECT missing FROM failures", "missing"),
     ],
 )
-def test_what_would_change_something_or_is_no_sql_is_one_line(catalogue: Catalogue, statement: str, reason: str):
+def test_writes_and_invalid_sql_are_refused_in_one_line(catalogue: Catalogue, statement: str, reason: str):
     refused = sql(catalogue, statement)
     assert refused.exit_code == 1
     (line,) = refused.stderr.splitlines()
@@ -60,7 +60,7 @@ def test_what_would_change_something_or_is_no_sql_is_one_line(catalogue: Catalog
     assert len(catalogue.query("FROM work")) == 2
 
 
-def test_without_a_catalogue_it_says_how_one_is_made(tmp_path: Path):
+def test_without_a_catalogue_the_error_says_how_to_create_one(tmp_path: Path):
     refused = CliRunner().invoke(app, ["sql", "FROM failures", "--set", f"store={tmp_path}"])
     assert refused.exit_code == 1
     assert "it does not exist yet" in refused.stderr

@@ -1,4 +1,4 @@
-"""The question that a run suggests to ask: one that was answered right."""
+"""The question that a run suggests: one that was answered correctly."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ QUESTIONS = {"q1": 'Who built the "Ostrel" lamp?', "q2": "Which river does it cr
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Catalogue:
-    """Of a store in which one method answered three questions."""
+    """The catalogue of a store in which one method answered three questions."""
     store = Store(tmp_path / "store")
     rows = [{"question_id": name, "question": text} for name, text in QUESTIONS.items()]
     record = Record("prediction", "ab" * 16, [], {})
@@ -25,7 +25,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
 
 
 def scored(catalogue: Catalogue, **f1: list[float]) -> None:
-    """Scores of methods, in the order of the questions."""
+    """Record scores of methods, in the order of the questions."""
     catalogue.add_scores("run", [
         {"key": "ab" * 16, "method": method.replace("_", "-"), "dataset": "own", "question_id": question, "type": "all",
          "split": "all", "em": value, "f1": value, "precision": value, "recall": value, "present": value == 1.0,
@@ -34,7 +34,7 @@ def scored(catalogue: Catalogue, **f1: list[float]) -> None:
     ])  # fmt: skip
 
 
-def test_it_is_one_that_the_default_method_answered_and_the_plain_model_did_not(catalogue: Catalogue):
+def test_the_suggestion_was_answered_by_the_default_method_and_not_by_the_plain_model(catalogue: Catalogue):
     scored(catalogue, prag_combine=[0.5, 1.0, 1.0], prag=[1.0, 1.0, 1.0], vanilla=[0.0, 1.0, 0.0])
     command = suggestion(catalogue, "run", Path("my demo.yaml"), ["store=a b"])
     assert command == """dyprag ask --config 'my demo.yaml' --set 'store=a b' "Who wrote it?\""""
@@ -45,7 +45,7 @@ def test_a_question_with_quotation_marks_can_be_pasted_into_a_shell(catalogue: C
     assert suggestion(catalogue, "run", None, []) == """dyprag ask 'Who built the "Ostrel" lamp?'"""
 
 
-def test_nothing_is_suggested_where_nothing_was_right(catalogue: Catalogue):
+def test_nothing_is_suggested_if_no_answer_was_correct(catalogue: Catalogue):
     scored(catalogue, prag_combine=[0.9, 0.0, 0.5], rag=[1.0, 1.0, 1.0])
     assert suggestion(catalogue, "run", None, []) is None
     assert suggestion(catalogue, "another run", None, []) is None

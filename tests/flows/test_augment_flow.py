@@ -124,7 +124,7 @@ def test_if_the_pairs_fail_the_rewrite_is_kept_and_only_the_pairs_are_requested_
     assert query(api, "SELECT kind FROM artifacts WHERE kind <> 'corpus'") == [{"kind": "rewrites"}]
     (failure,) = query(api, "SELECT document_id, error_type, error FROM failures")
     assert (failure["document_id"], failure["error_type"]) == ("lamp", "DocumentError")
-    assert "no qa pairs came of 4 answers" in failure["error"]
+    assert "4 answers contained no usable qa pairs" in failure["error"]
     assert query(api, "SELECT requests FROM spending") == [{"requests": 5}]  # those that came to nothing too
     second = augment(api)
     assert (second["done"], second["failed"]) == (1, 0)

@@ -27,7 +27,7 @@ from dyprag.storage.catalogue import Catalogue
 
 pytestmark = pytest.mark.prefect
 SOON = 10.0  # seconds: it is to be 5, and 10 where two cores are busy
-SAID = "Stopping. What is finished is kept: run the same command again to go on from here."
+SAID = "Stopping. Finished work is kept: run the same command again to continue."
 ADAPTERS = "adapter/*/*/record.json"
 CODES = {CTRL_C: 130, signal.SIGTERM: 143}
 LEARN = {
@@ -327,7 +327,7 @@ def test_a_server_with_an_open_stream_ends(sent: int | bytes, tmp_path: Path, fo
     body = {"messages": [{"role": "user", "content": "Tell me all."}], "stream": True, "max_tokens": 1000}
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as stream:
         next(stream.iter_lines())
-        ends_well(run, sent, "Stopping. Answers that are being written get 3 seconds.")
+        ends_well(run, sent, "Stopping. Running requests have 3 seconds to finish.")
 
 
 @pytest.mark.slow

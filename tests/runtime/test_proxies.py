@@ -148,7 +148,9 @@ def test_without_a_proxy_the_environment_is_unchanged():
 @pytest.mark.parametrize("value", ["foo://x:1", "socks4://x:1", "http://", "http://h:port", "http://[::1", "ftp://h:1"])
 def test_an_unusable_proxy_raises_one_clear_error_without_its_password(monkeypatch: pytest.MonkeyPatch, value: str):
     monkeypatch.setenv("ALL_PROXY", value.replace("//", "//me:secret@"))
-    with pytest.raises(ConfigError, match=r"ALL_PROXY: .* is not a usable proxy URL.*socks5://") as caught:
+    with pytest.raises(
+        ConfigError, match=r"environment variable ALL_PROXY: .* is not a usable proxy URL.*socks5://"
+    ) as caught:
         prepare_proxies()
     assert "secret" not in str(caught.value)
 
@@ -180,7 +182,7 @@ def test_a_proxy_that_refuses_is_named_without_its_password(
     monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy.url)
     error = made(f"{scheme}://far.example/v1").begin(LAMP, "qa_pairs", "k").exception(timeout=30)
     assert isinstance(error, Stopped)
-    assert f"the proxy before it ({scheme.upper()}_PROXY=http://…@127.0.0.1:" in str(error)
+    assert f"the proxy ({scheme.upper()}_PROXY=http://…@127.0.0.1:" in str(error)
     assert "pass-word" not in str(error)
 
 

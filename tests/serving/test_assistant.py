@@ -1,4 +1,4 @@
-"""Answers from documents given with the question: passages, adapters made once, methods, errors, export."""
+"""Answers from documents passed with the question: passages, cached adapters, methods, errors, export."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def assistant(tiny_model: str, folder: Path) -> Assistant:
 QUESTION = "Who built the Ostrel lamp?"
 
 
-def test_every_method_answers_from_the_passages_that_fit(assistant: Assistant):
+def test_every_method_answers_from_the_matching_passages(assistant: Assistant):
     replies = assistant.compare(QUESTION, list(TEXTS.values()))
     assert [reply.method for reply in replies] == list(module.served_methods())
     assert replies[0].passages == ()
@@ -42,19 +42,19 @@ def test_every_method_answers_from_the_passages_that_fit(assistant: Assistant):
     assert len({reply.text for reply in replies}) > 1
 
 
-def test_a_reply_tells_what_stood_in_the_prompt_and_what_was_injected(assistant: Assistant):
+def test_a_reply_lists_the_passages_in_the_prompt_and_those_injected(assistant: Assistant):
     replies = {
         reply.method: reply for reply in assistant.compare("Which lamp did Olmsted build?", list(TEXTS.values()))
     }
     found = replies["rag"].passages
-    assert [one.document.text for one in found] == [TEXTS["lamp"]]  # no other has a word of it
+    assert [one.document.text for one in found] == [TEXTS["lamp"]]  # no other shares a word with the question
     assert {m: (bool(r.in_prompt), bool(r.injected), r.passages) for m, r in replies.items()} == {
         "vanilla": (False, False, ()), "rag": (True, False, found), "dyprag": (False, True, found),
         "dyprag-combine": (True, True, found),
     }  # fmt: skip
 
 
-def test_where_no_passage_has_a_word_of_the_question_the_model_answers_alone(assistant: Assistant):
+def test_without_a_matching_passage_the_model_answers_alone(assistant: Assistant):
     alone = assistant.ask("Xyzzy?", method="vanilla").text
     for method in ("rag", "dyprag", "dyprag-combine"):
         reply = assistant.ask("Xyzzy?", list(TEXTS.values()), method)
@@ -62,8 +62,8 @@ def test_where_no_passage_has_a_word_of_the_question_the_model_answers_alone(ass
         assert reply.text == alone
 
 
-def test_a_document_answers_by_its_own_adapter(assistant: Assistant):
-    """What is injected is what the translator makes of the passage; other documents are answered otherwise."""
+def test_the_adapter_of_the_document_is_injected(assistant: Assistant):
+    """The translator's adapter of the passage is injected, and other documents give other answers."""
     passage = Document("lamp", TEXTS["lamp"])
     made = assistant.translator.translate(assistant.translator.read(assistant.base, [passage.passage]))
     for mine, theirs in zip(assistant.adapter([passage]).tensors().values(), made.tensors().values(), strict=True):
@@ -72,7 +72,7 @@ def test_a_document_answers_by_its_own_adapter(assistant: Assistant):
     assert len(set(texts)) > 1
 
 
-def test_adapters_are_made_once_and_kept_within_bounds(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
+def test_adapters_are_cached_within_a_limit(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
     passages = [Document(name, text) for name, text in TEXTS.items()]
     first = assistant.adapters(passages[:1])
     size = sum(t.numel() * t.element_size() for t in first.tensors().values())
@@ -83,7 +83,7 @@ def test_adapters_are_made_once_and_kept_within_bounds(assistant: Assistant, mon
     assistant.adapters(passages[:1])
     assert reads == []
     assistant.adapters([passages[1]])
-    assistant.adapters([passages[2]])  # the first one, longest unused, makes room
+    assistant.adapters([passages[2]])  # evicts the first one, the least recently used
     assistant.adapters(passages[1:])
     assert reads == [TEXTS["bridge"], TEXTS["book"]]
     assistant.adapters(passages[:1])
@@ -99,7 +99,7 @@ def test_a_long_document_is_split(assistant: Assistant, monkeypatch: pytest.Monk
         assert len(assistant.base.tokenizer(passage.text)["input_ids"]) <= 40
 
 
-def test_several_documents_are_one_adapter(assistant: Assistant):
+def test_several_documents_are_merged_into_one_adapter(assistant: Assistant):
     documents = list(TEXTS.values())
     whole = assistant.adapter(documents)
     apart = merge(assistant.adapters(assistant.passages(documents)), "mean")
@@ -108,11 +108,11 @@ def test_several_documents_are_one_adapter(assistant: Assistant):
         torch.testing.assert_close(delta, (apart.b[projection] @ apart.a[projection]) * apart.scale)
 
 
-def test_a_long_text_is_no_one_adapter_unless_a_question_chooses(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
+def test_a_long_text_needs_a_question_to_become_one_adapter(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
     long = [Document(name, text) for name, text in TEXTS.items()]
     assert [one.score for one in assistant.shared(long)] == [0.0] * len(long)
     monkeypatch.setattr("dyprag.serving.assistant.MOST_SHARED", 2)
-    with pytest.raises(DocumentError, match=r"they have 3 passages, and one adapter of more than 2 .* a question too"):
+    with pytest.raises(DocumentError, match=r"they have 3 passages, and an adapter of more than 2 .* Pass a question"):
         assistant.adapter(long)
     found = assistant.shared(long, QUESTION)
     assert found == assistant.retrieve(QUESTION, long)
@@ -124,27 +124,27 @@ def test_a_long_text_is_no_one_adapter_unless_a_question_chooses(assistant: Assi
         assistant.adapter(long * 2, "Xyzzy?")
 
 
-def test_a_saved_adapter_is_one_of_peft(assistant: Assistant, tmp_path: Path):
+def test_a_saved_adapter_loads_in_peft(assistant: Assistant, tmp_path: Path):
     adapter = assistant.adapter([TEXTS["lamp"]])
     assistant.save(adapter, tmp_path / "lamp")
     for mine, theirs in zip(adapter.tensors().values(), load_peft(tmp_path / "lamp").tensors().values(), strict=True):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_what_cannot_be_done_is_said(assistant: Assistant, tiny_model: str, tmp_path: Path):
+def test_invalid_requests_raise_clear_errors(assistant: Assistant, tiny_model: str, tmp_path: Path):
     with pytest.raises(ConfigError, match="Choose one of vanilla"):
         assistant.ask(QUESTION, [], "magic")
     with pytest.raises(DocumentError, match=r"document 2.*no text"):
         assistant.ask(QUESTION, ["A text.", " \n"])
-    with pytest.raises(DocumentError, match="there is none"):
+    with pytest.raises(DocumentError, match="there are none"):
         assistant.adapter([])
-    with pytest.raises(ConfigError, match="none comes with the package"):
+    with pytest.raises(ConfigError, match="the package has none"):
         load(tiny_model)
-    with pytest.raises(ConfigError, match="it is not there"):
+    with pytest.raises(ConfigError, match="it does not exist"):
         load(tiny_model, str(tmp_path / "nowhere"))
 
 
-def test_the_command_asks_a_file(tiny_model: str, folder: Path, tmp_path: Path):
+def test_the_command_answers_from_a_file(tiny_model: str, folder: Path, tmp_path: Path):
     import json
 
     import yaml

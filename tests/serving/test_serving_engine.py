@@ -1,4 +1,4 @@
-"""The engine: what fails for one answer ends that one, and the others go on to the end that they would have alone."""
+"""The engine: a failure ends only its own answer, and the others end as they would alone."""
 
 import logging
 import queue
@@ -24,7 +24,7 @@ PASSAGE = Document("lamp", "The Ostrel lamp.")
 
 
 class Asked:
-    """A job, and what becomes of it."""
+    """A job and its result."""
 
     def __init__(self, prompt: list[int], wish: Wish = Wish(24), seconds: float = 60, **more: Any) -> None:
         self.pieces: queue.Queue[Piece] = queue.Queue()
@@ -51,7 +51,7 @@ def at_work(base: BaseModel, adapters: Callable[..., Any] | None = None, **more:
 
 @pytest.fixture
 def alone(lively: BaseModel) -> list[tuple[str, str]]:
-    """How the prompts end when nobody else is there."""
+    """The answers to the prompts without other requests."""
     ends = []
     for prompt in PROMPTS:
         with at_work(lively) as engine:
@@ -62,7 +62,7 @@ def alone(lively: BaseModel) -> list[tuple[str, str]]:
 
 
 def beside(engine: Engine, odd: Asked) -> list[tuple[str, str]]:
-    """How the prompts end beside an odd one that comes in between."""
+    """The answers to the prompts when an unusual request joins in between."""
     others = [Asked(prompt) for prompt in PROMPTS]
     for asked in (*others[:2], odd, others[2]):
         engine.submit(asked.job)
@@ -70,9 +70,7 @@ def beside(engine: Engine, odd: Asked) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 5e-324, 1e-45, 1e-40, 1e-38, 1e-9, 1e-4])
-def test_a_tiny_temperature_takes_the_likeliest_and_harms_nobody(
-    lively: BaseModel, alone: list[tuple[str, str]], temperature: float
-):
+def test_a_tiny_temperature_means_greedy_decoding(lively: BaseModel, alone: list[tuple[str, str]], temperature: float):
     with at_work(lively) as engine:
         odd = Asked(PROMPTS[0], Wish(24, temperature, top_p=temperature))
         assert beside(engine, odd) == alone
@@ -86,7 +84,7 @@ def test_a_tiny_temperature_takes_the_likeliest_and_harms_nobody(
         Wish(24, 1e308, top_k=1), Wish(24, repetition_penalty=1.0), Wish(24, bias=((3, 0.0),)),
     ],
 )  # fmt: skip
-def test_limits_of_what_is_drawn_from_leave_the_likeliest(lively: BaseModel, alone: list[tuple[str, str]], wish: Wish):
+def test_sampling_limits_keep_the_likeliest_token(lively: BaseModel, alone: list[tuple[str, str]], wish: Wish):
     with at_work(lively) as engine:
         odd = Asked(PROMPTS[0], wish)
         assert beside(engine, odd) == alone
@@ -97,7 +95,7 @@ def fail(*_: Any, **__: Any) -> Any:
     raise RuntimeError("odd")
 
 
-def test_whoever_cannot_be_told_answered_or_injected_ends_alone(lively: BaseModel, alone: list[tuple[str, str]]):
+def test_a_faulty_request_ends_alone(lively: BaseModel, alone: list[tuple[str, str]]):
     def out_of_memory(passages: Any) -> Adapters:
         raise MemoryError
 
@@ -119,7 +117,7 @@ def test_whoever_cannot_be_told_answered_or_injected_ends_alone(lively: BaseMode
         assert odd.end() == ("", "error")
 
 
-def test_numbers_that_are_none_end_the_answer_that_has_them(lively: BaseModel, alone: list[tuple[str, str]]):
+def test_non_finite_logits_end_only_their_own_answer(lively: BaseModel, alone: list[tuple[str, str]]):
     def broken(passages: Any) -> Adapters:
         adapters = random_adapters(lively)
         for table in (*adapters.a.values(), *adapters.b.values()):
@@ -136,7 +134,7 @@ def test_numbers_that_are_none_end_the_answer_that_has_them(lively: BaseModel, a
             assert longer.end()[1] in ("stop", "length")
 
 
-def test_a_step_that_fails_for_all_is_gone_on_with(
+def test_answers_continue_after_a_failed_step(
     lively: BaseModel, alone: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ):
     steps, real = iter(range(1000)), Rows.advance
@@ -151,7 +149,7 @@ def test_a_step_that_fails_for_all_is_gone_on_with(
         assert beside(engine, Asked([3, 4, 5])) == alone
 
 
-def test_where_not_all_fit_the_youngest_is_given_up(
+def test_if_not_all_fit_the_last_answer_to_join_is_dropped(
     lively: BaseModel, alone: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ):
     real = Rows.advance
@@ -174,7 +172,7 @@ def test_where_not_all_fit_the_youngest_is_given_up(
         assert engine.alive
 
 
-def test_rows_are_as_they_were_after_one_that_cannot_join(lively: BaseModel):
+def test_rows_are_unchanged_if_a_new_row_cannot_join(lively: BaseModel):
     rows, other = Rows(lively), Rows(lively)
     for each in (rows, other):
         each.join(PROMPTS[:2], [None, random_adapters(lively)])
@@ -186,7 +184,7 @@ def test_rows_are_as_they_were_after_one_that_cannot_join(lively: BaseModel):
         assert torch.allclose(rows.logits, other.logits, atol=1e-5)
 
 
-def test_numbers_that_are_none_are_not_left_behind_where_a_longer_prompt_makes_room(lively: BaseModel):
+def test_non_finite_values_of_removed_rows_do_not_reach_longer_prompts(lively: BaseModel):
     broken = random_adapters(lively)
     for table in (*broken.a.values(), *broken.b.values()):
         table.fill_(torch.inf)
@@ -195,14 +193,16 @@ def test_numbers_that_are_none_are_not_left_behind_where_a_longer_prompt_makes_r
     assert not rows.logits[1].isfinite().any()
     for row in (2, 1):
         rows.leave(row)
-    rows.advance([3])  # the room that only the long row needed is let go of, with what stands in it
+    rows.advance([3])  # drops the range that only the long row used
     rows.join([PROMPTS[1]], [None])
-    rows.join([[9] * 50], [None])  # and is needed again
+    rows.join([[9] * 50], [None])  # uses that range again
     rows.advance([3, 4, 5])
     assert rows.logits.isfinite().all()
 
 
-def test_what_fails_again_and_again_ends_and_the_engine_lives(lively: BaseModel, monkeypatch: pytest.MonkeyPatch):
+def test_repeated_failures_end_their_answers_and_the_engine_survives(
+    lively: BaseModel, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(Rows, "advance", fail)
     with at_work(lively) as engine:
         asked = [Asked(prompt) for prompt in PROMPTS]
@@ -222,7 +222,7 @@ def chosen(wish: Wish, logits: list[float], ids: list[int] = [], times: int = 1)
     }
 
 
-def test_penalties_and_biases_change_what_is_chosen():
+def test_penalties_and_biases_change_the_chosen_token():
     logits = [1.0, 2.0, 3.0, 2.5]
     assert chosen(Wish(1), logits, [2, 2]) == {2}
     assert chosen(Wish(1, presence_penalty=0.6), logits, [2, 2]) == {3}
@@ -234,7 +234,7 @@ def test_penalties_and_biases_change_what_is_chosen():
     assert chosen(Wish(1, bias=((2, -100.0), (3, -100.0))), logits) == {1}
 
 
-def test_what_is_drawn_from_is_limited():
+def test_sampling_is_limited_to_the_allowed_tokens():
     logits = [1.0, 1.1, 1.2, 1.3]
     assert chosen(Wish(1, 2.0), logits, times=60) == {0, 1, 2, 3}
     assert chosen(Wish(1, 2.0, top_k=2), logits, times=60) == {2, 3}

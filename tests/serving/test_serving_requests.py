@@ -1,5 +1,7 @@
-"""What clients really send: odd values, histories of agents, fields of other servers. Each is answered or refused with
-the field's name, and none is another's concern."""
+"""Requests as clients really send them: unusual values, histories of agents, fields of other servers.
+
+Each is answered, or refused with the name of the field, and none affects another.
+"""
 
 import json
 import socket
@@ -37,7 +39,7 @@ def url(assistant: Assistant) -> Iterator[str]:
 
 
 def sent(url: str, text: str, **headers: str) -> httpx.Response:
-    """As it is, be it JSON or not."""
+    """Send a text unchanged, whether it is JSON or not."""
     head = {"Content-Type": "application/json", **headers}
     return httpx.post(
         f"{url}/v1/chat/completions", content=text.encode("utf-8", "surrogatepass"), headers=head, timeout=60
@@ -77,7 +79,7 @@ ANSWERED = [
 
 
 @pytest.mark.parametrize("fields", ANSWERED)
-def test_an_odd_value_that_has_a_meaning_is_answered(url: str, fields: str):
+def test_unusual_but_valid_values_are_answered(url: str, fields: str):
     answer = sent(url, f'{{"messages": {json.dumps(ASKED)}, "max_tokens": 3, {fields}}}')
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["finish_reason"] in ("stop", "length")
@@ -115,7 +117,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("field", "fields"), REFUSED)
-def test_what_is_not_done_here_is_refused_with_the_fields_name(url: str, field: str, fields: str):
+def test_unsupported_fields_are_refused_by_name(url: str, field: str, fields: str):
     error = refused(sent(url, f'{{"messages": {json.dumps(ASKED)}, {fields}}}'))
     assert field in error["message"]
     assert error["param"].split(".")[0] == field
@@ -184,7 +186,7 @@ HISTORIES: dict[str, tuple[list[dict[str, Any]], tuple[list[tuple[str, str]], st
 
 
 @pytest.mark.parametrize(("messages", "expected"), HISTORIES.values(), ids=HISTORIES.keys())
-def test_a_history_is_read_as_turns_and_answered(url: str, messages: list[dict[str, Any]], expected: Any):
+def test_a_history_becomes_turns_and_is_answered(url: str, messages: list[dict[str, Any]], expected: Any):
     read = conversation([Message.model_validate(message) for message in messages])
     assert (read.history, read.question, read.searched) == expected
     body = {"messages": [{"role": "system", "content": "Be brief."}, *messages], "max_tokens": 2}
@@ -196,10 +198,10 @@ def test_a_history_is_read_as_turns_and_answered(url: str, messages: list[dict[s
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ([], "messages"), ("hello", "messages"), ([{"role": "system", "content": "Be brief."}], "none is a user's"),
-        ([user("A?"), assistants("B.")], "take turns"), ([user("")], "empty"), ([user(None)], "messages.0"),
+        ([], "messages"), ("hello", "messages"), ([{"role": "system", "content": "Be brief."}], "no user message"),
+        ([user("A?"), assistants("B.")], "must be from the user"), ([user("")], "empty"), ([user(None)], "messages.0"),
         ([user([])], "messages.0"), ([user([{"type": "text"}])], "messages.0.content.0"),
-        ([user([{"type": "image_url", "image_url": {"url": "https://x"}}])], "messages.0.content.0: a part of this"),
+        ([user([{"type": "image_url", "image_url": {"url": "https://x"}}])], "messages.0.content.0: parts of this"),
         ([user(3)], "messages.0.content"),
         ([user([{"type": "input_audio", "input_audio": {}}, "A?"])], "only text"), (["A?"], "messages.0"),
         ([{"role": "admin", "content": "A?"}], "messages.0.role"), ([{"content": "A?"}], "messages.0.role"),
@@ -208,14 +210,14 @@ def test_a_history_is_read_as_turns_and_answered(url: str, messages: list[dict[s
         ([user("word " * 30_000)], "messages: the prompt has"),
     ],
 )  # fmt: skip
-def test_messages_that_cannot_be_answered_are_refused_by_name(url: str, messages: Any, words: str):
+def test_invalid_messages_are_refused_with_their_field(url: str, messages: Any, words: str):
     error = refused(post(url, {"messages": messages}))
     assert words in error["message"]
     assert error["param"].startswith("messages")
     assert len(error["message"]) < 600
 
 
-def test_a_malformed_request_is_told_what_is_wrong_with_it(url: str):
+def test_a_malformed_request_gets_an_exact_error(url: str):
     assert "not JSON" in refused(sent(url, '{"messages": ['))["message"]
     assert "JSON object" in refused(sent(url, "null"))["message"]
     assert "JSON object" in refused(sent(url, ""))["message"]
@@ -229,11 +231,11 @@ def test_a_malformed_request_is_told_what_is_wrong_with_it(url: str):
         assert sent(url, text, **{"Content-Type": kind}).status_code == 200
 
 
-def test_other_paths_and_methods_are_told_what_there_is(url: str, assistant: Assistant):
+def test_unknown_paths_and_methods_get_helpful_errors(url: str, assistant: Assistant):
     chat = f"{url}/v1/chat/completions"
     for method in ("GET", "PUT", "DELETE", "OPTIONS", "PATCH"):
         answer = httpx.request(method, chat, headers={"Content-Type": "application/json"})
-        assert "takes POST" in refused(answer, 405)["message"]
+        assert "accepts POST" in refused(answer, 405)["message"]
         assert answer.headers["Allow"] == "POST"
     assert httpx.head(chat).status_code == 405
     assert "/v1/completions" in refused(httpx.post(f"{url}/v1/completions", json={}), 404)["message"]
@@ -244,7 +246,7 @@ def test_other_paths_and_methods_are_told_what_there_is(url: str, assistant: Ass
         assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_headers_that_come_twice_and_bodies_that_stop_harm_nobody(url: str):
+def test_duplicate_headers_and_truncated_bodies_affect_no_other_request(url: str):
     host, port = url.removeprefix("http://").split(":")
     body = json.dumps({"messages": ASKED, "max_tokens": 1})
     for head in (
@@ -261,7 +263,7 @@ def test_headers_that_come_twice_and_bodies_that_stop_harm_nobody(url: str):
     assert post(url, {"messages": ASKED, "max_tokens": 1}).status_code == 200
 
 
-def test_web_pages_of_elsewhere_may_call_it_where_that_is_set(assistant: Assistant):
+def test_cors_is_allowed_only_for_configured_origins(assistant: Assistant):
     asks = {"Origin": "https://chat.example", "Access-Control-Request-Method": "POST",
             "Access-Control-Request-Headers": "authorization,content-type"}  # fmt: skip
     body, header = {"messages": ASKED, "max_tokens": 1}, {"Authorization": "Bearer t"}
@@ -269,7 +271,7 @@ def test_web_pages_of_elsewhere_may_call_it_where_that_is_set(assistant: Assista
         assert "access-control-allow-origin" not in post(url, body, headers=asks).headers
     with serving(assistant, origins=["https://chat.example"], token="t") as url:
         allowed = httpx.options(f"{url}/v1/chat/completions", headers=asks)
-        assert allowed.status_code == 200  # a browser asks without the token
+        assert allowed.status_code == 200  # a preflight request has no token
         assert allowed.headers["access-control-allow-origin"] == "https://chat.example"
         for headers, status in (({**asks, **header}, 200), (asks, 401)):
             answer = post(url, body, headers=headers)
@@ -279,7 +281,7 @@ def test_web_pages_of_elsewhere_may_call_it_where_that_is_set(assistant: Assista
         assert "access-control-allow-origin" not in post(url, body, headers={**other, **header}).headers
 
 
-def test_a_name_that_is_not_the_servers_is_refused_in_the_same_form(assistant: Assistant):
+def test_a_foreign_host_is_refused_in_the_same_format(assistant: Assistant):
     with serving(assistant, hosts=["127.0.0.1", "localhost", "[::1]"]) as url:
         for host, status in (("evil.example", 400), ("", 400), ("LOCALHOST:80", 200), ("[::1]:80", 200)):
             answer = httpx.get(f"{url}/healthz", headers={"Host": host})
@@ -287,7 +289,7 @@ def test_a_name_that_is_not_the_servers_is_refused_in_the_same_form(assistant: A
             assert status == 200 or refused(answer)["code"] == "invalid_host"
 
 
-def test_a_fault_of_the_server_has_the_form_of_an_error(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
+def test_an_internal_error_has_the_same_format(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret")
 
@@ -300,7 +302,7 @@ def test_a_fault_of_the_server_has_the_form_of_an_error(assistant: Assistant, mo
         assert post(url, {"messages": ASKED, "max_tokens": 1}).status_code == 200
 
 
-def test_a_request_that_takes_too_long_to_prepare_is_told_so_and_a_refusing_template_too(
+def test_slow_preparation_and_a_refusing_template_get_clear_errors(
     assistant: Assistant, monkeypatch: pytest.MonkeyPatch
 ):
     with serving(assistant, limits=Limits(seconds=0.5)) as url:
@@ -320,7 +322,7 @@ def test_a_request_that_takes_too_long_to_prepare_is_told_so_and_a_refusing_temp
         assert post(url, body).status_code == 200
 
 
-def test_an_odd_request_beside_others_changes_none_of_their_answers(assistant: Assistant):
+def test_unusual_requests_do_not_change_the_answers_of_others(assistant: Assistant):
     bodies: list[dict[str, Any]] = [
         {"messages": [user(f"What is said of number {n}?")], "documents": [f"Number {n} is a lamp."], "max_tokens": 40,
          "method": ("dyprag", "rag", "vanilla")[n % 3]} for n in range(6)
@@ -339,7 +341,7 @@ def test_an_odd_request_beside_others_changes_none_of_their_answers(assistant: A
             assert set(statuses) <= {200, 400}
 
 
-def test_passages_of_one_request_are_never_anothers(assistant: Assistant):
+def test_requests_never_share_passages(assistant: Assistant):
     with serving(
         assistant, documents=[Document("house", "The secret of the house is Zyx.")], limits=Limits(rows=8)
     ) as url:
@@ -401,12 +403,12 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def bodies(draw: st.DrawFn) -> dict[str, Any]:
-    """Mostly sound messages with some odd fields: were all of them odd, hardly a request would be answered."""
+    """Mostly valid messages with some unusual fields, so that many requests are answered."""
     names = draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True))
     return {"messages": draw(MESSAGES), "temperature": 1.0, **{name: draw(FIELDS[name]) for name in names}}
 
 
-def test_no_request_is_a_500_or_the_engines_end(assistant: Assistant):
+def test_no_request_causes_a_500_or_stops_the_engine(assistant: Assistant):
     with serving(assistant, limits=Limits(answer=16, rows=4)) as url, httpx.Client(timeout=30) as client:
         expected = post(url, {"messages": ASKED, "max_tokens": 8}).json()["choices"]
         statuses: Counter[int] = Counter()
@@ -432,7 +434,7 @@ def test_no_request_is_a_500_or_the_engines_end(assistant: Assistant):
 
 @hypothesis.settings(max_examples=150, deadline=None, database=None)
 @hypothesis.given(messages=MESSAGES)
-def test_any_history_becomes_turns_that_alternate_or_is_refused(messages: Any):
+def test_any_history_becomes_alternating_turns_or_is_refused(messages: Any):
     from pydantic import ValidationError
 
     from dyprag.serving.refusals import RefusedError
@@ -448,4 +450,4 @@ def test_any_history_becomes_turns_that_alternate_or_is_refused(messages: Any):
     assert read.searched.strip()
     texts = [message.text for message in body.messages if message.role in ("user", "tool") and message.text.strip()]
     whole = "\n".join([*(text for turn in read.history for text in turn), read.question])
-    assert all(text in whole for text in texts)  # nothing that was said is lost
+    assert all(text in whole for text in texts)  # no text is lost

@@ -89,7 +89,7 @@ def test_unreferenced_artifacts_are_deleted_and_the_others_kept(config: Pipeline
     assert [path.name for path in (store.root / "indexes").iterdir()] == [KEYS["corpus"]]
     assert Catalogue(store).verify()[1] == []
     assert Catalogue(store).query("SELECT document_id FROM documents WHERE corpus_key = ?", [KEYS["old corpus"]]) == []
-    assert collected_text(collect(config, dry_run=False)) == "Nothing to delete: every artifact is referred to."
+    assert collected_text(collect(config, dry_run=False)) == "Nothing to delete: every artifact is in use."
 
 
 def test_nothing_is_deleted_during_a_run(config: PipelineConfig):

@@ -191,7 +191,7 @@ def test_a_question_is_answered_by_all_methods_whose_artifacts_exist(place: Path
     nothing = CliRunner().invoke(app, ["ask", "--json", *arguments, "xyzzy"])
     assert [(one["method"], one["retrieved"]) for one in json.loads(nothing.stdout)] == [("vanilla", []), ("rag", [])]
     said = CliRunner().invoke(app, ["ask", "-m", "rag", *arguments[:-1], "xyzzy"])
-    assert "rag, from the model alone: no document was found that has a word of the question" in said.stderr
+    assert "rag, from the model alone: no document shares a word with the question" in said.stderr
 
 
 def test_a_stage_for_a_missing_corpus_lists_the_stored_ones(place: Path):

@@ -1,1 +1,1 @@
-"""The server's routes, one file a concern."""
+"""The routes of the server, one file for each concern."""

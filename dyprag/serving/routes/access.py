@@ -1,4 +1,4 @@
-"""What the routes share: the server's parts, its token, and how refusals are described in the schema."""
+"""Shared by the routes: dependencies, the token check, and error responses for the schema."""
 
 import secrets
 from typing import Annotated, Any
@@ -13,11 +13,11 @@ from dyprag.serving.service import Service
 
 Responses = dict[int | str, dict[str, Any]]
 ERRORS: Responses = {status: {"model": ErrorAnswer, "description": words} for status, words in STATUSES.items()}
-_bearer = HTTPBearer(auto_error=False, description="The server's token, if it has one.")
+_bearer = HTTPBearer(auto_error=False, description="The server's token, if it requires one.")
 
 
-# The dependencies are async, though they wait for nothing:
-# FastAPI would run plain functions in its threads, which prepare requests.
+# The dependencies are async, though they never wait: FastAPI would run plain functions in its thread pool, which is
+# needed for preparing requests.
 async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
@@ -28,17 +28,21 @@ async def _metrics(request: Request) -> Metrics:
     return metrics
 
 
-async def _allowed(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+async def _allowed(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
     token: str = request.app.state.token
-    if token and not (given and secrets.compare_digest(given.credentials.encode("latin-1"), token.encode())):
+    if token and not (
+        credentials and secrets.compare_digest(credentials.credentials.encode("latin-1"), token.encode())
+    ):
         raise RefusedError(401, "This server requires its token: Authorization: Bearer …", "invalid_api_key")
 
 
 Served = Annotated[Service, Depends(_service)]
 Counted = Annotated[Metrics, Depends(_metrics)]
-GUARDED = [Depends(_allowed)]  # the dependencies of a route that wants the token
+GUARDED = [Depends(_allowed)]  # the dependencies of a route that requires the token
 
 
 def errors(*statuses: int) -> Responses:
-    """The refusals with these statuses, for the schema."""
+    """The error responses with these statuses, for the schema."""
     return {status: ERRORS[status] for status in statuses}

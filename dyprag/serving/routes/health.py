@@ -1,4 +1,4 @@
-"""Whether the server answers, and what it has done so far."""
+"""Health check and metrics."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from dyprag.serving.routes.access import GUARDED, Counted, Responses, Served
 from dyprag.serving.schema import ErrorAnswer, Health
 
 router = APIRouter()
-STOPPED: Responses = {503: {"model": ErrorAnswer, "description": "It has stopped working."}}
-# named by its schema rather than its class, for the route's own answer is text
+STOPPED: Responses = {503: {"model": ErrorAnswer, "description": "The engine has stopped."}}
+# refers to the schema rather than the class, because the route itself returns text
 ERROR_SCHEMA: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
 REFUSED: Responses = {401: {"description": STATUSES[401], "content": ERROR_SCHEMA}}
 
 
 @router.get("/healthz", responses=STOPPED)
 async def healthz(service: Served) -> Health:
-    """Whether answers can be expected."""
+    """Report whether the server can answer."""
     engine = service.engine
     if not engine.alive:
-        raise RefusedError(503, "The engine has stopped. Start the server again.")
+        raise RefusedError(503, "The engine has stopped. Restart the server.")
     model, documents = service.assistant.name, service.count
     return Health(model=model, running=engine.running, waiting=engine.waiting, documents=documents)
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=REFUSED, dependencies=GUARDED)
 async def prometheus(metrics: Counted) -> Response:
-    """In Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     return Response(metrics.text(), media_type=metrics.content_type)

@@ -1,4 +1,4 @@
-"""A page to try the server with."""
+"""The demo page."""
 
 from pathlib import Path
 
@@ -16,5 +16,5 @@ HEADERS = {
 
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
 async def page() -> HTMLResponse:
-    """A page to try it."""
+    """Return the demo page."""
     return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=HEADERS)
