@@ -92,7 +92,7 @@ class Choice:
             raise ConfigError("what to export", reason, remedy)
         if self.method not in (None, *METHODS):
             raise ConfigError(
-                f"method {self.method!r}", "this method has no adapters to export", "Choose prag or dyprag."
+                f"method {self.method!r}", "only adapters of prag and dyprag can be exported", "Choose prag or dyprag."
             )
         if self.file is not None and self.method == "prag":
             raise ConfigError(
@@ -181,8 +181,8 @@ class Source:
         try:
             passages = tuple(passage.document.id for passage in assistant.shared(documents, question))
         except DocumentError as error:
-            remedy = error.remedy if question is not None else "Pass --question to select passages, or a shorter file."
-            raise ExportError(f"file {location}", error.reason, remedy) from error
+            remedy = error.remedy.replace("Pass a question", "Pass --question")
+            raise ExportError(f"{error.subject} in {location}", error.reason, remedy) from error
         label, name = (Path(location).stem, location) if question is None else (question, f"{location}: {question}")
         return Item(label, "files", (name,), passages, "dyprag", lambda: assistant.adapter(documents, question))
 

@@ -41,7 +41,7 @@ def read_config(path: Path | None, overrides: list[str] | None) -> "PipelineConf
 
 
 def of_store(config: "PipelineConfig", ingests: bool = False) -> "PipelineConfig":
-    """Fill in the store's corpus if the configuration names none, and print which it is unless it is the demo."""
+    """Use the corpus last ingested into the store if the configuration names none, and print its name."""
     from dyprag.tasks.corpora import with_stored_corpus
 
     config, notice = with_stored_corpus(config, ingests)

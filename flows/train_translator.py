@@ -72,14 +72,14 @@ def _training_pairs(run: Stage) -> tuple[list[PairJobs], str]:
         raise StoreError(
             f"store {run.store.root}",
             "no training document has an adapter",
-            "Run: dyprag parametrize, or --set corpus.held_out=0.",
+            "Run: dyprag parametrize. If all documents are held out, pass --set corpus.held_out=0.",
         )
     pairs = embedded_pairs(run, candidates)
     if not pairs:
         raise StoreError(
             f"store {run.store.root}",
             "no training document could be embedded",
-            "See the reasons with dyprag status, then run again: dyprag train-translator.",
+            "dyprag status shows why; fix that, then run: dyprag train-translator.",
         )
     count = len(candidates) - len(pairs)
     note = f"{count} document{'s' * (count != 1)} with an adapter left out: not embedded" if count else ""

@@ -40,7 +40,7 @@ def cells(sentence: str) -> list[tuple[str, int, int]]:
 def cell_spans(about: str, sentence: str) -> list[tuple[int, int, str, tuple[str, ...]]]:
     """The cells of a table row as answer spans: (start, end, kind, ways to begin a question).
 
-    A question asks for a cell by its column, about the row's first cell or, in a row of one cell, about `about`.
+    A question names a cell's column and the row's first cell. In a row of one cell it names `about` instead.
     """
     row = cells(sentence)
     asked = row if len(row) == 1 else row[1:]

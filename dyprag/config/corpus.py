@@ -34,5 +34,5 @@ class CorpusSettings(Section):
     @model_validator(mode="after")
     def _check_overlap(self) -> "CorpusSettings":
         if self.overlap and self.overlap >= (self.passage_tokens or 0):
-            raise ValueError("overlap must be less than passage_tokens (set passage_tokens, or lower overlap)")
+            raise ValueError("overlap must be less than passage_tokens (set a larger passage_tokens, or lower overlap)")
         return self

@@ -31,7 +31,9 @@ def read_file(path: Path) -> dict[str, Any]:
         values = tomllib.loads(text) if path.suffix == ".toml" else from_yaml(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"configuration {path}", f"it cannot be read ({' '.join(str(error).split())})", "Give a YAML or TOML file."
+            f"configuration {path}",
+            f"it cannot be read ({' '.join(str(error).split())})",
+            "Check the path, and that the file is valid YAML or TOML.",
         ) from error
     if values is not None and not isinstance(values, dict):
         raise ConfigError(

@@ -89,7 +89,7 @@ def read_form(given: Any) -> PipelineConfig:
         raise ConfigError(
             "parameter 'config'",
             f"it is not a mapping of settings (given: {given!r})",
-            "Group the settings by section.",
+            "Pass settings by section, such as {'lora': {'rank': 4}}.",
         )
     sent = dict(given)
     file, more = sent.pop(FILE, None), sent.pop(MORE, None) or {}

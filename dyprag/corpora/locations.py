@@ -91,7 +91,7 @@ def _each(location: str) -> Iterator[Entry]:
         elif fs.exists(path):
             base, files = os.path.dirname(path), [path]
             if _is_local(fs) and not os.path.isfile(path):  # reading a pipe or device might never end
-                raise CorpusError(subject, NO_FILE, "Name a file or a folder; save a program's output to a file first.")
+                raise CorpusError(subject, NO_FILE, "If it is a pipe, save its output to a file and name that file.")
         elif has_magic(path):
             base, many = os.path.dirname(re.split(r"[*?\[]", path, maxsplit=1)[0]), True
             files = list(_matching(fs, path, base, skipped))

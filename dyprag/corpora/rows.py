@@ -136,10 +136,12 @@ def _of_row(row: Mapping[str, Any], subject: str) -> Document | Unread:
         reason = f"document {identity!r} has no 'text' string"
         if isinstance(data, bytes):
             return Unread(identity, DocumentError(subject, f"{reason} in UTF-8", conversion(data)), named=True)
-        return Unread(identity, DocumentError(subject, reason, "Set it to the document's text."), named=True)
+        return Unread(
+            identity, DocumentError(subject, reason, "Set 'text' to the document's text, as a string."), named=True
+        )
     if title is None and row.get("title") and not _is_empty(row["title"]):
         reason = f"the 'title' of document {identity!r} is not a string"
-        return Unread(identity, DocumentError(subject, reason, "Set it to the title, or omit it."), named=True)
+        return Unread(identity, DocumentError(subject, reason, "Write the title as a string, or omit it."), named=True)
     return Document(identity, whole(text), whole(title or ""))
 
 

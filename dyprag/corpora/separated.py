@@ -162,7 +162,9 @@ class SeparatedValues:
         if len(cells) > width:
             delimiters = DELIMITERS.get(self.delimiter, "the delimiter")
             return DocumentError("", reason, f"Put cells that contain {delimiters} in quotes.")
-        return DocumentError("", reason, "Write all its cells, and put a cell with line breaks in quotes.")
+        return DocumentError(
+            "", reason, "Add the missing cells (they may be empty), and put a cell with line breaks in quotes."
+        )
 
 
 def _cut(line: str, delimiter: str) -> list[str]:

@@ -32,7 +32,7 @@ _NO_NAME = re.compile(r"(?:ly|ing)$")
 
 @dataclass(frozen=True)
 class Grounding:
-    """Counts of an answer's words and entities, and of those that are unsupported. Shares are 0 without any."""
+    """Counts of an answer's words and entities, and of the unsupported ones. A share of none is 0."""
 
     tokens: int
     unsupported_tokens: int

@@ -6,7 +6,9 @@ other code knows its name. Registering a method that injects documents' adapters
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -161,6 +163,7 @@ class MethodSpec:
 
 
 _SPECS: dict[str, MethodSpec] = {}
+PLUGINS = "dyprag.methods"  # entry points of installed packages whose modules register methods
 
 
 def register(spec: MethodSpec) -> MethodSpec:
@@ -189,11 +192,20 @@ def spec_of(name: str) -> MethodSpec:
     Raises:
         KeyError: no method of this name is registered.
     """
+    _load_plugins()
     return _SPECS[name]
+
+
+@cache
+def _load_plugins() -> None:
+    """Import the modules that installed packages name under `PLUGINS`, once a process: they register their methods."""
+    for plugin in entry_points(group=PLUGINS):
+        plugin.load()
 
 
 def specs() -> Iterator[MethodSpec]:
     """Iterate over all methods and controls, in the order of registration."""
+    _load_plugins()
     yield from list(_SPECS.values())
 
 
@@ -209,6 +221,7 @@ def parametric() -> list[MethodSpec]:
 
 def is_control(name: str) -> bool:
     """Whether a name is that of a control. Unregistered names are not."""
+    _load_plugins()
     return name in _SPECS and _SPECS[name].is_control
 
 

@@ -259,7 +259,7 @@ REFUSED = {
         "a merged model takes exactly one adapter. Pass --document, --question or --file",
     ),
     "two choices": (["--peft", "out", "-d", "lamp", "-q", "Who?"], "--document cannot be combined"),
-    "method": (["--peft", "out", "-m", "rag"], "this method has no adapters to export"),
+    "method": (["--peft", "out", "-m", "rag"], "only adapters of prag and dyprag can be exported"),
     "file by prag": (["--peft", "out", "-f", "x.txt", "-m", "prag"], "a file has no trained adapter"),
     "unknown document": (["--peft", "out", "-d", "lamq"], "Did you mean 'lamp'?"),
     "untrained": (

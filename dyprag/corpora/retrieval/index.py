@@ -26,7 +26,7 @@ LARGE = 20_000  # number of documents from which the index is used; rank_bm25 th
 MEMORY = 256 * 2**20  # bytes of words that are buffered before a segment is written
 DESCRIPTION = "index.json"
 FORMAT = 2  # raise it if the files, or the words that passages are indexed by, change
-REBUILD = "Delete the folder and build the index again."
+REBUILD = "Delete the folder, then run the command again: it builds the index."
 
 
 def retriever_for(documents: Sequence[Document], folder: Path) -> Retriever:
@@ -53,7 +53,7 @@ def retriever_for(documents: Sequence[Document], folder: Path) -> Retriever:
 
 
 def is_built(folder: Path) -> bool:
-    """Whether there is an index at a path. An index of an earlier version does not count, as it has other words."""
+    """Whether there is an index at a path. One of an earlier version does not count: it splits words differently."""
     return folder.exists() and not _is_earlier(folder)
 
 

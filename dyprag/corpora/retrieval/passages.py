@@ -40,7 +40,9 @@ def _tsv(path: Path) -> Iterator[Document]:
             row = next(rows, None)
         except csv.Error as error:
             raise CorpusError(
-                subject, f"it cannot be split ({error})", 'Quote it as CSV: " around, "" inside.'
+                subject,
+                f"it cannot be split ({error})",
+                "Put a field that contains quotation marks in quotation marks, and double those inside it.",
             ) from error
         if row is None:
             return
@@ -50,11 +52,15 @@ def _tsv(path: Path) -> Iterator[Document]:
             columns = row
             if sorted(columns) != sorted(COLUMNS):
                 raise CorpusError(
-                    subject, "the header is not id, text, title", "Write it as the first line, with tabs."
+                    subject,
+                    "the header is not id, text, title",
+                    "Write id, text and title as the first line, separated by tabs.",
                 )
         elif len(row) != len(columns):
             raise CorpusError(
-                subject, f"it has {len(row)} columns of {len(columns)}", "Separate id, text, title by tabs."
+                subject,
+                f"it has {len(row)} columns, and the header has {len(columns)}",
+                "Separate id, text, title by tabs.",
             )
         else:
             yield _passage(subject, **dict(zip(columns, row, strict=True)))

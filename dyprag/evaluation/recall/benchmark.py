@@ -1,7 +1,7 @@
 """Measures fact recall on documents unseen in training, with and without the passage, with controls and ceilings.
 
 The main result is document-specific recall: the share of answers present with the document's own adapter, minus that
-with a wrong document's. What adapters contribute to answers in general counts in both. The length of outputs and the
+with a wrong document's. What any adapter contributes is in both shares and cancels out. The length of outputs and the
 strength of adapters are those of `evaluate`.
 """
 
