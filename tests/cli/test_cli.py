@@ -101,7 +101,7 @@ BAD_CORPORA = {
     "missing": (None, "there is no such file or folder", "Check the path"),
     "empty": (b"", "it contains no documents", "Add documents to it"),
     "not UTF-8": ('{"id": "a", "text": "caf\u00e9"}'.encode("latin1"), "it is not UTF-8", "Convert it"),
-    "not JSON": (b"hello\n", "line 1: it is not JSON", "Write one JSON object a line"),
+    "not JSON": (b"hello\n", "line 1: it is not JSON", "Write one JSON object per line"),
 }
 
 

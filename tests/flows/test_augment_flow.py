@@ -156,7 +156,7 @@ def test_documents_wait_when_the_budget_is_exhausted_and_continue_when_it_is_rai
     assert first["failed"] == 0
     assert 0 < first["done"] < 8
     assert first["waiting"] == 8 - first["done"]
-    assert "Raise it (augment.api.max_tokens" in first["reason"]
+    assert "Raise the budget (augment.api.max_tokens" in first["reason"]
     waiting = query(api, "SELECT error FROM latest_work WHERE stage = 'augment' AND state = 'waiting'")
     assert all("max_tokens of 3,500" in row["error"] for row in waiting)
     assert sum(r.usage["total_tokens"] for r in server.requests) <= 3500

@@ -101,7 +101,7 @@ def test_a_document_that_kills_its_process_is_isolated_and_the_others_succeed(tm
     assert workers(psutil.Process()) == [], "they end with their stage, whose models the next one has no use for"
     (failure,) = Catalogue(Store(store)).query("SELECT * FROM failures")
     assert (failure["document_id"], failure["error_type"], failure["attempts"]) == ("poison", "WorkerLost", 2)
-    assert failure["error"].startswith("document 'poison': the process that worked on it died")
+    assert failure["error"].startswith("document 'poison': its worker process died")
     again = run(settings, store, runner="processes", documents_per_task=3, retries=0)
     assert (again["cached"], again["failed"]) == (2, 1)
 
@@ -251,22 +251,22 @@ def servers_of(home: str) -> set[int]:
 
 
 def test_a_run_s_own_server_is_passed_to_clusters_that_can_reach_it(monkeypatch: pytest.MonkeyPatch):
-    from dyprag.flows.workers import server_told
+    from dyprag.flows.workers import server_settings
 
     class Client:
         api_url = "http://127.0.0.1:8123/api/"
 
     monkeypatch.setattr("dyprag.flows.workers.get_client", lambda sync_client: Client)
     set_one = PREFECT_API_URL.value()
-    with server_told(None):
+    with server_settings(None):
         assert PREFECT_API_URL.value() == set_one, "a server of the user's own is left alone"
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         for address in (None, "tcp://127.0.0.1:8786", "localhost:8786", "ray://[::1]:10001"):
-            with server_told(address):
+            with server_settings(address):
                 assert PREFECT_API_URL.value() == "http://127.0.0.1:8123/api"
         for address in ("tcp://scheduler:8786", "10.0.0.4:8786", "ray://head:10001"):
-            with server_told(address):
+            with server_settings(address):
                 assert not PREFECT_API_URL.value()
 
 
