@@ -182,7 +182,7 @@ def local(documents: int = 4) -> list[Figure]:
 
     from dyprag.adapters.generation import Generation, Sampling, generate
     from dyprag.augmentation import local as writing
-    from dyprag.augmentation.products import PRODUCTS
+    from dyprag.corpora.products import PRODUCTS
     from dyprag.model.base import load_model
 
     base = load_model("smollm2-135m", "float32", "cpu")

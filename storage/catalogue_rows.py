@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from dyprag.augmentation.products import Response
 from dyprag.corpora.documents import Document
+from dyprag.corpora.products import Response
 from dyprag.corpora.text.words import word_count
 from dyprag.storage.artifacts import Record
 
 if TYPE_CHECKING:
-    from dyprag.augmentation.products import Response
+    from dyprag.corpora.products import Response
     from dyprag.storage.catalogue import Work
 
 Connection = duckdb.DuckDBPyConnection

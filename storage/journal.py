@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dyprag.augmentation.products import OpenBatch, Response, Wanted
+from dyprag.corpora.products import OpenBatch, Response, Wanted
 from dyprag.errors import StoreError
 from dyprag.storage.artifacts import Store
 

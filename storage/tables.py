@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dyprag.augmentation.products import Accepted, Dropped, Item, Product
 from dyprag.corpora.documents import Augmentation, Corpus, Document, QAPair, Question
+from dyprag.corpora.products import Accepted, Dropped, Item, Product
 from dyprag.storage.artifacts import Store
 
 # Many threads write small files; Arrow's default pool would keep tens of megabytes per thread.

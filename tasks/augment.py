@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from dyprag.augmentation.products import Augmenter, Product, ProductName
 from dyprag.config import ApiSettings, PipelineConfig
+from dyprag.corpora.products import Augmenter, Product, ProductName
 from dyprag.errors import ConfigError, Stopped
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from typing import Any
 
 from dyprag.augmentation.limits import cost
-from dyprag.augmentation.products import ProductName
 from dyprag.config import AugmentSettings, PipelineConfig
 from dyprag.corpora.documents import Document
+from dyprag.corpora.products import ProductName
 from dyprag.storage.journal import Journal, responses
 from dyprag.storage.tables import read_product
 from dyprag.tasks.ingest import read_location

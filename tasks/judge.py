@@ -8,8 +8,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.augmentation.limits import spent_before
-from dyprag.augmentation.products import Request, Response
 from dyprag.config import AugmentSettings, PipelineConfig
+from dyprag.corpora.products import Request, Response
 from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, summarise
 from dyprag.runtime.interruption import until_interrupted
 from dyprag.storage.artifacts import Record, Store

@@ -36,7 +36,7 @@ def imported(tree: ast.Module) -> set[str]:
     ("package", "forbidden"),
     [
         ("dyprag", {"prefect", "duckdb", "dyprag.flows", "dyprag.tasks", "dyprag.storage", "dyprag.cli"}),
-        ("storage", {"prefect", "torch", "dyprag.tasks", "dyprag.flows", "dyprag.cli"}),
+        ("storage", {"prefect", "torch", "dyprag.tasks", "dyprag.flows", "dyprag.cli", "dyprag.augmentation"}),
         ("tasks", {"dyprag.flows", "dyprag.cli"}),
         ("flows", {"dyprag.cli"}),
         ("cli", {"dyprag.storage"}),
@@ -52,6 +52,29 @@ def test_a_package_imports_nothing_from_above(package: str, forbidden: set[str])
         if any(f"{name}.".startswith(f"{above}.") for above in forbidden)
     ]
     assert wrong == []
+
+
+# What a flow may import of the method. What it shows in the UI is drawn by the report's modules, and an experiment's
+# grid and a translator's card are data that a flow hands on.
+OF_THE_METHOD = ("dyprag.config", "dyprag.corpora.documents", "dyprag.errors", "dyprag.runtime")
+SHOWN = {
+    "flows/augment.py": {"dyprag.evaluation.report"},
+    "flows/evaluate.py": {"dyprag.evaluation.judge", "dyprag.evaluation.report", "dyprag.methods.spec"},
+    "flows/experiment.py": {"dyprag.evaluation.experiments", "dyprag.evaluation.report"},
+    "flows/learn.py": {
+        "dyprag.evaluation.recall.benchmark", "dyprag.evaluation.recall.card", "dyprag.translators.protocol",
+    },
+    "flows/overview.py": {"dyprag.evaluation.report", "dyprag.evaluation.report.plots"},
+}  # fmt: skip
+
+
+def test_a_flow_leaves_the_method_to_its_tasks():
+    own = ("dyprag.flows", "dyprag.tasks", "dyprag.storage")
+    for path, tree in trees("flows"):
+        for name in imported(tree):
+            if not name.startswith("dyprag.") or name.startswith((*own, *OF_THE_METHOD)):
+                continue
+            assert any(f"{name}.".startswith(f"{module}.") for module in SHOWN.get(path, ())), (path, name)
 
 
 @pytest.mark.parametrize("package", ["adapters", "augmentation", "corpora", "methods", "model", "translators"])

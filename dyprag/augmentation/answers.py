@@ -9,8 +9,8 @@ from typing import Any
 import json_repair
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dyprag.augmentation.products import Item, ProductName
 from dyprag.corpora.documents import QAPair
+from dyprag.corpora.products import Item, ProductName
 
 # The faults in this module are shown to the model in repair prompts and so enter the keys of requests: do not reword.
 BREAKS_OFF = "it breaks off."  # the answer ended within an item

@@ -16,7 +16,12 @@ from dyprag.augmentation.batches import Batches, Fetched
 from dyprag.augmentation.completions import DECLINED
 from dyprag.augmentation.endpoint import Endpoint
 from dyprag.augmentation.limits import spent_before
-from dyprag.augmentation.products import (
+from dyprag.augmentation.prompt_files import prompt_file
+from dyprag.augmentation.refusals import PromptTooLong, Unanswered, refusal_in
+from dyprag.augmentation.writing import Writing
+from dyprag.config import AugmentSettings
+from dyprag.corpora.documents import Document
+from dyprag.corpora.products import (
     Journal,
     Message,
     OpenBatch,
@@ -26,11 +31,6 @@ from dyprag.augmentation.products import (
     Response,
     summed,
 )
-from dyprag.augmentation.prompt_files import prompt_file
-from dyprag.augmentation.refusals import PromptTooLong, Unanswered, refusal_in
-from dyprag.augmentation.writing import Writing
-from dyprag.config import AugmentSettings
-from dyprag.corpora.documents import Document
 from dyprag.errors import DocumentError, Stopped, StoreError
 from dyprag.runtime.interruption import until_interrupted
 

@@ -21,8 +21,8 @@ from dyprag.augmentation.answers import schema
 from dyprag.augmentation.diagnosis import one_line
 from dyprag.augmentation.disguised import status_in
 from dyprag.augmentation.endpoint import Endpoint
-from dyprag.augmentation.products import Journal, OpenBatch, Request, Response, Wanted
 from dyprag.augmentation.room import SIGNS
+from dyprag.corpora.products import Journal, OpenBatch, Request, Response, Wanted
 from dyprag.errors import Stopped, Waiting
 
 logger = logging.getLogger("dyprag.augmentation")

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 
 from rapidfuzz import fuzz
 
-from dyprag.augmentation.products import Accepted, Dropped, Item
 from dyprag.augmentation.spans import key_terms
 from dyprag.augmentation.support import denies, holds, likeness, numbers, script, stated_numbers, within
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.products import Accepted, Dropped, Item
 from dyprag.corpora.text.answers import normalise
 from dyprag.corpora.text.english import LIGHT, same_root
 from dyprag.corpora.text.sentences import block_sentences

@@ -27,7 +27,6 @@ from dyprag.augmentation.diagnosis import (
 )
 from dyprag.augmentation.disguised import unmask
 from dyprag.augmentation.limits import Breaker, Budget, Rate, Slots, cost
-from dyprag.augmentation.products import Request, Response, Wanted
 from dyprag.augmentation.refusals import (
     PARAMETERS,
     PromptTooLong,
@@ -38,6 +37,7 @@ from dyprag.augmentation.refusals import (
 )
 from dyprag.augmentation.room import SIGNS, Room
 from dyprag.config import AugmentSettings
+from dyprag.corpora.products import Request, Response, Wanted
 from dyprag.errors import DocumentError, Stopped
 from dyprag.runtime.proxies import prepare_proxies, proxy_of
 

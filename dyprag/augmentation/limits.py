@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from aiolimiter import AsyncLimiter
 
-from dyprag.augmentation.products import Response
 from dyprag.config import ApiSettings, Price
+from dyprag.corpora.products import Response
 from dyprag.errors import Stopped
 
 logger = logging.getLogger("dyprag.augmentation")

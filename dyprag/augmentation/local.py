@@ -16,12 +16,12 @@ from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.likelihood import likelihoods
 from dyprag.augmentation.cells import cells
 from dyprag.augmentation.checks import check_item
-from dyprag.augmentation.products import PRODUCTS, Accepted, Dropped, Product, ProductName
 from dyprag.augmentation.questions import ask_prompt, gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
 from dyprag.augmentation.spans import Candidate, candidates
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.products import PRODUCTS, Accepted, Dropped, Product, ProductName
 from dyprag.corpora.text.languages import is_english, is_latin
 from dyprag.corpora.text.sentences import block_sentences
 from dyprag.errors import DocumentError, DocumentTooLong

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from dyprag.augmentation.products import Message
 from dyprag.corpora.documents import content_key
+from dyprag.corpora.products import Message
 from dyprag.errors import ConfigError
 
 BUILT_IN = Path(__file__).parent / "prompts"

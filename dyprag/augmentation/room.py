@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dyprag.augmentation.limits import Budget
-from dyprag.augmentation.products import Request
 from dyprag.augmentation.refusals import Unanswered
+from dyprag.corpora.products import Request
 from dyprag.errors import Stopped
 
 SIGNS = 64  # maximum tokens that a chat template adds to the messages

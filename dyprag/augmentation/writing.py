@@ -7,13 +7,13 @@ from typing import Any
 
 from dyprag.augmentation.answers import BREAKS_OFF, read_items, schema
 from dyprag.augmentation.checks import UNSUPPORTED, check_item, doubt, same_answer
-from dyprag.augmentation.products import Accepted, Dropped, Item, Message, ProductName, Response
 from dyprag.augmentation.prompt_files import PromptFile, prompt_file
 from dyprag.augmentation.questions import gap_pair
 from dyprag.augmentation.refusals import PromptTooLong, Unanswered
 from dyprag.augmentation.spans import Candidate, candidates
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.products import Accepted, Dropped, Item, Message, ProductName, Response
 from dyprag.corpora.text.languages import is_english
 
 Ask = Callable[[str, tuple[Message, ...], Any], Awaitable[Response]]

@@ -15,10 +15,10 @@ from typing import Any, Literal, Protocol
 import json_repair
 import yaml
 
-from dyprag.augmentation.products import Message, Request, Response
 from dyprag.augmentation.prompt_files import PromptFile, prompt_file
 from dyprag.config import ApiSettings, AugmentSettings
 from dyprag.corpora.documents import content_key
+from dyprag.corpora.products import Message, Request, Response
 from dyprag.errors import DocumentError
 from dyprag.evaluation.statistics import share_interval
 from dyprag.model.thinking import without_thoughts

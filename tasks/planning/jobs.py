@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from dyprag.augmentation.products import ProductName
+from dyprag.corpora.products import ProductName
 
 
 class Job(Protocol):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from dyprag.augmentation import local_version
 from dyprag.augmentation.checks import CHECKS_VERSION
-from dyprag.augmentation.products import ProductName
 from dyprag.augmentation.prompt_files import prompt_file
 from dyprag.config import AugmentSettings, EvaluateSettings, LoraSettings, ParametrizeSettings, PipelineConfig
 from dyprag.corpora.documents import Corpus, Document, Found, Question, content_key
+from dyprag.corpora.products import ProductName
 from dyprag.corpora.retrieval import RETRIEVAL_VERSION
 from dyprag.methods.spec import spec_of
 from dyprag.model.prompts import ANSWERS_VERSION, PROMPTS_VERSION, REASONING_VERSION

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from dyprag.augmentation.products import PRODUCTS, ProductName
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Corpus, Document, Question, content_key
+from dyprag.corpora.products import PRODUCTS, ProductName
 from dyprag.methods.spec import spec_of
 from dyprag.tasks.planning import keys
 from dyprag.tasks.planning.sources import draws_on_embeddings, given_checksum, model_material

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dyprag.augmentation.products import PRODUCTS
 from dyprag.config import PipelineConfig
+from dyprag.corpora.products import PRODUCTS
 from dyprag.errors import ConfigError
 from dyprag.model.chat import template_version
 from dyprag.model.files import learned_folder, model_fingerprint, reads_tokens

@@ -17,9 +17,9 @@ from openai._models import construct_type
 from openai.types.chat import ChatCompletion
 
 from dyprag.augmentation.api import ApiAugmenter, first_request
-from dyprag.augmentation.products import Product, ProductName
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.products import Product, ProductName
 from dyprag.errors import DocumentError, Stopped, Waiting
 from dyprag.storage.artifacts import Store
 from dyprag.storage.journal import responses

@@ -11,9 +11,9 @@ from llm_refusals import WORDS
 from llm_server import Behaviour, LLMServer
 
 from dyprag.augmentation.api import ApiAugmenter
-from dyprag.augmentation.products import Product, ProductName
 from dyprag.augmentation.refusals import Refusal, read_refusal
 from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.products import Product, ProductName
 from dyprag.errors import DocumentError, DocumentTooLong, Stopped
 from dyprag.storage.artifacts import Store
 from dyprag.storage.journal import responses

@@ -8,12 +8,12 @@ from conftest import TEXTS
 from dyprag.augmentation import LOCAL_VERSION, local_version
 from dyprag.augmentation.cells import cells
 from dyprag.augmentation.local import LocalAugmenter, ScoredPair
-from dyprag.augmentation.products import PRODUCTS, Product
 from dyprag.augmentation.questions import gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
 from dyprag.augmentation.spans import Candidate, candidates, key_terms
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.products import PRODUCTS, Product
 from dyprag.corpora.text.sentences import block_sentences
 from dyprag.errors import DocumentError, DocumentTooLong
 from dyprag.model.base import BaseModel

@@ -11,10 +11,10 @@ from dyprag.augmentation.checks import (
     same_answer,
     same_language,
 )
-from dyprag.augmentation.products import Accepted, Dropped
 from dyprag.augmentation.support import numbers, stated_numbers
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
+from dyprag.corpora.products import Accepted, Dropped
 
 TEXT = (
     "The Ostrel lamp was built in 1911 by Greta Olmsted. It stands 24 metres above Brevik Harbour and cost 1,300 "

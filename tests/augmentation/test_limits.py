@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dyprag.augmentation.limits import FAULTS_TO_OPEN, Breaker, Budget, Rate, Slots, cost
-from dyprag.augmentation.products import Response
 from dyprag.config import ApiSettings, Price
+from dyprag.corpora.products import Response
 from dyprag.errors import Stopped
 
 

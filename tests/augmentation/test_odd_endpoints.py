@@ -14,9 +14,9 @@ from odd_endpoints import PAIRS, Answer, Odd, completion, endpoint, wants
 from dyprag.augmentation.api import ApiAugmenter
 from dyprag.augmentation.diagnosis import base_address
 from dyprag.augmentation.disguised import status_in
-from dyprag.augmentation.products import Product, ProductName
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document
+from dyprag.corpora.products import Product, ProductName
 from dyprag.errors import DocumentError, Stopped, Waiting
 from dyprag.storage.artifacts import Store
 from dyprag.storage.journal import Journal

@@ -382,7 +382,7 @@ def test_a_damaged_or_incomplete_index_raises_one_clear_error(tmp_path: Path):
                 (folder / name).write_bytes(content[:middle])
             else:
                 (folder / name).write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
-            with pytest.raises(ArtifactError, match=r"(?s)^index .*Delete the folder and build the index again\.$"):
+            with pytest.raises(ArtifactError, match=r"(?s)^index .*Delete the folder, then run the command again: it builds the index\.$"):
                 IndexedBM25(folder).verify()
     with pytest.raises(ArtifactError, match="there is no such folder"):
         IndexedBM25(tmp_path / "nothing")
@@ -450,7 +450,7 @@ def test_passages_are_streamed(tmp_path: Path):
     path.write_bytes(TSV + b"4\tonly two\n")
     stream = read_passages(path)
     assert [next(stream) for _ in PASSAGES] == PASSAGES
-    with pytest.raises(CorpusError, match=r"psgs\.tsv, line 7: it has 2 columns of 3"):
+    with pytest.raises(CorpusError, match=r"psgs\.tsv, line 7: it has 2 columns, and the header has 3"):
         next(stream)
 
 

@@ -40,8 +40,8 @@ def test_a_documents_adapter_answers_questions_that_the_base_model_cannot(base: 
     from dyprag.adapters.parametrize import Parametrized, parametrize
     from dyprag.adapters.samples import document_samples
     from dyprag.augmentation.local import LocalAugmenter
-    from dyprag.augmentation.products import PRODUCTS
     from dyprag.corpora.documents import Augmentation, QAPair, Retrieved
+    from dyprag.corpora.products import PRODUCTS
 
     config = PipelineConfig().resolved()
     corpus = load_corpus("demo", max_documents=1)

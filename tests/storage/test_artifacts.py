@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dyprag.augmentation.products import Accepted, Dropped, Product
 from dyprag.corpora.documents import Augmentation, Corpus, Document, QAPair, Question
+from dyprag.corpora.products import Accepted, Dropped, Product
 from dyprag.errors import ArtifactError, StoreError
 from dyprag.storage.artifacts import RECORD, Record, Store
 from dyprag.storage.tables import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dyprag.augmentation.products import OpenBatch, Response, Wanted
+from dyprag.corpora.products import OpenBatch, Response, Wanted
 from dyprag.errors import StoreError
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue

@@ -263,7 +263,7 @@ def test_a_pipeline_in_a_bucket_continues_on_another_machine(
 
 
 def test_paid_responses_are_available_on_another_machine(bucket: str, elsewhere: Any):
-    from dyprag.augmentation.products import Response
+    from dyprag.corpora.products import Response
     from dyprag.storage.journal import Journal, responses
 
     url = f"{bucket}/store"
