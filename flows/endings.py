@@ -92,7 +92,7 @@ def _registered() -> Iterator[None]:
 
 @contextmanager
 def on_forced_exit(callback: Callable[[], None]) -> Iterator[None]:
-    """Within this context, call `note` if the process has to end."""
+    """Within this context, call `callback` if the process has to end."""
     _notes.append(callback)
     try:
         yield

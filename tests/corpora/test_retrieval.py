@@ -382,7 +382,10 @@ def test_a_damaged_or_incomplete_index_raises_one_clear_error(tmp_path: Path):
                 (folder / name).write_bytes(content[:middle])
             else:
                 (folder / name).write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
-            with pytest.raises(ArtifactError, match=r"(?s)^index .*Delete the folder, then run the command again: it builds the index\.$"):
+            with pytest.raises(
+                ArtifactError,
+                match=r"(?s)^index .*Delete the folder, then run the command again: it builds the index\.$",
+            ):
                 IndexedBM25(folder).verify()
     with pytest.raises(ArtifactError, match="there is no such folder"):
         IndexedBM25(tmp_path / "nothing")

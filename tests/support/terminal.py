@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -43,6 +44,7 @@ class Terminal:
 
         def controlled() -> None:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests that a shell runs in the background inherit SIG_IGN
 
         variables = environment(home, server)
         if site:
