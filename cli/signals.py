@@ -66,12 +66,23 @@ def run_and_listen(command: Callable[[], object]) -> object:
 
     _listening = True
     threading.Thread(target=work, daemon=True, name="dyprag-command").start()
-    if (number := _heard.get()) is not None:
+    if (number := _next()) is not None:
         _end(number)
     _listening = False
     if errors:
         raise errors[0]
     return outcome[0]
+
+
+def _next() -> int | None:
+    """Wait for a signal or for the end of the command.
+
+    The main thread looks up now and then: the system may deliver a signal to another thread, and Python's handler runs
+    only once the main thread executes Python again.
+    """
+    while True:
+        with suppress(queue.Empty):
+            return _heard.get(timeout=0.25)
 
 
 def _hear(number: int, frame: object) -> None:

@@ -28,12 +28,12 @@ class EvaluateSettings(Section):
         "official code).",
     )
     dyprag_merge: Merge = expert(PRESET, "How DyPRAG merges them; the choices are those of prag_merge.")
-    strength: float = basic(
+    strength: float = expert(
         PRESET,
         "Factor on an injected adapter's weight change when no passages are in the prompt. 0: no adapter.",
         ge=0,
     )
-    combine_strength: float = basic(
+    combine_strength: float = expert(
         PRESET, "Factor on an injected adapter's weight change with passages in the prompt (Combine methods).", ge=0
     )
     combine_when: Literal["always", "borne-out"] = expert(
@@ -88,7 +88,7 @@ class EvaluateSettings(Section):
         ge=0,
     )
 
-    form_order: ClassVar[tuple[str, ...]] = ("methods", "passages", "max_new_tokens", "strength", "combine_strength")
+    form_order: ClassVar[tuple[str, ...]] = ("methods", "passages", "max_new_tokens")
     immaterial: ClassVar[frozenset[str]] = frozenset({
         "methods", "batch_size", "prag_merge", "dyprag_merge", "reasoning", "reasoning_tokens", "controls",
         "most_questions", "flare_threshold", "dragin_threshold",

@@ -255,7 +255,7 @@ def test_learning_a_translator_resumes_from_the_step_at_which_it_was_stopped(
     recall = {"closed": 2, "open": 2, "questions": 1, "parametrized": 1}
     alone, config = (configured(name, learn=LEARN, recall=recall) for name in ("alone", "stopped"))
     goes_on(tmp_path / "alone", "learn", "-c", alone, home=tmp_path, server=server)
-    begun = {"artifacts": {"key": {"any_": ["translator-progress"]}}}
+    begun = {"artifacts": {"key": {"any_": ["learn-progress"]}}}
     before = len(server.api("/artifacts/filter", begun))
     run = Terminal("learn", "-c", config, home=tmp_path, server=server)
     run.wait_until("the training", lambda: len(server.api("/artifacts/filter", begun)) > before)
