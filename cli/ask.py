@@ -180,7 +180,7 @@ class StoredCorpus:
         searches = spec.shows_passages or spec.injects_documents
         hits = workspace.passages.search(question, evaluate.passages) if searches else []
         retrieved = tuple((hit.document.id, hit.score) for hit in hits)
-        threshold = getattr(evaluate, f"{method}_threshold", None)
+        threshold = evaluate.threshold_of(method)
         job = linked(workspace.plan, sources, AnswerJob("ask", "", method, "", (), (retrieved,), threshold=threshold))
         (answer,) = answer_questions(job, corpus_key, [Question("ask", written(question), ())], workspace.config)
         with_adapters = {i for i, _ in retrieved if job.translator or workspace.plan.document_keys[i] in job.adapters}

@@ -70,7 +70,7 @@ def summaries(name: str, state: Any) -> list[dict[str, Any]]:
     Raises:
         DypragError: the error that stopped the run.
     """
-    from dyprag.flows.stage import summaries_of
+    from dyprag.flows.summary import summaries_of
 
     try:
         return [asdict(summary) for summary in summaries_of(state)]

@@ -14,11 +14,13 @@ from dyprag.errors import CorpusError
 from dyprag.evaluation.judge import prompt
 from dyprag.evaluation.report import brief_table
 from dyprag.flows.endings import interruptible
+from dyprag.flows.fan_out import failed_work
 from dyprag.flows.forms import UNTOUCHED, EvaluateForm
 from dyprag.flows.overview import run_name
 from dyprag.flows.page import show_report
 from dyprag.flows.progress import stage_progress
-from dyprag.flows.stage import Stage, Summary, end_state, failed_work, stage, with_retries
+from dyprag.flows.stage import Stage, stage, with_retries
+from dyprag.flows.summary import Summary, end_state
 from dyprag.methods.spec import spec_of
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Work
@@ -100,7 +102,7 @@ def _thresholds(run: Stage, corpus_key: str) -> dict[tuple[str, str], float | No
         spec = spec_of(method)
         if not spec.retrieves:
             continue
-        given = getattr(run.config.evaluate, f"{method}_threshold", None)
+        given = run.config.evaluate.threshold_of(method)
         for dataset in dict.fromkeys(question.dataset for question in run.plan.questions(method)):
             threshold = Threshold.of(run.plan, method, dataset)
             value = given

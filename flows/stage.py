@@ -15,11 +15,11 @@ from prefect.runtime import flow_run
 from dyprag.config import PipelineConfig
 from dyprag.flows.checks import check_before_work
 from dyprag.flows.endings import on_forced_exit, stops_threads
-from dyprag.flows.fan_out import WINDOW, Ledger, Submit, failed_work, fan_out, task_name
+from dyprag.flows.fan_out import WINDOW, Ledger, Submit, failed_work, fan_out
 from dyprag.flows.overview import show_failures, show_made
 from dyprag.flows.page import current_page
 from dyprag.flows.progress import stage_progress
-from dyprag.flows.summary import Incomplete, Summary, completing, end_state, summaries_of
+from dyprag.flows.summary import Summary
 from dyprag.runtime.interruption import check, interrupted
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue, Ended, Work
@@ -29,20 +29,6 @@ from dyprag.tasks.corpora import corpus_of, with_stored_corpus
 from dyprag.tasks.imports import imported_adapters
 from dyprag.tasks.planning.jobs import AnyJob, NamedJob
 from dyprag.tasks.planning.plan import Plan
-
-__all__ = [
-    "Incomplete",
-    "Stage",
-    "Summary",
-    "completing",
-    "end_state",
-    "failed_work",
-    "retry_options",
-    "stage",
-    "summaries_of",
-    "task_name",
-    "with_retries",
-]  # fmt: skip
 
 logger = logging.getLogger("dyprag.flows")
 

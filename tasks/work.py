@@ -11,7 +11,7 @@ from prefect.runtime import task_run
 from prefect.states import Completed
 
 from dyprag.config import ModelSettings, PipelineConfig
-from dyprag.corpora.documents import Corpus, Document
+from dyprag.corpora.documents import Document
 from dyprag.errors import ArtifactError, DypragError, OutOfMemory, StoreError, WorkerLost, is_out_of_memory
 from dyprag.model.base import BaseModel
 from dyprag.runtime import progress
@@ -29,11 +29,6 @@ def base_model(config: PipelineConfig) -> BaseModel:
 def stored_translator(store_root: str, model: ModelSettings, key: str) -> Any:
     """A stored translator on the model's device, loaded once per process."""
     return worker_for(store_root, model).translator(key)
-
-
-def stored_corpus(store_root: str, corpus_key: str) -> Corpus:
-    """An ingested corpus, read once per process."""
-    return worker_for(store_root).corpus(corpus_key)
 
 
 def ingested(store_root: str, corpus_key: str) -> dict[str, Document]:

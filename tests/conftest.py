@@ -207,7 +207,7 @@ def outcome(state: Any) -> list[dict[str, Any]]:
     """How each stage of a flow ended, failed documents or not."""
     from dataclasses import asdict
 
-    from dyprag.flows.stage import summaries_of
+    from dyprag.flows.summary import summaries_of
 
     return [asdict(summary) for summary in summaries_of(state)]
 

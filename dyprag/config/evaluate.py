@@ -113,6 +113,11 @@ class EvaluateSettings(Section):
         """Return the factor on a method's adapter. It differs between methods with and without passages."""
         return self.combine_strength if self._combines(method) else self.strength
 
+    def threshold_of(self, method: str) -> float | None:
+        """The threshold at which a method retrieves while it answers; None if none is set, or it has none."""
+        threshold: float | None = getattr(self, f"{method}_threshold", None)
+        return threshold
+
     def answer_length(self, question: "Question") -> int:
         """Return the maximum length of a question's answer in tokens."""
         return self.reasoning_tokens if question.chain_of_thought else self.max_new_tokens

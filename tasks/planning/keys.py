@@ -29,11 +29,6 @@ CORPUS_LAYOUT = 2  # columns of a corpus' tables
 CONTROLS_VERSION = 2  # how the controls' adapters are made
 RECALL_VERSION = 2  # how fact recall is measured
 LEARNING_VERSION = 1  # how translators are learned: raise it if the same settings give other weights
-VERSIONS: dict[str, int] = {
-    "answers": ANSWERS_VERSION, "checks": CHECKS_VERSION, "controls": CONTROLS_VERSION, "corpus": CORPUS_LAYOUT,
-    "learning": LEARNING_VERSION, "prompts": PROMPTS_VERSION, "reasoning": REASONING_VERSION, "recall": RECALL_VERSION,
-    "retrieval": RETRIEVAL_VERSION,
-}  # fmt: skip
 
 Material = Mapping[str, object]  # settings that enter a key
 ProductMaterial = tuple[list[str], dict[str, object]]  # inputs and settings

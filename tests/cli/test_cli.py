@@ -256,7 +256,7 @@ def test_failed_documents_are_no_error_but_a_run_that_stopped_early_is():
     from dyprag.cli.flow_runs import summaries
     from dyprag.config import PipelineConfig
     from dyprag.errors import DypragError, StoreError
-    from dyprag.flows.stage import Summary, end_state
+    from dyprag.flows.summary import Summary, end_state
 
     ends = [Summary("ingest", done=1, failed=1), Summary("augment", waiting=1, reason="the budget is spent.")]
     for summary, name in zip(ends, ("CompletedWithFailures", "Stopped"), strict=True):

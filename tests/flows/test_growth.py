@@ -174,7 +174,7 @@ def test_artifacts_are_kept_when_ids_lose_their_file_extension(
     from dyprag.flows.augment import augment
     from dyprag.flows.ingest import ingest
     from dyprag.flows.parametrize import parametrize
-    from dyprag.flows.stage import summaries_of
+    from dyprag.flows.summary import summaries_of
     from dyprag.tasks.contents import documents_in_store, one_document
 
     config = PipelineConfig.model_validate(settings)

@@ -8,7 +8,7 @@ from dyprag.config import PipelineConfig
 from dyprag.evaluation.report import brief_table
 from dyprag.flows import page as pages
 from dyprag.flows.page import Page, current_page, run_page, show_report
-from dyprag.flows.stage import Summary
+from dyprag.flows.summary import Summary
 from dyprag.storage.catalogue import Work
 
 Written = list[tuple[str, str]]  # text and description, each time

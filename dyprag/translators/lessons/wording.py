@@ -159,7 +159,6 @@ _WORDINGS: dict[str, tuple[tuple[str, ...], str]] = {
         "The population of {name} is {answer}.",
     ),
 }
-RULES: tuple[str, ...] = tuple(_WORDINGS)
 
 
 def ask(rule: str, name: str, answer: str, verb: str, draw: random.Random) -> list[QAPair]:
