@@ -24,6 +24,7 @@ from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.outcomes import Outcome
 from dyprag.tasks.augment import augment_documents, augmented, dismiss_augmenters, fetch_batches, hand_in_batches
 from dyprag.tasks.planning.jobs import AugmentJob
+from dyprag.tasks.report import augmentation_summary
 from dyprag.tasks.ui import publish
 
 MOST_AHEAD = 512  # maximum number of submitted tasks that have not ended
@@ -62,10 +63,8 @@ def augment_corpus(config: PipelineConfig) -> Summary:
 
 
 def _show_augmentation(run: Stage, augment_jobs: Sequence[AugmentJob]) -> None:
-    from dyprag.evaluation.report import augmentation_table
-
-    if rows := run.catalogue.augmentations([key for job in augment_jobs for key in job.products.values()]):
-        table = augmentation_table(rows)
+    products = [key for job in augment_jobs for key in job.products.values()]
+    if table := augmentation_summary(run.catalogue, products):
         description = "Results and cost of the augmentation"
         publish(create_markdown_artifact, table, key="augmentation", description=description)
 

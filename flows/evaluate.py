@@ -11,8 +11,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Found
 from dyprag.errors import CorpusError
-from dyprag.evaluation.judge import prompt
-from dyprag.evaluation.report import brief_table
 from dyprag.flows.endings import interruptible
 from dyprag.flows.fan_out import failed_work
 from dyprag.flows.forms import UNTOUCHED, EvaluateForm
@@ -21,17 +19,15 @@ from dyprag.flows.page import show_report
 from dyprag.flows.progress import stage_progress
 from dyprag.flows.stage import Stage, stage, with_retries
 from dyprag.flows.summary import Summary, end_state
-from dyprag.methods.spec import spec_of
 from dyprag.storage.artifacts import Record
 from dyprag.storage.catalogue import Work
 from dyprag.tasks.controls import make_control
 from dyprag.tasks.corpora import passages_of
 from dyprag.tasks.evaluate import answer_batch
-from dyprag.tasks.judge import judge_methods
+from dyprag.tasks.judge import judge_methods, judgement_of
 from dyprag.tasks.planning.answers import AnswerJob, Sources, answer_jobs, sources_of
-from dyprag.tasks.planning.keys import judgement_key
 from dyprag.tasks.report import score_run, write_report
-from dyprag.tasks.thresholds import Threshold, choose_threshold
+from dyprag.tasks.thresholds import thresholds
 from dyprag.tasks.ui import publish
 
 logger = logging.getLogger("dyprag.flows")
@@ -59,7 +55,7 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
         sources = sources_of(run)
         failed_controls = _make_controls(run, sources, corpus_key)
         found = retrieve(run, corpus_key)
-        jobs = answer_jobs(run.plan, sources, found, _thresholds(run, corpus_key))
+        jobs = answer_jobs(run.plan, sources, found, thresholds(run.plan, corpus_key, run.config))
         task = with_retries(answer_batch, run.config)
         work = run.fan_out(
             jobs, run.stored("prediction"), lambda group: task.submit(group[0], corpus_key, run.config),
@@ -71,7 +67,7 @@ def evaluate_methods(config: PipelineConfig) -> Summary:
             score_run(run.store, run.catalogue, run.plan, run.run_id, jobs, found, judgements)
             report = write_report(run.store, run.catalogue, run.run_id, run.config, {run.run_id: ""})
         summary = run.summary([*work, *failed_controls])
-        show_report(report.report.folder, run.run_id, brief_table(report.rows))
+        show_report(report.report.folder, run.run_id, report.brief)
         description = "Results of the evaluation"
         publish(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
         publish(create_table_artifact, report.rows, key="results", description="Scores by method and split")
@@ -94,26 +90,6 @@ def _make_controls(run: Stage, sources: Sources, corpus_key: str) -> list[Work]:
     return failed
 
 
-def _thresholds(run: Stage, corpus_key: str) -> dict[tuple[str, str], float | None]:
-    """Thresholds of methods that retrieve while they answer, by method and data set: as configured, or chosen on
-    alignment questions. None without such questions: the published threshold."""
-    chosen: dict[tuple[str, str], float | None] = {}
-    for method in run.plan.methods:
-        spec = spec_of(method)
-        if not spec.retrieves:
-            continue
-        given = run.config.evaluate.threshold_of(method)
-        for dataset in dict.fromkeys(question.dataset for question in run.plan.questions(method)):
-            threshold = Threshold.of(run.plan, method, dataset)
-            value = given
-            if given is None and threshold.questions:
-                value = choose_threshold(threshold, corpus_key, run.config)
-            chosen[method, dataset] = value
-            used = spec.threshold if value is None else value
-            logger.info("%s on %s: threshold %.3g", method, dataset or "the corpus", used)
-    return chosen
-
-
 def _judge(run: Stage, jobs: Sequence[AnswerJob]) -> list[Record]:
     """Let the judge compare the configured pairs of methods on questions without gold answers; nothing if no judge
     is configured."""
@@ -128,8 +104,7 @@ def _judge(run: Stage, jobs: Sequence[AnswerJob]) -> list[Record]:
                       run.store.find("prediction", j.key)] for method in (one, other))  # fmt: skip
         if not all(keys):
             continue
-        material = {"model": settings.api.model, "extra_body": settings.api.extra_body, "tries": settings.tries}
-        key = judgement_key(prompt().digest, material, *keys)
+        key = judgement_of(settings, keys)
         record: Any = run.store.find("judgement", key)
         record = record or task.submit(one, other, key, keys, run.config).result(raise_on_failure=False)
         if isinstance(record, BaseException):

@@ -9,8 +9,6 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from dyprag.config import PipelineConfig
 from dyprag.errors import ConfigError
-from dyprag.evaluation.experiments import Variant, variants
-from dyprag.evaluation.report import brief_table
 from dyprag.flows.checks import check_before_work
 from dyprag.flows.endings import interruptible
 from dyprag.flows.forms import UNTOUCHED, ExperimentForm
@@ -21,7 +19,7 @@ from dyprag.flows.stage import stage
 from dyprag.flows.summary import Summary, completing, end_state, summaries_of
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.guard import in_use
-from dyprag.tasks.experiment import store_experiment
+from dyprag.tasks.experiment import Configured, configurations, store_experiment
 from dyprag.tasks.planning.sources import PREPARED
 from dyprag.tasks.report import write_report
 from dyprag.tasks.ui import publish
@@ -36,18 +34,17 @@ def experiment(config: ExperimentForm = UNTOUCHED) -> State[Any]:
             "setting 'experiment.name'", "it is empty", "Set it to the name of an experiment, such as main."
         )
     check_before_work("experiment", config.resolved())
-    grid = variants(config.resolved())
-    names = [variant.label or str(config.experiment.name) for variant in grid]
-    with in_use(Store(config.store)), run_page(config, "experiment", names) as page:
-        return _run_variants(config, list(zip(names, grid, strict=True)), page)
+    grid = configurations(config.resolved())
+    with in_use(Store(config.store)), run_page(config, "experiment", [variant.name for variant in grid]) as page:
+        return _run_variants(config, grid, page)
 
 
-def _run_variants(config: PipelineConfig, grid: Sequence[tuple[str, Variant]], page: Page) -> State[Any]:
+def _run_variants(config: PipelineConfig, grid: Sequence[Configured], page: Page) -> State[Any]:
     summaries: list[Summary] = []
     runs: dict[str, str] = {}
     stored: dict[str, Record] = {}
-    for name, variant in grid:
-        page.begun(name, "")
+    for variant in grid:
+        page.begun(variant.name, "")
         same = variant.config.experiment.model_dump_json()
         record = stored[same] = stored.get(same) or store_experiment(Store(variant.config.store), variant.config)
         corpus = variant.config.corpus.model_copy(update={"documents": PREPARED + record.key, "questions": None})
@@ -57,7 +54,7 @@ def _run_variants(config: PipelineConfig, grid: Sequence[tuple[str, Variant]], p
     if runs:
         with stage(prepared, "report") as run:
             report = write_report(run.store, run.catalogue, run.run_id, prepared, runs)
-        show_report(report.report.folder, run.run_id, brief_table(report.rows))
+        show_report(report.report.folder, run.run_id, report.brief)
         description = "Results of the experiment"
         publish(create_markdown_artifact, report.markdown_with_pictures, key="report", description=description)
         publish(create_table_artifact, report.rows, key="results", description="Scores by data set, method and type")

@@ -2,7 +2,6 @@
 are stored. A failure here never fails the work."""
 
 import base64
-import io
 import json
 import logging
 import re
@@ -24,6 +23,7 @@ from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Work
 from dyprag.storage.tables import read_rows
 from dyprag.tasks.corpora import with_stored_corpus
+from dyprag.tasks.report import adapter_picture, translator_picture
 from dyprag.tasks.ui import publish
 
 logger = logging.getLogger("dyprag.flows")
@@ -115,11 +115,7 @@ def show_made(config: PipelineConfig, store: Store, stage: str, run_id: str, wor
 def show_translator_curve(store: Store, work: Work) -> None:
     """Show the loss curves of a translator that this run trained."""
     if work.state == "done" and (curve := _curve(store, "translator", work.key)):
-        from dyprag.evaluation.report.plots import translator_chart
-
-        picture = io.BytesIO()
-        translator_chart(curve, picture)
-        _show_picture(picture, "translator-loss", f"The translator's losses over {len(curve)} steps")
+        _show_picture(translator_picture(curve), "translator-loss", f"The translator's losses over {len(curve)} steps")
 
 
 def show_adapter_curves(store: Store, work: Sequence[Work]) -> None:
@@ -128,17 +124,13 @@ def show_adapter_curves(store: Store, work: Sequence[Work]) -> None:
     curves = {w.document_id: [step["loss"] for step in _curve(store, "adapter", w.key)] for w in made}
     curves = {name: losses for name, losses in curves.items() if losses}
     if curves:
-        from dyprag.evaluation.report.plots import adapter_chart
-
-        picture = io.BytesIO()
-        adapter_chart(curves, picture)
-        _show_picture(picture, "adapter-losses", f"Losses of {len(curves)} documents' adapters")
+        _show_picture(adapter_picture(curves), "adapter-losses", f"Losses of {len(curves)} documents' adapters")
 
 
-def _show_picture(picture: io.BytesIO, key: str, description: str) -> None:
+def _show_picture(picture: bytes, key: str, description: str) -> None:
     """Show a picture as Markdown. Below an image artifact, the UI prints its address, which here would be the whole
     picture."""
-    data = base64.b64encode(picture.getvalue()).decode()
+    data = base64.b64encode(picture).decode()
     publish(create_markdown_artifact, f"![{key}](data:image/png;base64,{data})", key=key, description=description)
 
 

@@ -1,7 +1,7 @@
 """Read an experiment's data sets, split them, retrieve for them, and store the result as one corpus (§4.1)."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dyprag.config import DataSetSettings, PipelineConfig
@@ -28,6 +28,21 @@ from dyprag.tasks.worker import worker_for
 
 logger = logging.getLogger("dyprag.tasks")
 PASSAGES = 4  # retrievers that a process caches
+
+
+@dataclass(frozen=True)
+class Configured:
+    """One configuration of an experiment: a name to show, its label in the report's tables, and its settings."""
+
+    name: str
+    label: str
+    config: PipelineConfig
+
+
+def configurations(config: PipelineConfig) -> list[Configured]:
+    """The configurations of the experiment's grid."""
+    name = str(config.experiment.name)
+    return [Configured(variant.label or name, variant.label, variant.config) for variant in variants(config)]
 
 
 def store_experiment(store: Store, config: PipelineConfig) -> Record:

@@ -8,18 +8,25 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.augmentation.limits import spent_before
-from dyprag.config import AugmentSettings, PipelineConfig
+from dyprag.config import AugmentSettings, JudgeSettings, PipelineConfig
 from dyprag.corpora.products import Request, Response
-from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, summarise
+from dyprag.evaluation.judge import Judgement, Pair, judge_pairs, judge_settings, prompt, summarise
 from dyprag.runtime.interruption import until_interrupted
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.journal import Journal
 from dyprag.storage.tables import read_rows, write_rows
 from dyprag.tasks.augment import endpoint_key
+from dyprag.tasks.planning.keys import judgement_key
 from dyprag.tasks.work import is_retryable
 
 if TYPE_CHECKING:
     from dyprag.augmentation.endpoint import Endpoint
+
+
+def judgement_of(settings: JudgeSettings, predictions: tuple[list[str], list[str]]) -> str:
+    """The key of the judgement of two methods' predictions."""
+    material = {"model": settings.api.model, "extra_body": settings.api.extra_body, "tries": settings.tries}
+    return judgement_key(prompt().digest, material, *predictions)
 
 
 @task(name="judge", task_run_name="judge {one} against {other}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)

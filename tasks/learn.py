@@ -1,5 +1,7 @@
 """Learn a translator from documents and questions, and measure fact recall on documents that it has not seen."""
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -193,3 +195,35 @@ def recall_jobs(config: PipelineConfig, model: dict[str, object], translator: st
             key = recall_key(config, condition, shows, used, lessons_key(lessons), training, model)
             jobs.append(RecallJob(f"{band} {condition}", key, band, condition, used))
     return jobs
+
+
+def publish_translator(
+    store: Store, config: PipelineConfig, record: Record, jobs: Sequence[RecallJob]
+) -> dict[str, float]:
+    """Write a translator's model card among the reports, and the translator with its card to `learn.output`, if set.
+
+    Returns:
+        Own less wrong document, in percent, by band.
+    """
+    import torch
+
+    from dyprag.evaluation.recall.benchmark import changes, summarise
+    from dyprag.evaluation.recall.card import model_card
+    from dyprag.translators.protocol import load_translator, save_translator
+
+    rows = [row for job in jobs for row in recalled(store, job)]
+    summaries = summarise(rows)
+    card = model_card(config, record.measures, summaries, changes(rows))
+    store.reports.mkdir(parents=True, exist_ok=True)
+    (store.reports / f"translator-{record.key[:8]}.md").write_text(card, encoding="utf-8")
+    if config.learn.output is not None:
+        output = Path(config.learn.output)
+        output.mkdir(parents=True, exist_ok=True)
+        translator = load_translator(store.open("translator", record.key), base_model(config))
+        with tempfile.TemporaryDirectory(dir=output.parent) as staging:
+            save_translator(translator, Path(staging), torch.bfloat16)
+            (Path(staging) / "README.md").write_text(card, encoding="utf-8")
+            for file in Path(staging).iterdir():
+                shutil.move(file, output / file.name)
+                (output / file.name).chmod(0o644)  # safetensors writes files that only their owner can read
+    return {s.band: round(s.specific.difference, 1) for s in summaries if s.specific}

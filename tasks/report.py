@@ -1,6 +1,7 @@
 """Score an evaluation's stored predictions, record the results in the catalogue, and write the report."""
 
 import base64
+import io
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from dyprag.corpora.documents import Found
 from dyprag.corpora.retrieval import recall
 from dyprag.evaluation.grounding import unsupported
 from dyprag.evaluation.metrics import answer_presence, score
-from dyprag.evaluation.report import Report, ReportData
+from dyprag.evaluation.report import Report, ReportData, augmentation_table, brief_table
 from dyprag.evaluation.report import write_report as render
 from dyprag.evaluation.results import Judged, Shown, result_rows
 from dyprag.methods.spec import spec_of
@@ -27,12 +28,41 @@ LATEST = "latest"
 CURVES = 12  # maximum number of adapters whose learning curves are shown
 
 
+def augmentation_summary(catalogue: Catalogue, products: Sequence[str]) -> str | None:
+    """Results and cost of an augmentation, as a Markdown table; None if nothing was stored."""
+    rows = catalogue.augmentations(products)
+    return augmentation_table(rows) if rows else None
+
+
+def translator_picture(curve: Sequence[dict[str, Any]]) -> bytes:
+    """A translator's losses by step, as a PNG."""
+    from dyprag.evaluation.report.plots import translator_chart
+
+    picture = io.BytesIO()
+    translator_chart(curve, picture)
+    return picture.getvalue()
+
+
+def adapter_picture(curves: dict[str, list[float]]) -> bytes:
+    """The losses of documents' adapters by step, as a PNG."""
+    from dyprag.evaluation.report.plots import adapter_chart
+
+    picture = io.BytesIO()
+    adapter_chart(curves, picture)
+    return picture.getvalue()
+
+
 @dataclass(frozen=True)
 class WrittenReport:
     """A report's files, its result rows, and its Markdown with embedded pictures."""
 
     report: Report
     rows: list[dict[str, Any]]
+
+    @property
+    def brief(self) -> str:
+        """The main figures of each method, as a Markdown table."""
+        return brief_table(self.rows)
 
     @property
     def markdown_with_pictures(self) -> str:

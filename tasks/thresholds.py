@@ -3,6 +3,7 @@
 The published thresholds do not suit newer models, which are overconfident and seldom fall below them.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dyprag.config import PipelineConfig
+from dyprag.methods.spec import spec_of
 from dyprag.storage.artifacts import Record, Store
 from dyprag.tasks.corpora import stored_corpus
 from dyprag.tasks.evaluate import make_method
@@ -18,6 +20,7 @@ from dyprag.tasks.planning.keys import threshold_key
 from dyprag.tasks.planning.plan import Plan
 from dyprag.tasks.work import base_model
 
+logger = logging.getLogger("dyprag.tasks")
 MOST_QUESTIONS = 32
 
 
@@ -41,6 +44,28 @@ class Threshold:
         asked = [q for q in asked if q.chain_of_thought == asked[0].chain_of_thought]
         key = threshold_key(method, [(q, plan.config.evaluate.answer_length(q)) for q in asked], plan.model)
         return Threshold(key, method, dataset, tuple(question.id for question in asked))
+
+
+def thresholds(plan: Plan, corpus_key: str, config: PipelineConfig) -> dict[tuple[str, str], float | None]:
+    """The thresholds of methods that retrieve while they answer, by method and data set.
+
+    They are as configured, or chosen on alignment questions. None without such questions: the published threshold.
+    """
+    chosen: dict[tuple[str, str], float | None] = {}
+    for method in plan.methods:
+        spec = spec_of(method)
+        if not spec.retrieves:
+            continue
+        given = config.evaluate.threshold_of(method)
+        for dataset in dict.fromkeys(question.dataset for question in plan.questions(method)):
+            threshold = Threshold.of(plan, method, dataset)
+            value = given
+            if given is None and threshold.questions:
+                value = choose_threshold(threshold, corpus_key, config)
+            chosen[method, dataset] = value
+            used = spec.threshold if value is None else value
+            logger.info("%s on %s: threshold %.3g", method, dataset or "the corpus", used)
+    return chosen
 
 
 def choose_threshold(threshold: Threshold, corpus_key: str, config: PipelineConfig) -> float:

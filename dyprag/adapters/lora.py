@@ -140,6 +140,23 @@ def merge(adapters: Adapters, how: str, scores: Sequence[float] = ()) -> Adapter
     return Adapters(a, b, adapters.scale)
 
 
+def together(adapters: Adapters, count: int) -> Adapters:
+    """Put each document's adapter in place together with those of the `count` - 1 documents after it, in a circle.
+
+    Args:
+        adapters: [docs, layers, …].
+
+    Returns:
+        [docs, layers, …] of rank count·rank: the sums of the deltas.
+    """
+    if count == 1:
+        return adapters
+    shifts = [[(index + shift) % adapters.docs for index in range(adapters.docs)] for shift in range(count)]
+    a = {p: torch.cat([t[rows] for rows in shifts], 2) for p, t in adapters.a.items()}
+    b = {p: torch.cat([t[rows] for rows in shifts], 3) for p, t in adapters.b.items()}
+    return Adapters(a, b, adapters.scale)
+
+
 def stack_rows(rows: Sequence[Adapters | None]) -> Adapters | None:
     """Stack one adapter per row of a batch, with zeros for missing adapters and missing ranks.
 

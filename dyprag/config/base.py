@@ -11,13 +11,15 @@ PRESET: Any = object()  # used instead of a default if the model's preset provid
 class Section(BaseModel):
     """A group of settings. Unknown keys are errors. Null means 'not given', because forms send null for empty fields.
 
-    The settings listed in `immaterial` do not affect the result and are not part of its key. Each field is `basic` or
-    `expert`. Basic settings appear on the run form and in the output of `dyprag config`, in `form_order` if it is set,
+    The settings listed in `immaterial` do not affect the result and are not part of its key. Those in `added` are newer
+    than 0.1.0: their defaults leave the result, and hence its key, as it was. Each field is `basic` or `expert`.
+    Basic settings appear on the run form and in the output of `dyprag config`, in `form_order` if it is set,
     and otherwise in the order of their definition.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
     immaterial: ClassVar[frozenset[str]] = frozenset()
+    added: ClassVar[frozenset[str]] = frozenset()
     form_order: ClassVar[tuple[str, ...]] = ()
     basic: ClassVar[tuple[str, ...]] = ()  # names of the basic settings; derived from the fields' levels
 
@@ -37,7 +39,8 @@ class Section(BaseModel):
 
     def material(self) -> dict[str, Any]:
         """Return the settings that affect the result, for an artifact's key."""
-        return self.model_dump(mode="json", exclude=set(self.immaterial))
+        default = {name for name in self.added if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude=set(self.immaterial) | default)
 
 
 def basic(default: Any, description: str, **bounds: Any) -> Any:

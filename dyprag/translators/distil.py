@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dyprag.adapters.forward import token_losses
+from dyprag.adapters.lora import together
 from dyprag.config import LearnSettings
 from dyprag.corpora.documents import content_key
 from dyprag.errors import DypragError
@@ -181,7 +182,7 @@ def lesson_loss(
                 teacher[~foreign] = answer_states(base, step.shown, None)
             if step.strangers:
                 teacher[foreign] = answer_states(base, step.strangers, None)
-    adapters = translator.translate(library.readings(step.lessons))
+    adapters = together(translator.translate(library.readings(step.lessons)), step.together)
     states = answer_states(base, tree, adapters, translator.first_layer)
     own, unrelated = (~foreign).float(), foreign.float()
     counts = own.sum(), unrelated.sum().clamp(min=1)

@@ -43,11 +43,19 @@ def draws(lessons: Sequence[Lesson], settings: LearnSettings, step: int) -> list
     return rows
 
 
+def documents_together(settings: LearnSettings, step: int) -> int:
+    """Draw how many documents' adapters each row of a step has in place."""
+    most = min(settings.most_together, settings.documents)
+    generator = random.Random(f"{settings.seed}/{step}/together")  # apart from the rows, which stay as they were
+    return generator.randint(2, most) if most > 1 and generator.random() < settings.together else 1
+
+
 @dataclass(frozen=True)
 class Step:
     """The rows of a step as tensors.
 
     lessons: the lesson of each row.
+    together: how many documents' adapters each row has in place: its own, and those of the rows after it.
     tree: all questions of the rows.
     foreign: [answer tokens], which tokens belong to questions about other lessons.
     strangers: the questions about other lessons alone.
@@ -55,6 +63,7 @@ class Step:
     """
 
     lessons: list[int]
+    together: int
     tree: Tree
     foreign: Tensor
     strangers: Tree | None
@@ -63,7 +72,7 @@ class Step:
     def to(self, device: torch.device) -> "Step":
         """Return the step on a device."""
         strangers, shown = (tree and tree.to(device) for tree in (self.strangers, self.shown))
-        return Step(self.lessons, self.tree.to(device), self.foreign.to(device), strangers, shown)
+        return Step(self.lessons, self.together, self.tree.to(device), self.foreign.to(device), strangers, shown)
 
 
 class Steps(torch.utils.data.Dataset[Step]):
@@ -87,7 +96,8 @@ class Steps(torch.utils.data.Dataset[Step]):
                        for row, own in zip(rows, related, strict=True)]  # fmt: skip
             shown = build_tree_on_cpu(samples, pad)
         strangers = build_tree_on_cpu([other for other in unrelated if other], pad) if any(unrelated) else None
-        return Step([row.lesson for row in rows], tree, torch.tensor(flags)[tree.samples], strangers, shown)
+        lessons, together = [row.lesson for row in rows], documents_together(self.settings, number + 1)
+        return Step(lessons, together, tree, torch.tensor(flags)[tree.samples], strangers, shown)
 
     def _sample(self, lesson: int, pair: int) -> Sample:
         if (lesson, pair) not in self.samples:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from dyprag.config import LearnSettings
 from dyprag.errors import CorpusError
-from dyprag.evaluation.recall.benchmark import Asked, Recalled, changes, questions_of, summarise
+from dyprag.evaluation.recall.benchmark import Asked, Recalled, changes, questions_of, summarise, training_lessons
 from dyprag.evaluation.recall.card import changes_table, cut_table
 from dyprag.evaluation.recall.everyday import common_lessons, everyday_lessons, unanswered_lessons
 from dyprag.translators.lessons.human import WHOLE_SETS, human_lessons, is_held_out
@@ -145,3 +146,20 @@ def test_a_summary_has_the_relative_score_cut_outputs_and_the_effect_beside_the_
     assert summary.beside.difference == 25.0
     assert summary.cut["passage"] == 25.0
     assert "| everyday documents | 0.0 | 0.0 | 25.0 | 0.0 |" in cut_table([summary])
+
+
+def test_a_translator_learns_from_peoples_questions_that_are_not_held_out(tmp_path: Path):
+    rows = [passage(text, ["dawn"], number=n) for n, text in enumerate(texts(60))]
+    place = folder(tmp_path, boats=rows, covidqa=[passage(text, ["noon"]) for text in texts(5, "at noon")])
+    settings = LearnSettings(closed=2, open=0, people=str(place))
+    lessons = training_lessons(settings)
+    assert len(lessons) == 2 + sum(not is_held_out(text) for text in texts(60))
+    assert len(training_lessons(settings.model_copy(update={"human": 7}))) == 2 + 7
+    assert not any("noon" in lesson.document.text for lesson in lessons)
+
+
+def test_settings_that_0_1_0_did_not_have_leave_a_trainings_key_as_it_was_while_they_are_not_used():
+    plain = LearnSettings().material()
+    assert not LearnSettings.added & plain.keys()
+    assert LearnSettings(people="elsewhere").material() == plain
+    assert LearnSettings(together=0.5).material() == {**plain, "together": 0.5}

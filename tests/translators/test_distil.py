@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, kl_div
 import dyprag.translators.training
 from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.injection import inject
-from dyprag.adapters.lora import Adapters
+from dyprag.adapters.lora import Adapters, merge
 from dyprag.adapters.samples import Sample
 from dyprag.config import LearnSettings
 from dyprag.corpora.documents import Document, QAPair
@@ -25,7 +25,7 @@ from dyprag.model.base import BaseModel
 from dyprag.model.prompts import training_sample
 from dyprag.runtime import interruption
 from dyprag.translators.distil import Library, learn, lesson_loss, rate
-from dyprag.translators.lesson_steps import Steps, draws
+from dyprag.translators.lesson_steps import Steps, documents_together, draws
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.protocol import fresh_translator
 from dyprag.translators.trees import Tree, answer_states, build_tree, recited
@@ -173,6 +173,36 @@ def test_the_losses_of_a_step_equal_plain_forward_passes(
     assert losses.total == pytest.approx(total, rel=1e-2, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_documents_together_each_row_has_the_sum_of_its_own_adapter_and_the_next_ones(
+    lively: BaseModel, kind: str
+):
+    settings = given_settings(kind=kind, steps=1, unrelated=0.0, together=1.0, most_together=2, documents=3)
+    assert documents_together(settings, 1) == 2
+    translator = make(lively, settings)
+    rows = draws(LESSONS, settings, 1)
+    with torch.no_grad():
+        passages = [LESSONS[row.lesson].document.passage for row in rows]
+        adapters = translator.translate(translator.read(lively, passages))
+    found = []
+    for index, row in enumerate(rows):
+        summed = merge(adapters.select([index, (index + 1) % 3]), "sum")
+        found += [answer_logits(lively, LESSONS[row.lesson].pairs[i], summed) for i in row.pairs]
+    plain = cross_entropy(torch.cat([logits for logits, _ in found]), torch.cat([targets for _, targets in found]))
+    (losses,) = learn(lively, translator, LESSONS, settings)
+    assert losses.pred == pytest.approx(float(plain), rel=1e-4)
+
+
+def test_the_number_of_documents_together_is_drawn_for_each_step_and_leaves_the_rows_as_they_were():
+    settings, alone = given_settings(together=0.5, most_together=3, documents=4), given_settings(documents=4)
+    drawn = [documents_together(settings, step) for step in range(1, 200)]
+    assert {1, 2, 3} == set(drawn)
+    assert 0.4 < sum(number > 1 for number in drawn) / len(drawn) < 0.6
+    assert {documents_together(alone, step) for step in range(1, 200)} == {1}
+    assert [draws(LESSONS, settings, step) for step in (1, 2)] == [draws(LESSONS, alone, step) for step in (1, 2)]
+    assert {documents_together(given_settings(together=1.0, documents=1), step) for step in range(1, 20)} == {1}
+
+
 def test_a_zero_adapter_answers_unrelated_questions_like_the_base_model(lively: BaseModel):
     settings = given_settings(steps=1)
     translator = make(lively, settings)
@@ -234,7 +264,7 @@ def test_steps_prepared_by_worker_processes_are_the_same(base: BaseModel, teache
     loader = torch.utils.data.DataLoader(steps, batch_size=None, sampler=range(2, 6), num_workers=2, prefetch_factor=4)
     for number, made in enumerate(loader, start=2):
         here = steps[number]
-        assert made.lessons == here.lessons
+        assert (made.lessons, made.together) == (here.lessons, here.together)
         assert torch.equal(made.foreign, here.foreign)
         for name in ("tree", "strangers", "shown"):
             one, other = getattr(made, name), getattr(here, name)

@@ -36,6 +36,7 @@ from dyprag.translators.lessons.human import human_lessons
 from dyprag.translators.lessons.invented import invented_lessons
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.lessons.real import extracted_lessons, multihop_lessons, popqa_answers, popqa_lessons
+from dyprag.translators.lessons.records import record_lessons
 
 Condition = Literal["zero", "own", "wrong", "mean", "generic", "passage", "beside", "beside-wrong", "parametrized"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -93,11 +94,14 @@ class Recalled:
 
 
 def training_lessons(settings: LearnSettings) -> list[Lesson]:
-    """Return a translator's training data: invented documents of both bands, and real passages if `data` is set."""
+    """Return a translator's training data: invented documents and records, and passages of `data` and `people`."""
     lessons = invented_lessons("closed", settings.closed, settings.seed)
     lessons += invented_lessons("open", settings.open, settings.seed)
+    lessons += record_lessons(settings.records, settings.seed)
     if settings.data:
         lessons += extracted_lessons(Path(settings.data), settings.seed, settings.real, settings.blanks, settings.gaps)
+    if settings.people:
+        lessons += human_lessons(Path(settings.people), "training", settings.human, settings.human_questions)
     return [lesson for lesson in lessons if lesson.pairs]
 
 

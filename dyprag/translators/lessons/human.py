@@ -40,13 +40,13 @@ def human_sets(folder: Path) -> dict[str, Path]:
     return sets
 
 
-def human_lessons(folder: Path, part: Part, most: int, questions: int = 1) -> list[Lesson]:
+def human_lessons(folder: Path, part: Part, most: int | None, questions: int = 1) -> list[Lesson]:
     """Load a part's passages with short-answer questions, taking turns between the sets.
 
     Args:
         folder: the folder with the files.
         part: "training"; "held-out" for the held-out passages of the same sets; "other-kinds" for WHOLE_SETS.
-        most: maximum number of passages.
+        most: maximum number of passages; None for all.
         questions: maximum number of questions per passage.
 
     Raises:
@@ -59,7 +59,8 @@ def human_lessons(folder: Path, part: Part, most: int, questions: int = 1) -> li
             random.Random(f"{_ORDER} {name}").shuffle(lessons)
             if lessons:
                 by_set.append(lessons)
-    interleaved = [set_lessons[index] for index in range(most) for set_lessons in by_set if index < len(set_lessons)]
+    longest = max(map(len, by_set), default=0)
+    interleaved = [set_lessons[index] for index in range(longest) for set_lessons in by_set if index < len(set_lessons)]
     return interleaved[:most]
 
 

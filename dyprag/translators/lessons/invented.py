@@ -66,12 +66,12 @@ def _lesson(
             fact for fact in facts(kind, "open" if band == "closed" else "closed") if fact.key not in asked_keys
         ]
         fact, subject = rng.choice(other_facts), rng.choice(subjects)
-        unasked_facts.append(StatedFact(fact, subject, _value(rng, fact, subject, split, taken)))
+        unasked_facts.append(StatedFact(fact, subject, value_of(rng, fact, subject, split, taken)))
     text = _write(rng, subjects, asked_facts + unasked_facts)
     title = _capital(subjects[0].name) if rng.random() < 0.3 else ""
     return Lesson(
         Document(f"{band}-{split}-{seed}-{index}", text, title),
-        tuple(_pair(rng, statement) for statement in asked_facts),
+        tuple(pair_of(rng, statement) for statement in asked_facts),
     )
 
 
@@ -85,11 +85,11 @@ def _choose(
     for subject in subjects:
         if subject is not subjects[0] and rng.random() < 0.3:
             chosen = rng.sample(known, min(number, len(known)))
-        stated += [StatedFact(fact, subject, _value(rng, fact, subject, split, taken)) for fact in chosen]
+        stated += [StatedFact(fact, subject, value_of(rng, fact, subject, split, taken)) for fact in chosen]
     return stated
 
 
-def _value(rng: Random, fact: Fact, subject: Subject, split: Split, taken: set[str]) -> str:
+def value_of(rng: Random, fact: Fact, subject: Subject, split: Split, taken: set[str]) -> str:
     """Draw a value that no other fact of the document has and that not every question gives away."""
     while True:
         value = invent_value(rng, rng.choice(fact.vocabularies), split)
@@ -103,7 +103,8 @@ def _askable(fact: Fact, subject: Subject, value: str) -> list[str]:
     return [question for question in questions if value.lower() not in question.lower()]
 
 
-def _pair(rng: Random, stated: StatedFact) -> QAPair:
+def pair_of(rng: Random, stated: StatedFact) -> QAPair:
+    """Ask about a fact in one of its wordings."""
     question = rng.choice(_askable(stated.fact, stated.subject, stated.value))
     full = _valued(_named(stated.fact.full_answer, stated.subject), stated.value)
     return QAPair(_capital(question), stated.value, _capital(full))
@@ -128,6 +129,12 @@ def _write(rng: Random, subjects: Sequence[Subject], stated: Sequence[StatedFact
         rng.shuffle(sentences)
     if rng.random() < 0.5:
         sentences.insert(0, rng.choice(style.openings).format(name=" and ".join(subject.name for subject in subjects)))
+    return " ".join(_capital(sentence) for sentence in sentences)
+
+
+def prose_of(rng: Random, subject: Subject, stated: Sequence[StatedFact]) -> str:
+    """Write sentences about one subject, in one of the styles."""
+    sentences = _sentences(rng, rng.choice(manners().styles), subject, list(stated), always_named=False)
     return " ".join(_capital(sentence) for sentence in sentences)
 
 
