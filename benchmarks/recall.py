@@ -21,13 +21,12 @@ from dyprag.evaluation.recall.benchmark import (
     BROAD,
     Asking,
     Measurer,
-    changes,
     conditions_of,
     recall_bands,
-    summarise,
     training_lessons,
 )
 from dyprag.evaluation.recall.card import changes_table, cut_table, recall_table
+from dyprag.evaluation.recall.summaries import changes, summarise
 from dyprag.model.base import load_model
 from dyprag.model.files import learned_folder
 from dyprag.translators.protocol import load_translator

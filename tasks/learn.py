@@ -207,8 +207,8 @@ def publish_translator(
     """
     import torch
 
-    from dyprag.evaluation.recall.benchmark import changes, summarise
     from dyprag.evaluation.recall.card import model_card
+    from dyprag.evaluation.recall.summaries import changes, summarise
     from dyprag.translators.protocol import load_translator, save_translator
 
     rows = [row for job in jobs for row in recalled(store, job)]

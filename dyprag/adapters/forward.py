@@ -68,14 +68,14 @@ def hidden_states(base: BaseModel, batch: Batch, adapters: Adapters | None) -> T
 
     No attention mask is needed, since causal attention never reads the padding on the right.
     """
-    with inject(base, adapters), _attention(base, batch.ids.shape[1]):
+    with inject(base, adapters), fast_attention(base, batch.ids.shape[1]):
         states = base.model.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
     return states.flatten(0, 1).index_select(0, batch.positions)
 
 
 @contextmanager
-def _attention(base: BaseModel, tokens: int) -> Iterator[None]:
-    """Use eager attention for short rows on a CPU while the context is open."""
+def fast_attention(base: BaseModel, tokens: int) -> Iterator[None]:
+    """Use eager attention for rows of a few tokens on a CPU while the context is open. It needs the model's lock."""
     configured = base.model.config._attn_implementation
     if base.device.type != "cpu" or tokens > PLAIN_ATTENTION or configured == "eager":
         yield

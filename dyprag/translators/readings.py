@@ -1,11 +1,13 @@
 """What the attentive translator reads of a document: token ids and hidden states of the base model."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dyprag.adapters.forward import fast_attention
 from dyprag.config import MOST_TOGETHER
 from dyprag.errors import DocumentError
 from dyprag.model.base import BaseModel, neutralise
@@ -43,15 +45,51 @@ def read_passages(base: BaseModel, passages: Sequence[str], sources: Sequence[in
     limit = CPU_BATCH if base.device.type == "cpu" else MOST_TOGETHER
     for batch in alike([len(row) for row in tokens], limit):
         ids, _ = pad([tokens[index] for index in batch], base, side="right")
-        with base.lock:
-            hidden_states = base.model.get_decoder()(
-                input_ids=ids, use_cache=False, output_hidden_states=True
-            ).hidden_states
-        kept = torch.stack([hidden_states[source] for source in sources], 1).bfloat16()
+        with base.lock, fast_attention(base, ids.shape[1]):
+            states = layer_inputs(base, ids, sources)
+        kept = torch.stack(states, 1).bfloat16()
         for row, index in enumerate(batch):
             length = len(tokens[index])
             readings[index] = Reading(ids[row, :length].clone(), kept[row, :, :length].clone())
     return [readings[index] for index in range(len(tokens))]
+
+
+class _AllRead(Exception):
+    """Ends a forward pass whose later layers nobody needs."""
+
+
+@torch.no_grad()
+def layer_inputs(base: BaseModel, ids: Tensor, sources: Sequence[int]) -> list[Tensor]:
+    """Run the base model as far as needed; returns the inputs of the layers `sources`, [rows, tokens, hidden] each.
+
+    Args:
+        sources: in ascending order; the number of layers means the last layer's output.
+    """
+    decoder = base.model.get_decoder()
+    layers, last = getattr(decoder, "layers", ()), sources[-1]
+    if last >= len(layers) or len(layers) != base.layers:
+        hidden_states = decoder(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
+        return [hidden_states[source] for source in sources]
+    inputs: dict[int, Tensor] = {}
+
+    def keep(source: int, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        inputs[source] = given[0] if given else named["hidden_states"]
+        if source == last:
+            raise _AllRead
+
+    hooks = [
+        layers[source].register_forward_pre_hook(
+            lambda _, given, named, source=source: keep(source, given, named), with_kwargs=True
+        )
+        for source in sources
+    ]
+    try:
+        with suppress(_AllRead):
+            decoder(input_ids=ids, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [inputs[source] for source in sources]
 
 
 def pad_readings(readings: Sequence[Reading], base: BaseModel) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from dyprag.adapters.forward import fast_attention
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters
 from dyprag.adapters.samples import Sample
@@ -88,7 +89,7 @@ def shared_length(row: Sequence[Sample]) -> int:
 
 def answer_states(base: BaseModel, tree: Tree, adapters: Adapters | None, first_layer: int = 0) -> Tensor:
     """Compute the last hidden states that predict the answer tokens, [answer tokens, hidden]."""
-    with inject(base, adapters, first_layer):
+    with inject(base, adapters, first_layer), fast_attention(base, tree.ids.shape[1]):
         states = base.model.get_decoder()(
             input_ids=tree.ids,
             position_ids=tree.positions,

@@ -10,9 +10,10 @@ import pytest
 
 from dyprag.config import LearnSettings
 from dyprag.errors import CorpusError
-from dyprag.evaluation.recall.benchmark import Asked, Recalled, changes, questions_of, summarise, training_lessons
+from dyprag.evaluation.recall.benchmark import Asked, Recalled, questions_of, training_lessons
 from dyprag.evaluation.recall.card import changes_table, cut_table
 from dyprag.evaluation.recall.everyday import common_lessons, everyday_lessons, unanswered_lessons
+from dyprag.evaluation.recall.summaries import changes, summarise
 from dyprag.translators.lessons.human import WHOLE_SETS, human_lessons, is_held_out
 
 PEOPLE = Path(__file__).resolve().parents[3] / "shared" / "qa"

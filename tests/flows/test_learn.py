@@ -22,11 +22,11 @@ from dyprag.evaluation.recall.benchmark import (
     Recalled,
     questions_of,
     recall_bands,
-    summarise,
     training_lessons,
     wrong_lessons,
 )
 from dyprag.evaluation.recall.card import recall_table
+from dyprag.evaluation.recall.summaries import summarise
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.prompts import PLAIN
 from dyprag.storage.artifacts import Store

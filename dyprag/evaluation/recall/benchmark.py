@@ -6,12 +6,11 @@ strength of adapters are those of `evaluate`.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal, get_args
 
 import torch
@@ -25,7 +24,6 @@ from dyprag.config import EvaluateSettings, LearnSettings, LoraSettings, Paramet
 from dyprag.corpora.documents import Augmentation, Retrieved
 from dyprag.evaluation.metrics import answer_presence, score
 from dyprag.evaluation.recall.everyday import common_lessons, everyday_lessons, unanswered_lessons
-from dyprag.evaluation.statistics import Paired, paired
 from dyprag.methods.gate import Gate, borne_out
 from dyprag.methods.protocol import Asked as Question
 from dyprag.methods.protocol import fitting_prompt
@@ -199,6 +197,8 @@ class Measurer:
 
     def measure(self, band: str, lessons: Sequence[Lesson], condition: Condition) -> list[Recalled]:
         """Answer a band's questions under a condition; under "parametrized", only those about its first documents."""
+        if self._translated.keys() - {lesson.key for lesson in lessons}:  # of another band
+            self._translated.clear()
         limit = self.settings.parametrized if condition == "parametrized" else len(lessons)
         asked = questions_of(band, lessons[:limit], self.data, self.settings.questions)
         adapters = self._adapters(condition, lessons, asked)
@@ -234,8 +234,21 @@ class Measurer:
 
         return translated
 
-    @torch.no_grad()
     def _translate(self, lessons: Sequence[Lesson]) -> Adapters:
+        missing = [lesson for lesson in lessons if lesson.key not in self._translated]
+        if missing:
+            translated = self._translate_anew(missing)
+            for index, lesson in enumerate(missing):
+                self._translated[lesson.key] = translated.select([index])
+        return stack([self._translated[lesson.key] for lesson in lessons])
+
+    @cached_property
+    def _translated(self) -> dict[str, Adapters]:
+        """Translated adapters of a band's documents, by key, for all of its conditions."""
+        return {}
+
+    @torch.no_grad()
+    def _translate_anew(self, lessons: Sequence[Lesson]) -> Adapters:
         adapters: Adapters = self.translator.translate(
             self.translator.read(self.base, [lesson.document.passage for lesson in lessons])
         )
@@ -244,7 +257,7 @@ class Measurer:
     @cached_property
     def _mean(self) -> Adapters:
         """The mean of the deltas of training documents."""
-        return merge(self._translate(self.training[:AVERAGED]), "mean")
+        return merge(self._translate_anew(self.training[:AVERAGED]), "mean")
 
     def _samples(self, lesson: Lesson) -> list[Sample]:
         augmentation = Augmentation((lesson.document.text,), lesson.pairs)
@@ -269,83 +282,3 @@ class Measurer:
                 raise result
             adapters.append(result.adapter.to(torch.float32))
         return stack(adapters)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The results of a band, in percent by condition.
-
-    specific, beside: own minus wrong, and beside minus passage, with their 95 % intervals.
-    relative: own ÷ passage; None if no question is answered with the passage.
-    """
-
-    band: str
-    questions: dict[Condition, int]
-    presence: dict[Condition, float]
-    f1: dict[Condition, float]
-    cut: dict[Condition, float]
-    specific: Paired | None
-    beside: Paired | None
-    relative: float | None
-
-
-def summarise(rows: Iterable[Recalled]) -> list[Summary]:
-    """Summarise each band, in the order of the rows, without the bands of `changes`."""
-    bands: dict[str, dict[Condition, list[Recalled]]] = {}
-    for row in rows:
-        if row.asked.band not in GUARDS:
-            bands.setdefault(row.asked.band, {}).setdefault(row.condition, []).append(row)
-    summaries = []
-    for band, by_condition in bands.items():
-        present = {condition: [100.0 * row.present for row in answered] for condition, answered in by_condition.items()}
-        f1 = {condition: 100 * fmean(row.f1 for row in answered) for condition, answered in by_condition.items()}
-        cut = {condition: 100 * fmean(row.cut for row in answered) for condition, answered in by_condition.items()}
-        counts = {condition: len(answered) for condition, answered in by_condition.items()}
-        presence = {condition: fmean(values) for condition, values in present.items()}
-        with_passage = presence.get("passage")
-        relative = presence["own"] / with_passage if with_passage and "own" in presence else None
-        specific, beside = _difference(present, "own", "wrong"), _difference(present, "beside", "passage")
-        summaries.append(Summary(band, counts, presence, f1, cut, specific, beside, relative))
-    return summaries
-
-
-def _difference(values: dict[Condition, list[float]], one: Condition, other: Condition) -> Paired | None:
-    return paired(values[one], values[other]) if one in values and other in values else None
-
-
-@dataclass(frozen=True)
-class Change:
-    """The effect of an adapter on questions that its document does not answer, in percent of the questions.
-
-    before, after: the conditions that are compared.
-    worse: for "common", a right answer became wrong; for "unanswered", the output now contains what the document says
-        about something else.
-    better: the reverse.
-    """
-
-    band: str
-    before: Condition
-    after: Condition
-    questions: int
-    changed: float
-    worse: float
-    better: float
-
-
-def changes(rows: Iterable[Recalled]) -> list[Change]:
-    """Compute the changes for questions that an adapter's document does not answer."""
-    cells: dict[tuple[str, Condition], list[Recalled]] = {}
-    for row in rows:
-        cells.setdefault((row.asked.band, row.condition), []).append(row)
-    results = []
-    for band in GUARDS:
-        for before, after in BEFORE_AND_AFTER:
-            pairs = list(zip(cells.get((band, before), ()), cells.get((band, after), ()), strict=False))
-            if not pairs:
-                continue
-            good, bad = (True, False) if band == "common" else (False, True)
-            transitions = [(old.present, new.present) for old, new in pairs]
-            changed = 100 * fmean(old.answer != new.answer for old, new in pairs)
-            worse, better = (100 * transitions.count(turn) / len(pairs) for turn in ((good, bad), (bad, good)))
-            results.append(Change(band, before, after, len(pairs), changed, worse, better))
-    return results

@@ -1,13 +1,16 @@
 """The model card of a trained translator: training data, settings, fact recall, and limits."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dyprag.config import PipelineConfig
-from dyprag.evaluation.recall.benchmark import CONDITIONS, Change, Summary
+from dyprag.evaluation.recall.benchmark import CONDITIONS
+from dyprag.evaluation.recall.summaries import Change, Summary
 from dyprag.evaluation.statistics import Paired
+from dyprag.translators.lessons.human import HELD_OUT, WHOLE_SETS, human_sets
 
 COLUMNS = {
     "zero": "no adapter", "own": "own document", "wrong": "wrong document", "mean": "mean adapter",
@@ -87,7 +90,9 @@ def model_card(
     Args:
         measures: the measures in the translator's record.
     """
-    settings = yaml.safe_dump(config.learn.model_dump(exclude={"data", "start", "output"}), sort_keys=False).strip()
+    settings = yaml.safe_dump(
+        config.learn.model_dump(exclude={"data", "people", "start", "output"}), sort_keys=False
+    ).strip()
     sources = (
         f"{config.learn.closed:,} invented documents with answers from closed vocabularies, {config.learn.open:,} with "
     )
@@ -97,6 +102,11 @@ def model_card(
         sources += (
             " (CC BY-SA), without passages about subjects of test questions of PopQA, HotpotQA or 2WikiMultihopQA"
         )
+    if config.learn.records:
+        sources += f", {config.learn.records:,} sheets, lists and tables with such facts"
+    if config.learn.people:
+        names = ", ".join(name for name in human_sets(Path(config.learn.people)) if not name.startswith(WHOLE_SETS))
+        sources += f", and passages with questions that people wrote ({names}; one passage in {HELD_OUT} is held out)"
     begun = " It was initialised with the weights of an earlier translator." if config.learn.start else ""
     return f"""# Translator for {config.model.name}
 
