@@ -42,6 +42,7 @@ class _Meter:
     Attributes:
         total: Number of units; 0 if it is not known.
         done: Units that have ended, including failed ones.
+        resumed: Share that earlier, stopped work had done.
     """
 
     name: str
@@ -49,6 +50,7 @@ class _Meter:
     done: int = 0
     failed: int = 0
     share: float = 0.0
+    resumed: float = 0.0
     note: str = ""
     began: float = field(default_factory=time.monotonic)
     _seen: deque[tuple[float, float]] = field(default_factory=deque)
@@ -64,6 +66,7 @@ class _Meter:
             self.done = max(self.done, int(sum(part.counted for part in parts)))
             return
         in_progress = sum(part.units * part.share for part in parts)
+        self.resumed = sum(part.units * part.resumed for part in parts) / self.total
         self.share = max(self.share, min(1.0, (self.done + in_progress) / self.total))
         self.note = latest_note(self.began)
         self._seen.append((now, self.share))
@@ -74,6 +77,7 @@ class _Meter:
     def rate(self) -> float:
         """Recent units per second; 0 before any progress."""
         (then, before), (now, share) = self._seen[0], self._seen[-1]
+        before = max(before, self.resumed)
         return (share - before) * self.total / (now - then) if now - then > 1 and share > before else 0.0
 
     @property

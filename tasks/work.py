@@ -57,6 +57,8 @@ def training_progress(loss: str) -> Iterator[Callable[[int, int, float], None]]:
     with progress.part(1) as training:
 
         def on_step(step: int, steps: int, value: float) -> None:
+            if not training.share:  # the first step that is reported
+                training.resumed = (step - 1) / steps
             training.share = step / steps
             training.note = f"step {step} of {steps}, {loss} {value:.3f}"
 

@@ -15,12 +15,13 @@ from contextvars import ContextVar
 class Part:
     """A running computation: its number of units, the share that is done, and a note to display.
 
-    `counted` is the number of steps so far, for work of unknown size.
+    `counted` is the number of steps so far, for work of unknown size. `resumed` is the share that an earlier, stopped
+    computation had done, which says nothing about the speed of this one.
     """
 
     def __init__(self, units: float) -> None:
         self.units, self.share, self.note, self.counted = units, 0.0, "", 0.0
-        self.began = time.monotonic()
+        self.began, self.resumed = time.monotonic(), 0.0
         self._end, self._step = 0.0, 0.0
 
     def phase(self, share: float, steps: float) -> None:
