@@ -98,8 +98,9 @@ class Sources:
         if any(spec.uses_translator for spec in specs):
             if store.find("translator", translator) is None:
                 raise StoreError(
-                    f"store {store.root}", "no translator has been trained yet", "Run: dyprag train-translator."
-                )
+                    f"store {store.root}", "no translator has been trained yet",
+                    "Run: dyprag train-translator; or name one that is trained: --set translator.learned=packaged.",
+                )  # fmt: skip
             if embedded and not self.embeddings:
                 raise StoreError(
                     f"store {store.root}", "no document has been embedded yet", "Run: dyprag train-translator."
