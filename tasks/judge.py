@@ -1,6 +1,7 @@
 """Let an LLM compare two methods' answers to questions without gold answers (§4, RAGTruth)."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dyprag.augmentation.endpoint import Endpoint
 
 
-def judgement_of(settings: JudgeSettings, predictions: tuple[list[str], list[str]]) -> str:
+def judgement_of(settings: JudgeSettings, predictions: Sequence[list[str]]) -> str:
     """The key of the judgement of two methods' predictions."""
     material = {"model": settings.api.model, "extra_body": settings.api.extra_body, "tries": settings.tries}
     return judgement_key(prompt().digest, material, *predictions)

@@ -78,6 +78,8 @@ def _sections(rng: Random, subjects: Sequence[Subject], stated: Sequence[StatedF
 
 def _table(rng: Random, subjects: Sequence[Subject], stated: Sequence[StatedFact], labels: dict[str, str]) -> str:
     """A row for each subject, or for each fact of a single one."""
+    rows: list[tuple[str, ...]]
+    header: tuple[str, ...]
     if len(subjects) == 1:
         rows = [(labels[each.fact.key], each.value) for each in stated]
         header = rng.choice((("Field", "Value"), ("Item", "Entry"), ("", _capital(subjects[0].name))))
