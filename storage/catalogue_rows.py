@@ -12,7 +12,6 @@ from dyprag.corpora.text.words import word_count
 from dyprag.storage.artifacts import Record
 
 if TYPE_CHECKING:
-    from dyprag.corpora.products import Response
     from dyprag.storage.catalogue import Work
 
 Connection = duckdb.DuckDBPyConnection

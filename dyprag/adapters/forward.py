@@ -75,7 +75,7 @@ def hidden_states(base: BaseModel, batch: Batch, adapters: Adapters | None) -> T
 
 @contextmanager
 def fast_attention(base: BaseModel, tokens: int) -> Iterator[None]:
-    """Use eager attention for rows of a few tokens on a CPU while the context is open. It needs the model's lock."""
+    """Use eager attention for short rows on a CPU while the context is open. The caller holds the model's lock."""
     configured = base.model.config._attn_implementation
     if base.device.type != "cpu" or tokens > PLAIN_ATTENTION or configured == "eager":
         yield

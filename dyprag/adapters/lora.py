@@ -151,9 +151,10 @@ def together(adapters: Adapters, count: int) -> Adapters:
     """
     if count == 1:
         return adapters
-    shifts = [[(index + shift) % adapters.docs for index in range(adapters.docs)] for shift in range(count)]
-    a = {p: torch.cat([t[rows] for rows in shifts], 2) for p, t in adapters.a.items()}
-    b = {p: torch.cat([t[rows] for rows in shifts], 3) for p, t in adapters.b.items()}
+    docs = adapters.docs
+    shifted = [adapters.select([(index + shift) % docs for index in range(docs)]) for shift in range(count)]
+    a = {p: torch.cat([each.a[p] for each in shifted], 2) for p in PROJECTIONS}
+    b = {p: torch.cat([each.b[p] for each in shifted], 3) for p in PROJECTIONS}
     return Adapters(a, b, adapters.scale)
 
 

@@ -46,7 +46,7 @@ def read_passages(base: BaseModel, passages: Sequence[str], sources: Sequence[in
     for batch in alike([len(row) for row in tokens], limit):
         ids, _ = pad([tokens[index] for index in batch], base, side="right")
         with base.lock, fast_attention(base, ids.shape[1]):
-            states = layer_inputs(base, ids, sources)
+            states = _layer_inputs(base, ids, sources)
         kept = torch.stack(states, 1).bfloat16()
         for row, index in enumerate(batch):
             length = len(tokens[index])
@@ -58,8 +58,7 @@ class _AllRead(Exception):
     """Ends a forward pass whose later layers nobody needs."""
 
 
-@torch.no_grad()
-def layer_inputs(base: BaseModel, ids: Tensor, sources: Sequence[int]) -> list[Tensor]:
+def _layer_inputs(base: BaseModel, ids: Tensor, sources: Sequence[int]) -> list[Tensor]:
     """Run the base model as far as needed; returns the inputs of the layers `sources`, [rows, tokens, hidden] each.
 
     Args:

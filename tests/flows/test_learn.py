@@ -11,6 +11,7 @@ from conftest import outcome
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Document, QAPair
 from dyprag.errors import ConfigError
+from dyprag.evaluation.recall import benchmark
 from dyprag.evaluation.recall.benchmark import (
     BEFORE_AND_AFTER,
     BROAD,
@@ -190,3 +191,23 @@ def test_each_condition_injects_the_adapter_it_names(lively: BaseModel):
     for condition, plain in (("own", "zero"), ("beside", "passage")):
         assert tuple(row.answer for row in none.measure("closed", band, condition)) == answers[plain]
     assert len(measurer.measure("closed", band, "parametrized")) == 1
+
+
+@pytest.mark.parametrize(("kept_bytes", "readings"), [(2**30, 1), (0, 3)])
+def test_a_document_is_translated_once_for_all_conditions_if_its_adapter_can_be_kept(
+    lively: BaseModel, monkeypatch: pytest.MonkeyPatch, kept_bytes: int, readings: int
+):
+    monkeypatch.setattr(benchmark, "KEPT_BYTES", kept_bytes)
+    config = PipelineConfig.model_validate({"learn": LEARN, "recall": RECALL}).resolved()
+    band = recall_bands(config.recall, None)["closed"]
+    translator = fresh_translator(
+        lively, config.learn, [lively.tokenizer(x.document.text)["input_ids"] for x in training_lessons(config.learn)]
+    )
+    read: list[str] = []
+    original = translator.read
+    monkeypatch.setattr(translator, "read", lambda base, texts: (read.extend(texts), original(base, texts))[1])
+    measurer = Measurer(lively, translator, (), config.lora, config.parametrize, config.recall, None,
+                        Asking.of(config.evaluate))  # fmt: skip
+    for condition in ("own", "own", "own"):
+        measurer.measure("closed", band, condition)
+    assert sorted(read) == sorted(readings * [lesson.document.passage for lesson in band])

@@ -48,6 +48,7 @@ BROAD = ("zero", "own", "wrong", "passage", "beside", "beside-wrong")  # the con
 GUARDS = ("unanswered", "common")  # bands of questions that the document does not answer
 BEFORE_AND_AFTER: tuple[tuple[Condition, Condition], ...] = (("zero", "own"), ("passage", "beside"))
 TEST_SEED = 1_000_003  # seed of the invented test documents; their names differ from those of training documents anyway
+KEPT_BYTES = 2**30  # of a band's translated adapters; the others are translated for each condition anew
 AVERAGED = 16  # training documents in the mean adapter; each adds its rank
 
 
@@ -236,15 +237,20 @@ class Measurer:
 
     def _translate(self, lessons: Sequence[Lesson]) -> Adapters:
         missing = [lesson for lesson in lessons if lesson.key not in self._translated]
+        new: dict[str, Adapters] = {}
         if missing:
             translated = self._translate_anew(missing)
-            for index, lesson in enumerate(missing):
-                self._translated[lesson.key] = translated.select([index])
-        return stack([self._translated[lesson.key] for lesson in lessons])
+            new = {lesson.key: translated.select([index]) for index, lesson in enumerate(missing)}
+        known = self._translated | new
+        for key, adapter in new.items():
+            size = sum(tensor.nbytes for tensor in adapter.tensors().values())
+            if (len(self._translated) + 1) * size <= KEPT_BYTES:
+                self._translated[key] = adapter
+        return stack([known[lesson.key] for lesson in lessons])
 
     @cached_property
     def _translated(self) -> dict[str, Adapters]:
-        """Translated adapters of a band's documents, by key, for all of its conditions."""
+        """Translated adapters of a band's documents, by key, for all of its conditions; at most `KEPT_BYTES`."""
         return {}
 
     @torch.no_grad()

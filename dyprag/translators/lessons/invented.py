@@ -68,7 +68,7 @@ def _lesson(
         fact, subject = rng.choice(other_facts), rng.choice(subjects)
         unasked_facts.append(StatedFact(fact, subject, value_of(rng, fact, subject, split, taken)))
     text = _write(rng, subjects, asked_facts + unasked_facts)
-    title = _capital(subjects[0].name) if rng.random() < 0.3 else ""
+    title = capital(subjects[0].name) if rng.random() < 0.3 else ""
     return Lesson(
         Document(f"{band}-{split}-{seed}-{index}", text, title),
         tuple(pair_of(rng, statement) for statement in asked_facts),
@@ -107,7 +107,7 @@ def pair_of(rng: Random, stated: StatedFact) -> QAPair:
     """Ask about a fact in one of its wordings."""
     question = rng.choice(_askable(stated.fact, stated.subject, stated.value))
     full = _valued(_named(stated.fact.full_answer, stated.subject), stated.value)
-    return QAPair(_capital(question), stated.value, _capital(full))
+    return QAPair(capital(question), stated.value, capital(full))
 
 
 def _named(text: str, subject: Subject) -> str:
@@ -129,13 +129,13 @@ def _write(rng: Random, subjects: Sequence[Subject], stated: Sequence[StatedFact
         rng.shuffle(sentences)
     if rng.random() < 0.5:
         sentences.insert(0, rng.choice(style.openings).format(name=" and ".join(subject.name for subject in subjects)))
-    return " ".join(_capital(sentence) for sentence in sentences)
+    return " ".join(capital(sentence) for sentence in sentences)
 
 
 def prose_of(rng: Random, subject: Subject, stated: Sequence[StatedFact]) -> str:
     """Write sentences about one subject, in one of the styles."""
     sentences = _sentences(rng, rng.choice(manners().styles), subject, list(stated), always_named=False)
-    return " ".join(_capital(sentence) for sentence in sentences)
+    return " ".join(capital(sentence) for sentence in sentences)
 
 
 def _sentences(rng: Random, style: Style, subject: Subject, stated: list[StatedFact], always_named: bool) -> list[str]:
@@ -209,5 +209,6 @@ def _valued(text: str, value: str) -> str:
     return text.replace("{a}", article).replace("{v}", value)
 
 
-def _capital(sentence: str) -> str:
+def capital(sentence: str) -> str:
+    """Return a text whose first letter is a capital."""
     return sentence[:1].upper() + sentence[1:]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from dyprag.corpora.documents import Document, QAPair
-from dyprag.translators.lessons.invented import StatedFact, pair_of, prose_of, value_of
+from dyprag.translators.lessons.invented import StatedFact, capital, pair_of, prose_of, value_of
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.lessons.names import Split, Subject, invent_subject, subject_kinds
 from dyprag.translators.lessons.wordings import facts
@@ -41,9 +41,9 @@ def _lesson(seed: int, split: Split, index: int) -> Lesson:
     layout = rng.choice(_LAYOUTS if len(subjects) == 1 else _LAYOUTS_OF_SEVERAL)
     text = layout(rng, subjects, stated, labels)
     heading = " and ".join(subject.name for subject in subjects) if len(subjects) < 3 else f"{kind.capitalize()} list"
-    title = _capital(heading) if rng.random() < 0.5 else ""
+    title = capital(heading) if rng.random() < 0.5 else ""
     if not title and (len(subjects) == 1 or rng.random() < 0.5):
-        text = f"{rng.choice(('# ', '', '## '))}{_capital(heading)}\n\n{text}"
+        text = f"{rng.choice(('# ', '', '## '))}{capital(heading)}\n\n{text}"
     asked = rng.sample(stated, min(MOST_PAIRS, len(stated)))
     return Lesson(
         Document(f"record-{split}-{seed}-{index}", text, title),
@@ -72,7 +72,7 @@ def _sections(rng: Random, subjects: Sequence[Subject], stated: Sequence[StatedF
     for subject in subjects:
         own = [each for each in stated if each.subject is subject]
         closing = mark if mark == "**" else ""
-        parts.append(f"{mark}{_capital(subject.name)}{closing}\n" + _sheet(rng, [subject], own, labels))
+        parts.append(f"{mark}{capital(subject.name)}{closing}\n" + _sheet(rng, [subject], own, labels))
     return "\n\n".join(parts)
 
 
@@ -82,12 +82,11 @@ def _table(rng: Random, subjects: Sequence[Subject], stated: Sequence[StatedFact
     header: tuple[str, ...]
     if len(subjects) == 1:
         rows = [(labels[each.fact.key], each.value) for each in stated]
-        header = rng.choice((("Field", "Value"), ("Item", "Entry"), ("", _capital(subjects[0].name))))
+        header = rng.choice((("Field", "Value"), ("Item", "Entry"), ("", capital(subjects[0].name))))
     else:
         header = ("Name", *labels.values())
         rows = [
-            (_capital(subject.name), *(each.value for each in stated if each.subject is subject))
-            for subject in subjects
+            (capital(subject.name), *(each.value for each in stated if each.subject is subject)) for subject in subjects
         ]
     if rng.random() < 0.5:
         lines = [header, ("---",) * len(header), *rows]
@@ -102,7 +101,7 @@ def _lines(rng: Random, subjects: Sequence[Subject], stated: Sequence[StatedFact
     lines = []
     for number, subject in enumerate(subjects, start=1):
         own = ", ".join(f"{labels[s.fact.key].lower()} {s.value}" for s in stated if s.subject is subject)
-        lines.append(f"{number}. {_capital(subject.name)}{front}{own}{back}")
+        lines.append(f"{number}. {capital(subject.name)}{front}{own}{back}")
     return "\n".join(lines)
 
 
@@ -116,7 +115,3 @@ def _pair(rng: Random, stated: StatedFact, label: str) -> QAPair:
     question = f"What is given as '{label}' for {stated.subject.name}?"
     quoted = rng.random() < BY_LABEL and stated.value.lower() not in question.lower()
     return QAPair(question, pair.answer, pair.full_answer) if quoted else pair
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
