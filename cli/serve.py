@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,6 +42,15 @@ def serve(
             "any. Repeatable. Default: none.",
         ),
     ] = None,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(
+            "--adapters",
+            metavar="DIR",
+            help="Folder of the adapters that clients make (POST /v1/adapters) and then ask as models; an export's "
+            "folder works too. Default: a temporary one.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -53,7 +63,7 @@ def serve(
             raise ConfigError("--corpus", "it cannot be combined with --document", "Use one of the two.")
         settings = read_config(config, set_)
         settings = of_store(settings) if corpus else settings
-        serve_forever(host, port, document or [], corpus, rows, open_, settings, allow_origin or [])
+        serve_forever(host, port, document or [], corpus, rows, open_, settings, allow_origin or [], adapters)
 
 
 def serve_forever(
@@ -65,6 +75,7 @@ def serve_forever(
     is_open: bool,
     config: "PipelineConfig",
     origins: Sequence[str] = (),
+    adapters: Path | None = None,
 ) -> None:
     """Serve until interrupted.
 
@@ -74,6 +85,7 @@ def serve_forever(
         rows: requests answered at the same time; None: 16 on a CPU, 64 elsewhere.
         is_open: whether other machines may call without a token.
         origins: web origins that may call the server from a browser.
+        adapters: folder of the adapters that can be asked as models; None: a temporary one.
 
     Raises:
         ConfigError: other machines could call without a token, or there is no translator for the model.
@@ -86,12 +98,14 @@ def serve_forever(
     from dyprag.cli.given import given_documents
     from dyprag.serving.app import Limits, create_app
     from dyprag.serving.assistant import load
+    from dyprag.serving.library import AdapterLibrary
 
     searched: Any = _stored(config) if corpus else given_documents(locations)
     assistant = load(config=config)
     limits = Limits(rows=rows or (16 if assistant.base.device.type == "cpu" else 64))
     hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
-    app = create_app(assistant, searched, limits, token, hosts, origins)
+    library = AdapterLibrary(assistant.base, assistant.name, adapters)
+    app = create_app(assistant, searched, limits, token, hosts, origins, library)
     print(f"Serving {assistant.name}: http://{host if ':' not in host else f'[{host}]'}:{port}", file=sys.stderr)
     settings = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE)
     server = uvicorn.Server(settings)

@@ -241,5 +241,18 @@ def load_peft(folder: Path) -> Adapters:
     return Adapters(halves["A"], halves["B"], config["lora_alpha"] / config["r"])
 
 
+def load_fitting(base: BaseModel, folder: Path) -> Adapters:
+    """Read an adapter in PEFT's format for a model: [1, layers, …], on its device and in its dtype.
+
+    Raises:
+        ArtifactError: it cannot be read, or it is for a model of other sizes.
+    """
+    adapter = load_peft(folder)
+    sizes = {p: (adapter.a[p].shape[1], adapter.a[p].shape[3], adapter.b[p].shape[2]) for p in PROJECTIONS}
+    if sizes != {p: (base.layers, *base.features(p)) for p in PROJECTIONS}:
+        raise ArtifactError(f"adapter {folder}", "it is for a model of other sizes", "Use an adapter of this model.")
+    return adapter.to(base.device, base.dtype)
+
+
 def _integer_if_whole(number: float) -> Any:
     return int(number) if float(number).is_integer() else number

@@ -46,6 +46,7 @@ class Job:
         combine: merges the adapters of the passages into the one to inject.
         adapters: the adapters of the passages that exist so far.
         adapter: the adapter that is injected.
+        only_adapter: whether the job ends, with finish "stop", once `adapter` is there.
         cancelled: whether the client is gone.
         waited: seconds from submission to the first token.
     """
@@ -58,6 +59,7 @@ class Job:
     combine: Callable[[list[Adapters]], Adapters | None] = lambda adapters: None
     adapters: list[Adapters] = field(default_factory=list)
     adapter: Adapters | None = None
+    only_adapter: bool = False
     cancelled: bool = False
     ids: list[int] = field(default_factory=list)
     waited: float = 0.0
@@ -189,6 +191,7 @@ class Engine:
     def _step(self) -> None:
         self._drop_expired()
         self._make_adapter()
+        self._hand_out()
         self._admit()
         if not self._running:
             return
@@ -261,6 +264,20 @@ class Engine:
                 job.end("error")
                 return
 
+    def _hand_out(self) -> None:
+        """End the jobs that wait for an adapter alone and have it."""
+        ready = [job for job in self._waiting if job.only_adapter and len(job.adapters) == len(job.passages)]
+        if ready:
+            self._remove(ready)
+        for job in ready:
+            try:
+                with torch.inference_mode():
+                    job.adapter = job.combine(job.adapters)
+                job.end("stop")
+            except Exception:
+                logger.exception("An adapter could not be merged.")
+                job.end("error")
+
     def _admit(self) -> None:
         """Start waiting requests that have all their adapters, as far as there are free rows."""
         chosen: list[Job] = []
@@ -269,7 +286,7 @@ class Engine:
             full = len(self._running) + len(chosen) >= self._most_rows
             if full or (chosen and tokens + len(job.prompt) > self._most_tokens):
                 break
-            if len(job.adapters) == len(job.passages):
+            if len(job.adapters) == len(job.passages) and not job.only_adapter:
                 chosen.append(job)
                 tokens += len(job.prompt)
         if chosen:

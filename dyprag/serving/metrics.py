@@ -7,6 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dyprag.serving.assistant import Assistant
 from dyprag.serving.engine import Engine, Job
+from dyprag.serving.library import AdapterLibrary
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -16,7 +17,7 @@ class Metrics:
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, engine: Engine, assistant: Assistant) -> None:
+    def __init__(self, engine: Engine, assistant: Assistant, library: AdapterLibrary) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "dyprag_requests", "Requests by method and outcome.", ["method", "outcome"], registry=registry
@@ -40,6 +41,14 @@ class Metrics:
             ("dyprag_running", "Answers being generated.", lambda: engine.running),
             ("dyprag_waiting", "Requests waiting for a row or an adapter.", lambda: engine.waiting),
             ("dyprag_adapters", "Adapters kept in memory.", lambda: assistant.cached),
+        ):
+            Gauge(name, words, registry=registry).set_function(value)
+        counts = library.counts
+        for name, words, value in (
+            ("dyprag_named_adapters", "Adapters that can be asked as models.", lambda: len(library)),
+            ("dyprag_named_adapters_made", "Adapters made from documents since the start.", lambda: counts.made),
+            ("dyprag_named_adapters_hits", "Questions to adapters since the start.", lambda: counts.hits),
+            ("dyprag_named_adapters_evicted", "Adapters removed to make room.", lambda: counts.evicted),
         ):
             Gauge(name, words, registry=registry).set_function(value)
 

@@ -121,7 +121,7 @@ class ChatRequest(_Given):
     model_config = ConfigDict(extra="allow")  # unsupported fields are refused; see `unsupported`
 
     messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
-    model: Name = ""
+    model: Name = Field(default="", description="The id of an adapter to ask; any other name: the base model.")
     documents: list[Text | GivenDocument] | None = Field(
         default=None, max_length=MOST_DOCUMENTS,
         description="Texts to answer from, instead of the server's own documents.",
@@ -161,13 +161,71 @@ class ChatRequest(_Given):
 
     def given(self) -> list[Document] | None:
         """The documents of the request, each with an id; None if there are none."""
-        if not self.documents:
-            return None
-        documents = []
-        for number, entry in enumerate(self.documents, start=1):
-            entry = GivenDocument(text=entry) if isinstance(entry, str) else entry
-            documents.append(Document(entry.id or f"document {number}", written(entry.text), written(entry.title)))
-        return documents
+        return _documents(self.documents) if self.documents else None
+
+
+class AdapterRequest(_Given):
+    """Documents that become an adapter."""
+
+    documents: list[Text | GivenDocument] = Field(min_length=1, max_length=MOST_DOCUMENTS)
+    question: Text | None = Field(
+        default=None, description="Take only the passages that match this question best, weighted as in an answer."
+    )
+    name: Name = Field(default="", description="The beginning of the adapter's id. Default: from title or question.")
+
+    def given(self) -> list[Document]:
+        """The documents, each with an id."""
+        return _documents(self.documents)
+
+
+class LoadRequest(_Given):
+    """A folder of adapters and the name to give it, as in vLLM."""
+
+    lora_name: Name = Field(min_length=1)
+    lora_path: Name = Field(min_length=1)
+
+
+class UnloadRequest(_Given):
+    """The name to forget, as in vLLM."""
+
+    lora_name: Name = Field(min_length=1)
+
+
+def _documents(entries: list[Any]) -> list[Document]:
+    documents = []
+    for number, entry in enumerate(entries, start=1):
+        entry = GivenDocument(text=entry) if isinstance(entry, str) else entry
+        documents.append(Document(entry.id or f"document {number}", written(entry.text), written(entry.title)))
+    return documents
+
+
+class MadeOf(BaseModel):
+    """A passage that an adapter was made from, with its retrieval score (0 without a question)."""
+
+    id: str
+    score: float
+
+
+class NamedAdapter(BaseModel):
+    """An adapter that can be asked as a model. `path` is its folder in PEFT's format on the server."""
+
+    id: str
+    object: Literal["adapter"] = "adapter"
+    created: int
+    parent: str
+    path: str
+    rank: int
+    alpha: float
+    bytes: int
+    question: str | None
+    passages: list[MadeOf]
+
+
+class NamedAdapters(BaseModel):
+    """The list of adapters."""
+
+    object: Literal["list"] = "list"
+    data: list[NamedAdapter]
 
 
 class Answer(BaseModel):
@@ -225,12 +283,14 @@ class ChatCompletion(BaseModel):
 
 
 class Model(BaseModel):
-    """The served model."""
+    """A model that can be asked: the base model, or one with an adapter, which names its parent and its folder."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "dyprag"
+    parent: str | None = None
+    root: str | None = None
 
 
 class Models(BaseModel):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dyprag.adapters.lora import Adapters, merge, stack
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import Retriever, among_given
-from dyprag.errors import DocumentError, ModelError
+from dyprag.errors import ArtifactError, DocumentError, ModelError
 from dyprag.methods.gate import borne_out
 from dyprag.methods.protocol import Prompt, fit
 from dyprag.methods.spec import spec_of
@@ -16,12 +16,14 @@ from dyprag.model.prompts import chat_text, encode, question_prompt
 from dyprag.serving.assistant import Assistant
 from dyprag.serving.conversation import Conversation, conversation
 from dyprag.serving.engine import Engine, Job, Piece
+from dyprag.serving.library import OURS, AdapterLibrary, UnknownAdapterError
 from dyprag.serving.refusals import RefusedError, shown
 from dyprag.serving.sampling import Wish
-from dyprag.serving.schema import ChatRequest
+from dyprag.serving.schema import AdapterRequest, ChatRequest
 from dyprag.serving.unsupported import refuse_unsupported
 
 PLAIN = "chat"  # the method name of a request with neither documents nor a method
+ASKED_AS = "dyprag"  # the method whose prompt and strength an adapter with a name is asked with
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Ready:
     injected: tuple[Retrieved, ...]
     in_prompt: tuple[Retrieved, ...]
     question: str
+    adapter: str = ""  # the name of the adapter that is asked as a model
 
 
 class Service:
@@ -62,10 +65,13 @@ class Service:
 
     Args:
         documents: a retriever for requests without documents, and its number of passages.
+        library: the adapters that can be asked as models.
     """
 
-    def __init__(self, assistant: Assistant, documents: tuple[Retriever, int] | None, limits: Limits) -> None:
-        self.assistant, self.limits = assistant, limits
+    def __init__(
+        self, assistant: Assistant, documents: tuple[Retriever, int] | None, limits: Limits, library: AdapterLibrary
+    ) -> None:
+        self.assistant, self.limits, self.library = assistant, limits, library
         self.retriever: Retriever | None = documents[0] if documents else None
         self.count = documents[1] if documents else 0
         first = getattr(assistant.translator, "first_layer", 0)
@@ -88,6 +94,8 @@ class Service:
             message = f"{field} is {shown(new)}; this server generates at most {limits.answer} tokens."
             raise RefusedError(400, message, param=field)
         documents = body.given()
+        if name := self._adapter_name(body):
+            return self._ask_adapter(name, body, asked, new)
         if documents is None and self.retriever is None and body.method and spec_of(body.method).needs_passages:
             message = f"Method {body.method} needs documents: send some, or start the server with some."
             raise RefusedError(400, message, param="method")
@@ -97,18 +105,59 @@ class Service:
         spec = None if method == PLAIN else spec_of(method)
         searches = spec is not None and spec.needs_passages
         retrieved = self._retrieve(asked.searched, documents, body.passages) if searches else ()
-        try:
-            prompt = self._prompt(method, asked, retrieved, most)
-        except ModelError as error:
-            reason = f"the model's chat template rejects them ({str(error)[:300]})"
-            raise RefusedError(400, f"messages: {reason}.", param="messages") from None
-        if len(prompt.ids) > most:
-            message = f"messages: the prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
-            raise RefusedError(400, message, "context_length_exceeded", "messages")
+        prompt = self._fitting(method, asked, retrieved, most, new)
         injected = retrieved if spec and spec.injects_documents else ()
         return Ready(
             method, prompt.ids, self._wish(body, new, method != PLAIN), injected, prompt.passages, asked.question
         )
+
+    def _adapter_name(self, body: ChatRequest) -> str:
+        """The adapter that a request asks; empty if it asks the base model.
+
+        Raises:
+            RefusedError: the adapter is gone, or the request says otherwise how to answer.
+        """
+        try:
+            self.library.get(body.model)
+        except UnknownAdapterError:
+            if OURS.fullmatch(body.model):
+                message = f"There is no adapter {shown(body.model)} here; it was removed, or made by another server."
+                raise RefusedError(404, message, "model_not_found", "model") from None
+            return ""
+        if body.documents:
+            raise RefusedError(400, "documents: the model is an adapter, which holds its documents.", param="documents")
+        if body.method not in (None, ASKED_AS):
+            raise RefusedError(400, f"method: the model is an adapter; only {ASKED_AS} asks it.", param="method")
+        return body.model
+
+    def _ask_adapter(self, name: str, body: ChatRequest, asked: Conversation, new: int | None) -> Ready:
+        new = new or self.assistant.sampling.max_new_tokens
+        most = max(0, min(self.limits.prompt, self.assistant.base.max_tokens - new))
+        prompt = self._fitting(ASKED_AS, asked, (), most, new)
+        return Ready(ASKED_AS, prompt.ids, self._wish(body, new, True), (), (), asked.question, name)
+
+    def sources(self, body: AdapterRequest) -> tuple[Retrieved, ...]:
+        """The passages that a new adapter is made from.
+
+        Raises:
+            RefusedError: a document is not text, or there are too many passages.
+        """
+        documents = body.given()
+        _refuse_binary(documents)
+        try:
+            return self.assistant.shared(documents, body.question)
+        except DocumentError as error:
+            raise RefusedError(400, str(error), param="documents") from None
+
+    def adapter_job(self, passages: Sequence[Retrieved], emit: Callable[[Piece], None], deadline: float) -> Job:
+        """Create the engine's job that makes an adapter and answers nothing."""
+        scores = [passage.score for passage in passages]
+
+        def combine(adapters: list[Adapters]) -> Adapters | None:
+            return merge(stack(adapters), self.assistant.merging, scores)
+
+        documents = [passage.document for passage in passages]
+        return Job([], Wish(0), emit, deadline, documents, combine, only_adapter=True)
 
     def _prompt(self, method: str, asked: Conversation, retrieved: tuple[Retrieved, ...], most: int) -> Prompt:
         tokenizer = self.assistant.base.tokenizer
@@ -124,6 +173,24 @@ class Service:
             return question_prompt(tokenizer, asked.question, texts, False, asked.history, asked.system, ask_for)
 
         return fit(in_prompt, render, form.longest(most))
+
+    def _fitting(
+        self, method: str, asked: Conversation, retrieved: tuple[Retrieved, ...], most: int, new: int
+    ) -> Prompt:
+        """The prompt of a request.
+
+        Raises:
+            RefusedError: the model's template rejects the messages, or they do not fit.
+        """
+        try:
+            prompt = self._prompt(method, asked, retrieved, most)
+        except ModelError as error:
+            reason = f"the model's chat template rejects them ({str(error)[:300]})"
+            raise RefusedError(400, f"messages: {reason}.", param="messages") from None
+        if len(prompt.ids) > most:
+            message = f"messages: the prompt has {len(prompt.ids)} tokens; {most} fit, with {new} for the answer."
+            raise RefusedError(400, message, "context_length_exceeded", "messages")
+        return prompt
 
     def _wish(self, body: ChatRequest, new: int, one_line: bool) -> Wish:
         bias = tuple((int(token), value) for token, value in body.logit_bias.items())
@@ -143,9 +210,7 @@ class Service:
         count = count or self.assistant.chosen
         if documents is None:
             return tuple(self.retriever.search(question, count)) if self.retriever else ()
-        for document in documents:
-            if len(re.findall(r"[\x00-\x08\x0e-\x1f\ufffd]", document.text)) > len(document.text) / 100:
-                raise RefusedError(400, f"{document.id}: it is not text. Send its text.", param="documents")
+        _refuse_binary(documents)
         try:
             passages = self.assistant.passages(documents)
         except DocumentError as error:
@@ -166,4 +231,21 @@ class Service:
             return merged
 
         passages = [passage.document for passage in ready.injected]
-        return Job(ready.prompt, ready.wish, emit, deadline, passages, combine)
+        job = Job(ready.prompt, ready.wish, emit, deadline, passages, combine)
+        if ready.adapter:
+            job.adapter = self._named(ready.adapter)
+        return job
+
+    def _named(self, name: str) -> Adapters | None:
+        try:
+            return self.library.adapter(name).times(self.assistant.strength(ASKED_AS))
+        except UnknownAdapterError:
+            raise RefusedError(404, f"There is no adapter {shown(name)} here.", "model_not_found", "model") from None
+        except ArtifactError as error:
+            raise RefusedError(500, f"The adapter {shown(name)} {error.reason}.", "error") from None
+
+
+def _refuse_binary(documents: Sequence[Document]) -> None:
+    for document in documents:
+        if len(re.findall(r"[\x00-\x08\x0e-\x1f\ufffd]", document.text)) > len(document.text) / 100:
+            raise RefusedError(400, f"{document.id}: it is not text. Send its text.", param="documents")

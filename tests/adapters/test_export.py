@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
-from dyprag.adapters.exchange.export import PEFT_FILES, copy_adapter, place, serve_command, slug, write_adapter
+from dyprag.adapters.exchange.export import PEFT_FILES, Placed, copy_adapter, place, serve_command, slug, write_adapter
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters, load_peft, merge, save_peft, stack
 from dyprag.cli.main import app
@@ -187,6 +189,22 @@ def test_different_weights_get_different_names(base: BaseModel, tmp_path: Path):
     }  # fmt: skip
     assert len(names) == 3
     assert all(name.startswith("one-") for name in names)
+
+
+def test_writers_of_the_same_adapter_at_the_same_time_write_it_once(base: BaseModel, tmp_path: Path):
+    adapter, ready = random_adapters(base), threading.Barrier(4)
+
+    def written(_: int) -> Placed:
+        def fill(folder: Path) -> None:
+            write_adapter(base, adapter, folder, "tiny")
+            ready.wait()
+
+        return place(tmp_path, "One", fill)
+
+    with ThreadPoolExecutor(4) as pool:
+        placed = list(pool.map(written, range(4)))
+    assert sorted(each.made for each in placed) == [False, False, False, True]
+    assert [path.name for path in tmp_path.iterdir()] == [placed[0].name]
 
 
 def test_the_adapter_of_a_question_equals_the_injected_one(

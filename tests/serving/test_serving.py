@@ -274,14 +274,23 @@ def test_an_error_of_the_model_gives_500_and_the_server_continues(assistant: Ass
         assert json.loads(events[-2].removeprefix("data: "))["choices"][0]["finish_reason"] in ("stop", "length")
 
 
-def test_requests_generated_from_the_schema_never_fail(assistant: Assistant):
+@pytest.mark.parametrize(
+    ("path", "examples"),
+    [
+        ("/v1/chat/completions", 60),
+        ("/v1/adapters", 25),
+        ("/v1/load_lora_adapter", 20),
+        ("/v1/unload_lora_adapter", 20),
+    ],
+)
+def test_requests_generated_from_the_schema_never_fail(assistant: Assistant, path: str, examples: int):
     checks = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
     with serving(assistant, limits=Limits(answer=16)) as url:
         schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
         for mode in GenerationMode:
-            cases = schema["/v1/chat/completions"]["POST"].as_strategy(generation_mode=mode)
+            cases = schema[path]["POST"].as_strategy(generation_mode=mode)
 
-            @hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+            @hypothesis.settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
             @hypothesis.given(case=cases)
             def sent(case: schemathesis.Case) -> None:
                 case.call_and_validate(checks=checks)

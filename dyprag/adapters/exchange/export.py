@@ -99,7 +99,12 @@ def place(folder: Path, label: str, fill: Callable[[Path], None]) -> Placed:
             return Placed(target.name, rank, alpha, size, made=changed)
         if target.exists():  # damaged
             target.rename(temporary.with_name(f"{temporary.name}-damaged"))
-        temporary.rename(target)
+        try:
+            temporary.rename(target)
+        except OSError:  # another program or thread has written it meanwhile
+            if not (target / PEFT_FILES[1]).is_file() or _checksum(target / PEFT_FILES[1]) != digest:
+                raise
+            return Placed(target.name, rank, alpha, size, made=False)
         return Placed(target.name, rank, alpha, size, made=True)
 
 

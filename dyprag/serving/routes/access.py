@@ -13,6 +13,7 @@ from dyprag.serving.service import Service
 
 Responses = dict[int | str, dict[str, Any]]
 ERRORS: Responses = {status: {"model": ErrorAnswer, "description": words} for status, words in STATUSES.items()}
+ERROR_SCHEMA: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
 _bearer = HTTPBearer(auto_error=False, description="The server's token, if it requires one.")
 
 
@@ -46,3 +47,8 @@ GUARDED = [Depends(_allowed)]  # the dependencies of a route that requires the t
 def errors(*statuses: int) -> Responses:
     """The error responses with these statuses, for the schema."""
     return {status: ERRORS[status] for status in statuses}
+
+
+def text_errors(*statuses: int) -> Responses:
+    """The error responses of a route that itself returns text: they refer to the schema rather than to the class."""
+    return {status: {"description": STATUSES[status], "content": ERROR_SCHEMA} for status in statuses}

@@ -1,19 +1,14 @@
 """Health check and metrics."""
 
-from typing import Any
-
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
-from dyprag.serving.refusals import STATUSES, RefusedError
-from dyprag.serving.routes.access import GUARDED, Counted, Responses, Served
+from dyprag.serving.refusals import RefusedError
+from dyprag.serving.routes.access import GUARDED, Counted, Responses, Served, text_errors
 from dyprag.serving.schema import ErrorAnswer, Health
 
 router = APIRouter()
 STOPPED: Responses = {503: {"model": ErrorAnswer, "description": "The engine has stopped."}}
-# refers to the schema rather than the class, because the route itself returns text
-ERROR_SCHEMA: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
-REFUSED: Responses = {401: {"description": STATUSES[401], "content": ERROR_SCHEMA}}
 
 
 @router.get("/healthz", responses=STOPPED)
@@ -26,7 +21,7 @@ async def healthz(service: Served) -> Health:
     return Health(model=model, running=engine.running, waiting=engine.waiting, documents=documents)
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=REFUSED, dependencies=GUARDED)
+@router.get("/metrics", response_class=PlainTextResponse, responses=text_errors(401), dependencies=GUARDED)
 async def prometheus(metrics: Counted) -> Response:
     """Return the metrics in Prometheus' text format."""
     return Response(metrics.text(), media_type=metrics.content_type)
