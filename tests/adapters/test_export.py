@@ -18,7 +18,16 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
-from dyprag.adapters.exchange.export import PEFT_FILES, Placed, copy_adapter, place, serve_command, slug, write_adapter
+from dyprag.adapters.exchange.export import (
+    PEFT_FILES,
+    Placed,
+    copy_adapter,
+    place,
+    serve_command,
+    serve_script,
+    slug,
+    write_adapter,
+)
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters, load_peft, merge, save_peft, stack
 from dyprag.cli.main import app
@@ -344,32 +353,55 @@ def test_exported_adapters_follow_vllm_s_rules(base: BaseModel, tmp_path: Path, 
         torch.testing.assert_close(of_peft(tiny_model, tmp_path), logits(base.model), atol=1e-5, rtol=0)
 
 
-def test_the_vllm_command_lists_each_adapter_and_a_supported_rank(
+def test_the_vllm_script_needs_no_list_and_says_where_adapters_are(
     tmp_path: Path, config_file: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "out"
     dyprag(config_file, "export", "--peft", out)
     vllm = tmp_path / "bin" / "vllm"
     vllm.parent.mkdir()
-    vllm.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    vllm.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$PWD"; env | grep -E "VLLM_|DYPRAG_A" | sort\n')
     vllm.chmod(0o755)
     monkeypatch.setenv("PATH", f"{vllm.parent}:/usr/bin:/bin")
     command = [str(out / "serve.sh"), "--port", "8001"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout.splitlines()
-    names = json.loads((out / "index.json").read_text())["adapters"]
     assert said == [
-        "serve", tiny_model, "--enable-lora", "--max-lora-rank", "8", "--max-loras", "2", "--lora-modules",
-        *(f"{name}={out / name}" for name in names), "--port", "8001",
+        "serve", tiny_model, "--enable-lora", "--max-lora-rank", "8", "--max-loras", "2", "--port", "8001", str(out),
+        f"DYPRAG_ADAPTERS={out}", "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1", f"VLLM_LORA_RESOLVER_CACHE_DIR={out}",
     ]  # fmt: skip
+    for name in json.loads((out / "index.json").read_text())["adapters"]:  # as vLLM's own resolver compares
+        assert json.loads((out / name / "adapter_config.json").read_text())["base_model_name_or_path"] == said[1]
+
+
+def test_the_embedded_model_is_served_from_its_folder_by_its_public_name(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+):
+    """vLLM loads the folder below the working directory, and finds no other name for it than the adapters have."""
+    from dyprag.adapters.exchange import export
+
+    monkeypatch.setattr(export, "public_name", lambda name: "SomeOrg/Model-1B")
+    monkeypatch.setattr(export, "model_folder", lambda name: Path(tiny_model))
+    index = export.Index("smollm2-135m", "print", adapters={"a": {"rank": 2}})
+    export.write_index(tmp_path, index)
+    vllm = tmp_path / "bin" / "vllm"
+    vllm.parent.mkdir()
+    vllm.write_text('#!/bin/sh\ncat "$2/config.json"; echo; echo "$2"\n')
+    vllm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{vllm.parent}:/usr/bin:/bin")
+    for _ in range(2):
+        said = subprocess.run([tmp_path / "serve.sh"], capture_output=True, text=True, check=True, cwd="/").stdout
+        assert said.splitlines()[-1] == "SomeOrg/Model-1B"
+        assert json.loads(said.rpartition("}")[0] + "}") == json.loads((Path(tiny_model) / "config.json").read_text())
 
 
 def test_a_rank_above_vllm_s_maximum_gives_no_command(base: BaseModel, tmp_path: Path):
     from dyprag.adapters.exchange.export import Index
 
     index = Index("model", "print", adapters={"a": {"rank": 512}})
-    assert "--max-lora-rank 512" in serve_command(index)[0]
+    assert "--max-lora-rank 512" in serve_command(index)
     index.adapters["b"] = {"rank": 513}
-    assert serve_command(index) == []
+    assert serve_command(index) == ""
+    assert serve_script(index) == ""
 
 
 def test_a_model_s_shape_names_the_same_modules_as_the_model(base: BaseModel, tiny_model: str, tmp_path: Path):

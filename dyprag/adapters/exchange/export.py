@@ -22,7 +22,7 @@ from typing import Any
 from dyprag.adapters.lora import Adapters, save_peft
 from dyprag.errors import ArtifactError, ExportError
 from dyprag.model.base import BaseModel
-from dyprag.model.files import EMBEDDED, model_folder
+from dyprag.model.files import EMBEDDED, model_folder, public_name
 from dyprag.model.prompts import ANSWER_PREFIX, WITHOUT_PASSAGES
 
 INDEX, SERVE = "index.json", "serve.sh"
@@ -162,31 +162,54 @@ def write_index(folder: Path, index: Index) -> None:
     Raises:
         ExportError: the folder cannot be written.
     """
-    lines = serve_command(index)
-    _write(folder / SERVE, _SCRIPT + " \\\n    ".join(lines) + ' "$@"\n' if lines else "")
+    _write(folder / SERVE, serve_script(index))
     _write(folder / INDEX, json.dumps(asdict(index), ensure_ascii=False, indent=1) + "\n")
 
 
 _SCRIPT = """#!/bin/sh
-# Serves the model with the adapters of index.json; a request names one as its "model".
-cd "$(dirname "$0")" || exit 1
-exec """
+# Serves the model with the adapters of this folder. A request names one as its "model", and vLLM loads it when it is
+# first asked: by the name of its folder, and where dyprag is installed beside vLLM, also by a document's id.
+adapters="$(cd "$(dirname "$0")" && pwd)" || exit 1
+cd "$adapters" || exit 1
+export VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 VLLM_LORA_RESOLVER_CACHE_DIR="$adapters"
+export DYPRAG_ADAPTERS="${DYPRAG_ADAPTERS:-$adapters}"
+"""
+# vLLM takes a folder of this name below the working directory for the model, and needs no network then. Its name has to
+# be the one that the adapters give: vLLM's own resolver compares the two.
+_LINK = """model={model}
+if [ -d {folder} ]; then
+    mkdir -p ".base/$(dirname "$model")" && ln -sfn {folder} ".base/$model" && cd .base || exit 1
+fi
+"""
 
 
-def serve_command(index: Index) -> list[str]:
-    """Return the lines of a `vllm serve` command with all adapters of an index, to be run in its folder.
+def serve_script(index: Index) -> str:
+    """Return the script that starts vLLM for a folder of adapters; empty if vLLM cannot serve them."""
+    command = serve_command(index)
+    if not command:
+        return ""
+    model, link = _served(index), ""
+    if index.model in EMBEDDED and not Path(model).is_dir() and not index.base_model:
+        link = _LINK.format(model=shlex.quote(model), folder=shlex.quote(str(model_folder(index.model))))
+    return f'{_SCRIPT}{link}exec {command} "$@"\n'
+
+
+def serve_command(index: Index) -> str:
+    """Return the `vllm serve` command for the adapters of an index; `serve_script` sets what it needs around it.
 
     The result is empty if there are no adapters, or if a rank exceeds what vLLM supports.
     """
     highest = max((adapter["rank"] for adapter in index.adapters.values()), default=0)
     rank = next((rank for rank in VLLM_RANKS if rank >= highest), None)
     if rank is None or not index.adapters:
-        return []
-    name = index.model
-    model = index.base_model or (str(model_folder(name)) if name in EMBEDDED or Path(name).is_dir() else name)
+        return ""
     max_loras = min(len(index.adapters), MAX_LORAS)
-    options = f"--enable-lora --max-lora-rank {rank} --max-loras {max_loras} --lora-modules"
-    return [f"vllm serve {shlex.quote(model)} {options}", *(f'{name}="$PWD"/{name}' for name in index.adapters)]
+    return f"vllm serve {shlex.quote(_served(index))} --enable-lora --max-lora-rank {rank} --max-loras {max_loras}"
+
+
+def _served(index: Index) -> str:
+    """The base model's name, which is also the one that the adapters give."""
+    return index.base_model or public_name(index.model)
 
 
 def publish(folder: Path) -> None:

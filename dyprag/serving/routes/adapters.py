@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import FileResponse, PlainTextResponse
 
+from dyprag.adapters.exchange.export import PEFT_FILES
 from dyprag.errors import ExportError
 from dyprag.serving.engine import BusyError, Piece
 from dyprag.serving.library import Named, UnknownAdapterError
@@ -21,6 +22,7 @@ MADE: Responses = {
     201: {"model": NamedAdapter, "description": "The adapter was made now."},
     **{status: words for status, words in ERRORS.items() if status != 404},
 }
+FILE: dict[str, Any] = {"content": {"application/octet-stream": {}}, "description": "The file."}
 LOADED: Responses = {
     200: {"content": {"text/plain": {}}, "description": "Done."}, **text_errors(400, 401, 404, 413, 415, 429)
 }  # fmt: skip
@@ -75,6 +77,19 @@ async def adapters(service: Served) -> NamedAdapters:
     return NamedAdapters(data=[described(named, service) for named in service.library.all()])
 
 
+@router.get("/v1/adapters/{name}/files/{file}", responses={200: FILE, **errors(401, 404)}, dependencies=GUARDED,
+            response_class=FileResponse)  # fmt: skip
+async def adapter_file(name: str, file: Literal[PEFT_FILES], service: Served) -> Any:  # type: ignore[valid-type]
+    """Return one of the two files of an adapter in PEFT's format."""
+    try:
+        path = service.library.get(name).folder / file
+    except UnknownAdapterError:
+        raise _unknown(name) from None
+    if not await to_thread.run_sync(path.is_file):
+        raise _unknown(name)
+    return FileResponse(path, media_type="application/octet-stream")
+
+
 @router.get("/v1/adapters/{name:path}", responses=errors(401, 404), dependencies=GUARDED)
 async def adapter(name: str, service: Served) -> NamedAdapter:
     """Return the adapter of this name."""
@@ -119,7 +134,8 @@ async def unload_lora_adapter(body: UnloadRequest, service: Served) -> Any:
 def described(named: Named, service: Service) -> NamedAdapter:
     """An adapter as the API describes it."""
     return NamedAdapter(
-        id=named.name, created=named.created, parent=service.assistant.name, path=str(named.folder), rank=named.rank,
+        id=named.name, created=named.created, parent=service.assistant.name,
+        fingerprint=service.assistant.base.fingerprint, path=str(named.folder), rank=named.rank,
         alpha=named.alpha, bytes=named.bytes, question=named.question,
         passages=[MadeOf(id=identity, score=score) for identity, score in named.made_of],
     )  # fmt: skip
