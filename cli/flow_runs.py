@@ -32,7 +32,7 @@ def run_flow(name: str, path: Path | None, overrides: list[str] | None, as_json:
     """
     with errors():
         config = read_config(path, overrides)
-        if name != "learn":
+        if name not in ("learn", "learn_augmenter"):
             config = of_store(config, ingests=name in ("ingest", "pipeline"))
         if config.experiment.name is not None and name in ("pipeline", "evaluate"):
             name = "experiment"

@@ -25,6 +25,7 @@ from dyprag.cli.gc import gc
 from dyprag.cli.imports import import_
 from dyprag.cli.ingest import ingest
 from dyprag.cli.learn import learn
+from dyprag.cli.learn_augmenter import learn_augmenter
 from dyprag.cli.options import read_config
 from dyprag.cli.parametrize import parametrize
 from dyprag.cli.report import report
@@ -59,6 +60,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "parametrize": parametrize,
     "train-translator": train_translator,
     "learn": learn,
+    "learn-augmenter": learn_augmenter,
     "evaluate": evaluate,
     "ask": ask,
     "export": export,

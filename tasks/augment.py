@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, as_completed
 from dataclasses import asdict
+from pathlib import Path
 from statistics import mean
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dyprag.config import ApiSettings, PipelineConfig
 from dyprag.corpora.products import Augmenter, Product, ProductName
-from dyprag.errors import ConfigError, Stopped
+from dyprag.errors import ArtifactError, ConfigError, Stopped
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Ended, Work
 from dyprag.storage.journal import Journal
@@ -29,6 +30,7 @@ from dyprag.tasks.shards import Attempt, failed, work_on
 from dyprag.tasks.work import base_model, ingested, is_retryable, one_document
 
 if TYPE_CHECKING:
+    from dyprag.adapters.lora import Adapters
     from dyprag.augmentation.api import ApiAugmenter
 
 _augmenters: dict[tuple[str, str, str, str], Augmenter] = {}
@@ -172,7 +174,27 @@ def _make_augmenter(config: PipelineConfig, key: str) -> Augmenter:
         return ApiAugmenter(config.augment, key, journal, journal.tokens)
     from dyprag.augmentation.local import LocalAugmenter
 
-    return LocalAugmenter(base_model(config), config.augment)
+    return LocalAugmenter(base_model(config), config.augment, _question_writer(config))
+
+
+def _question_writer(config: PipelineConfig) -> "Adapters | None":
+    """The adapter of the question writer, if the settings name one.
+
+    Raises:
+        ConfigError: it cannot be read, or it is for a model of other sizes.
+    """
+    from dyprag.adapters.lora import load_fitting
+
+    name = config.augment.question_writer
+    if name is None:
+        return None
+    try:
+        return load_fitting(base_model(config), Path(name))
+    except ArtifactError as error:
+        raise ConfigError(
+            "setting 'augment.writer'", f"{name}: {error.reason}",
+            "Train one for this model (dyprag learn-augmenter), or leave augment.writer empty.",
+        ) from error  # fmt: skip
 
 
 def dismiss_augmenters() -> None:

@@ -29,6 +29,9 @@ logger = logging.getLogger("dyprag.tasks")
 if TYPE_CHECKING:
     from dyprag.adapters.parametrize import Parametrized
     from dyprag.adapters.samples import Sample
+    from dyprag.translators.protocol import Translating
+
+    Begun = tuple[list[Sample], str]  # a document's samples and its passage
 
 
 @task(name="parametrize", task_run_name="parametrize {name}", cache_policy=NO_CACHE, retry_condition_fn=is_retryable)
@@ -51,7 +54,8 @@ def _parametrize(jobs: Sequence[DocumentJob], corpus_key: str, config: PipelineC
         try:
             with one_document(job.document_id):
                 samples = _samples(store, job, corpus_key, config)
-                futures[_trainer(config).begin(samples)] = job
+                passage = ingested(config.store, corpus_key)[job.document_id].passage
+                futures[_trainer(config).begin((samples, passage))] = job
         except Exception as error:
             outcomes[job.key] = failed(job, [error], [], number)
     for future in as_completed(futures):
@@ -119,13 +123,35 @@ def _store(store: Store, job: DocumentJob, trained: "Parametrized", config: Pipe
     return store.write(record, fill)
 
 
-def _trainer(config: PipelineConfig) -> "Batcher[list[Sample], Parametrized]":
+def _trainer(config: PipelineConfig) -> "Batcher[Begun, Parametrized]":
     """The batcher that trains waiting documents together, shared by all tasks of a process."""
+    import torch
+
     from dyprag.adapters.parametrize import parametrize
 
-    base, lora, settings = base_model(config), config.lora, config.parametrize
+    base, lora, settings, learned = base_model(config), config.lora, config.parametrize, config.translator.learned
+    translator = _start(config) if settings.start == "translated" else None
 
-    def work(documents: Sequence["list[Sample]"]) -> Iterator[tuple[int, "Parametrized | Exception"]]:
-        return parametrize(base, documents, lora, settings)
+    def work(documents: Sequence["Begun"]) -> Iterator[tuple[int, "Parametrized | Exception"]]:
+        samples = [own for own, _ in documents]
+        if translator is None:
+            return parametrize(base, samples, lora, settings)
+        with base.lock, torch.no_grad():  # one at a time: padding would change the last bits
+            starts = [translator.translate(translator.read(base, [passage])) for _, passage in documents]
+        return parametrize(base, samples, lora, settings, starts, translator.first_layer)
 
-    return worker_of(config).keep("trainer", (lora, settings), lambda: Batcher(work, MOST_TOGETHER))
+    return worker_of(config).keep("trainer", (lora, settings, learned), lambda: Batcher(work, MOST_TOGETHER))
+
+
+def _start(config: PipelineConfig) -> "Translating":
+    """The translator whose adapters documents' trainings start from."""
+    from dyprag.model.files import learned_folder
+    from dyprag.translators.protocol import load_translator
+
+    learned = config.translator.learned
+    assert learned is not None  # the configuration requires it
+
+    def make() -> Any:
+        return load_translator(learned_folder(learned, config.model.name), base_model(config))
+
+    return worker_of(config).keep("start", (config.model, learned), make)

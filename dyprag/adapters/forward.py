@@ -63,12 +63,14 @@ def pack(base: BaseModel, samples: Sequence[Sample], loss_on: str = "all", last:
     return Batch(ids, position, row_of, target)
 
 
-def hidden_states(base: BaseModel, batch: Batch, adapters: Adapters | None) -> Tensor:
+def hidden_states(base: BaseModel, batch: Batch, adapters: Adapters | None, first_layer: int = 0) -> Tensor:
     """Compute the last hidden states of the batch's counted tokens with adapters injected: [tokens, hidden].
+
+    Layers below `first_layer` are not adapted and need no backward pass.
 
     No attention mask is needed, since causal attention never reads the padding on the right.
     """
-    with inject(base, adapters), fast_attention(base, batch.ids.shape[1]):
+    with inject(base, adapters, first_layer), fast_attention(base, batch.ids.shape[1]):
         states = base.model.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
     return states.flatten(0, 1).index_select(0, batch.positions)
 

@@ -15,7 +15,8 @@ def fault(losses: Sequence[float], epochs: int, after: float) -> str:
     """Describe what is wrong with a training; empty if it went well.
 
     Args:
-        losses: the loss of each step before its update. The first is the base model's: a fresh adapter is zero.
+        losses: the loss of each step before its update. The first is the base model's, or that
+            of the adapter that the training started from.
         epochs: number of passes over the samples; the mean losses of epochs are compared.
         after: the loss on the first step's samples after the last update.
     """

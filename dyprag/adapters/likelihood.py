@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from dyprag.adapters.decoding import common_prefix, prefill
+from dyprag.adapters.injection import inject
+from dyprag.adapters.lora import Adapters
 from dyprag.model.base import BaseModel
 from dyprag.model.batches import pad
 from dyprag.runtime import progress
@@ -12,9 +14,16 @@ from dyprag.runtime import progress
 
 @torch.inference_mode()
 def likelihoods(
-    base: BaseModel, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], batch_size: int = 32
+    base: BaseModel,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    batch_size: int = 32,
+    adapter: Adapters | None = None,
 ) -> list[float]:
     """Compute the mean log-likelihood of each answer's tokens after its prompt. A shared prefix is computed once.
+
+    Args:
+        adapter: injected into the model, [1, layers, …]; None for none.
 
     Returns:
         One number per prompt (natural logarithm, at most 0).
@@ -22,7 +31,7 @@ def likelihoods(
     results: list[float] = []
     for start in range(0, len(prompts), batch_size):
         batch, batch_answers = prompts[start : start + batch_size], answers[start : start + batch_size]
-        with base.lock:
+        with base.lock, inject(base, adapter):
             shared = common_prefix(batch)
             rows = [[*prompt[shared:], *answer] for prompt, answer in zip(batch, batch_answers, strict=True)]
             cache, ids, mask = prefill(base, batch[0][:shared], *pad(rows, base, side="right"))

@@ -59,6 +59,12 @@ class Adapters:
             {p: t.detach() for p, t in self.a.items()}, {p: t.detach() for p, t in self.b.items()}, self.scale
         )
 
+    def copy(self) -> "Adapters":
+        """Return the adapters with matrices of their own."""
+        return Adapters(
+            {p: t.clone() for p, t in self.a.items()}, {p: t.clone() for p, t in self.b.items()}, self.scale
+        )
+
     def require_gradients(self) -> list[Tensor]:
         """Make the matrices trainable, and return them."""
         return [tensor.requires_grad_(True) for tensor in self.tensors().values()]

@@ -62,6 +62,8 @@ def parametrize(
     documents: Sequence[Sequence[Sample]],
     lora: LoraSettings,
     settings: ParametrizeSettings,
+    starts: Sequence[Adapters] = (),
+    first_layer: int | None = None,
 ) -> Iterator[tuple[int, Parametrized | Exception]]:
     """Train the adapters of several documents with AdamW on a frozen base model.
 
@@ -72,12 +74,16 @@ def parametrize(
 
     Args:
         documents: the samples of each document, from `document_samples`.
+        starts: the adapter that each document's training starts from, [1, layers, …]; empty: one that all share, of
+            the rank and scale of `lora`.
+        first_layer: the first layer that is trained; None: `lora.first_layer`.
 
     Yields:
         (index, result) of each document when its group is finished. The result is the error if the document did not fit
         into memory even alone.
     """
     schedules = [schedule(samples, settings) for samples in documents]
+    first_layer = lora.first_layer if first_layer is None else first_layer
     group_size = CPU_TOGETHER if base.device.type == "cpu" else MOST_TOGETHER
     with base.lock:
         memory = _TokenLimit(sys.maxsize if settings.documents else token_budget(base))
@@ -88,7 +94,11 @@ def parametrize(
             attempt = settings.model_copy(update={"learning_rate": factor * settings.learning_rate})
             steps = max(len(schedules[d]) for d in remaining)
             with progress.part(len(remaining), steps), base.lock:
-                results = _Group(base, [schedules[d] for d in remaining], lora, attempt, memory).train()
+                initial = [starts[d] for d in remaining] if starts else shared_start(base, lora, len(remaining))
+                trained = _Group(
+                    base, [schedules[d] for d in remaining], initial, first_layer, lora.dtype, attempt, memory
+                )
+                results = trained.train()
             result_by_document = dict(zip(remaining, results, strict=True))
             remaining = []
             for document, result in result_by_document.items():
@@ -102,6 +112,12 @@ def parametrize(
             if not remaining:
                 break
         yield from ((document, _best(results_by_document[document])) for document in remaining)
+
+
+def shared_start(base: BaseModel, lora: LoraSettings, count: int) -> list[Adapters]:
+    """Return a copy for each document of the initial adapter that all documents share."""
+    initial = initial_adapters(base, lora.rank, lora.alpha, lora.seed, count)
+    return [initial.select([document]) for document in range(count)]
 
 
 def _best(attempts: Sequence[Parametrized]) -> Parametrized:
@@ -208,13 +224,12 @@ class _Group:
     """Documents that are trained together, each with its adapter, its losses, or the error that ended its training."""
 
     def __init__(
-        self, base: BaseModel, schedules: Sequence[list[list[Sample]]], lora: LoraSettings,
-        settings: ParametrizeSettings, limit: _TokenLimit,
+        self, base: BaseModel, schedules: Sequence[list[list[Sample]]], initial: Sequence[Adapters], first_layer: int,
+        dtype: str, settings: ParametrizeSettings, limit: _TokenLimit,
     ) -> None:  # fmt: skip
         self.base, self.schedules, self.settings, self.limit = base, schedules, settings, limit
-        self.dtype = getattr(torch, lora.dtype)
-        initial = initial_adapters(base, lora.rank, lora.alpha, lora.seed, len(schedules))
-        self.adapters = [initial.select([document]) for document in range(len(schedules))]
+        self.first_layer, self.dtype = first_layer, getattr(torch, dtype)
+        self.adapters = [adapter.to(base.device, torch.float32).detach().copy() for adapter in initial]
         self.parameters = [adapter.require_gradients() for adapter in self.adapters]
         self.curves: list[list[Tensor]] = [[] for _ in schedules]
         self.failed: dict[int, Exception] = {}
@@ -259,7 +274,7 @@ class _Group:
             samples = [self.schedules[d][0] for d in batch]
             with torch.no_grad():
                 adapters = stack([self.adapters[d] for d in batch])
-                losses = document_losses(self.base, adapters, samples, self.settings.loss_on)
+                losses = document_losses(self.base, adapters, samples, self.settings.loss_on, self.first_layer)
             for document, loss in zip(batch, losses.each.tolist(), strict=True):
                 final_losses[document] = loss
             pending = pending[len(batch) :]
@@ -279,7 +294,7 @@ class _Group:
         try:
             losses = document_losses(
                 self.base, stack([self.adapters[d] for d in batch]), [self.schedules[d][step] for d in batch],
-                self.settings.loss_on,
+                self.settings.loss_on, self.first_layer,
             )  # fmt: skip
             losses.total.backward()  # type: ignore[no-untyped-call]
         except Exception as failure:
@@ -316,14 +331,16 @@ class DocumentLosses:
 
 
 def document_losses(
-    base: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], loss_on: str = "all"
-) -> DocumentLosses:
+    base: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], loss_on: str = "all",
+    first_layer: int = 0,
+) -> DocumentLosses:  # fmt: skip
     """Compute each document's mean next-token cross-entropy under its own adapter.
 
     Args:
         adapters: [docs, layers, …].
         batches: the samples of each document.
         loss_on: "all" for the mean over all tokens, "answer" for the answer's tokens only.
+        first_layer: the first layer that is adapted.
     """
     counts = [len(batch) for batch in batches]
     device = base.device
@@ -333,6 +350,8 @@ def document_losses(
     batch = pack(base, [sample for samples in batches for sample in samples], loss_on)
     document = documents[batch.rows]
     tokens = torch.bincount(document, minlength=len(batches)).clamp(min=1)  # a sample of one token has no target
-    losses = token_losses(base, hidden_states(base, batch, adapters), batch.targets, 1.0 / tokens[document])
+    losses = token_losses(
+        base, hidden_states(base, batch, adapters, first_layer), batch.targets, 1.0 / tokens[document]
+    )
     document_loss = torch.zeros(len(batches), device=device).index_add_(0, document, losses.nll.float())
     return DocumentLosses(losses.total, document_loss / tokens)

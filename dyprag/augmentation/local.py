@@ -1,8 +1,9 @@
 """Augmentation by the base model itself, for models too small to write question-answer pairs freely (English only).
 
-Questions: rules derive the first words of a question from the text around a candidate answer, the model completes it,
-and rules drop unsound questions. The rest are ranked by the likelihood of the answer given the passage (a round trip)
-and of the question; the best with distinct questions and answers are kept. If there are fewer than m, the remaining
+Questions: a question writer asks them (see `dyprag.augmentation.writer`). Without one, and for table rows, rules derive
+the first words of a question from the text around a candidate answer, the model completes it, and rules drop unsound
+questions. The rest are ranked by the likelihood of the answer given the passage (a round trip) and of the question; the
+best with distinct questions and answers are kept. If there are fewer than m, the remaining
 candidates become questions whose sentence has a gap, so that every fact is covered.
 Rewrites: sentence by sentence, with a second try if one loses a name or number or stays unchanged, and reordered.
 """
@@ -14,11 +15,14 @@ from functools import partial
 
 from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.likelihood import likelihoods
+from dyprag.adapters.lora import Adapters
 from dyprag.augmentation.cells import cells
 from dyprag.augmentation.checks import check_item
 from dyprag.augmentation.questions import ask_prompt, gap_pair, is_sound, names_title, tidy
 from dyprag.augmentation.rewriting import faithful, likeness, reordered, turned
+from dyprag.augmentation.scored import ScoredPair
 from dyprag.augmentation.spans import Candidate, candidates
+from dyprag.augmentation.writer.asking import QuestionWriter
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document, QAPair
 from dyprag.corpora.products import PRODUCTS, Accepted, Dropped, Product, ProductName
@@ -52,24 +56,16 @@ _REWRITE_EXAMPLES = "\n\n".join(
 )
 
 
-@dataclass(frozen=True)
-class ScoredPair:
-    """A question-answer pair with its marks.
+class LocalAugmenter:
+    """Writes products with a loaded model. Documents that begin at the same time are written in batches.
 
-    The mark "how" is "written" if the model completed the question (perhaps only by a question mark), "rule" if it did
-    not and the rule's words stand alone, and "gap". The first two also have "likelihood" and "question": the mean
-    log-likelihood of the answer given the passage, and of the question's end.
+    Args:
+        writer: the adapter of a question writer, [1, layers, …]; None: questions begin by rule.
     """
 
-    pair: QAPair
-    marks: dict[str, float | str]
-
-
-class LocalAugmenter:
-    """Writes products with a loaded model. Documents that begin at the same time are written in batches."""
-
-    def __init__(self, base: BaseModel, settings: AugmentSettings) -> None:
+    def __init__(self, base: BaseModel, settings: AugmentSettings, writer: Adapters | None = None) -> None:
         self._base, self._settings = base, settings
+        self._writer = QuestionWriter(base, writer, settings.seed) if writer else None
         self._batchers: dict[ProductName, Batcher[Document, Product]] = {
             product: Batcher(partial(self._numbered, product), settings.batch_documents) for product in PRODUCTS
         }
@@ -145,9 +141,14 @@ class LocalAugmenter:
             [] if refusal else [c for c in candidates(document.title, document.text) if is_latin(c.sentence)]
             for document, refusal in zip(documents, refusals, strict=True)
         ]
-        written = self._written(documents, spans)
-        for document, refusal, own_spans, asked in zip(documents, refusals, spans, written, strict=True):
-            pairs = self._best(document.title, own_spans, asked)
+        own = [
+            self._writer.pairs(document, 0.9 / len(documents)) if self._writer and not refusal else []
+            for document, refusal in zip(documents, refusals, strict=True)
+        ]
+        by_rule = [[span for span in found if not self._writer or cells(span.sentence)] for found in spans]
+        written = self._written(documents, by_rule)
+        for document, refusal, own_spans, first, asked in zip(documents, refusals, spans, own, written, strict=True):
+            pairs = self._best(document.title, own_spans, [*first, *sorted(asked, key=_rank)])
             nothing = DocumentError(
                 f"document {document.id!r}",
                 "it contains nothing that the model could ask about",
@@ -226,7 +227,7 @@ class LocalAugmenter:
         ]
         return likelihoods(self._base, prompts, answers)
 
-    def _best(self, title: str, spans: Sequence[Candidate], asked: Sequence[ScoredPair]) -> list[ScoredPair]:
+    def _best(self, title: str, spans: Sequence[Candidate], ranked: Sequence[ScoredPair]) -> list[ScoredPair]:
         chosen: list[ScoredPair] = []
 
         def new(pair: QAPair) -> bool:
@@ -234,7 +235,7 @@ class LocalAugmenter:
             distinct = all(pair.question != other.question and pair.answer != other.answer for other in others)
             return distinct and len(chosen) < self._settings.qa_pairs
 
-        for scored in sorted(asked, key=_rank):
+        for scored in ranked:
             answerable = float(scored.marks["likelihood"]) >= LEAST_LIKELIHOOD
             if new(scored.pair) and answerable:
                 chosen.append(scored)

@@ -16,6 +16,11 @@ class AugmentSettings(Section):
         "Who writes rewrites and pairs. local: the base model itself (English only); api: an LLM behind an endpoint.",
     )
     api: ApiSettings = basic(ApiSettings(), "The endpoint, its limits and the budget.")
+    writer: str | None = basic(
+        None,
+        "Folder of a question writer, made by `dyprag learn-augmenter`, that writes the pairs (local). Empty: rules "
+        "begin the questions, and the model completes them.",
+    )
     rewrites: int = basic(PRESET, "Rewrites per document (the paper's n).", ge=0)
     qa_pairs: int = basic(PRESET, "Question-answer pairs per document (the paper's m).", ge=1)
     least_pairs: int = expert(
@@ -46,7 +51,14 @@ class AugmentSettings(Section):
     )
     batch_documents: int = expert(8, "Number of documents generated together (local).", ge=1)
 
-    form_order: ClassVar[tuple[str, ...]] = ("backend", "api", "qa_pairs", "rewrites")
+    # the key of the pairs contains the writer's files themselves, not the folder that they are read from
+    immaterial: ClassVar[frozenset[str]] = frozenset({"writer"})
+    form_order: ClassVar[tuple[str, ...]] = ("backend", "writer", "api", "qa_pairs", "rewrites")
+
+    @property
+    def question_writer(self) -> str | None:
+        """The folder of the question writer that writes the pairs; None if there is none."""
+        return self.writer if self.backend == "local" else None
 
     def material_of(self, product: Literal["rewrites", "qa_pairs"]) -> dict[str, Any]:
         """Return the settings that affect one of the two products, for its key."""

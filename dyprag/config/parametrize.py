@@ -16,11 +16,22 @@ class LoraSettings(Section):
         "bfloat16", "Number format of the stored adapters; they are trained in float32."
     )
     seed: int = expert(0, "Seed of the initial adapter, which all documents share.")
+    first_layer: int = expert(
+        0, "First layer that is trained. The layers below keep a zero adapter and need no backward pass.", ge=0
+    )
+
+    added: ClassVar[frozenset[str]] = frozenset({"first_layer"})
 
 
 class ParametrizeSettings(Section):
     """Stage 1b: training one adapter per document (§3.1)."""
 
+    start: Literal["random", "translated"] = expert(
+        "random",
+        "What a document's training starts from. random: the adapter that all documents share; translated: what "
+        "`translator.learned` makes of the document, with its rank and alpha in place of `lora`'s. That needs fewer "
+        "epochs and a lower learning rate.",
+    )
     learning_rate: float = basic(PRESET, "AdamW's learning rate.", gt=0)
     epochs: int = basic(PRESET, "Number of passes over a document's samples.", ge=1)
     batch_size: int = expert(PRESET, "Number of samples in a step.", ge=1)
@@ -47,3 +58,4 @@ class ParametrizeSettings(Section):
     )
 
     immaterial: ClassVar[frozenset[str]] = frozenset({"documents"})
+    added: ClassVar[frozenset[str]] = frozenset({"start"})

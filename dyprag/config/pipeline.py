@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import model_validator
+
 from dyprag.config.augment import AugmentSettings
 from dyprag.config.base import Section, basic
 from dyprag.config.corpus import CorpusSettings
@@ -15,6 +17,7 @@ from dyprag.config.presets import PRESETS
 from dyprag.config.recall import RecallSettings
 from dyprag.config.run import RunSettings
 from dyprag.config.translator import TranslatorSettings
+from dyprag.config.writer import WriterSettings
 
 
 class PipelineConfig(Section):
@@ -35,6 +38,7 @@ class PipelineConfig(Section):
     parametrize: ParametrizeSettings = basic(ParametrizeSettings(), "Stage 1b: parametrization.")
     translator: TranslatorSettings = basic(TranslatorSettings(), "Stage 2: the translator.")
     learn: LearnSettings = basic(LearnSettings(), "A translator learned from questions, without trained adapters.")
+    writer: WriterSettings = basic(WriterSettings(), "A question writer for local augmentation.")
     recall: RecallSettings = basic(RecallSettings(), "The fact-recall benchmark.")
     evaluate: EvaluateSettings = basic(EvaluateSettings(), "Stage 3: answers and scores.")
     experiment: ExperimentSettings = basic(ExperimentSettings(), "Data sets and grids.")
@@ -42,9 +46,18 @@ class PipelineConfig(Section):
     run: RunSettings = basic(RunSettings(), "Where the work runs, retries, and end states.")
 
     form_order: ClassVar[tuple[str, ...]] = (
-        "corpus", "model", "store", "preset", "augment", "lora", "parametrize", "translator", "learn", "recall",
-        "evaluate", "experiment", "judge", "run",
+        "corpus", "model", "store", "preset", "augment", "lora", "parametrize", "translator", "learn", "writer",
+        "recall", "evaluate", "experiment", "judge", "run",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check_start(self) -> "PipelineConfig":
+        if self.parametrize.start == "translated" and self.translator.learned is None:
+            raise ValueError(
+                "parametrize.start 'translated' requires a translator that exists already "
+                "(set translator.learned=packaged, or a folder)"
+            )
+        return self
 
     def resolved(self) -> "PipelineConfig":
         """Return a copy in which the model's preset fills in every empty setting."""

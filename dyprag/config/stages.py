@@ -69,6 +69,9 @@ STAGES = (
     StageSpec(
         "learn", kinds=("translator",), unit="translator", task="to learn", form=(*ALWAYS, "learn", "recall"),
     ),
+    StageSpec(
+        "learn-augmenter", kinds=("writer",), unit="question writer", task="to learn", form=(*ALWAYS, "writer"),
+    ),
     StageSpec("recall", "learn", ("recall",), unit="measurement", task="to make", lasting=True),
     StageSpec("controls", "evaluate", ("adapter",), unit="control", task="to make"),
     StageSpec("thresholds", "evaluate", ("threshold",), unit="threshold", task="to choose", lasting=True),

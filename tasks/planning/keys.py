@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any
 
-from dyprag.augmentation import local_version
+from dyprag.augmentation import WRITER_VERSION, local_version
 from dyprag.augmentation.checks import CHECKS_VERSION
 from dyprag.augmentation.prompt_files import prompt_file
 from dyprag.config import AugmentSettings, EvaluateSettings, LoraSettings, ParametrizeSettings, PipelineConfig
@@ -29,6 +29,7 @@ CORPUS_LAYOUT = 2  # columns of a corpus' tables
 CONTROLS_VERSION = 2  # how the controls' adapters are made
 RECALL_VERSION = 2  # how fact recall is measured
 LEARNING_VERSION = 1  # how translators are learned: raise it if the same settings give other weights
+WRITING_VERSION = 1  # how question writers are learned: raise it if the same settings give other weights
 
 Material = Mapping[str, object]  # settings that enter a key
 ProductMaterial = tuple[list[str], dict[str, object]]  # inputs and settings
@@ -56,18 +57,24 @@ def streamed_passages_key(checksum: str) -> str:
     return content_key("passages", [checksum])
 
 
-def product_material(product: ProductName, augment: AugmentSettings, model: Material) -> ProductMaterial:
+def product_material(
+    product: ProductName, augment: AugmentSettings, model: Material, writer: str = ""
+) -> ProductMaterial:
     """The inputs and settings that enter the keys of all documents' products of one kind.
 
     With an endpoint, the inputs are the digests of the prompts. The local model has no prompt files, but rules that
     depend on the document; see `product_key`.
+
+    Args:
+        writer: The checksum of the question writer that writes the pairs; empty for none.
     """
     if augment.backend == "api":
         prompts = [product, "repair", *(["verify"] if product == "qa_pairs" else [])]
         inputs = [prompt_file(name, augment.prompts).digest for name in prompts]
         settings = augment.material_of(product)
     else:
-        inputs, settings = [], {**augment.material_of(product), **model}
+        written = {"writer": [WRITER_VERSION, writer]} if writer and product == "qa_pairs" else {}
+        inputs, settings = [], {**augment.material_of(product), **written, **model}
     return inputs, {**settings, "checks": CHECKS_VERSION}
 
 
@@ -82,10 +89,17 @@ def augmentation_key(products: Sequence[str]) -> str:
     return content_key("augmentation", list(products))
 
 
-def adapter_material(lora: LoraSettings, parametrize: ParametrizeSettings, model: Material) -> dict[str, object]:
-    """The settings that enter the keys of all trained adapters."""
+def adapter_material(
+    lora: LoraSettings, parametrize: ParametrizeSettings, model: Material, start: str = ""
+) -> dict[str, object]:
+    """The settings that enter the keys of all trained adapters.
+
+    Args:
+        start: The checksum of the translator whose adapters training starts from; empty for none.
+    """
+    started = {"start": start} if start else {}
     return {
-        "lora": lora.material(), "parametrize": parametrize.material(), "prompts": PROMPTS_VERSION, **model,
+        "lora": lora.material(), "parametrize": parametrize.material(), "prompts": PROMPTS_VERSION, **started, **model,
     }  # fmt: skip
 
 
@@ -162,6 +176,11 @@ def learned_translator_key(config: PipelineConfig, lessons: str, start: str, mod
     if start:
         settings["start"] = start
     return content_key("translator", [lessons], settings)
+
+
+def writer_key(config: PipelineConfig, lessons: Sequence[str], model: Material) -> str:
+    """A question writer that is learned from lessons, given by their texts."""
+    return content_key("writer", lessons, {"writer": config.writer.material(), "version": WRITING_VERSION, **model})
 
 
 def recall_key(

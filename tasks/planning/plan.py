@@ -10,7 +10,7 @@ from dyprag.corpora.documents import Corpus, Document, Question, content_key
 from dyprag.corpora.products import PRODUCTS, ProductName
 from dyprag.methods.spec import spec_of
 from dyprag.tasks.planning import keys
-from dyprag.tasks.planning.sources import draws_on_embeddings, given_checksum, model_material
+from dyprag.tasks.planning.sources import draws_on_embeddings, given_checksum, model_material, writer_checksum
 
 
 class Plan:
@@ -62,7 +62,8 @@ class Plan:
         """Computed once for all documents, since it takes longer than a key."""
         augment = self.config.augment
         wanted = [product for product in PRODUCTS if getattr(augment, product)]
-        return {product: keys.product_material(product, augment, self.model) for product in wanted}
+        writer = writer_checksum(self.config)
+        return {product: keys.product_material(product, augment, self.model, writer) for product in wanted}
 
     def augmentation_key(self, document: Document) -> str:
         return keys.augmentation_key(list(self.product_keys(document).values()))
@@ -74,7 +75,9 @@ class Plan:
 
     @cached_property
     def _adapter_material(self) -> dict[str, object]:
-        return keys.adapter_material(self.config.lora, self.config.parametrize, self.model)
+        starts = self.config.parametrize.start == "translated"
+        start = given_checksum(self.config) if starts else ""
+        return keys.adapter_material(self.config.lora, self.config.parametrize, self.model, start)
 
     def embedding_key(self, document: Document) -> str:
         return keys.embedding_key(document, self.model)

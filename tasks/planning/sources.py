@@ -64,7 +64,8 @@ def translator_settings(config: PipelineConfig) -> dict[str, object]:
     made_by = {name: getattr(config, name).material() for name in ("lora", "parametrize", "translator")}
     products = {str(product): config.augment.material_of(product) for product in PRODUCTS}
     corpus = {**corpus_settings(config), "held_out": config.corpus.held_out}
-    return {**corpus, **made_by, **products, "given": given_checksum(config), **model_material(config)}
+    writer = {"writer": checksum} if (checksum := writer_checksum(config)) else {}
+    return {**corpus, **made_by, **products, **writer, "given": given_checksum(config), **model_material(config)}
 
 
 def draws_on_embeddings(config: PipelineConfig) -> bool:
@@ -108,6 +109,23 @@ def learned_checksum(setting: str, name: str, model: str) -> str:
         return "".join(file_checksum(folder / f"translator.{kind}") for kind in ("json", "safetensors"))
     except OSError as error:
         raise _unreadable(setting, name, error, "the folder that learn.output named, or 'packaged'") from error
+
+
+def writer_checksum(config: PipelineConfig) -> str:
+    """The checksum of the question writer's files; empty if questions are written without one.
+
+    Raises:
+        ConfigError: The writer cannot be read.
+    """
+    name = config.augment.question_writer
+    if name is None:
+        return ""
+    try:
+        return "".join(
+            file_checksum(Path(name) / file) for file in ("adapter_config.json", "adapter_model.safetensors")
+        )
+    except OSError as error:
+        raise _unreadable("augment.writer", name, error, "the folder that writer.output named") from error
 
 
 def _unreadable(setting: str, given: str, error: OSError, remedy: str) -> ConfigError:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXTS, bare_model
+from conftest import TEXTS, bare_model, random_adapters
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -201,6 +201,50 @@ def test_training_in_a_group_gives_the_same_result_as_alone(data: st.DataObject,
             assert torch.isfinite(tensor).all()
             moved = (alone.adapter.tensors()[name] - start[name]).abs().mean()
             assert (tensor - alone.adapter.tensors()[name]).abs().mean() <= 0.01 * moved
+
+
+@pytest.mark.parametrize("first_layer", [0, 1])
+def test_training_goes_on_from_a_given_adapter_as_peft_does(
+    base: BaseModel, samples: list[Sample], tmp_path: Path, first_layer: int
+):
+    """Two documents start from their own adapters, of another rank and scale than the settings'."""
+    starts = [random_adapters(base, rank=3, seed=seed) for seed in (1, 2)]
+    for start in starts:
+        for projection in PROJECTIONS:
+            start.b[projection][:, :first_layer] = 0
+    before = [start.copy() for start in starts]
+    documents = [samples, samples[:3]]
+    made = dict(parametrize(base, documents, LORA, settings(), starts, first_layer))
+    for number, (start, kept, document) in enumerate(zip(starts, before, documents, strict=True)):
+        for name, tensor in start.tensors().items():
+            assert torch.equal(tensor, kept.tensors()[name]), "the given adapter is not changed"
+        (folder := tmp_path / f"{number}").mkdir()
+        save_peft(base, start, folder, "tiny")
+        fresh = AutoModelForCausalLM.from_pretrained(base.model.config._name_or_path, dtype=torch.float32)
+        theirs = PeftModel.from_pretrained(fresh, str(folder), is_trainable=True)
+        layers = [f".layers.{layer}." for layer in range(first_layer, base.layers)]
+        trainable = [p for name, p in theirs.named_parameters() if p.requires_grad and any(n in name for n in layers)]
+        optimizer = torch.optim.AdamW(trainable, lr=3e-4, weight_decay=0.01, foreach=False)
+        losses = []
+        for sample in document:
+            ids = torch.tensor([sample.ids])
+            loss = theirs(input_ids=ids, labels=ids).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        ours = made[number]
+        assert isinstance(ours, Parametrized)
+        assert (ours.adapter.rank, ours.adapter.scale) == (3, start.scale)
+        assert ours.losses == pytest.approx(losses, abs=1e-4)
+        for projection in PROJECTIONS:
+            for layer in range(first_layer):
+                assert not ours.adapter.b[projection][0, layer].any()
+            for layer in range(first_layer, base.layers):
+                module = theirs.get_submodule(f"base_model.model.model.layers.{layer}.mlp.{projection}")
+                moved = (module.lora_B["default"].weight - start.b[projection][0, layer]).abs().mean()
+                difference = (ours.adapter.b[projection][0, layer] - module.lora_B["default"].weight).abs().mean()
+                assert difference <= 0.02 * moved
 
 
 @given(data=st.data(), most=st.integers(1, 6))

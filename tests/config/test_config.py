@@ -41,7 +41,7 @@ def test_only_optional_settings_are_empty_after_resolving():
     config = PipelineConfig().resolved()
     empty = {f"{section}.{name}" for section in SECTIONS for name, v in getattr(config, section) if v is None}
     assert empty == {
-        "augment.prompts", "parametrize.documents", "translator.official", "translator.learned",
+        "augment.prompts", "augment.writer", "parametrize.documents", "translator.official", "translator.learned",
         "translator.retrain_loss", "translator.init_std_down", "translator.samples_per_document",
         "translator.patience",
         "evaluate.flare_threshold", "evaluate.dragin_threshold", "evaluate.prompt_tokens",

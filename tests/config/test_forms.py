@@ -16,7 +16,8 @@ from dyprag.config.form import OWN, _drawn, read_form
 from dyprag.errors import ConfigError
 from dyprag.flows.automations import FLOWS
 
-STAGES = ("ingest", "augment", "parametrize", "train_translator", "learn", "evaluate", "pipeline", "experiment")
+STAGES = ("ingest", "augment", "parametrize", "train_translator", "learn", "learn_augmenter", "evaluate", "pipeline",
+          "experiment")  # fmt: skip
 UNTOUCHED_JSON = {"__prefect_kind": "json"}  # what both UIs send for an empty field of JSON
 
 
@@ -118,6 +119,7 @@ def test_each_form_has_the_settings_that_its_flow_uses():
     shown = {flow: {name for name, _ in drawn(schema_of(flow)["properties"]["config"])} for flow in STAGES}
     top = {flow: {name for name in names if "." not in name} - set(OWN) for flow, names in shown.items()}
     assert top["ingest"] == {"corpus", "model", "store"}
+    assert top["learn_augmenter"] == {"writer", "model", "store", "preset", "run"}
     assert top["learn"] == {"learn", "recall", "model", "store", "preset", "run"}
     assert top["augment"] == {"corpus", "model", "store", "preset", "augment", "run"}
     assert top["experiment"] >= {"experiment", "evaluate", "judge"}

@@ -36,4 +36,4 @@ def test_material_settings_are_exactly_as_recorded(name: str):
 def test_all_sections_are_recorded():
     sections = {name for name in PipelineConfig.model_fields if isinstance(getattr(PipelineConfig(), name), Section)}
     assert all(sections <= entry["material"].keys() for entry in GOLDEN.values())
-    assert len(sections) == 12
+    assert len(sections) == 13
