@@ -48,7 +48,8 @@ class Reply:
     def __init__(self, service: Service, body: ChatRequest, ready: Ready, job: Job, began: float) -> None:
         self.ready, self.job, self.began, self.body = ready, job, began, body
         self.head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": service.assistant.name,
+            "id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()),
+            "model": ready.adapter or service.assistant.name,
         }  # fmt: skip
 
     def usage(self) -> Usage:

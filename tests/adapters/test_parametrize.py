@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -274,9 +275,9 @@ def test_training_continues_with_fewer_documents_when_memory_runs_out(
     passes: list[int] = []
     real = document_losses
 
-    def limited(model: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], loss_on: str):
+    def limited(model: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], *how: Any):
         passes.append(len(batches))
-        losses = real(model, adapters, batches, loss_on)
+        losses = real(model, adapters, batches, *how)
         if (len(batches) > 2 and len(passes) > 1) or any(step[0].ids == huge for step in batches):
             losses.total.register_hook(lambda slope: torch.empty(2**60))
         return losses
@@ -344,10 +345,10 @@ def test_a_pass_takes_the_configured_number_of_documents_or_as_many_as_fit(
     passes = []
     real = document_losses
 
-    def noted(model: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], loss_on: str):
+    def noted(model: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], *how: Any):
         if torch.is_grad_enabled():  # not the final evaluation
             passes.append(len(batches))
-        return real(model, adapters, batches, loss_on)
+        return real(model, adapters, batches, *how)
 
     monkeypatch.setattr("dyprag.adapters.parametrize.document_losses", noted)
     monkeypatch.setattr("dyprag.adapters.parametrize.CPU_TOGETHER", 6)

@@ -59,8 +59,12 @@ def test_a_document_is_asked_as_a_model_without_sending_it_again(url: str, assis
     assert made.status_code == 201
     named = made.json()
     assert named["id"].startswith("the-lamp-")
+    assert make(url, documents=["A mill stands in Vade."]).json()["id"].startswith("a-mill-stands-in-vade-")
+    titled = {"text": "A mill stands in Vade.", "title": "Mills of Vade"}
+    assert make(url, documents=[titled]).json()["id"].startswith("mills-of-vade-")
     assert (named["parent"], named["passages"]) == (assistant.name, [{"id": "document 1", "score": 0.0}])
     asked = answer(url, named["id"])
+    assert asked["model"] == named["id"]
     whole = answer(url, "any", documents=DOCUMENTS[:1], method="dyprag")
     assert asked["choices"] == whole["choices"], "one document, closed book: the same adapter, asked alike"
     assert asked["choices"] != answer(url, "any", method="vanilla")["choices"]

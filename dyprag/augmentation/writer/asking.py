@@ -36,7 +36,7 @@ TOP_K = 40
 RIVALS = 5  # other answers of the passage that a question is checked against
 BESIDE = 3  # those of the same sentence for which the writer might have asked
 UNASKED = "What is it?"  # the question that asks for nothing, against which a question's effect is measured
-# Chosen on demo documents 9 to 18, by reading what passes; in nats per token.
+# Chosen by reading what passes for three demo documents and two papers kept from training; in nats per token.
 LEAST_FLUENCY = -0.9  # of the question under the writer
 LEAST_LIKELIHOOD = -2.6  # of the answer under the plain model with the passage
 LEAST_READ = 0.0  # see `_read`

@@ -60,7 +60,9 @@ async def make_adapter(body: AdapterRequest, response: Response, service: Served
             raise RefusedError(504, "The adapter was not made in time. Send shorter documents.", finish, "documents")
         raise RefusedError(500, "The adapter could not be made; see the server's log.", "error")
     made_of = [(passage.document.id, passage.score) for passage in passages]
-    label = body.name or body.question or (passages[0].document.title or passages[0].document.id)
+    first = body.documents[0]
+    titled = "" if isinstance(first, str) else first.title or first.id
+    label = body.name or body.question or titled or passages[0].document.text
     try:
         named, made = await to_thread.run_sync(
             service.library.add, job.adapter, label, made_of, body.question, int(time.time())
