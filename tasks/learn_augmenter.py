@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from dyprag.augmentation.writer.training import WriterModule, Written
 
 ENDS = 20  # steps at the beginning and the end whose mean loss is recorded
-FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def writer_lessons_of(config: PipelineConfig) -> "tuple[WriterLesson, ...]":
@@ -99,6 +98,7 @@ def learn_augmenter(key: str, config: PipelineConfig) -> Record:
 
 def publish_writer(store: Store, config: PipelineConfig, record: Record) -> None:
     """Write a writer's card among the reports, and the writer with its card to `writer.output`, if set."""
+    from dyprag.adapters.exchange.export import PEFT_FILES
     from dyprag.augmentation.writer.card import writer_card
 
     card = writer_card(config, record.measures)
@@ -109,7 +109,7 @@ def publish_writer(store: Store, config: PipelineConfig, record: Record) -> None
     output, stored = Path(config.writer.output), store.open("writer", record.key)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as staging:
-        for name in FILES:
+        for name in PEFT_FILES:
             shutil.copyfile(stored / name, Path(staging) / name)
         (Path(staging) / "README.md").write_text(card, encoding="utf-8")
         for file in Path(staging).iterdir():

@@ -25,7 +25,7 @@ from dyprag.translators.checkpoint import State
 from dyprag.translators.lesson_steps import Step, Steps, prepared
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.protocol import Translating
-from dyprag.translators.training import train
+from dyprag.translators.training import adamw, rate, train
 from dyprag.translators.trees import answer_states
 
 CALIBRATED = 24  # number of documents, and of questions, used for calibration
@@ -56,12 +56,6 @@ class Learned:
     total: float
     seconds: float = field(default=0.0, compare=False)
     device: str = field(default="", compare=False)
-
-
-def rate(settings: LearnSettings, step: int) -> float:
-    """Return the learning rate of a step (from 1): warm-up, constant, then linear decay to zero."""
-    decay = (settings.steps - step + 1) / max(1.0, settings.decay * settings.steps)
-    return settings.learning_rate * min(1.0, step / max(1, settings.warmup), decay)
 
 
 def learn(
@@ -109,11 +103,7 @@ class Distillation:
         return _name(self.base, self.translator, self.lessons, self.settings)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        settings = self.settings
-        return torch.optim.AdamW(
-            self.translator.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98),
-            weight_decay=settings.weight_decay,
-        )  # fmt: skip
+        return adamw(self.translator, self.settings)
 
     def rate(self, number: int) -> float:
         return rate(self.settings, number)

@@ -32,6 +32,38 @@ class StepLosses(Protocol):
     def total(self) -> float: ...
 
 
+class Schedule(Protocol):
+    """The settings of a training with warm-up and decay."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def warmup(self) -> int: ...
+
+    @property
+    def decay(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def rate(settings: Schedule, step: int) -> float:
+    """Return the learning rate of a step (from 1): warm-up, constant, then linear decay to zero."""
+    decay = (settings.steps - step + 1) / max(1.0, settings.decay * settings.steps)
+    return settings.learning_rate * min(1.0, step / max(1, settings.warmup), decay)
+
+
+def adamw(module: nn.Module, settings: Schedule) -> torch.optim.Optimizer:
+    """Return the optimizer of a training with such a schedule."""
+    return torch.optim.AdamW(
+        module.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
+
+
 Batch = TypeVar("Batch")
 Losses = TypeVar("Losses", bound=StepLosses)
 

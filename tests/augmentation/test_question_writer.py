@@ -16,7 +16,7 @@ from dyprag.adapters.injection import inject
 from dyprag.adapters.likelihood import likelihoods
 from dyprag.augmentation.local import LocalAugmenter
 from dyprag.augmentation.scored import ScoredPair
-from dyprag.augmentation.writer.asking import Draft, QuestionWriter, in_turns, sound
+from dyprag.augmentation.writer.asking import Draft, QuestionWriter, in_turns, offered_answers, rivals_of, sound
 from dyprag.augmentation.writer.lessons import Asked, WriterLesson, grounded, writer_lessons
 from dyprag.augmentation.writer.prompts import ask_prompt, ask_sample, read_draft
 from dyprag.augmentation.writer.training import POOL, drawn, fresh_writer, learn_to_write, step_tree, writing_loss
@@ -225,12 +225,11 @@ def test_likelihoods_with_an_adapter_are_those_of_the_injected_model(lively: Bas
     assert likelihoods(lively, prompts, answers) != pytest.approx(expected, abs=1e-3)
 
 
-def test_rivals_are_other_answers_of_the_passage_that_the_question_does_not_name(base: BaseModel):
-    writer = QuestionWriter(base, random_adapters(base), 0)
+def test_rivals_are_other_answers_of_the_passage_that_the_question_does_not_name():
     draft = Draft(WHEEL, "nine metres", "How wide is the wheel that Oda Renn made?", -0.1)
     other = Draft(BUILT, "cloth merchant", "For whom was the mill built?", -0.1)
     near = Draft(WHEEL, "nine metres wide", "How wide is the wheel?", -0.1)
-    rivals = writer._rivals(MILL, draft, [draft, other, near])
+    rivals = rivals_of(draft, offered_answers(MILL, [draft, other, near]))
     answers = [answer for _, answer in rivals]
     assert "1764" in answers
     assert "cloth merchant" in answers

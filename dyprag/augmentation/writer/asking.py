@@ -18,13 +18,12 @@ from dyprag.augmentation.cells import cells
 from dyprag.augmentation.checks import doubt
 from dyprag.augmentation.scored import ScoredPair
 from dyprag.augmentation.spans import LEAST_WORDS, candidates
-from dyprag.augmentation.writer.lessons import LONGEST_QUESTION
+from dyprag.augmentation.writer.lessons import LONGEST_QUESTION, bare_words
 from dyprag.augmentation.writer.prompts import ask_prompt, read_draft
 from dyprag.corpora.documents import Document, QAPair
 from dyprag.corpora.text.english import LIGHT, same_root
 from dyprag.corpora.text.languages import is_latin
 from dyprag.corpora.text.sentences import block_sentences
-from dyprag.corpora.text.words import WORD
 from dyprag.model.base import BaseModel, neutralise
 from dyprag.model.prompts import question_prompt
 from dyprag.runtime import progress
@@ -84,7 +83,8 @@ class QuestionWriter:
         drafts = [draft for draft in self._drafts(document) if draft.fluency >= LEAST_FLUENCY]
         likely = self._found(document, [(draft.question, draft.answer) for draft in drafts], 0.1)
         kept = [(draft, mark) for draft, mark in zip(drafts, likely, strict=True) if mark >= LEAST_LIKELIHOOD]
-        rivals = [self._rivals(document, draft, drafts) for draft, _ in kept]
+        offered = offered_answers(document, drafts)
+        rivals = [rivals_of(draft, offered) for draft, _ in kept]
         read = self._read(document, kept, rivals)
         kept = [both for both, gain in zip(kept, read, strict=True) if gain >= LEAST_READ]
         rivals = [own for own, gain in zip(rivals, read, strict=True) if gain >= LEAST_READ]
@@ -125,18 +125,6 @@ class QuestionWriter:
         return generate(
             self._base, prompts, sampling, lambda batch: self._adapters, batch_size=BATCH, stop_at_newline=False
         )
-
-    def _rivals(self, document: Document, draft: Draft, drafts: Sequence[Draft]) -> list[tuple[str, str]]:
-        """Other answers that the passage offers, with their sentences, those of the draft's own sentence first."""
-        offered = [(c.sentence, c.answer) for c in candidates("", document.text)]
-        offered += [(other.sentence, other.answer) for other in drafts]
-        own, question = f" {draft.answer.lower()} ", draft.question.lower()
-        rivals: dict[str, tuple[str, str]] = {}
-        for sentence, answer in sorted(offered, key=lambda item: item[0] != draft.sentence):
-            lower = answer.lower()
-            if f" {lower} " not in own and own not in f" {lower} " and lower not in question:
-                rivals.setdefault(lower, (sentence, answer))
-        return list(rivals.values())[:RIVALS]
 
     def _found(self, document: Document, asked: Sequence[tuple[str, str]], share: float) -> list[float]:
         """The mean log-likelihood of each question's answer under the plain model with the passage in its prompt.
@@ -206,6 +194,22 @@ class QuestionWriter:
         return ids
 
 
+def offered_answers(document: Document, drafts: Sequence[Draft]) -> list[tuple[str, str]]:
+    """Return the answers that a passage and its drafts offer, each with its sentence before it."""
+    return [(c.sentence, c.answer) for c in candidates("", document.text)] + [(d.sentence, d.answer) for d in drafts]
+
+
+def rivals_of(draft: Draft, offered: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the answers that a question could be mistaken to ask for, those of the draft's own sentence first."""
+    own, question = f" {draft.answer.lower()} ", draft.question.lower()
+    rivals: dict[str, tuple[str, str]] = {}
+    for sentence, answer in sorted(offered, key=lambda item: item[0] != draft.sentence):
+        lower = answer.lower()
+        if f" {lower} " not in own and own not in f" {lower} " and lower not in question:
+            rivals.setdefault(lower, (sentence, answer))
+    return list(rivals.values())[:RIVALS]
+
+
 def in_turns(pairs: Sequence[tuple[str, ScoredPair]]) -> list[ScoredPair]:
     """Order pairs so that each sentence has its turn: all sentences' best, then their second best, and so on."""
     by_sentence: dict[str, list[ScoredPair]] = {}
@@ -234,7 +238,7 @@ def sound(document: Document, sentence: str, answer: str, question: str) -> str:
         return ""
     if not question.endswith("?") or question.count("?") > 1 or not 4 <= len(words) <= LONGEST_QUESTION:
         return ""
-    asked, passage = _words(question), {word.lower() for word in _words(document.passage)}
+    asked, passage = bare_words(question), {word.lower() for word in bare_words(document.passage)}
     names = [word for word in asked[1:] if word[0].isupper() or any(map(str.isdigit, word))]
     if not all(word.lower() in passage for word in names):
         return ""
@@ -250,12 +254,8 @@ def sound(document: Document, sentence: str, answer: str, question: str) -> str:
 
 def _self_contained(question: str, title: str) -> str:
     """Put the title before a question that contains no name, so that it can be understood alone."""
-    named = any(word[0].isupper() or word.lower() in title.lower().split() for word in _words(question)[1:])
+    named = any(word[0].isupper() or word.lower() in title.lower().split() for word in bare_words(question)[1:])
     return question if named or not title else f"{title}: {question}"
-
-
-def _words(text: str) -> list[str]:
-    return [match.group().replace("’", "'").removesuffix("'s") for match in WORD.finditer(text)]
 
 
 def _mean_log(probabilities: Sequence[float]) -> float:

@@ -136,10 +136,14 @@ def grounded(document: Document, question: dict[str, Any]) -> Asked | None:
     return best[1] if best else None
 
 
+def bare_words(text: str) -> list[str]:
+    """Return the words of a text without the ending of a genitive."""
+    return [match.group().replace("’", "'").removesuffix("'s") for match in WORD.finditer(text)]
+
+
 @lru_cache(maxsize=1024)  # the same sentences for each question of a passage
 def _content(text: str) -> tuple[str, ...]:
-    words = (match.group().lower().replace("’", "'").removesuffix("'s") for match in WORD.finditer(text))
-    return tuple(word for word in words if word not in LIGHT)
+    return tuple(word for word in bare_words(text.lower()) if word not in LIGHT)
 
 
 def _share(words: Sequence[str], others: Sequence[str]) -> float:

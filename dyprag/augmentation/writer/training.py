@@ -16,7 +16,7 @@ from dyprag.config.writer import WriterSettings
 from dyprag.corpora.documents import content_key
 from dyprag.model.base import PROJECTIONS, BaseModel
 from dyprag.translators.checkpoint import State
-from dyprag.translators.training import train
+from dyprag.translators.training import adamw, rate, train
 from dyprag.translators.trees import Tree, answer_states, build_tree
 
 
@@ -81,16 +81,10 @@ class _Recipe:
         return content_key("writing", lessons, {**self.settings.material(), **model})
 
     def optimizer(self) -> torch.optim.Optimizer:
-        settings = self.settings
-        return torch.optim.AdamW(
-            self.translator.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98),
-            weight_decay=settings.weight_decay,
-        )  # fmt: skip
+        return adamw(self.translator, self.settings)
 
     def rate(self, number: int) -> float:
-        settings = self.settings
-        decay = (settings.steps - number + 1) / max(1.0, settings.decay * settings.steps)
-        return settings.learning_rate * min(1.0, number / max(1, settings.warmup), decay)
+        return rate(self.settings, number)
 
     def batches(self, done: int) -> Iterator[Tree]:
         lengths = [
