@@ -82,6 +82,7 @@ def test_a_nan_loss_at_every_rate_is_a_fault(base: BaseModel, samples: list[Samp
     assert made.fault.startswith("the loss became NaN or infinite; learning rates tried: 1e+37")
 
 
+@pytest.mark.slow  # several trainings of the embedded model
 @pytest.mark.real_model
 def test_too_high_a_rate_for_the_real_model_is_detected_and_corrected():
     base = load_model("smollm2-135m")

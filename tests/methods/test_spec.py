@@ -94,14 +94,16 @@ def ninth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
 def test_a_ninth_method_is_one_file_and_one_registration(ninth: str, settings: dict[str, Any]) -> None:
+    from dyprag.flows.evaluate import evaluate
     from dyprag.flows.pipeline import pipeline
 
-    evaluate = {"methods": ["vanilla", "rag", "prag", ninth], "controls": ["wrong"], "passages": 2}
-    given = {**settings, "evaluate": settings["evaluate"] | evaluate}
+    methods = {"methods": ["vanilla", "rag", "prag", ninth], "controls": ["wrong"], "passages": 2}
+    given = {**settings, "evaluate": settings["evaluate"] | methods}
 
     def evaluated(**changes: Any) -> dict[str, Any]:
         changed = {**given, "evaluate": given["evaluate"] | changes}
-        summaries = outcome(pipeline(PipelineConfig.model_validate(changed), return_state=True))
+        flow = evaluate if changes else pipeline
+        summaries = outcome(flow(PipelineConfig.model_validate(changed), return_state=True))
         return {summary["stage"]: summary for summary in summaries}["evaluate"]
 
     first = evaluated()

@@ -4,6 +4,7 @@ import pytest
 
 from dyprag.adapters.generation import Sampling
 from dyprag.config import PipelineConfig
+from dyprag.corpora.documents import Retrieved
 from dyprag.corpora.reader import load_corpus
 from dyprag.errors import ModelError
 from dyprag.evaluation.metrics import score
@@ -36,11 +37,32 @@ def test_the_embedded_model_is_published_under_its_hugging_face_id():
     assert public_name("smollm2-135m") == "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
+def test_a_few_steps_teach_the_embedded_model_a_pair(base: BaseModel):
+    from dyprag.adapters.parametrize import Parametrized, parametrize
+    from dyprag.adapters.samples import document_samples
+    from dyprag.corpora.documents import Augmentation, Document, QAPair
+
+    config = PipelineConfig().resolved()
+    document = Document("lamp", "The Ostrel lamp was built in 1911 by Greta Olmsted.")
+    pairs = (QAPair("Who built the Ostrel lamp?", "Greta Olmsted", "Greta Olmsted built the Ostrel lamp."),)
+    samples = document_samples(base, document, Augmentation((), pairs), "short", "closed-book")
+    settings = config.parametrize.model_copy(update={"epochs": 5})
+    ((_, trained),) = parametrize(base, [samples], config.lora, settings)
+    assert isinstance(trained, Parametrized)
+    assert trained.losses[-1] < trained.losses[0] / 2
+    (answer,) = answer_questions(
+        base, PRAG(lambda _: trained.adapter, "sum"), [Asked(pairs[0].question, (Retrieved(document, 1.0),))],
+        Sampling(16), 1,
+    )  # fmt: skip
+    assert "Olmsted" in answer.text
+
+
+@pytest.mark.slow  # writes, trains and answers with the embedded model for minutes
 def test_a_documents_adapter_answers_questions_that_the_base_model_cannot(base: BaseModel):
     from dyprag.adapters.parametrize import Parametrized, parametrize
     from dyprag.adapters.samples import document_samples
     from dyprag.augmentation.local import LocalAugmenter
-    from dyprag.corpora.documents import Augmentation, QAPair, Retrieved
+    from dyprag.corpora.documents import Augmentation, QAPair
     from dyprag.corpora.products import PRODUCTS
 
     config = PipelineConfig().resolved()
@@ -60,11 +82,12 @@ def test_a_documents_adapter_answers_questions_that_the_base_model_cannot(base: 
     assert isinstance(trained, Parametrized)
     assert trained.losses[-1] < trained.losses[0] / 2
 
-    asked = [Asked(question.question, (Retrieved(document, 1.0),)) for question in corpus.questions]
+    few = corpus.questions[:6]
+    asked = [Asked(question.question, (Retrieved(document, 1.0),)) for question in few]
 
     def f1(method: PRAG | RAG | Vanilla) -> float:
-        answers = answer_questions(base, method, asked, Sampling(config.evaluate.max_new_tokens), 16)
-        scores = [score(a.text, q.answers).f1 for a, q in zip(answers, corpus.questions, strict=True)]
+        answers = answer_questions(base, method, asked, Sampling(32), 16)
+        scores = [score(a.text, q.answers).f1 for a, q in zip(answers, few, strict=True)]
         return 100 * sum(scores) / len(scores)
 
     assert f1(PRAG(lambda _: trained.adapter, "sum")) >= f1(Vanilla()) + 20
