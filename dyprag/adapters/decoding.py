@@ -23,7 +23,7 @@ class Decoding:
         self._cache, self.tokens, self._mask = prefill(base, prompts[0][:shared], ids, mask)
         for index, layer in enumerate(self._cache.layers):
             if type(layer) is DynamicLayer:
-                self._cache.layers[index] = _PreallocatedLayer(layer)
+                self._cache.layers[index] = PreallocatedLayer(layer)
         self._forward(self.tokens[:, shared:], (self._mask.cumsum(1) - 1).clamp(min=0)[:, shared:])
 
     def _forward(self, ids: Tensor, positions: Tensor) -> None:
@@ -50,13 +50,13 @@ def next_logits(base: BaseModel, ids: Tensor, mask: Tensor, positions: Tensor, c
     return base.head(states[:, -1].contiguous()).float()
 
 
-class _PreallocatedLayer(DynamicLayer):
+class PreallocatedLayer(DynamicLayer):
     """Cache layer with preallocated space; a DynamicLayer copies all keys and values for every new token."""
 
-    SPARE = 32  # tokens allocated beyond those stored
-
-    def __init__(self, layer: DynamicLayer) -> None:
+    def __init__(self, layer: DynamicLayer, spare: int = 32) -> None:
+        """Take over a layer's states; `spare` is the number of tokens allocated beyond those stored."""
         super().__init__()
+        self._spare = spare
         if layer.keys is not None and layer.values is not None:
             self.lazy_initialization(layer.keys, layer.values)
             self.update(layer.keys, layer.values)
@@ -74,7 +74,7 @@ class _PreallocatedLayer(DynamicLayer):
         after = before + states.shape[-2]
         buffer: Tensor | None = getattr(self, name, None)
         if buffer is None or buffer.shape[0] != states.shape[0] or buffer.shape[-2] < after:
-            buffer = states.new_empty((*states.shape[:-2], after + self.SPARE, states.shape[-1]))
+            buffer = states.new_empty((*states.shape[:-2], after + self._spare, states.shape[-1]))
             if past is not None and before:
                 buffer[..., :before, :] = past
             setattr(self, name, buffer)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
 from dyprag.adapters.lora import Adapters
 from dyprag.model.base import PROJECTIONS, BaseModel
@@ -103,7 +102,7 @@ class _AdaptedFFN(torch.autograd.Function):
 def _project(module: Any, x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return x·Wᵀ + (x·Aᵀ)·Bᵀ, [docs, tokens, out], and x·Aᵀ, [docs, tokens, rank]."""
     code = torch.bmm(x, a.mT)
-    return linear(x, module.weight, module.bias).baddbmm_(code, b.mT), code
+    return module(x).baddbmm_(code, b.mT), code
 
 
 class _MatrixGradients(NamedTuple):

@@ -1,6 +1,6 @@
 """Base models: load a model once per process, find its gated FFNs, and list the tokens that end its answers.
 
-The model is not patched. Any decoder whose layers have a gated FFN (gate_proj, up_proj, down_proj) is supported.
+The model's code is not patched. Any decoder whose layers have a gated FFN (gate_proj, up_proj, down_proj) is supported.
 """
 
 import contextlib
@@ -200,6 +200,10 @@ def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
     if device == "cpu":
         _keep_freed_memory()
     model.to(device).eval().requires_grad_(False)
+    if device == "cpu":
+        from dyprag.model.linear import speed_up_few_rows
+
+        speed_up_few_rows(model)
     base = BaseModel(model, tokenizer, fingerprint, _context_length(model), find_ffn(model, name))
     _check_formulas(base, name)
     if tokenizer.chat_template:

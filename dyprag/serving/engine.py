@@ -8,99 +8,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import torch
 
 from dyprag.adapters.lora import Adapters
 from dyprag.corpora.documents import Document
 from dyprag.model.base import BaseModel
-from dyprag.model.thinking import answer, decode
-from dyprag.serving.rows import Rows
-from dyprag.serving.sampling import Chooser, Wish
+from dyprag.model.thinking import decode
+from dyprag.serving.jobs import BusyError, Job
+from dyprag.serving.prefixes import PrefixCache, States
+from dyprag.serving.rows import Reading, Rows
+from dyprag.serving.sampling import Chooser
 
 logger = logging.getLogger("dyprag.serving")
-HALF = "�"  # an incomplete character, which the next token completes
-
-
-class BusyError(Exception):
-    """The request queue is full."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The text since the previous piece. The last piece has `finish`: stop, length, timeout, or error."""
-
-    text: str
-    finish: str = ""
-
-
-@dataclass(eq=False)
-class Job:
-    """A prompt to answer.
-
-    Attributes:
-        emit: called from the engine's thread with every piece; must not block.
-        deadline: on the monotonic clock.
-        passages: the passages whose adapters are injected.
-        combine: merges the adapters of the passages into the one to inject.
-        adapters: the adapters of the passages that exist so far.
-        adapter: the adapter that is injected.
-        only_adapter: whether the job ends, with finish "stop", once `adapter` is there.
-        cancelled: whether the client is gone.
-        waited: seconds from submission to the first token.
-    """
-
-    prompt: list[int]
-    wish: Wish
-    emit: Callable[[Piece], None]
-    deadline: float
-    passages: Sequence[Document] = ()
-    combine: Callable[[list[Adapters]], Adapters | None] = lambda adapters: None
-    adapters: list[Adapters] = field(default_factory=list)
-    adapter: Adapters | None = None
-    only_adapter: bool = False
-    cancelled: bool = False
-    ids: list[int] = field(default_factory=list)
-    waited: float = 0.0
-    _submitted: float = field(default_factory=time.monotonic)
-    _sent: int = 0  # characters
-
-    def take(self, token: int, ends: set[int], read: Callable[[list[int]], str]) -> bool:
-        """Add a token and emit the new text, without thoughts. Returns whether the answer has ended."""
-        self.waited = self.waited or time.monotonic() - self._submitted
-        ended = token in ends
-        if not ended:
-            self.ids.append(token)
-        last = ended or len(self.ids) >= self.wish.max_tokens
-        text = answer(read(self.ids), last).lstrip()
-        stops = [position for word in self.wish.stop if (position := text.find(word)) >= 0]
-        if stops or ended:
-            return self.end("stop", text[: min(stops, default=len(text))])
-        if len(self.ids) >= self.wish.max_tokens:
-            return self.end("length", text)
-        held = max((_overlap(text, word) for word in self.wish.stop), default=0)
-        text = text[: len(text) - held].rstrip(HALF)
-        if len(text) > self._sent:
-            self._send(Piece(text[self._sent :]))
-            self._sent = len(text)
-        return False
-
-    def end(self, finish: str, text: str = "") -> bool:
-        """Emit the rest of the text as the last piece."""
-        self._send(Piece(text[self._sent :], finish))
-        return True
-
-    def _send(self, piece: Piece) -> None:
-        try:
-            self.emit(piece)
-        except Exception:  # for example a closed event loop; must not affect other requests
-            self.cancelled = True
-
-
-def _overlap(text: str, word: str) -> int:
-    """The number of characters at the end of the text that could begin the word."""
-    return next((size for size in range(min(len(text), len(word) - 1), 0, -1) if text.endswith(word[:size])), 0)
 
 
 class Engine:
@@ -112,7 +32,10 @@ class Engine:
         first_layer: the first layer that adapters are injected into.
         most_rows: maximum answers in the batch.
         most_waiting: maximum queued requests.
-        most_tokens: maximum prompt tokens that join between two steps; a longer prompt joins alone.
+        most_tokens: maximum prompt tokens that join between two steps.
+        piece: prompt tokens of a long prompt that are read between two steps, so that other answers go on beside it;
+            0: 64 on a CPU, 1,024 on a GPU.
+        prefixes: the states of read prompts; None: a cache of the usual size.
     """
 
     def __init__(
@@ -124,10 +47,14 @@ class Engine:
         most_rows: int = 16,
         most_waiting: int = 256,
         most_tokens: int = 1024,
+        piece: int = 0,
+        prefixes: PrefixCache | None = None,
     ) -> None:
         self._base, self._adapters, self._known = base, adapters, known
         self._rows, self._first = Rows(base, first_layer), first_layer
         self._most_rows, self._most_waiting, self._most_tokens = most_rows, most_waiting, most_tokens
+        self._piece = piece or (64 if base.device.type == "cpu" else 1024)
+        self.prefixes = prefixes or PrefixCache()
         self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._choosers: dict[Job, Chooser] = {}
@@ -192,12 +119,19 @@ class Engine:
         self._drop_expired()
         self._make_adapter()
         self._hand_out()
-        self._admit()
-        if not self._running:
-            return
+        long = self._admit()
+        if self._running:
+            self._decode_step()
+        if long:  # last, so that no first token waits for it that could be there before
+            self._read_on(long)
+
+    def _decode_step(self) -> None:
+        """Add a token to each running answer."""
         tokens = self._choose()
         for row in reversed(range(len(self._running))):
             if self._take(self._running[row], tokens[row]):
+                job = self._running[row]
+                self._keep(job, [*job.prompt, *job.ids][: self._rows.length(row)], row)  # a chat may go on from here
                 self._leave(row)
                 tokens[row] = tokens[-1]
                 tokens.pop()
@@ -251,7 +185,7 @@ class Engine:
         made_one = False
         for job in self._waiting[: self._most_rows]:
             try:
-                while len(job.adapters) < len(job.passages):
+                while not job.has_adapters:
                     passage = job.passages[len(job.adapters)]
                     known = self._known(passage)
                     if made_one and not known:
@@ -266,7 +200,7 @@ class Engine:
 
     def _hand_out(self) -> None:
         """End the jobs that wait for an adapter alone and have it."""
-        ready = [job for job in self._waiting if job.only_adapter and len(job.adapters) == len(job.passages)]
+        ready = [job for job in self._waiting if job.only_adapter and job.has_adapters]
         if ready:
             self._remove(ready)
         for job in ready:
@@ -278,32 +212,79 @@ class Engine:
                 logger.exception("An adapter could not be merged.")
                 job.end("error")
 
-    def _admit(self) -> None:
-        """Start waiting requests that have all their adapters, as far as there are free rows."""
+    def _admit(self) -> Job | None:
+        """Start waiting requests that have all their adapters, as far as there are free rows.
+
+        Returns:
+            The first request with more than a piece left to read, of which only the next piece is to be read.
+        """
         chosen: list[Job] = []
-        tokens = 0
+        tokens, long = 0, None
         for job in self._waiting[: self._most_rows]:  # jobs without adapters are skipped and block no others
-            full = len(self._running) + len(chosen) >= self._most_rows
-            if full or (chosen and tokens + len(job.prompt) > self._most_tokens):
+            if len(self._running) + len(chosen) >= self._most_rows:
                 break
-            if len(job.adapters) == len(job.passages) and not job.only_adapter:
+            if job.only_adapter or not job.has_adapters or not self._merge(job):
+                continue
+            unread = self._unread(job)
+            if unread > self._piece:
+                long = long or job
+            elif chosen and tokens + unread > self._most_tokens:
+                break
+            else:
                 chosen.append(job)
-                tokens += len(job.prompt)
+                tokens += unread
         if chosen:
             self._remove(chosen)
             self._begin(chosen)
+        return long
+
+    def _merge(self, job: Job) -> bool:
+        """Make the adapter that a request injects. Returns whether that succeeded."""
+        if job.merged or not job.passages:
+            return True
+        try:
+            with torch.inference_mode():
+                job.adapter = job.combine(job.adapters)
+            job.merged, job.adapters = True, []
+        except Exception:
+            logger.exception("An adapter could not be merged.")
+            self._remove([job])
+            job.end("error")
+        return job.merged
+
+    def _unread(self, job: Job) -> int:
+        """The tokens of a prompt that are left to read."""
+        if job.reading:
+            return len(job.prompt) - len(job.reading)
+        known = 0 if job.kept_as is None else self.prefixes.known(job.kept_as, job.prompt)
+        return len(job.prompt) - known
+
+    def _read_on(self, job: Job) -> None:
+        """Read the next piece of a long prompt."""
+        try:
+            job.reading = job.reading or Reading(self._base, job.adapter, self._first, self._known_states(job))
+            done = len(job.reading)
+            job.reading.read(job.prompt[done : done + self._piece])
+        except Exception:
+            logger.exception("A prompt could not be read.")
+            self._remove([job])
+            job.end("error")
+
+    def _known_states(self, job: Job) -> States | None:
+        """The kept states of the beginning of a prompt."""
+        states = None if job.kept_as is None else self.prefixes.find(job.kept_as, job.prompt)
+        job.cached = states[0][0].shape[1] if states else 0
+        return states
 
     def _begin(self, jobs: list[Job]) -> None:
         """Put jobs into rows together; if that fails, one by one, so that only the faulty job ends."""
         try:
-            with torch.inference_mode():
-                for job in jobs:
-                    job.adapter = job.combine(job.adapters) if job.adapters else job.adapter
-                    job.adapters = []
             choosers = {
                 job: self._choosers.get(job) or Chooser(job.wish, job.prompt, self._penalty) for job in jobs
             }  # fmt: skip
-            self._rows.join([[*job.prompt, *job.ids] for job in jobs], [job.adapter for job in jobs])
+            known = [job.reading.states if job.reading else self._known_states(job) for job in jobs]
+            prompts = [[*job.prompt, *job.ids] for job in jobs]
+            self._rows.join(prompts, [job.adapter for job in jobs], known)
         except Exception:
             if len(jobs) > 1:
                 for job in jobs:
@@ -313,8 +294,16 @@ class Engine:
             self._choosers.pop(jobs[0], None)
             jobs[0].end("error")
             return
+        for row, (job, prompt) in enumerate(zip(jobs, prompts, strict=True), start=len(self._running)):
+            job.reading = None
+            self._keep(job, prompt, row)
         self._running += jobs
         self._choosers |= choosers
+
+    def _keep(self, job: Job, tokens: list[int], row: int) -> None:
+        """Keep the states of a row's tokens for later prompts that begin with them."""
+        if job.kept_as is not None:
+            self.prefixes.add(job.kept_as, tokens, self._rows.states(row))
 
     def _remove(self, jobs: list[Job]) -> None:
         with self._changed:

@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dyprag.serving.assistant import Assistant
-from dyprag.serving.engine import Engine, Job
+from dyprag.serving.engine import Engine
+from dyprag.serving.jobs import Job
 from dyprag.serving.library import AdapterLibrary
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -22,7 +23,8 @@ class Metrics:
         self._requests = Counter(
             "dyprag_requests", "Requests by method and outcome.", ["method", "outcome"], registry=registry
         )
-        self._tokens = Counter("dyprag_tokens", "Tokens of prompts and answers.", ["kind"], registry=registry)
+        words = "Tokens of prompts, those of them that were not read again, and of answers."
+        self._tokens = Counter("dyprag_tokens", words, ["kind"], registry=registry)
         self._seconds = Histogram(
             "dyprag_request_seconds",
             "Seconds until the whole answer.",
@@ -41,6 +43,7 @@ class Metrics:
             ("dyprag_running", "Answers being generated.", lambda: engine.running),
             ("dyprag_waiting", "Requests waiting for a row or an adapter.", lambda: engine.waiting),
             ("dyprag_adapters", "Adapters kept in memory.", lambda: assistant.cached),
+            ("dyprag_prefix_bytes", "Size of the kept states of prompts.", lambda: engine.prefixes.bytes),
         ):
             Gauge(name, words, registry=registry).set_function(value)
         counts = library.counts
@@ -58,6 +61,7 @@ class Metrics:
         if job is None:
             return
         self._tokens.labels("prompt").inc(len(job.prompt))
+        self._tokens.labels("cached").inc(job.cached)
         self._tokens.labels("answer").inc(len(job.ids))
         self._seconds.labels(method).observe(time.monotonic() - start)
         if job.waited:

@@ -9,10 +9,19 @@ from typing import Any
 
 from fastapi import Request
 
-from dyprag.serving.engine import Job, Piece
+from dyprag.serving.jobs import Job, Piece
 from dyprag.serving.metrics import Metrics
 from dyprag.serving.refusals import error
-from dyprag.serving.schema import Answer, ChatCompletion, ChatRequest, Choice, Provenance, Usage, UsedPassage
+from dyprag.serving.schema import (
+    Answer,
+    ChatCompletion,
+    ChatRequest,
+    Choice,
+    PromptTokens,
+    Provenance,
+    Usage,
+    UsedPassage,
+)
 from dyprag.serving.service import Ready, Service
 
 LISTENING = 0.5  # seconds between checks whether the client is still connected
@@ -55,7 +64,10 @@ class Reply:
     def usage(self) -> Usage:
         """The tokens of prompt and answer."""
         prompt, answer = len(self.ready.prompt), len(self.job.ids)
-        return Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+        details = PromptTokens(cached_tokens=self.job.cached)
+        return Usage(
+            prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer, prompt_tokens_details=details
+        )
 
     def provenance(self) -> Provenance:
         """How the answer was made."""

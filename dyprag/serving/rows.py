@@ -12,11 +12,12 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from dyprag.adapters.decoding import next_logits
+from dyprag.adapters.decoding import PreallocatedLayer, next_logits
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters
 from dyprag.model.base import PROJECTIONS, BaseModel
 from dyprag.model.batches import pad
+from dyprag.serving.prefixes import States
 
 ROOM = 64  # minimum number of tokens by which a table grows
 
@@ -47,17 +48,24 @@ class Rows:
         return max(self._lengths, default=0)
 
     @torch.inference_mode()
-    def join(self, prompts: Sequence[Sequence[int]], adapters: Sequence[Adapters | None]) -> None:
+    def join(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapters: Sequence[Adapters | None],
+        known: Sequence[States | None] = (),
+    ) -> None:
         """Append rows and compute their prompts, padded to the longest. On failure, the earlier rows are unchanged.
 
         Args:
             prompts: token ids, one list per row.
             adapters: one per row, [1, layers, …], or None. They may differ in rank and scale.
+            known: states of the beginning of each prompt, which is not read again, or None. At least the last token
+                is read.
         """
         before = len(self)
         with self._base.lock:
             try:
-                self._join(before, prompts, adapters)
+                self._join(before, prompts, adapters, known or [None] * len(prompts))
             except BaseException:
                 self._table.clear(before)
                 for table in self._layers:
@@ -66,17 +74,27 @@ class Rows:
                 raise
             self._lengths += [len(prompt) for prompt in prompts]
 
-    def _join(self, before: int, prompts: Sequence[Sequence[int]], adapters: Sequence[Adapters | None]) -> None:
+    def _join(
+        self, before: int, prompts: Sequence[Sequence[int]], adapters: Sequence[Adapters | None],
+        known: Sequence[States | None],
+    ) -> None:  # fmt: skip
         for row, adapter in enumerate(adapters, start=before):
             self._table.put(row, adapter)
-        ids, mask = pad(prompts, self._base, side="left")
-        cache = DynamicCache()
-        with inject(self._base, self._table.rows(before, before + len(prompts)), self._first):
-            logits = next_logits(self._base, ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
-        layers: list[Any] = list(cache.layers)
-        for table, layer in zip(self._layers, layers, strict=True):
-            table.join(before, self._width, layer.keys, layer.values)
+        injected = self._table.rows(before, before + len(prompts))
+        states, read = _read(self._base, prompts, known, injected, self._first)
+        # two-dimensional: for a three-dimensional slice, torch copies the vocabulary matrix once per row
+        logits = self._base.head(read).float()
+        for table, (keys, values) in zip(self._layers, states, strict=True):
+            table.join(before, self._width, keys, values)
         self.logits = torch.cat([self.logits, logits]) if before else logits
+
+    def length(self, row: int) -> int:
+        """The tokens of a row whose states are computed."""
+        return self._lengths[row]
+
+    def states(self, row: int) -> States:
+        """A row's keys and values, [heads, tokens, head size] per layer, without a copy."""
+        return [table.row(row, self._lengths[row]) for table in self._layers]
 
     @torch.inference_mode()
     def advance(self, tokens: Sequence[int]) -> None:
@@ -105,6 +123,103 @@ class Rows:
         self._table.clear(last)
         self._lengths.pop()
         self.logits = self.logits[:last]
+
+
+def _read(
+    base: BaseModel, prompts: Sequence[Sequence[int]], known: Sequence[States | None], injected: Adapters | None,
+    first_layer: int,
+) -> tuple[States, Tensor]:  # fmt: skip
+    """Read the tokens of prompts that are not known.
+
+    Known states are padded on the left and new tokens on the right, so that every row's tokens stay side by side.
+
+    Returns:
+        Keys and values of each layer, [rows, heads, tokens, head size], padded on the left with zeros to the longest
+        row; and the hidden states of each row's last token, [rows, hidden].
+    """
+    before = [states[0][0].shape[1] if states else 0 for states in known]
+    new = [len(prompt) - done for prompt, done in zip(prompts, before, strict=True)]
+    front = max(before)
+    ids, mask = pad([prompt[done:] for prompt, done in zip(prompts, before, strict=True)], base, side="right")
+    cache, positions = DynamicCache(), None
+    if front:
+        starts = torch.tensor(before, device=base.device)[:, None]
+        positions = starts + torch.arange(ids.shape[1], device=base.device)
+        mask = torch.cat([(torch.arange(front, device=base.device) >= front - starts).long(), mask], 1)
+        cache.layers = [_joined(known, front, layer) for layer in range(base.layers)]
+    with inject(base, injected, first_layer):
+        states = base.model.get_decoder()(
+            # without padding on the left, no token sees any: the mask of causal attention suffices
+            input_ids=ids, attention_mask=mask if front else None, position_ids=positions, past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state  # fmt: skip
+    last = torch.tensor(new, device=base.device) - 1
+    layers: list[Any] = list(cache.layers)
+    aligned = [(_aligned(x.keys, front, before, new), _aligned(x.values, front, before, new)) for x in layers]
+    return aligned, states[torch.arange(len(new), device=base.device), last].contiguous()
+
+
+def _joined(known: Sequence[States | None], front: int, number: int) -> DynamicLayer:
+    """The known states of one layer in one cache layer, padded on the left with zeros."""
+    some = next(states[number] for states in known if states)
+    layer = DynamicLayer()
+    tables = []
+    for which in range(2):
+        like = some[which]
+        table = like.new_zeros(len(known), like.shape[0], front, like.shape[2])
+        for row, states in enumerate(known):
+            if states:
+                table[row, :, front - states[number][which].shape[1] :] = states[number][which]
+        tables.append(table)
+    layer.update(*tables)
+    return layer
+
+
+def _aligned(states: Tensor, front: int, before: Sequence[int], new: Sequence[int]) -> Tensor:
+    """Move each row's states to the end of the longest row's range, with zeros before them."""
+    lengths = [done + count for done, count in zip(before, new, strict=True)]
+    width = max(lengths)
+    if all(done == front and done + count == width for done, count in zip(before, new, strict=True)):
+        return states
+    table = states.new_zeros(*states.shape[:2], width, states.shape[3])
+    for row, (done, length) in enumerate(zip(before, lengths, strict=True)):
+        table[row, :, width - length :] = states[row, :, front - done : front - done + length]
+    return table
+
+
+class Reading:
+    """The beginning of a prompt that is read piece by piece, before it gets a row.
+
+    Args:
+        known: states of the first tokens, which are not read again.
+        most: the length of the prompt.
+    """
+
+    def __init__(
+        self, base: BaseModel, adapter: Adapters | None, first_layer: int = 0, known: States | None = None,
+        most: int = 0,
+    ) -> None:  # fmt: skip
+        self._base, self._adapter, self._first = base, adapter, first_layer
+        self._cache = DynamicCache()
+        before = known[0][0].shape[1] if known else 0
+        layers = [_joined([known], before, layer) if known else DynamicLayer() for layer in range(base.layers)]
+        self._cache.layers = [PreallocatedLayer(layer, most or ROOM) for layer in layers]
+
+    def __len__(self) -> int:
+        return int(self._cache.get_seq_length())
+
+    @torch.inference_mode()
+    def read(self, tokens: Sequence[int]) -> None:
+        """Read the tokens that follow."""
+        with self._base.lock, inject(self._base, self._adapter, self._first):
+            ids = torch.tensor([list(tokens)], device=self._base.device)
+            self._base.model.get_decoder()(input_ids=ids, past_key_values=self._cache, use_cache=True)
+
+    @property
+    def states(self) -> States:
+        """The states of all tokens so far."""
+        layers: list[Any] = list(self._cache.layers)
+        return [(layer.keys[0], layer.values[0]) for layer in layers]
 
 
 class _Table(DynamicLayer):
@@ -152,6 +267,11 @@ class _Table(DynamicLayer):
             # these positions are masked, but NaN times zero would still be NaN
             table[before : before + len(keys), :, self._begin : self._end - tokens] = 0
         self._count = before + len(keys)
+
+    def row(self, row: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """The keys and values of a row's last tokens."""
+        keys, values = (table[row, :, self._end - tokens : self._end] for table in self._tables)
+        return keys, values
 
     def shorten(self, width: int) -> None:
         """Drop all but the last `width` tokens."""

@@ -247,12 +247,19 @@ class Choice(BaseModel):
     finish_reason: Literal["stop", "length"]
 
 
+class PromptTokens(BaseModel):
+    """The tokens of the prompt that were not read again, because an earlier prompt began with them."""
+
+    cached_tokens: int
+
+
 class Usage(BaseModel):
     """Token counts."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokens
 
 
 class UsedPassage(BaseModel):

@@ -15,7 +15,8 @@ from dyprag.methods.spec import spec_of
 from dyprag.model.prompts import chat_text, encode, question_prompt
 from dyprag.serving.assistant import Assistant
 from dyprag.serving.conversation import Conversation, conversation
-from dyprag.serving.engine import Engine, Job, Piece
+from dyprag.serving.engine import Engine
+from dyprag.serving.jobs import Job, Piece
 from dyprag.serving.library import OURS, AdapterLibrary, UnknownAdapterError
 from dyprag.serving.refusals import RefusedError, shown
 from dyprag.serving.sampling import Wish
@@ -232,8 +233,15 @@ class Service:
 
         passages = [passage.document for passage in ready.injected]
         job = Job(ready.prompt, ready.wish, emit, deadline, passages, combine)
+        if passages:
+            how = self.assistant.merging
+            weights = scores if how == "weighted" and len(scores) > 1 else []
+            content = (how, self.assistant.strength(ready.method), [passage.key for passage in passages], weights)
+            job.shares_as = f"passages {content}"
         if ready.adapter:
             job.adapter = self._named(ready.adapter)
+            # another adapter's name may be given to other files later
+            job.shares_as = ready.adapter if self.library.get(ready.adapter).made_here else None
         return job
 
     def _named(self, name: str) -> Adapters | None:

@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from dyprag.corpora.documents import Document
 from dyprag.serving.app import Limits
 from dyprag.serving.assistant import Assistant
-from dyprag.serving.engine import Job, Piece
+from dyprag.serving.jobs import Job, Piece
 from dyprag.serving.sampling import Wish
 
 

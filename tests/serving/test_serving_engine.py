@@ -15,7 +15,8 @@ from conftest import random_adapters, wait_for
 from dyprag.adapters.lora import Adapters
 from dyprag.corpora.documents import Document
 from dyprag.model.base import BaseModel
-from dyprag.serving.engine import Engine, Job, Piece
+from dyprag.serving.engine import Engine
+from dyprag.serving.jobs import Job, Piece
 from dyprag.serving.rows import Rows
 from dyprag.serving.sampling import Chooser, Wish
 

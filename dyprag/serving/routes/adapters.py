@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, PlainTextResponse
 
 from dyprag.adapters.exchange.export import PEFT_FILES
 from dyprag.errors import ExportError
-from dyprag.serving.engine import BusyError, Piece
+from dyprag.serving.jobs import BusyError, Piece
 from dyprag.serving.library import Named, UnknownAdapterError
 from dyprag.serving.refusals import RefusedError, shown
 from dyprag.serving.routes.access import ERRORS, GUARDED, Responses, Served, errors, text_errors

@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from dyprag.serving.engine import BusyError, Job, Piece
+from dyprag.serving.jobs import BusyError, Job, Piece
 from dyprag.serving.metrics import Metrics
 from dyprag.serving.refusals import RefusedError
 from dyprag.serving.replies import FAILURES, Reply, listen
