@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from dyprag.adapters.samples import Sample
+from dyprag.adapters.trees import build_tree, recited
 from dyprag.config import LearnSettings
 from dyprag.evaluation.recall.benchmark import TEST_SEED, questions_of, wrong_lessons
 from dyprag.model.base import BaseModel, load_model
@@ -29,7 +30,6 @@ from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.lessons.names import Split
 from dyprag.translators.lessons.wordings import Band
 from dyprag.translators.protocol import fresh_translator
-from dyprag.translators.trees import build_tree, recited
 
 LOOK, ASKED, TOGETHER = 20, 64, 16
 BANDS: dict[Band, str] = {"closed": "closed vocabularies", "open": "new names and dates"}

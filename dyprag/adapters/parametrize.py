@@ -12,9 +12,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from dyprag.adapters.forward import hidden_states, pack, token_losses
+from dyprag.adapters.forward import hidden_states, pack
 from dyprag.adapters.health import SMALLER, fault
 from dyprag.adapters.lora import Adapters, initial_adapters, stack
+from dyprag.adapters.losses import Size, document_losses, step_size
 from dyprag.adapters.samples import Sample
 from dyprag.config import MOST_TOGETHER, LoraSettings, ParametrizeSettings
 from dyprag.errors import is_out_of_memory
@@ -147,7 +148,7 @@ def schedule(samples: Sequence[Sample], settings: ParametrizeSettings) -> list[l
 
 def groups(schedules: Sequence[Sequence[Sequence[Sample]]], limit: int) -> list[list[int]]:
     """Group documents of similar length and number of steps for training, by index, at most `limit` per group."""
-    sizes = [[_size(step) for step in steps] for steps in schedules]
+    sizes = [[step_size(step) for step in steps] for steps in schedules]
     order = sorted(range(len(sizes)), key=lambda d: (len(sizes[d]), sum(rows * length for rows, length in sizes[d])))
     grouped: list[list[int]] = []
     for index in order:
@@ -156,13 +157,6 @@ def groups(schedules: Sequence[Sequence[Sequence[Sample]]], limit: int) -> list[
         else:
             grouped.append([index])
     return grouped
-
-
-Size = tuple[int, int]  # of a step: number of samples, tokens of the longest
-
-
-def _size(step: Sequence[Sample]) -> Size:
-    return len(step), max(len(sample.ids) for sample in step)
 
 
 def _tokens(sizes: Sequence[Size]) -> int:
@@ -282,7 +276,7 @@ class _Group:
 
     def _fitting(self, step: int, pending: Sequence[int]) -> int:
         """Return how many of the documents fit into one pass of this step; at least one."""
-        sizes = [_size(self.schedules[d][step]) for d in pending]
+        sizes = [step_size(self.schedules[d][step]) for d in pending]
         count = 1
         while count < len(pending) and _tokens(sizes[: count + 1]) <= self.limit.tokens:
             count += 1
@@ -313,45 +307,10 @@ class _Group:
         if count == 1:
             self.failed[batch[0]] = error
             return 1
-        self.limit.tokens = _tokens([_size(self.schedules[d][step]) for d in batch[: count // 2]])
+        self.limit.tokens = _tokens([step_size(self.schedules[d][step]) for d in batch[: count // 2]])
         logger.warning("Out of memory with %d documents per pass; continuing with %d.", count, count // 2)
         return 0
 
 
 def _finite(adapter: Adapters, losses: Sequence[float]) -> bool:
     return all(map(math.isfinite, losses)) and all(bool(x.isfinite().all()) for x in adapter.tensors().values())
-
-
-@dataclass(frozen=True)
-class DocumentLosses:
-    """Losses of a batch: `total` is their sum, with a gradient; `each` is [docs], without."""
-
-    total: Tensor
-    each: Tensor
-
-
-def document_losses(
-    base: BaseModel, adapters: Adapters, batches: Sequence[Sequence[Sample]], loss_on: str = "all",
-    first_layer: int = 0,
-) -> DocumentLosses:  # fmt: skip
-    """Compute each document's mean next-token cross-entropy under its own adapter.
-
-    Args:
-        adapters: [docs, layers, …].
-        batches: the samples of each document.
-        loss_on: "all" for the mean over all tokens, "answer" for the answer's tokens only.
-        first_layer: the first layer that is adapted.
-    """
-    counts = [len(batch) for batch in batches]
-    device = base.device
-    documents = torch.arange(len(batches), device=device).repeat_interleave(torch.tensor(counts, device=device))
-    if len(set(counts)) > 1:  # injection needs the same number of rows per document
-        adapters = adapters.select(documents.tolist())
-    batch = pack(base, [sample for samples in batches for sample in samples], loss_on)
-    document = documents[batch.rows]
-    tokens = torch.bincount(document, minlength=len(batches)).clamp(min=1)  # a sample of one token has no target
-    losses = token_losses(
-        base, hidden_states(base, batch, adapters, first_layer), batch.targets, 1.0 / tokens[document]
-    )
-    document_loss = torch.zeros(len(batches), device=device).index_add_(0, document, losses.nll.float())
-    return DocumentLosses(losses.total, document_loss / tokens)

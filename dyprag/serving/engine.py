@@ -264,7 +264,9 @@ class Engine:
         try:
             job.reading = job.reading or Reading(self._base, job.adapter, self._first, self._known_states(job))
             done = len(job.reading)
-            job.reading.read(job.prompt[done : done + self._piece])
+            # not the last token, which is read in a row; states may be known since this step began
+            if piece := job.prompt[done : min(done + self._piece, len(job.prompt) - 1)]:
+                job.reading.read(piece)
         except Exception:
             logger.exception("A prompt could not be read.")
             self._remove([job])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dyprag.adapters.forward import token_losses
 from dyprag.adapters.lora import together
+from dyprag.adapters.trees import answer_states
 from dyprag.config import LearnSettings
 from dyprag.corpora.documents import content_key
 from dyprag.errors import DypragError
@@ -26,7 +27,6 @@ from dyprag.translators.lesson_steps import Step, Steps, prepared
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.protocol import Translating
 from dyprag.translators.training import adamw, rate, train
-from dyprag.translators.trees import answer_states
 
 CALIBRATED = 24  # number of documents, and of questions, used for calibration
 MOST_READ = 30_000  # maximum readings kept in memory

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from dyprag.adapters.samples import Sample
+from dyprag.adapters.trees import Tree, build_tree_on_cpu, shared_length
 from dyprag.config import LearnSettings
 from dyprag.model.base import BaseModel
 from dyprag.model.prompts import training_sample
 from dyprag.runtime.threads import usable_cores
 from dyprag.translators.lessons.lesson import Lesson
-from dyprag.translators.trees import Tree, build_tree_on_cpu, shared_length
 
 MAX_WORKERS = 8  # processes that prepare steps for an accelerator
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters, initial_adapters, save_peft
+from dyprag.adapters.losses import step_size
 from dyprag.adapters.parametrize import Parametrized, document_losses, groups, parametrize, schedule
 from dyprag.adapters.samples import Sample, document_samples
 from dyprag.config import LoraSettings, ParametrizeSettings
@@ -250,10 +251,10 @@ def test_groups_contain_every_document_once_within_their_limits(data: st.DataObj
         assert 1 <= len(group) <= most
         real = padded = 0
         for number in range(max(len(schedules[d]) for d in group)):
-            rows = [sample for d in group if number < len(schedules[d]) for sample in schedules[d][number]]
-            padded += len(rows) * max(len(sample.ids) for sample in rows)
+            sizes = [step_size(schedules[d][number]) for d in group if number < len(schedules[d])]
+            padded += sum(rows for rows, _ in sizes) * max(length for _, length in sizes)
         for document in group:
-            real += sum(len(step) * max(len(s.ids) for s in step) for step in schedules[document])
+            real += sum(rows * length for rows, length in map(step_size, schedules[document]))
         assert real >= 0.79 * padded
 
 

@@ -170,6 +170,21 @@ def test_a_long_prompt_does_not_stop_the_others(lively: BaseModel):
     assert ended.index("long") > ended.index("short")
 
 
+@pytest.mark.parametrize("piece", [1, 10, 34, 69, 70, 71, 500])
+def test_the_same_page_asked_about_by_many_at_once(lively: BaseModel, piece: int):
+    prompts = [[*PAGE, *question] for question in ([5, 9, 33], [7, 7], [250, 14, 60], [], [])]
+    expected = []
+    for prompt in prompts:
+        with at_work(lively, prefixes=PrefixCache(0)) as engine:
+            engine.submit((asked := Asked(prompt, Wish(4))).job)
+            expected.append(asked.end())
+    with at_work(lively, piece=piece) as engine:
+        everyone = [Asked(prompt, Wish(4)) for prompt in prompts * 3]
+        for asked in everyone:
+            engine.submit(asked.job)
+        assert [asked.end() for asked in everyone] == expected * 3
+
+
 def test_a_long_prompt_that_cannot_be_read_ends_alone(lively: BaseModel, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> None:
         raise MemoryError

@@ -18,6 +18,7 @@ from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters, merge
 from dyprag.adapters.samples import Sample
+from dyprag.adapters.trees import Tree, answer_states, build_tree, recited
 from dyprag.config import LearnSettings
 from dyprag.corpora.documents import Document, QAPair
 from dyprag.errors import DypragError, Interrupted
@@ -28,7 +29,6 @@ from dyprag.translators.distil import Library, learn, lesson_loss, rate
 from dyprag.translators.lesson_steps import Steps, documents_together, draws
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.protocol import fresh_translator
-from dyprag.translators.trees import Tree, answer_states, build_tree, recited
 
 ASKED = {
     "lamp": (("Who built the Ostrel lamp?", "Greta Olmsted"), ("When was it built?", "1911")),

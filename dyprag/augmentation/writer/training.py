@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dyprag.adapters.forward import token_losses
 from dyprag.adapters.lora import Adapters, initial_adapters
+from dyprag.adapters.trees import Tree, answer_states, build_tree
 from dyprag.augmentation.writer.lessons import WriterLesson
 from dyprag.augmentation.writer.prompts import ask_sample
 from dyprag.config.writer import WriterSettings
@@ -17,7 +18,6 @@ from dyprag.corpora.documents import content_key
 from dyprag.model.base import PROJECTIONS, BaseModel
 from dyprag.translators.checkpoint import State
 from dyprag.translators.training import adamw, rate, train
-from dyprag.translators.trees import Tree, answer_states, build_tree
 
 
 class WriterModule(nn.Module):

@@ -39,7 +39,7 @@ class Tree:
         """Return the additive attention mask, [rows, 1, tokens, tokens]: each part sees itself and the prefix."""
         causal = torch.ones(self.ids.shape[1], self.ids.shape[1], dtype=torch.bool, device=self.ids.device).tril()
         seen = causal & ((self.parts[:, :, None] == self.parts[:, None, :]) | (self.parts[:, None, :] == 0))
-        return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)[:, None]
+        return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def build_tree(base: BaseModel, rows: Sequence[Sequence[Sample]]) -> Tree:
@@ -84,11 +84,59 @@ def shared_length(row: Sequence[Sample]) -> int:
         (position for position, (left, right) in enumerate(zip(lowest, highest, strict=False)) if left != right),
         len(lowest),
     )
-    return min(common, *(sample.prompt_length - 1 for sample in row))
+    return max(0, min(common, *(sample.prompt_length - 1 for sample in row)))
 
 
-def answer_states(base: BaseModel, tree: Tree, adapters: Adapters | None, first_layer: int = 0) -> Tensor:
-    """Compute the last hidden states that predict the answer tokens, [answer tokens, hidden]."""
+@dataclass(frozen=True)
+class Counted:
+    """The tokens of a tree whose predictions enter a loss.
+
+    positions: [tokens], flat positions of the states that predict them.
+    rows: [tokens], the row of each.
+    targets: [tokens].
+    weights: [tokens], the number of the row's samples that have this token: those of the prefix count for each.
+    """
+
+    positions: Tensor
+    rows: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def counted(base: BaseModel, rows: Sequence[Sequence[Sample]], width: int, loss_on: str) -> Counted:
+    """List the tokens of the tree of some rows that count, as `pack` does for samples in rows of their own.
+
+    Args:
+        width: tokens per row of the tree.
+        loss_on: "all" or "answer"; see `pack`.
+    """
+    entries: dict[tuple[int, int, int], int] = {}  # (position, row, target): weight
+    for index, row in enumerate(rows):
+        prefix = shared_length(row)
+        begin = index * width + prefix
+        for sample in row:
+            first = max(sample.prompt_length - 1, 0) if loss_on == "answer" else 0
+            for token in range(first, len(sample.ids) - 1):
+                position = index * width + token if token < prefix else begin + token - prefix
+                entry = position, index, sample.ids[token + 1]
+                entries[entry] = entries.get(entry, 0) + 1
+            begin += len(sample.ids) - prefix
+    places, owners, following = zip(*entries, strict=True) if entries else ((), (), ())
+    where, of_row, target = (torch.tensor(x, dtype=torch.long, device=base.device) for x in (places, owners, following))
+    weights = torch.tensor(list(entries.values()), dtype=torch.float32, device=base.device)
+    return Counted(where, of_row, target, weights)
+
+
+def fits_a_tree(base: BaseModel, tokens: int) -> bool:
+    """Whether rows of this length can be a tree: no layer of the model has a shorter attention window."""
+    window = getattr(base.model.config.get_text_config(), "sliding_window", None)
+    return window is None or tokens <= window
+
+
+def tree_states(
+    base: BaseModel, tree: Tree, positions: Tensor, adapters: Adapters | None, first_layer: int = 0
+) -> Tensor:
+    """Compute the last hidden states at flat positions of a tree, [positions, hidden]."""
     with inject(base, adapters, first_layer), fast_attention(base, tree.ids.shape[1]):
         states = base.model.get_decoder()(
             input_ids=tree.ids,
@@ -96,7 +144,12 @@ def answer_states(base: BaseModel, tree: Tree, adapters: Adapters | None, first_
             attention_mask=tree.mask(base.dtype),
             use_cache=False,
         ).last_hidden_state
-    return states.flatten(0, 1).index_select(0, tree.answer_positions)
+    return states.flatten(0, 1).index_select(0, positions)
+
+
+def answer_states(base: BaseModel, tree: Tree, adapters: Adapters | None, first_layer: int = 0) -> Tensor:
+    """Compute the last hidden states that predict the answer tokens, [answer tokens, hidden]."""
+    return tree_states(base, tree, tree.answer_positions, adapters, first_layer)
 
 
 @torch.no_grad()
