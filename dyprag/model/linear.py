@@ -22,7 +22,7 @@ class FewRowsLinear(nn.Linear):
         rows = input.numel() // input.shape[-1]
         if not 1 < rows <= MOST_ROWS or (torch.is_grad_enabled() and input.requires_grad):
             return super().forward(input)
-        columns = torch.mm(self.weight, input.reshape(rows, -1).t())
+        columns = self.weight.mm(input.reshape(rows, -1).t())
         if self.bias is not None:
             columns += self.bias[:, None]
         return columns.t().contiguous().view(*input.shape[:-1], -1)
@@ -41,7 +41,7 @@ def columns_are_faster(dtype: torch.dtype) -> bool:
     weight, x = torch.ones(4096, 1024, dtype=dtype), torch.ones(8, 1024, dtype=dtype)
     seconds = [math.inf, math.inf]
     for _ in range(5):  # alternate and take the minimum, because another process may interfere
-        for form, product in enumerate((lambda: torch.mm(x, weight.t()), lambda: torch.mm(weight, x.t()))):
+        for form, product in enumerate((lambda: x.mm(weight.t()), lambda: weight.mm(x.t()))):
             start = time.perf_counter()
             product()
             seconds[form] = min(seconds[form], time.perf_counter() - start)

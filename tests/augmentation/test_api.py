@@ -294,10 +294,11 @@ def test_no_more_requests_are_in_flight_than_allowed(server: LLMServer, made: Ma
 
 def test_the_configured_rate_avoids_refusals(server: LLMServer, made: Made):
     augmenter = made(Behaviour(rpm_limit=60 * 45), requests_per_minute=60 * 15)
+    began = time.time()
     for written in [augmenter.begin(Document(f"d{n}", LAMP.text), "qa_pairs", f"k{n}") for n in range(45)]:
         written.result(timeout=30)
     assert {request.behaviour for request in server.requests} == {"good"}
-    assert server.requests[-1].arrived - server.requests[0].arrived > 1.5
+    assert server.requests[-1].arrived - began > 1.5  # not since the first arrived, which a busy machine delays
 
 
 def test_every_answer_is_kept_when_the_token_budget_is_low(made: Made, store: Store):
