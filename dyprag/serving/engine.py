@@ -200,17 +200,10 @@ class Engine:
 
     def _hand_out(self) -> None:
         """End the jobs that wait for an adapter alone and have it."""
-        ready = [job for job in self._waiting if job.only_adapter and job.has_adapters]
-        if ready:
-            self._remove(ready)
-        for job in ready:
-            try:
-                with torch.inference_mode():
-                    job.adapter = job.combine(job.adapters)
+        for job in [job for job in self._waiting if job.only_adapter and job.has_adapters]:
+            if self._merge(job):
+                self._remove([job])
                 job.end("stop")
-            except Exception:
-                logger.exception("An adapter could not be merged.")
-                job.end("error")
 
     def _admit(self) -> Job | None:
         """Start waiting requests that have all their adapters, as far as there are free rows.
