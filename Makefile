@@ -57,7 +57,7 @@ $(VLLM_ENV)/.installed:
 	@touch $@
 
 test-vllm: $(VENV)/.installed-dev $(VLLM_ENV)/.installed ## Test the adapters against a real vLLM (3 GB are installed)
-	VLLM=$(CURDIR)/$(VLLM_ENV)/bin/vllm $(BIN)/python -m pytest -m vllm -n 0 -s tests/serving/test_real_vllm.py
+	VLLM=$(CURDIR)/$(VLLM_ENV)/bin/vllm $(BIN)/python -m pytest -m vllm -n 0 -s tests/serving/test_real_vllm.py tests/augmentation/test_vllm_endpoint.py
 
 bench: $(VENV)/.installed ## Run all benchmarks, or one: make bench NAME=orchestration
 	@for file in benchmarks/$(NAME).py; do $(BIN)/python $$file || exit 1; done

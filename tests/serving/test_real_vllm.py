@@ -3,21 +3,17 @@
 The environment variable VLLM names vLLM's program, in whose environment dyprag is installed too.
 """
 
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+from real_vllm import VLLM, environment, free_port, needs_vllm, running
 
 from dyprag.adapters.lora import save_peft
 from dyprag.corpora.reader import load_corpus
@@ -27,47 +23,11 @@ from dyprag.model.prompts import ANSWER_PREFIX, WITHOUT_PASSAGES
 from dyprag.serving.assistant import load
 from dyprag.storage.artifacts import Record, Store
 
-VLLM = os.environ.get("VLLM", "")
-pytestmark = [
-    pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(3000),
-    pytest.mark.skipif(not VLLM, reason="VLLM does not name vLLM's program: make test-vllm"),
-]  # fmt: skip
+pytestmark = needs_vllm
 MODEL = "smollm2-135m"
 DOCUMENTS = load_corpus("demo").documents[:24]
 QUESTIONS = [q for q in load_corpus("demo").questions if set(q.documents) & {d.id for d in DOCUMENTS}][:100]
 EQUAL = 0.95  # share of answers that are the same to the letter
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@contextmanager
-def running(command: list[str], port: int, log: Path, **environment: str) -> Iterator[str]:
-    """A server in its own process group; gives its URL once it is healthy."""
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **environment}, start_new_session=True
-        )
-    url, until = f"http://127.0.0.1:{port}", time.monotonic() + 600
-    try:
-        while True:
-            try:
-                if httpx.get(f"{url}/v1/models", timeout=5).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            assert process.poll() is None, log.read_text()[-4000:]
-            assert time.monotonic() < until, log.read_text()[-4000:]
-            time.sleep(1)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 @dataclass
@@ -97,13 +57,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with (
         running([*serve, "--set", "model.dtype=float32"], port, folder / "ours.log") as ours,
         running(
-            vllm, other, log, DYPRAG_ADAPTERS=f"{folder / 'store'},{ours}",
-            DYPRAG_ADAPTERS_CACHE=str(folder / "cache"), VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
-            VLLM_TARGET_DEVICE="cpu", VLLM_CPU_KVCACHE_SPACE="1", VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1",
-            PATH=f"{Path(VLLM).parent}:{os.environ['PATH']}",
+            vllm, other, log, DYPRAG_ADAPTERS=f"{folder / 'store'},{ours.url}",
+            DYPRAG_ADAPTERS_CACHE=str(folder / "cache"), VLLM_ALLOW_RUNTIME_LORA_UPDATING="1", **environment(),
         ) as theirs,
     ):  # fmt: skip
-        yield Servers(ours, theirs, log)
+        yield Servers(ours.url, theirs.url, log)
 
 
 def posted(servers: Servers, document: int) -> str:
@@ -207,11 +165,9 @@ def test_an_exports_script_serves_its_adapters_without_a_list(tmp_path: Path):
     options = ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--max-model-len", "512",
                "--max-num-seqs", "2"]  # fmt: skip
     with running(
-        [str(tmp_path / "serve.sh"), *options], port, tmp_path / "vllm.log", VLLM_TARGET_DEVICE="cpu",
-        VLLM_CPU_KVCACHE_SPACE="1", VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", HF_HUB_OFFLINE="1",
-        PATH=f"{Path(VLLM).parent}:{os.environ['PATH']}",
-    ) as url:  # fmt: skip
-        servers = Servers("", url, tmp_path / "vllm.log")
+        [str(tmp_path / "serve.sh"), *options], port, tmp_path / "vllm.log", HF_HUB_OFFLINE="1", **environment()
+    ) as served:
+        servers = Servers("", served.url, tmp_path / "vllm.log")
         by_folder, by_document = (
             said(ask_vllm(servers, name, "What is it?")) for name in (placed.name, DOCUMENTS[2].id)
         )

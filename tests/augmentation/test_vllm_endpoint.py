@@ -1,0 +1,115 @@
+"""Augmentation by a real vLLM (`make test-vllm`): structured output, a small context, and a restart in mid-run."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import wait_for
+from real_vllm import VLLM, ModelServer, environment, free_port, needs_vllm, running
+
+from dyprag.corpora.documents import QAPair
+from dyprag.corpora.products import PRODUCTS
+from dyprag.corpora.reader import load_corpus
+from dyprag.corpora.text.answers import answer_presence
+from dyprag.model.files import model_folder
+from dyprag.storage.artifacts import Store
+from dyprag.storage.tables import read_product
+
+pytestmark = needs_vllm
+DOCUMENTS = 6
+CONTEXT = 640  # tokens; a request for a document with its complaints about the last answer comes near it
+KEY = "sk-of-this-test-alone"
+
+
+@pytest.fixture(scope="module")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    port = free_port()
+    command = [
+        VLLM, "serve", str(model_folder("smollm2-135m")), "--served-model-name", "writer", "--host", "127.0.0.1",
+        "--port", str(port), "--enforce-eager", "--max-model-len", str(CONTEXT), "--max-num-seqs", "8",
+        "--api-key", KEY,
+    ]  # fmt: skip
+    log = tmp_path_factory.mktemp("vllm") / "vllm.log"
+    with running(command, port, log, HF_HUB_OFFLINE="1", **environment()) as server:
+        yield server
+
+
+def configured(folder: Path, vllm: ModelServer, **api: Any) -> Path:
+    """A configuration of the first documents of the demo corpus, augmented by vLLM."""
+    path = folder / "config.yaml"
+    api = {"model": "writer", "base_url": f"{vllm.url}/v1", "key_env": "WRITERS_KEY", "concurrency": 4} | api
+    augment = {"backend": "api", "qa_pairs": 3, "rewrites": 1, "tries": 2, "max_new_tokens": 256, "api": api}
+    corpus = {"documents": "demo", "max_documents": DOCUMENTS}
+    path.write_text(yaml.safe_dump({"store": str(folder / "store"), "corpus": corpus, "augment": augment}))
+    return path
+
+
+def start(config: Path, command: str) -> subprocess.Popen[str]:
+    home = {"PREFECT_HOME": str(config.parent / "prefect"), "WRITERS_KEY": KEY}
+    return subprocess.Popen(
+        [sys.executable, "-m", "dyprag.cli.main", command, "--config", str(config)], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **home}, start_new_session=True,
+    )  # fmt: skip
+
+
+def run(config: Path, command: str) -> str:
+    process = start(config, command)
+    told, _ = process.communicate(timeout=1200)
+    assert process.returncode == 0, told
+    return str(told)
+
+
+def products(store: Path) -> dict[str, Any]:
+    """The stored products of each kind and document."""
+    return {
+        f"{record.kind} of {record.document_id}": read_product(Store(store).folder(record.kind, record.key))
+        for record in Store(store).records()
+        if record.kind in PRODUCTS
+    }
+
+
+def test_every_document_is_augmented_although_the_server_restarts_in_the_midst(tmp_path: Path, vllm: ModelServer):
+    config, store = configured(tmp_path, vllm), tmp_path / "store"
+    run(config, "ingest")
+    process = start(config, "augment")
+    wait_for("a product", lambda: len(list(store.glob("*/*/*/record.json"))) > 1, 600)
+    vllm.end(signal.SIGKILL)
+    time.sleep(5)
+    vllm.start()
+    vllm.wait()
+    told, _ = process.communicate(timeout=1800)
+    assert process.returncode == 0, told
+    assert "failed" not in told, told
+    made = products(store)
+    assert len(made) == 2 * DOCUMENTS, sorted(made)
+    again = run(config, "augment")
+    assert re.search(rf"{2 * DOCUMENTS} in all|{DOCUMENTS} in all", again), again
+    print("\n" + told[-1500:] + again[-800:])
+
+
+def test_structured_output_and_checks_hold(tmp_path: Path, vllm: ModelServer):
+    config = configured(tmp_path, vllm)
+    run(config, "ingest")
+    run(config, "augment")
+    texts = {document.id: document.text for document in load_corpus("demo").documents}
+    pairs = []
+    for name, product in products(tmp_path / "store").items():
+        for accepted in product.accepted:
+            if isinstance(accepted.item, QAPair):
+                pairs.append(accepted.item)
+                assert accepted.item.question.strip(), name
+                if accepted.marks.get("by") == "span":
+                    assert answer_presence(texts[name.split(" of ")[1]], accepted.item.answer), name
+    print(f"\n{len(pairs)} pairs of {3 * DOCUMENTS}")
+    assert len(pairs) >= DOCUMENTS, "less than a pair for each document"
+    requested = vllm.log.read_text()
+    assert "POST /v1/chat/completions" in requested
+    assert KEY not in "".join(path.read_text(errors="ignore") for path in tmp_path.rglob("*") if path.is_file())
