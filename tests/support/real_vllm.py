@@ -66,7 +66,7 @@ class ModelServer:
 
     def _is_healthy(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/v1/models", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}/v1/models", timeout=5).status_code in (200, 401)  # 401: it wants a key
         except httpx.HTTPError:
             return False
 
