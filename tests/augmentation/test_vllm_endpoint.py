@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from conftest import wait_for
 from real_vllm import VLLM, ModelServer, environment, free_port, needs_vllm, running
 
 from dyprag.corpora.documents import QAPair
-from dyprag.corpora.products import PRODUCTS
+from dyprag.corpora.products import PRODUCTS, Product
 from dyprag.corpora.reader import load_corpus
 from dyprag.corpora.text.answers import answer_presence
 from dyprag.model.files import model_folder
@@ -67,7 +68,7 @@ def run(config: Path, command: str) -> str:
     return str(told)
 
 
-def products(store: Path) -> dict[str, Any]:
+def products(store: Path) -> dict[str, Product]:
     """The stored products of each kind and document."""
     return {
         f"{record.kind} of {record.document_id}": read_product(Store(store).folder(record.kind, record.key))
@@ -76,32 +77,44 @@ def products(store: Path) -> dict[str, Any]:
     }
 
 
-def test_every_document_is_augmented_although_the_server_restarts_in_the_midst(tmp_path: Path, vllm: ModelServer):
-    config, store = configured(tmp_path, vllm), tmp_path / "store"
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, the products in its store, and what it printed."""
+
+    folder: Path
+    products: dict[str, Product]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory, vllm: ModelServer) -> Run:
+    """A run whose server is killed after the first products and is started again."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    config, store = configured(folder, vllm), folder / "store"
     run(config, "ingest")
     process = start(config, "augment")
-    wait_for("a product", lambda: len(list(store.glob("*/*/*/record.json"))) > 1, 600)
+    wait_for("a product", lambda: len(list(store.glob("*/*/*/record.json"))) > 1, 900)
     vllm.end(signal.SIGKILL)
     time.sleep(5)
     vllm.start()
     vllm.wait()
-    told, _ = process.communicate(timeout=1800)
-    assert process.returncode == 0, told
-    assert "failed" not in told, told
-    made = products(store)
-    assert len(made) == 2 * DOCUMENTS, sorted(made)
-    again = run(config, "augment")
-    assert re.search(rf"{2 * DOCUMENTS} in all|{DOCUMENTS} in all", again), again
-    print("\n" + told[-1500:] + again[-800:])
+    printed, _ = process.communicate(timeout=1800)
+    assert process.returncode == 0, printed
+    return Run(folder, products(store), printed)
 
 
-def test_structured_output_and_checks_hold(tmp_path: Path, vllm: ModelServer):
-    config = configured(tmp_path, vllm)
-    run(config, "ingest")
-    run(config, "augment")
+def test_every_document_is_augmented_although_the_server_restarts_in_the_midst(interrupted: Run, vllm: ModelServer):
+    assert "failed" not in interrupted.printed, interrupted.printed
+    assert len(interrupted.products) == 2 * DOCUMENTS, sorted(interrupted.products)
+    again = run(interrupted.folder / "config.yaml", "augment")
+    print("\n" + interrupted.printed[-1500:] + again[-800:])
+    assert re.search(rf"augment: {DOCUMENTS} in all: {DOCUMENTS} cached", again), again
+
+
+def test_pairs_are_structured_and_checked(interrupted: Run, vllm: ModelServer):
     texts = {document.id: document.text for document in load_corpus("demo").documents}
     pairs = []
-    for name, product in products(tmp_path / "store").items():
+    for name, product in interrupted.products.items():
         for accepted in product.accepted:
             if isinstance(accepted.item, QAPair):
                 pairs.append(accepted.item)
@@ -110,6 +123,10 @@ def test_structured_output_and_checks_hold(tmp_path: Path, vllm: ModelServer):
                     assert answer_presence(texts[name.split(" of ")[1]], accepted.item.answer), name
     print(f"\n{len(pairs)} pairs of {3 * DOCUMENTS}")
     assert len(pairs) >= DOCUMENTS, "less than a pair for each document"
-    requested = vllm.log.read_text()
-    assert "POST /v1/chat/completions" in requested
-    assert KEY not in "".join(path.read_text(errors="ignore") for path in tmp_path.rglob("*") if path.is_file())
+    assert "POST /v1/chat/completions" in vllm.log.read_text()
+
+
+def test_the_key_is_in_no_file(interrupted: Run):
+    files = [path for path in interrupted.folder.rglob("*") if path.is_file()]
+    assert len(files) > DOCUMENTS
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
