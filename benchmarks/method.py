@@ -39,7 +39,7 @@ MODEL = os.environ.get("DYPRAG_BENCH_MODEL", "smollm2-135m")
 GPU = torch.cuda.is_available()
 DOCUMENTS = 64 if GPU else 8
 ROUNDS = 3
-LORA = LoraSettings(rank=2, alpha=32)  # the paper's
+LORA = LoraSettings(rank=2)  # the paper's
 TRAINING = ParametrizeSettings(learning_rate=3e-3, epochs=1, batch_size=1, samples="official", shuffle=False)
 Figures = dict[str, float]
 

@@ -36,9 +36,9 @@ def work(steps: int) -> float:
     base = load_model("smollm2-135m")
     generator = iter(range(1000, 40000))
     samples = [Sample([next(generator) for _ in range(TOKENS)], 1) for _ in range(ROWS * steps)]
-    list(parametrize(base, [samples[:ROWS]], LoraSettings(rank=2, alpha=32), settings))
+    list(parametrize(base, [samples[:ROWS]], LoraSettings(rank=2), settings))
     start = perf_counter()
-    list(parametrize(base, [samples], LoraSettings(rank=2, alpha=32), settings))
+    list(parametrize(base, [samples], LoraSettings(rank=2), settings))
     return (perf_counter() - start) / steps
 
 

@@ -53,7 +53,7 @@ def configuration_page() -> str:
     parts = [
         "# Configuration",
         "This page is generated from the code. All settings form one tree, which is the same on the command line "
-        "(`--set lora.rank=4`), in a YAML or TOML file (`--config mine.yaml`) and on the form of a run in Prefect's "
+        "(`--set lora.rank=8`), in a YAML or TOML file (`--config mine.yaml`) and on the form of a run in Prefect's "
         "UI. An unknown key is an error.\n\n"
         "**Bold** settings are the basic ones: `dyprag config` prints these and `dyprag config --all` prints all. "
         "A default written as *preset* comes from the model's preset; `preset` chooses another one. "

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import psutil
 import pytest
 import torch
@@ -31,6 +32,8 @@ MARK = "DYPRAG_TESTS"  # in the environment of whatever these tests start, and o
 os.environ[MARK] = str(os.getpid())
 torch.set_num_threads(1)
 
+hypothesis.settings.register_profile("dyprag", deadline=None)  # a busy machine is slow, not wrong
+hypothesis.settings.load_profile("dyprag")
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -11,7 +11,7 @@ class LoraSettings(Section):
     """The shape of the adapters, which adapt gate_proj, up_proj and down_proj of every layer."""
 
     rank: int = basic(PRESET, "Rank r of the adapters.", ge=1)
-    alpha: float = expert(PRESET, "LoRA's alpha; the weight change is scaled by alpha / rank.", gt=0)
+    alpha: float = expert(32, "LoRA's alpha; the weight change is scaled by alpha / rank.", gt=0)
     dtype: Literal["bfloat16", "float32"] = expert(
         "bfloat16", "Number format of the stored adapters; they are trained in float32."
     )

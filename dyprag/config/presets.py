@@ -5,7 +5,7 @@ from typing import Any
 # The paper's values (§4.1), for any model without its own preset.
 PAPER: dict[str, dict[str, Any]] = {
     "augment": {"rewrites": 1, "qa_pairs": 3, "least_pairs": 3},
-    "lora": {"rank": 2, "alpha": 32},
+    "lora": {"rank": 2},
     "parametrize": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official", "shuffle": False},
     "translator": {
         "residual": False, "scaling": "lora", "init_std": 1e-7, "learning_rate": 1e-5, "epochs": 1, "batch_size": 1,
@@ -31,7 +31,7 @@ OFFICIAL: dict[str, dict[str, Any]] = {
 # learning rate and more question-answer pairs.
 SMOLLM2: dict[str, dict[str, Any]] = {
     "augment": {"rewrites": 1, "qa_pairs": 14, "least_pairs": 3},
-    "lora": {"rank": 4, "alpha": 32},
+    "lora": {"rank": 4},
     "parametrize": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "samples": "closed-book", "shuffle": True},
     "translator": {
         "residual": True, "scaling": "lora", "init_std": 1e-3, "learning_rate": 2e-4, "epochs": 1, "batch_size": 2,

@@ -1,5 +1,6 @@
 """Augmentation by a real vLLM (`make test-vllm`): structured output, a small context, and a restart in mid-run."""
 
+import json
 import os
 import re
 import signal
@@ -22,10 +23,11 @@ from dyprag.corpora.reader import load_corpus
 from dyprag.corpora.text.answers import answer_presence
 from dyprag.model.files import model_folder
 from dyprag.storage.artifacts import Store
+from dyprag.storage.journal import responses
 from dyprag.storage.tables import read_product
 
 pytestmark = needs_vllm
-DOCUMENTS = 6
+DOCUMENTS = 4
 CONTEXT = 640  # tokens; a request for a document with its complaints about the last answer comes near it
 KEY = "sk-of-this-test-alone"
 
@@ -103,18 +105,25 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory, vllm: ModelServer) -> 
     return Run(folder, products(store), printed)
 
 
-def test_every_document_is_augmented_although_the_server_restarts_in_the_midst(interrupted: Run, vllm: ModelServer):
-    assert "failed" not in interrupted.printed, interrupted.printed
+def test_every_document_is_augmented_although_the_server_restarts_in_the_midst(interrupted: Run):
+    assert not re.search(r"\d failed", interrupted.printed), interrupted.printed
     assert len(interrupted.products) == 2 * DOCUMENTS, sorted(interrupted.products)
     again = run(interrupted.folder / "config.yaml", "augment")
     print("\n" + interrupted.printed[-1500:] + again[-800:])
     assert re.search(rf"augment: {DOCUMENTS} in all: {DOCUMENTS} cached", again), again
 
 
-def test_pairs_are_structured_and_checked(interrupted: Run, vllm: ModelServer):
+def test_answers_have_the_requested_structure(interrupted: Run):
+    finished = [response for response in responses(Store(interrupted.folder / "store")) if response.finish == "stop"]
+    asked = [json.loads(response.text) for response in finished if response.label.startswith("ask")]
+    assert asked
+    assert all(set(answer) <= {"rewrites", "qa_pairs"} for answer in asked), asked
+
+
+def test_pairs_are_checked(interrupted: Run):
     texts = {document.id: document.text for document in load_corpus("demo").documents}
     pairs = []
-    for name, product in interrupted.products.items():
+    for name, product in interrupted.products.items():  # those that the model does not write are made by rule
         for accepted in product.accepted:
             if isinstance(accepted.item, QAPair):
                 pairs.append(accepted.item)
@@ -122,8 +131,7 @@ def test_pairs_are_structured_and_checked(interrupted: Run, vllm: ModelServer):
                 if accepted.marks.get("by") == "span":
                     assert answer_presence(texts[name.split(" of ")[1]], accepted.item.answer), name
     print(f"\n{len(pairs)} pairs of {3 * DOCUMENTS}")
-    assert len(pairs) >= DOCUMENTS, "less than a pair for each document"
-    assert "POST /v1/chat/completions" in vllm.log.read_text()
+    assert len(pairs) == 3 * DOCUMENTS
 
 
 def test_the_key_is_in_no_file(interrupted: Run):

@@ -6,11 +6,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 VLLM = os.environ.get("VLLM", "")
@@ -71,14 +72,22 @@ class ModelServer:
             return False
 
     def end(self, by: signal.Signals = signal.SIGTERM) -> None:
-        """End the server with all its processes."""
+        """End the server with all its processes; those of vLLM's engine may outlive one that is killed."""
         assert self.process is not None
-        os.killpg(self.process.pid, by)
+        started = []
+        with suppress(psutil.NoSuchProcess):
+            started = psutil.Process(self.process.pid).children(recursive=True)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, by)
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(30)
+        _, alive = psutil.wait_procs(started, timeout=10)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 @contextmanager
