@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from conftest import wait_for
 
 from dyprag.adapters.embedding import embed
 from dyprag.adapters.generation import Sampling, generate
@@ -122,7 +123,7 @@ def test_a_stage_logs_its_work_its_progress_and_its_duration(quick: list[tuple[f
             progress.advance(5)
             time.sleep(1.2)  # no rate is shown for less than a second of work
         advance(4, 1)
-        time.sleep(0.1)
+        wait_for("a line", lambda: any("4 of 8" in line for line in messages), 30)
         advance(4, 0)
     assert messages[0] == "parametrize: 8 documents to train, 40 cached"
     assert any(line.startswith("parametrize: 0 of 8 documents, 25 %") for line in messages)
@@ -154,7 +155,7 @@ def test_a_translator_shows_its_steps_and_unknown_totals_show_the_count(
     with shown.stage_progress("train-translator", 1) as advance:
         with training_progress("L_align") as tell:
             tell(3, 12, 2.5)
-            time.sleep(0.1)
+            wait_for("a line", lambda: any("step 3 of 12" in line for line in messages), 30)
         advance(1, 0)
     assert "train-translator: 25 %, step 3 of 12, L_align 2.500" in messages
     assert quick[-1][1].startswith("train-translator: step 3 of 12, L_align 2.500, in ")
