@@ -103,11 +103,12 @@ def main() -> None:
         by_document = dict(zip(chosen, adapters, strict=True))
         alone = ask(base, config, PRAG(by_document.get, "sum"), questions)
         beside = ask(base, config, PRAG(by_document.get, "sum", True, config.evaluate.combine_strength), questions)
-        size = sum(t.numel() * t.element_size() for t in adapters[0].tensors().values())
-        lines.append({"shape": shape, "alone": alone, "beside": beside, "seconds": seconds, "bytes": size})
+        lines.append(
+            {"shape": shape, "alone": alone, "beside": beside, "seconds": seconds, "bytes": adapters[0].nbytes}
+        )
         print(
             f"| {shape.replace(':', ', ')} | {alone['present']:.1f}, {alone['f1']:.1f} | {beside['present']:.1f}, "
-            f"{beside['f1']:.1f} | {seconds:.0f} | {size:,} |", flush=True
+            f"{beside['f1']:.1f} | {seconds:.0f} | {adapters[0].nbytes:,} |", flush=True
         )  # fmt: skip
     file = Path("build/bench/rank.json")
     file.parent.mkdir(parents=True, exist_ok=True)

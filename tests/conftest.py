@@ -34,6 +34,7 @@ torch.set_num_threads(1)
 
 hypothesis.settings.register_profile("dyprag", deadline=None)  # a busy machine is slow, not wrong
 hypothesis.settings.load_profile("dyprag")
+
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -78,6 +78,11 @@ class Adapters:
         """Return the matrices by name: `gate_proj.a` … `down_proj.b`."""
         return {f"{p}.{side}": t for side, half in (("a", self.a), ("b", self.b)) for p, t in half.items()}
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all matrices in memory."""
+        return sum(t.nbytes for t in self.tensors().values())
+
 
 def initial_adapters(base: BaseModel, rank: int, alpha: float, seed: int, docs: int = 1) -> Adapters:
     """Create the initial adapter of every document (§3.1): random A as in PEFT, zero B, float32.

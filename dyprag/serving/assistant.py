@@ -90,7 +90,7 @@ class Assistant:
         for passage in passages:
             self._cache.move_to_end(passage.key)
             adapters.append(self._cache[passage.key])
-        size = sum(t.numel() * t.element_size() for t in adapters[0].tensors().values()) if adapters else 1
+        size = adapters[0].nbytes if adapters else 1
         while len(self._cache) > max(len(adapters), KEPT_BYTES // size):
             self._cache.popitem(last=False)
         return stack(adapters)

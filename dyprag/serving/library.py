@@ -168,8 +168,7 @@ class AdapterLibrary:
         adapter = load_fitting(self._base, named.folder)
         with self._lock:
             self._memory[named.folder] = adapter
-            size = sum(t.numel() * t.element_size() for t in adapter.tensors().values())
-            while len(self._memory) > max(1, KEPT_BYTES // size):
+            while len(self._memory) > max(1, KEPT_BYTES // adapter.nbytes):
                 self._memory.popitem(last=False)
         return adapter
 

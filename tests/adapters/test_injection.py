@@ -64,7 +64,7 @@ def test_one_adapter_serves_all_rows(base: BaseModel):
     layers=st.integers(1, 3), hidden=st.integers(1, 24), intermediate=st.integers(1, 40), rank=st.integers(1, 5),
     docs=st.integers(1, 3), rows=st.integers(1, 2), tokens=st.integers(1, 12),
 )  # fmt: skip
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_injection_equals_dense_weights_for_any_shape(
     layers: int, hidden: int, intermediate: int, rank: int, docs: int, rows: int, tokens: int
 ):

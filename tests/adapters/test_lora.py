@@ -76,7 +76,7 @@ def test_an_adapter_that_peft_made_is_loaded(base: BaseModel, tiny_model: str, t
 
 
 @given(count=st.integers(1, 4), rank=st.integers(1, 4), seed=st.integers(0, 99), data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_merging_adds_the_dense_deltas(base: BaseModel, count: int, rank: int, seed: int, data: st.DataObject):
     adapters = random_adapters(base, count, rank, seed)
     scores = data.draw(st.lists(st.floats(0, 5), min_size=count, max_size=count))
@@ -96,7 +96,7 @@ def test_merging_adds_the_dense_deltas(base: BaseModel, count: int, rank: int, s
 
 
 @given(count=st.integers(1, 4), rank=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_merging_matrices_takes_the_mean_of_each(base: BaseModel, count: int, rank: int, seed: int):
     adapters = random_adapters(base, count, rank, seed)
     merged = merge(adapters, "matrices")

@@ -176,7 +176,7 @@ def test_a_document_without_further_samples_stays_unchanged(base: BaseModel, sam
 
 
 @given(data=st.data(), size=st.integers(1, 3), together=st.integers(1, 5), rank=st.integers(1, 3))
-@hypothesis_settings(max_examples=20, deadline=None)
+@hypothesis_settings(max_examples=20)
 def test_training_in_a_group_gives_the_same_result_as_alone(data: st.DataObject, size: int, together: int, rank: int):
     """Any lengths from one token to the whole context, any sample counts, batch and group sizes, any rank, any number
     of layers and width of the modules."""
@@ -240,7 +240,7 @@ def test_training_goes_on_from_a_given_adapter_as_peft_does(
 
 
 @given(data=st.data(), most=st.integers(1, 6))
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 def test_groups_contain_every_document_once_within_their_limits(data: st.DataObject, most: int):
     shapes = data.draw(st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=5), max_size=12))
     given_ = settings(batch_size=data.draw(st.integers(1, 3)), shuffle=True)

@@ -74,7 +74,7 @@ def test_an_error_with_status_200_gets_its_real_status(
     | st.dictionaries(st.sampled_from("error code choices message status detail object x".split()), inner),
     max_leaves=8,
 ))  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_body_gives_an_error_status_or_none(body: Any):
     assert status_in(body) is None or 400 <= status_in(body) <= 599  # type: ignore[operator]
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 from conftest import wait_for
-from real_vllm import VLLM, ModelServer, environment, free_port, needs_vllm, running
+from own_server import free_port
+from real_vllm import VLLM, ModelServer, environment, needs_vllm, running
 
 from dyprag.corpora.documents import QAPair
 from dyprag.corpora.products import PRODUCTS, Product

@@ -30,7 +30,7 @@ JSON = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) 
 
 
 @given(JSON, st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_key_does_not_depend_on_the_order_of_the_settings(values: dict, order):
     shuffled = list(values.items())
     order.shuffle(shuffled)
@@ -38,7 +38,7 @@ def test_a_key_does_not_depend_on_the_order_of_the_settings(values: dict, order)
 
 
 @given(st.lists(st.text(max_size=4), max_size=3), st.lists(st.text(max_size=4), max_size=3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_different_inputs_have_different_keys(first: list[str], second: list[str]):
     assert (content_key("k", first) == content_key("k", second)) == (first == second)
 

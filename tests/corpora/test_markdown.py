@@ -5,7 +5,7 @@ from html import escape
 from string import punctuation
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dyprag.corpora.reading.blocks import Reading
@@ -115,7 +115,6 @@ SHOWN = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_cha
 
 
 @given(SHOWN)
-@settings(deadline=None)
 def test_escaped_characters_are_read_as_displayed(words: str):
     source = re.sub(f"([{re.escape(punctuation)}])", r"\\\1", words)
     wanted = " ".join(words.split())

@@ -251,7 +251,7 @@ def test_an_index_of_an_earlier_version_is_rebuilt(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=8), min_size=1, max_size=12), data=st.data())
 def test_the_index_computes_the_formulas_scores(tmp_path: Path, texts: list[list[str]], data: st.DataObject):
     asked = data.draw(st.lists(st.sampled_from("abcdefghz"), max_size=5))

@@ -200,7 +200,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @given(st.lists(WORDS, max_size=8), st.sampled_from([",", ";", "|", "\t"]), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_csv_writers_output_is_read_or_reported(cells: list[str], delimiter: str, every: bool):
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL if every else csv.QUOTE_MINIMAL)
@@ -214,7 +214,7 @@ def test_a_csv_writers_output_is_read_or_reported(cells: list[str], delimiter: s
 
 
 @given(st.data(), st.sampled_from([",", ";", "\t"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_stray_marks_affect_only_their_own_rows(data: st.DataObject, delimiter: str):
     rows = [[str(n), f"Text number {n}.", f"Title {n}"] for n in range(6)]
     for n in (hit := data.draw(st.sets(st.integers(0, 5), max_size=3))):
@@ -235,7 +235,7 @@ def test_stray_marks_affect_only_their_own_rows(data: st.DataObject, delimiter: 
     st.sampled_from(["csv", "tsv", "jsonl", "txt", "md", "html", "parquet", "csv.gz", "pdf"]),
     st.sampled_from([b"", b"id,text\n", b"id\ttext\n", b'{"id": 1, "text": "x"}\n', b"\xff\xfe", b"<p>"]),
 )  # fmt: skip
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_arbitrary_bytes_give_at_most_a_clear_error(data: bytes, ending: str, start: bytes):
     with written(start + data, f"any.{ending}") as path:
         try:

@@ -4,7 +4,7 @@ from html import escape
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dyprag.corpora.reading.blocks import Reading
@@ -212,7 +212,6 @@ def test_a_utf_16_page_without_a_byte_order_mark_is_rejected_with_a_remedy():
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1))
-@settings(deadline=None)
 def test_escaped_text_is_read_as_displayed(words: str):
     shown = f"The words: {words} and no more"
     assert read_page(f"<p>{escape(shown)}</p>".encode()).text == " ".join(shown.split())

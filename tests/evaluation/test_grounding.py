@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import TEXTS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dyprag.evaluation.grounding import Grounding, unsupported
@@ -102,7 +102,6 @@ def test_an_unsupported_word_raises_the_share(words: list[str], alien: str):
 
 
 @given(ANY, st.lists(st.sampled_from([*PASSAGES, " ".join(ELSEWHERE)]), max_size=4), st.data())
-@settings(deadline=None)
 def test_more_passages_never_support_less(words: list[str], passages: list[str], data: st.DataObject):
     fewer = data.draw(st.lists(st.sampled_from(passages), unique=True) if passages else st.just([]))
     few, more = unsupported(" ".join(words), fewer), unsupported(" ".join(words), passages)
@@ -112,7 +111,6 @@ def test_more_passages_never_support_less(words: list[str], passages: list[str],
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-@settings(deadline=None)
 def test_any_text_can_be_measured_and_supports_itself(answer: str, passage: str):
     found = unsupported(answer, [passage])
     assert 0 <= found.token_share <= 1

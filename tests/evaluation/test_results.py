@@ -92,7 +92,7 @@ STRATA = st.lists(st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, m
 
 
 @given(STRATA, st.integers(1, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_repeated_questions_do_not_change_a_data_sets_weight(strata: list[list[float]], times: int) -> None:
     repeated = [values * (1 + place * times) for place, values in enumerate(strata)]
     assert mean_over(repeated) == pytest.approx(mean_over(strata))

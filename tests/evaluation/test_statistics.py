@@ -28,7 +28,7 @@ def test_the_p_value_of_darwins_maize_equals_fishers():
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_p_values_of_few_questions_enumerate_all_patterns(differences: list[int]):
     signs = itertools.product((1, -1), repeat=len(differences))
     sums = [sum(s * d for s, d in zip(pattern, differences, strict=True)) for pattern in signs]
@@ -54,7 +54,7 @@ def test_sampled_p_values_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch)
 
 
 @given(BOTH)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_swapping_the_methods_mirrors_the_comparison(both: tuple[list[float], list[float]]):
     one, other = both
     there, back = paired(one, other, resamples=200), paired(other, one, resamples=200)
@@ -64,7 +64,7 @@ def test_swapping_the_methods_mirrors_the_comparison(both: tuple[list[float], li
 
 
 @given(BOTH)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_p_value_is_a_probability_and_the_interval_contains_the_difference(both: tuple[list[float], list[float]]):
     found = paired(*both, resamples=300)
     assert 0 < found.p <= 1
@@ -72,7 +72,7 @@ def test_a_p_value_is_a_probability_and_the_interval_contains_the_difference(bot
 
 
 @given(st.lists(SCORES, max_size=30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_method_does_not_differ_from_itself(scores: list[float]):
     found = paired(scores, scores, resamples=50)
     assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
@@ -102,7 +102,7 @@ def test_the_interval_covers_the_true_mean_in_about_95_of_100_samples(kind: str)
 
 
 @given(st.lists(SCORES, min_size=1, max_size=40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_interval_contains_the_mean(values: list[float]):
     low, high = bootstrap_interval(values, resamples=300)
     assert low - 1e-9 <= sum(values) / len(values) <= high + 1e-9

@@ -209,7 +209,7 @@ def test_without_passages_the_prompt_is_the_training_prompt_in_every_form(base: 
 SENTENCES = [f"Sentence {number} tells of lamp {number}." for number in range(40)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(20, 900))
 def test_passages_that_do_not_fit_are_cut_after_a_sentence(lengths: list[int], most: int):
     found = tuple(Retrieved(Document(str(n), " ".join(SENTENCES[:n])), 1.0) for n in lengths)

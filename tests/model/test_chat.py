@@ -137,7 +137,7 @@ def test_thoughts_are_removed_from_an_answer(text: str, said: str):
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<thought>", "Hm", "\n", "<", "th", "Greta", " "]), max_size=9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_streamed_answer_never_retracts_text(pieces: list[str]):
     shown = ""
     text = ""

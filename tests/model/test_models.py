@@ -156,14 +156,14 @@ PIECES = ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|", "|>", "<", "|", "
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_text_gives_a_special_id_after_neutralising(base: BaseModel, text: str):
     ids = base.tokenizer(neutralise(text, base.tokenizer), add_special_tokens=False)["input_ids"]
     assert not set(ids) & set(base.tokenizer.all_special_ids)
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_neutralising_only_adds_spaces(base: BaseModel, text: str):
     neutral = neutralise(text, base.tokenizer)
     assert neutral.replace(" ", "") == text.replace(" ", "")

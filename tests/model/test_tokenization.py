@@ -168,7 +168,7 @@ class SimpleToken(str):
     st.dictionaries(st.one_of(st.sampled_from(TOKENS), st.text(" ab<|>", min_size=1, max_size=4)), st.booleans()),
     st.lists(st.one_of(st.sampled_from([*TOKENS, "lamp", "a", "<", " ", "é"]), st.text(max_size=3)), max_size=10),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_neutralising_terminates_keeps_the_text_and_removes_all_control_tokens(
     tokens: dict[str, bool], pieces: list[str]
 ):

@@ -156,7 +156,7 @@ def test_an_unusable_proxy_raises_one_clear_error_without_its_password(monkeypat
 
 
 @given(st.text("ab.:/[]*,0123456789 -", max_size=20))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_proxy_entries_never_break_a_client(entries: str):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("no_proxy", "NO_PROXY"):

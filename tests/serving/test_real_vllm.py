@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from real_vllm import VLLM, environment, free_port, needs_vllm, running
+from own_server import free_port
+from real_vllm import VLLM, environment, needs_vllm, running
 
 from dyprag.adapters.lora import save_peft
 from dyprag.corpora.reader import load_corpus

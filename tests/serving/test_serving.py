@@ -290,7 +290,7 @@ def test_requests_generated_from_the_schema_never_fail(assistant: Assistant, pat
         for mode in GenerationMode:
             cases = schema[path]["POST"].as_strategy(generation_mode=mode)
 
-            @hypothesis.settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+            @hypothesis.settings(max_examples=examples, suppress_health_check=list(HealthCheck))
             @hypothesis.given(case=cases)
             def sent(case: schemathesis.Case) -> None:
                 case.call_and_validate(checks=checks)

@@ -413,7 +413,7 @@ def test_no_request_causes_a_500_or_stops_the_engine(assistant: Assistant):
         expected = post(url, {"messages": ASKED, "max_tokens": 8}).json()["choices"]
         statuses: Counter[int] = Counter()
 
-        @hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @hypothesis.settings(max_examples=60, suppress_health_check=list(HealthCheck), database=None)
         @hypothesis.given(body=bodies())
         def sent_any(body: dict[str, Any]) -> None:
             content = json.dumps(body).encode()
@@ -432,7 +432,7 @@ def test_no_request_causes_a_500_or_stops_the_engine(assistant: Assistant):
         assert httpx.get(f"{url}/healthz").json()["running"] == 0
 
 
-@hypothesis.settings(max_examples=150, deadline=None, database=None)
+@hypothesis.settings(max_examples=150, database=None)
 @hypothesis.given(messages=MESSAGES)
 def test_any_history_becomes_alternating_turns_or_is_refused(messages: Any):
     from pydantic import ValidationError

@@ -2,16 +2,14 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 VLLM = os.environ.get("VLLM", "")
@@ -27,11 +25,6 @@ def environment() -> dict[str, str]:
         "VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
         "PATH": f"{Path(VLLM).parent}:{os.environ['PATH']}",
     }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @dataclass
@@ -72,22 +65,14 @@ class ModelServer:
             return False
 
     def end(self, by: signal.Signals = signal.SIGTERM) -> None:
-        """End the server with all its processes; those of vLLM's engine may outlive one that is killed."""
+        """End the server with all its processes."""
         assert self.process is not None
-        started = []
-        with suppress(psutil.NoSuchProcess):
-            started = psutil.Process(self.process.pid).children(recursive=True)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, by)
+        os.killpg(self.process.pid, by)
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(30)
-        _, alive = psutil.wait_procs(started, timeout=10)
-        for process in alive:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
 
 
 @contextmanager

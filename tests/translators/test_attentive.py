@@ -84,7 +84,7 @@ def test_adapters_have_lora_shapes_and_skip_the_first_layers(base: BaseModel, fi
 
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=2, max_size=4), copy_tokens=st.booleans(), data=st.data())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_documents_adapter_does_not_depend_on_other_documents(
     base: BaseModel, lengths: list[int], copy_tokens: bool, data: st.DataObject
 ):
@@ -356,7 +356,7 @@ def test_starting_from_a_translator_of_other_sizes_is_an_error(
 
 
 @given(length=st.integers(1, 40), padding=st.integers(0, 5), count=st.integers(1, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_token_but_the_first_is_within_a_stretch_of_some_slot(length: int, padding: int, count: int):
     mask = torch.zeros(1, length + padding, dtype=torch.bool)
     mask[0, min(1, length - 1) : length] = True

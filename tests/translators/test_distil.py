@@ -88,7 +88,7 @@ def rows_of(drawn: RowsDrawn) -> list[list[Sample]]:
 
 
 @given(drawn=ROWS, adapted=st.booleans())
-@hypothesis_settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=30)
 def test_answers_in_a_tree_equal_those_of_single_samples(lively: BaseModel, drawn: RowsDrawn, adapted: bool):
     rows = rows_of(drawn)
     adapters = random_adapters(lively, len(rows)) if adapted else None
@@ -104,7 +104,7 @@ def test_answers_in_a_tree_equal_those_of_single_samples(lively: BaseModel, draw
 
 
 @given(drawn=ROWS)
-@hypothesis_settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=30)
 def test_a_tree_lists_the_answer_tokens_in_order(base: BaseModel, drawn: RowsDrawn):
     samples = [sample for row in rows_of(drawn) for sample in row]
     tree = build_tree(base, rows_of(drawn))
@@ -433,7 +433,7 @@ def test_a_diverging_training_is_an_error_and_leaves_no_checkpoint(
 
 @given(fronts=st.lists(st.lists(st.integers(3, 300), min_size=2, max_size=9), min_size=1, max_size=3),
        length=st.integers(1, 5), wrong=st.integers(0, 4), adapted=st.booleans())  # fmt: skip
-@hypothesis_settings(max_examples=15, deadline=None)
+@hypothesis_settings(max_examples=15)
 def test_recited_answers_equal_greedy_decoding(
     lively: BaseModel, fronts: list[list[int]], length: int, wrong: int, adapted: bool
 ):

@@ -55,7 +55,7 @@ def test_each_matrix_follows_the_formula(base: BaseModel, layers: str, residual:
     layers=st.integers(1, 4), hidden=st.integers(1, 20), intermediate=st.integers(1, 30), rank=st.integers(1, 4),
     width=st.integers(1, 9), shared=st.booleans(), docs=st.integers(1, 4),
 )  # fmt: skip
-@hypothesis_settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=30)
 def test_the_formula_and_the_number_of_parameters_hold_for_any_shape(
     layers: int, hidden: int, intermediate: int, rank: int, width: int, shared: bool, docs: int
 ):

@@ -17,14 +17,14 @@ PERSONAL = ("Who founded", "Who created", "Who discovered", "Who heads", "Who ta
 
 
 @given(st.sampled_from(BANDS), st.integers(0, 10**9), st.integers(0, 6), st.integers(0, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_longer_list_begins_with_the_shorter_one(band: Band, seed: int, fewer: int, more: int) -> None:
     fewer, more = sorted((fewer, more))
     assert invented_lessons(band, more, seed)[:fewer] == invented_lessons(band, fewer, seed)
 
 
 @given(st.sampled_from(BANDS), st.integers(0, 10**9), st.sampled_from(("train", "test")))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_each_answer_is_in_the_text_and_not_in_the_question(band, seed, split) -> None:
     for lesson in invented_lessons(band, 8, seed, split):
         assert 3 <= len(lesson.pairs) <= 6

@@ -9,7 +9,7 @@ from dyprag.translators.lessons.records import MOST_PAIRS, record_lessons
 
 
 @given(st.integers(0, 10**9), st.sampled_from(("train", "test")))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_each_answer_is_in_the_record_and_not_in_the_question(seed, split) -> None:
     for lesson in record_lessons(8, seed, split):
         assert 4 <= len(lesson.pairs) <= MOST_PAIRS
@@ -21,7 +21,7 @@ def test_each_answer_is_in_the_record_and_not_in_the_question(seed, split) -> No
 
 
 @given(st.integers(0, 10**9), st.integers(0, 6), st.integers(0, 6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_longer_list_begins_with_the_shorter_one(seed: int, fewer: int, more: int) -> None:
     fewer, more = sorted((fewer, more))
     assert record_lessons(more, seed)[:fewer] == record_lessons(fewer, seed)
