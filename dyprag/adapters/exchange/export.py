@@ -91,13 +91,13 @@ def place(folder: Path, label: str, fill: Callable[[Path], None]) -> Placed:
         content = hashlib.blake2b(f"{digest} {rank} {alpha}".encode(), digest_size=6).hexdigest()
         target = folder / f"{slug(label)}-{content}"
         size = sum(path.stat().st_size for path in temporary.iterdir())
-        exists = all((target / name).is_file() for name in PEFT_FILES)
-        if exists and _checksum(target / PEFT_FILES[1]) == digest:
-            changed = (temporary / PEFT_FILES[0]).read_bytes() != (target / PEFT_FILES[0]).read_bytes()
-            if changed:  # the same weights, but the base model has another name
-                os.replace(temporary / PEFT_FILES[0], target / PEFT_FILES[0])
-            return Placed(target.name, rank, alpha, size, made=changed)
-        if target.exists():  # damaged
+        if target.exists():
+            whole = all((target / name).is_file() for name in PEFT_FILES)
+            if whole and _checksum(target / PEFT_FILES[1]) == digest:
+                changed = (temporary / PEFT_FILES[0]).read_bytes() != (target / PEFT_FILES[0]).read_bytes()
+                if changed:  # the same weights, but the base model has another name
+                    os.replace(temporary / PEFT_FILES[0], target / PEFT_FILES[0])
+                return Placed(target.name, rank, alpha, size, made=changed)
             target.rename(temporary.with_name(f"{temporary.name}-damaged"))
         try:
             temporary.rename(target)
