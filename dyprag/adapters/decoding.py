@@ -1,4 +1,4 @@
-"""Token-by-token decoding of a batch: the key-value cache, and the prefix that the prompts share."""
+"""Token-by-token decoding of a batch: the key-value cache, and the prefixes that the prompts share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,23 +8,51 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from dyprag.model.base import BaseModel
+from dyprag.adapters.injection import inject
+from dyprag.adapters.lora import Adapters
+from dyprag.adapters.sharing import plan, whole
+from dyprag.model.base import BaseModel, fits_window
 from dyprag.model.batches import pad
-
-MIN_SHARED_PREFIX = 32  # a shorter prefix is not worth a separate forward pass
 
 
 class Decoding:
     """A batch that is being decoded: key-value cache, tokens so far, and the logits of each row's next token."""
 
-    def __init__(self, base: BaseModel, prompts: Sequence[Sequence[int]], shared: int) -> None:
+    def __init__(
+        self, base: BaseModel, prompts: Sequence[Sequence[int]], adapters: Adapters | None = None, new_tokens: int = 0
+    ) -> None:
+        """Read the prompts. What rows with the same adapter have in common at their beginning is read once.
+
+        Args:
+            base: the model.
+            prompts: token ids of each prompt.
+            adapters: [rows, layers, …], or [1, layers, …] for all rows; None for none.
+            new_tokens: the number of tokens that are to be added at most.
+        """
         self._base = base
-        ids, mask = pad([prompt[shared:] for prompt in prompts], base, side="left")
-        self._cache, self.tokens, self._mask = prefill(base, prompts[0][:shared], ids, mask)
-        for index, layer in enumerate(self._cache.layers):
-            if type(layer) is DynamicLayer:
-                self._cache.layers[index] = PreallocatedLayer(layer)
-        self._forward(self.tokens[:, shared:], (self._mask.cumsum(1) - 1).clamp(min=0)[:, shared:])
+        differ = adapters is not None and adapters.docs > 1
+        passes = plan(prompts, adapters.firsts() if adapters is not None and differ else [0] * len(prompts))
+        if not fits_window(base, sum(each.width for each in passes) + new_tokens):
+            passes = whole(prompts)  # padding after a shared prefix would count towards the window
+        self._cache = DynamicCache(config=base.model.config)
+        self.tokens: Tensor
+        self._mask: Tensor
+        for each in passes:
+            ids, mask = pad(each.tokens, base, side="left")
+            if each.parents:
+                parents = torch.tensor(each.parents, device=base.device)
+                self._cache.batch_select_indices(parents)
+                self.tokens = torch.cat([self.tokens[parents], ids], dim=1)
+                self._mask = torch.cat([self._mask[parents], mask], dim=1)
+            else:
+                self.tokens, self._mask = ids, mask
+            if each is passes[-1]:
+                for index, layer in enumerate(self._cache.layers):
+                    if type(layer) is DynamicLayer:
+                        self._cache.layers[index] = PreallocatedLayer(layer)
+            positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -each.width :]
+            with inject(base, adapters.select(each.prompts) if adapters is not None and differ else adapters):
+                self._forward(ids, positions)
 
     def _forward(self, ids: Tensor, positions: Tensor) -> None:
         self.logits = next_logits(self._base, ids, self._mask, positions, self._cache)
@@ -80,21 +108,6 @@ class PreallocatedLayer(DynamicLayer):
             setattr(self, name, buffer)
         buffer[..., before:after, :] = states
         return buffer[..., :after, :]
-
-
-def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Number of leading tokens that all prompts share.
-
-    At least one token of each prompt is left out. A prefix below `MIN_SHARED_PREFIX` counts as 0.
-    """
-    if len(prompts) < 2:
-        return 0
-    first, last = min(map(list, prompts)), max(map(list, prompts))  # a prefix of both extremes is a prefix of all
-    limit = min(len(prompt) for prompt in prompts) - 1
-    shared = next(
-        (position for position, (left, right) in enumerate(zip(first, last, strict=False)) if left != right), limit
-    )
-    return min(shared, limit) if min(shared, limit) >= MIN_SHARED_PREFIX else 0
 
 
 def prefill(base: BaseModel, prefix: Sequence[int], ids: Tensor, mask: Tensor) -> tuple[Any, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 
-from dyprag.adapters.decoding import Decoding, common_prefix
+from dyprag.adapters.decoding import Decoding
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters
 from dyprag.adapters.stopping import Ends
@@ -109,8 +109,6 @@ def _generate_batch(
     base: BaseModel, prompts: list[Sequence[int]], sampling: Sampling, adapters: Adapters | None, ends: Ends
 ) -> _BatchOutput:
     """Generate the new tokens of each prompt, without its end token. Finished rows leave the batch."""
-    # The states of a common prefix (few-shot examples) are computed once, unless the rows have different adapters:
-    # then the states differ from the second layer on.
     adapters_differ = adapters is not None and adapters.docs > 1
     choose = _chooser(base, sampling, len(prompts))
     output = _BatchOutput([[] for _ in prompts], [[] for _ in prompts])
@@ -118,10 +116,9 @@ def _generate_batch(
     progress_left, share = float(len(prompts)), len(prompts) / sampling.max_new_tokens
     active = torch.arange(len(prompts), device=base.device)
     running = [True] * len(prompts)
-    state: Decoding | None = None
+    state = Decoding(base, prompts, adapters, sampling.max_new_tokens)
     while any(running):
         with inject(base, adapters.select(active.tolist()) if adapters is not None and adapters_differ else adapters):
-            state = state or Decoding(base, prompts, 0 if adapters_differ else common_prefix(prompts))
             while any(running) and 4 * sum(running[index] for index in active.tolist()) > 3 * len(active):
                 tokens = choose(state.logits, state.tokens, active)
                 probabilities = (state.logits.gather(1, tokens[:, None])[:, 0] - state.logits.logsumexp(-1)).exp()

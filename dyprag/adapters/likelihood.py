@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from dyprag.adapters.decoding import common_prefix, prefill
+from dyprag.adapters.decoding import prefill
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters
+from dyprag.adapters.sharing import common_prefix
 from dyprag.model.base import BaseModel
 from dyprag.model.batches import pad
 from dyprag.runtime import progress

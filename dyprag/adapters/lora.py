@@ -74,6 +74,22 @@ class Adapters:
         index = list(docs)
         return Adapters({p: t[index] for p, t in self.a.items()}, {p: t[index] for p, t in self.b.items()}, self.scale)
 
+    def firsts(self) -> list[int]:
+        """For each document, the first one that has the same matrices."""
+        alike: dict[float, list[int]] = {}
+        found: list[int] = []
+        # documents with equal sums may be equal; only those are compared as a whole
+        for doc, total in enumerate(self.b["down_proj"].float().sum((1, 2, 3)).tolist()):
+            others = alike.setdefault(total, [])
+            first = next((other for other in others if self._same(doc, other)), doc)
+            if first == doc:
+                others.append(doc)
+            found.append(first)
+        return found
+
+    def _same(self, one: int, other: int) -> bool:
+        return all(torch.equal(tensor[one], tensor[other]) for tensor in self.tensors().values())
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the matrices by name: `gate_proj.a` … `down_proj.b`."""
         return {f"{p}.{side}": t for side, half in (("a", self.a), ("b", self.b)) for p, t in half.items()}

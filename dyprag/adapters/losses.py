@@ -13,8 +13,8 @@ from torch import Tensor
 from dyprag.adapters.forward import hidden_states, pack, token_losses
 from dyprag.adapters.lora import Adapters
 from dyprag.adapters.samples import Sample
-from dyprag.adapters.trees import build_tree, counted, fits_a_tree, shared_length, tree_states
-from dyprag.model.base import BaseModel
+from dyprag.adapters.trees import build_tree, counted, shared_length, tree_states
+from dyprag.model.base import BaseModel, fits_window
 
 WORTH_A_TREE = 0.9  # a tree is used if it has at most this share of the tokens of separate rows
 
@@ -54,7 +54,7 @@ def document_losses(
     """
     width = max(map(_tree_length, batches))
     separate = sum(map(len, batches)) * max(len(sample.ids) for batch in batches for sample in batch)
-    if width * len(batches) <= WORTH_A_TREE * separate and fits_a_tree(base, width):
+    if width * len(batches) <= WORTH_A_TREE * separate and fits_window(base, width):
         tree = build_tree(base, batches)
         tokens = counted(base, batches, width, loss_on)
         hidden = tree_states(base, tree, tokens.positions, adapters, first_layer)

@@ -127,12 +127,6 @@ def counted(base: BaseModel, rows: Sequence[Sequence[Sample]], width: int, loss_
     return Counted(where, of_row, target, weights)
 
 
-def fits_a_tree(base: BaseModel, tokens: int) -> bool:
-    """Whether rows of this length can be a tree: no layer of the model has a shorter attention window."""
-    window = getattr(base.model.config.get_text_config(), "sliding_window", None)
-    return window is None or tokens <= window
-
-
 def tree_states(
     base: BaseModel, tree: Tree, positions: Tensor, adapters: Adapters | None, first_layer: int = 0
 ) -> Tensor:

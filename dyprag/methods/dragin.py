@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from dyprag.adapters.decoding import common_prefix
 from dyprag.adapters.generation import Sampling
+from dyprag.adapters.sharing import common_prefix
 from dyprag.corpora.retrieval import Retriever
 from dyprag.corpora.text.english import LIGHT
 from dyprag.corpora.text.words import WORD

@@ -107,6 +107,12 @@ class BaseModel:
         return module.in_features, module.out_features
 
 
+def fits_window(base: BaseModel, tokens: int) -> bool:
+    """Whether no layer of the model has an attention window that is shorter than this many tokens."""
+    window = getattr(base.model.config.get_text_config(), "sliding_window", None)
+    return window is None or tokens <= window
+
+
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> BaseModel:
     """Load a base model, once per process and (name, dtype, device).
 

@@ -3,19 +3,20 @@
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import TEXTS, random_adapters
+from conftest import TEXTS, make_tiny_model, random_adapters
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyprag.adapters import embedding
-from dyprag.adapters.decoding import common_prefix
+from dyprag.adapters import embedding, sharing
 from dyprag.adapters.embedding import embed
 from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.injection import inject
 from dyprag.adapters.likelihood import likelihoods
+from dyprag.adapters.sharing import common_prefix
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.batches import alike
 from dyprag.model.prompts import question_prompt
@@ -60,7 +61,7 @@ def plain_likelihood(base: BaseModel, prompt: list[int], answer: list[int]) -> f
 def test_a_batch_gives_the_same_answers_as_single_prompts(
     base: BaseModel, prompts: list[list[int]], least: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.sharing.MIN_SHARED_PREFIX", least)
     answers = generate(base, prompts, GREEDY, batch_size=batch_size)
     assert [answer.text for answer in answers] == [greedy(base, prompt) for prompt in prompts]
 
@@ -69,7 +70,7 @@ def test_a_batch_gives_the_same_answers_as_single_prompts(
 def test_a_shared_adapter_works_with_a_shared_prefix(
     base: BaseModel, prompts: list[list[int]], least: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.sharing.MIN_SHARED_PREFIX", least)
     adapter = random_adapters(base, 1)
     answers = generate(base, prompts, GREEDY, lambda batch: adapter)
     with inject(base, adapter):
@@ -82,7 +83,7 @@ def test_a_shared_adapter_works_with_a_shared_prefix(
 def test_an_adapter_per_row_gives_the_same_answers_as_single_prompts(
     base: BaseModel, prompts: list[list[int]], least: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.sharing.MIN_SHARED_PREFIX", least)
     adapters = random_adapters(base, len(prompts))
     answers = generate(base, prompts, GREEDY, adapters.select, batch_size=3)
     wanted = []
@@ -90,6 +91,84 @@ def test_an_adapter_per_row_gives_the_same_answers_as_single_prompts(
         with inject(base, adapters.select([row])):
             wanted.append(greedy(base, prompt))
     assert [answer.text for answer in answers] == wanted
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_questions_about_the_same_document_with_its_adapter_share_what_is_read(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Three documents of two questions each, and one of a single question; gemma's window is shorter than a prompt."""
+    base = load_model(str(make_tiny_model(tmp_path / family, family)), "float32", "cpu")
+    for name, parameter in base.model.model.layers.named_parameters():
+        if name.endswith("proj.weight"):
+            parameter.mul_(8)
+    if family == "gemma2":
+        base.model.config.sliding_window = 64
+    monkeypatch.setattr("dyprag.adapters.sharing.PASS_TOKENS", 0)
+    adapters, read = random_adapters(base, 3), []
+    owners = [0, 1, 0, 2, 1, 2, 0]
+    prompts = [
+        question_prompt(base.tokenizer, question, [text])
+        for question, text in zip("Who? | When? | Where? | Whose? | What is it? | How | Why".split("|"),
+                                  [[*TEXTS.values()][owner] for owner in owners], strict=True)
+    ]  # fmt: skip
+    real = base.model.get_decoder().forward
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        read.append(kwargs["input_ids"].numel())
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(base.model.get_decoder(), "forward", counting)
+    answers = generate(base, prompts, GREEDY, lambda rows: adapters.select([owners[row] for row in rows]))
+    tokens_read = sum(count for count in read if count > len(prompts))
+    monkeypatch.undo()
+    wanted = []
+    for owner, prompt in zip(owners, prompts, strict=True):
+        with inject(base, adapters.select([owner])):
+            wanted.append(greedy(base, prompt))
+    assert [answer.text for answer in answers] == wanted
+    assert len(set(wanted)) > 3
+    if family == "llama":
+        assert tokens_read < 0.7 * sum(map(len, prompts))
+
+
+WORDS = st.lists(st.integers(0, 2), min_size=1, max_size=9)
+
+
+@given(st.lists(st.tuples(WORDS, st.integers(0, 2)), min_size=1, max_size=9), st.integers(0, 5))
+def test_a_plan_reads_every_prompt_with_its_adapter_and_at_most_as_much_as_without_sharing(
+    rows: list[tuple[list[int], int]], price: int
+):
+    prompts, adapters = [prompt for prompt, _ in rows], [adapter for _, adapter in rows]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharing, "MIN_SHARED_PREFIX", 1)
+        patch.setattr(sharing, "PASS_TOKENS", price)
+        passes = sharing.plan(prompts, adapters)
+    read: list[list[int]] = []
+    owners: list[int] = []
+    for each in passes:
+        parents = each.parents or range(len(each.tokens))
+        before = [read[parent] if each.parents else [] for parent in parents]
+        if each.parents:
+            assert [owners[parent] for parent in parents] == [adapters[index] for index in each.prompts]
+        read = [[*one, *new] for one, new in zip(before, each.tokens, strict=True)]
+        owners = [adapters[index] for index in each.prompts]
+        assert all(prompts[index][: len(row)] == row for index, row in zip(each.prompts, read, strict=True))
+    assert read == prompts
+    assert all(passes[0].tokens)
+    assert all(passes[-1].tokens)
+    tokens = sum(len(each.tokens) * each.width for each in passes)
+    assert tokens <= len(prompts) * max(map(len, prompts))
+
+
+def test_examples_and_passages_are_read_once_each():
+    """16 questions about 4 documents, after the same examples: 300 + 4·200 + 16·10 tokens."""
+    prompts = [[1] * 300 + [2 + document] * 200 + [9 + question] * 10 for document in range(4) for question in range(4)]
+    passes = sharing.plan(prompts, [0] * 16)
+    assert [(len(each.tokens), each.width) for each in passes] == [(1, 300), (4, 200), (16, 10)]
+    different = sharing.plan(prompts, [row // 4 for row in range(16)])
+    assert [(len(each.tokens), each.width) for each in different] == [(4, 500), (16, 10)]
+    assert sharing.plan(prompts, list(range(16))) == sharing.whole(prompts)
 
 
 def test_the_answers_come_in_the_order_of_the_prompts(base: BaseModel, prompts: list[list[int]]):
@@ -139,7 +218,7 @@ def test_sampling_is_repeatable_by_its_seed_and_leaves_the_global_seed_alone(bas
 def test_likelihoods_equal_a_plain_computation(
     base: BaseModel, prompts: list[list[int]], least: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.sharing.MIN_SHARED_PREFIX", least)
     answers = [
         base.tokenizer(text)["input_ids"] for text in (" Greta Olmsted.", " Osk.", " 1911.", " x", " 24 metres.")
     ]
@@ -151,14 +230,14 @@ def test_likelihoods_equal_a_plain_computation(
 
 @pytest.mark.parametrize("least", [NEVER, ALWAYS])
 def test_likelihoods_of_one_prompt_with_several_answers(base: BaseModel, least: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", least)
+    monkeypatch.setattr("dyprag.adapters.sharing.MIN_SHARED_PREFIX", least)
     prompt, answers = [5, 6, 7, 8], [[9], [10, 11, 12], [13, 14]]
     wanted = [plain_likelihood(base, prompt, answer) for answer in answers]
     assert likelihoods(base, [prompt] * 3, answers) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_common_prefix_leaves_at_least_one_token_of_each_prompt(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", 2)
+    monkeypatch.setattr("dyprag.adapters.sharing.MIN_SHARED_PREFIX", 2)
     assert common_prefix([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 4, 6]]) == 3
     assert common_prefix([[1, 2, 3], [1, 2, 3, 4]]) == 2
     assert common_prefix([[1, 2, 3], [1, 2, 3]]) == 2

@@ -177,7 +177,7 @@ def test_entropy_and_attention_equal_a_plain_forward_pass(
         for row, (question, before) in enumerate(zip(QUESTIONS, kept, strict=False))
     ]
     usual = base.model.config._attn_implementation
-    monkeypatch.setattr("dyprag.adapters.decoding.MIN_SHARED_PREFIX", shared)
+    monkeypatch.setattr("dyprag.adapters.sharing.MIN_SHARED_PREFIX", shared)
     looks = _read_again(base, [*drafts, replace(drafts[0], ids=())], 2)
     assert base.model.config._attn_implementation == usual
     assert looks[-1].entropies.numel() == looks[-1].later.numel() == 0

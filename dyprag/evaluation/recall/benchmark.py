@@ -7,7 +7,7 @@ strength of adapters are those of `evaluate`.
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from dyprag.adapters.generation import Sampling, generate
-from dyprag.adapters.lora import Adapters, merge, stack, stack_rows
+from dyprag.adapters.lora import Adapters, merge, stack
 from dyprag.adapters.parametrize import parametrize
 from dyprag.adapters.samples import Sample, document_samples
 from dyprag.adapters.stopping import repeats
@@ -200,11 +200,51 @@ class Measurer:
         """Answer a band's questions under a condition; under "parametrized", only those about its first documents."""
         if self._translated.keys() - {lesson.key for lesson in lessons}:  # of another band
             self._translated.clear()
+            self._shown.clear()
         limit = self.settings.parametrized if condition == "parametrized" else len(lessons)
         asked = questions_of(band, lessons[:limit], self.data, self.settings.questions)
         adapters = self._adapters(condition, lessons, asked)
         progress.phase(1.0, len(asked))
-        return answer_all(self.base, asked, lessons, condition, adapters, self.asking)
+        if condition == "passage":
+            return self._with_passage_alone(asked, lessons)
+        if adapters and condition in SHOWING and self.asking.gate:
+            adapted = self._borne_out(asked, lessons, adapters, self.asking.gate)
+        else:
+            adapted = list(range(len(asked)))
+        inject = None if adapters is None else lambda rows: adapters([adapted[row] for row in rows])
+        answers = answer_all(self.base, [asked[row] for row in adapted], lessons, condition, inject, self.asking)
+        by_row = dict(zip(adapted, answers, strict=True))
+        plain = [row for row in range(len(asked)) if row not in by_row]
+        shown = self._with_passage_alone([asked[row] for row in plain], lessons)
+        by_row |= {row: replace(each, condition=condition) for row, each in zip(plain, shown, strict=True)}
+        return [by_row[row] for row in range(len(asked))]
+
+    def _borne_out(
+        self,
+        asked: Sequence[Asked],
+        lessons: Sequence[Lesson],
+        adapters: Callable[[list[int]], Adapters | None],
+        gate: Gate,
+    ) -> list[int]:
+        """The questions beside whose passage the gate injects the adapter."""
+        kept = []
+        for start in range(0, len(asked), self.asking.batch_size):
+            rows = list(range(len(asked)))[start : start + self.asking.batch_size]
+            batch = adapters(rows)
+            each = [None if batch is None else batch.select([row]) for row in range(len(rows))]
+            passages = [[lessons[asked[row].lesson].document.passage] for row in rows]
+            probed = borne_out(self.base, each, [asked[row].question for row in rows], passages, gate)
+            kept += [row for row, adapter in zip(rows, probed, strict=True) if adapter is not None]
+        return kept
+
+    def _with_passage_alone(self, asked: Sequence[Asked], lessons: Sequence[Lesson]) -> list[Recalled]:
+        """Answer questions with the passage and no adapter; what is known from that condition is not asked again."""
+        keys = [(lessons[question.lesson].key, question.question) for question in asked]
+        missing = [question for question, key in zip(asked, keys, strict=True) if key not in self._shown]
+        answers = answer_all(self.base, missing, lessons, "passage", None, self.asking)
+        self._shown.update({(lessons[each.asked.lesson].key, each.asked.question): each for each in answers})
+        progress.advance(len(asked) - len(missing))
+        return [self._shown[key] for key in keys]
 
     def _adapters(
         self, condition: Condition, lessons: Sequence[Lesson], asked: Sequence[Asked]
@@ -225,13 +265,7 @@ class Measurer:
             distinct = list(dict.fromkeys(lesson_indices[row] for row in rows))
             distinct_adapters = self._translate([lessons[index] for index in distinct])
             indices = [distinct.index(lesson_indices[row]) for row in rows]
-            batch_adapters = distinct_adapters.select(indices).times(strength)
-            if batch_adapters is None or self.asking.gate is None or condition not in SHOWING:
-                return batch_adapters
-            per_row = [batch_adapters.select([row]) for row in range(len(rows))]
-            questions = [asked[row].question for row in rows]
-            passages = [[lessons[asked[row].lesson].document.passage] for row in rows]
-            return stack_rows(borne_out(self.base, per_row, questions, passages, self.asking.gate))
+            return distinct_adapters.select(indices).times(strength)
 
         return translated
 
@@ -251,6 +285,11 @@ class Measurer:
     @cached_property
     def _translated(self) -> dict[str, Adapters]:
         """Translated adapters of a band's documents, by key, for all of its conditions; at most `KEPT_BYTES`."""
+        return {}
+
+    @cached_property
+    def _shown(self) -> dict[tuple[str, str], Recalled]:
+        """The answers of a band with the passage alone, by lesson and question."""
         return {}
 
     @torch.no_grad()
