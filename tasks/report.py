@@ -1,7 +1,6 @@
 """Score an evaluation's stored predictions, record the results in the catalogue, and write the report."""
 
 import base64
-import io
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -36,20 +35,16 @@ def augmentation_summary(catalogue: Catalogue, products: Sequence[str]) -> str |
 
 def translator_picture(curve: Sequence[dict[str, Any]]) -> bytes:
     """A translator's losses by step, as a PNG."""
-    from dyprag.evaluation.report.plots import translator_chart
+    from dyprag.evaluation.report.plots import picture, translator_chart
 
-    picture = io.BytesIO()
-    translator_chart(curve, picture)
-    return picture.getvalue()
+    return picture(translator_chart, curve)
 
 
 def adapter_picture(curves: dict[str, list[float]]) -> bytes:
     """The losses of documents' adapters by step, as a PNG."""
-    from dyprag.evaluation.report.plots import adapter_chart
+    from dyprag.evaluation.report.plots import adapter_chart, picture
 
-    picture = io.BytesIO()
-    adapter_chart(curves, picture)
-    return picture.getvalue()
+    return picture(adapter_chart, curves)
 
 
 @dataclass(frozen=True)
@@ -154,8 +149,8 @@ def write_report(
         judgements=[{"variant": runs[run_id], **one} for run_id in runs for one in measures[run_id]["judgements"]],
         notes=[f"{name}: {note}" for name, notes in last_measures["notes"].items() for note in notes],
     )
-    report = render(data, store.reports / report_id)
     latest = store.reports / LATEST
+    report = render(data, store.reports / report_id, latest)
     link = latest.with_name(f".{LATEST}-{report_id}")  # replaced atomically, since two runs may end at once
     link.unlink(missing_ok=True)
     link.symlink_to(report_id)

@@ -18,13 +18,14 @@ from dyprag.evaluation.report import (
     ReportData,
     augmentation_table,
     browser,
+    plots,
     results_table,
     tables,
     terminal_table,
     write_report,
 )
 from dyprag.evaluation.report.findings import findings, outputs_cut
-from dyprag.evaluation.report.plots import axis_of, human_bytes
+from dyprag.evaluation.report.plots import Charts, axis_of, human_bytes
 from dyprag.evaluation.results import Judged, Shown, result_rows
 
 SIZES = {"vanilla": 0.0, "rag": 740.0, "prag": 1_500_000.0, "dyprag": 740.0}
@@ -225,6 +226,25 @@ def test_pages_are_complete_and_escaped(tmp_path: Path) -> None:
     for name in ("f1", "cost", "augmentation", "translator", "adapters"):
         assert f"({name}.png)" in text
         assert (report.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_a_chart_is_drawn_again_only_for_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    real = plots.picture
+    monkeypatch.setattr(plots, "picture", lambda draw, *data, note: drawn.append(note) or real(draw, *data, note=note))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    losses = {"lamp": [3.0, 1.0]}
+    first = Charts(tmp_path / "first").write("adapters.png", plots.adapter_chart, losses)
+    again = Charts(tmp_path / "first", tmp_path / "absent").write("adapters.png", plots.adapter_chart, losses)
+    copied = Charts(tmp_path / "second", tmp_path / "first").write("adapters.png", plots.adapter_chart, losses)
+    assert first == again != copied
+    assert copied.read_bytes() == first.read_bytes()
+    assert len(drawn) == 1
+    Charts(tmp_path / "first").write("adapters.png", plots.adapter_chart, {"lamp": [3.0, 2.0]})
+    Charts(tmp_path / "first").write("adapters.png", plots.translator_chart, [{"step": 1, "total": 2.0}])
+    assert len(drawn) == len(set(drawn)) == 3
+    assert copied.read_bytes() != first.read_bytes()
 
 
 def test_the_page_is_self_contained_and_answers_cannot_end_its_data(tmp_path: Path) -> None:

@@ -97,13 +97,13 @@ class Report:
     summary: str
 
 
-def write_report(data: ReportData, folder: Path) -> Report:
-    """Write report.md, report.html and the charts to a folder."""
+def write_report(data: ReportData, folder: Path, earlier: Path | None = None) -> Report:
+    """Write report.md, report.html and the charts to a folder; `earlier` is that of an earlier report."""
     folder.mkdir(parents=True, exist_ok=True)
     method_gains = gains(data.judged)
     headline = first_line(method_gains)
     top: list[Block] = [Heading(data.title, level=1), headline]
-    body = _body(data, method_gains, folder)
+    body = _body(data, method_gains, plots.Charts(folder, earlier))
     text = blocks.markdown([*top, *body]) + "\n"
     markdown, page = folder / "report.md", folder / "report.html"
     markdown.write_text(text, encoding="utf-8", errors="replace")
@@ -117,13 +117,13 @@ def augmentation_table(rows: Sequence[Row]) -> str:
     return blocks.markdown(_augmentation_tables(rows))
 
 
-def _body(data: ReportData, method_gains: Sequence[Gain], folder: Path) -> list[Block]:
+def _body(data: ReportData, method_gains: Sequence[Gain], charts: plots.Charts) -> list[Block]:
     return [
         findings(data.rows), *_cut_warning(data.rows), *_prompting(data.config),
         f"Base model: {data.model}. Created: {data.created}.",
         *([f"Notes on the data: {'; '.join(data.notes)}."] if data.notes else []),
-        *_results(data, folder), *_judgements(data), *_gains(data, method_gains),
-        *_comparisons(comparisons(data.judged)), *_augmentation_section(data, folder), *_training(data, folder),
+        *_results(data, charts), *_judgements(data), *_gains(data, method_gains),
+        *_comparisons(comparisons(data.judged)), *_augmentation_section(data, charts), *_training(data, charts),
         *_examples(data.judged), *_run_summary(data), *_settings(data),
     ]  # fmt: skip
 
@@ -155,7 +155,7 @@ def _prompting(config: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _results(data: ReportData, folder: Path) -> list[Block]:
+def _results(data: ReportData, charts: plots.Charts) -> list[Block]:
     """Build the tables and charts of each data set, beginning with the mean over all, and of the costs."""
     content: list[Block] = []
     datasets = tables.datasets(data.rows)
@@ -165,13 +165,10 @@ def _results(data: ReportData, folder: Path) -> list[Block]:
         content += [Heading(title), *([OVERALL] if dataset == ALL else [])]
         content += [tables.results(rows), *([EXPLANATION] if index == 0 else [])]
         suffix = "" if len(datasets) == 1 else f"-{index + 1}"
-        content += [*_parts(rows), *_pictures(rows, suffix, folder), *_published(rows, data.model, dataset)]
+        content += [*_parts(rows), *_pictures(rows, suffix, charts), *_published(rows, data.model, dataset)]
     if rows := tables.of(data.rows, dataset=datasets[0], type=ALL, split=ALL) if datasets else []:
-        plots.cost_chart([row for row in rows if not tables.is_control(row)] or rows, folder / "cost.png")
-        content += [
-            Heading("Cost"),
-            Picture(folder / "cost.png", "Seconds and tokens per answer, and bytes per document"),
-        ]
+        chart = charts.write("cost.png", plots.cost_chart, [r for r in rows if not tables.is_control(r)] or rows)
+        content += [Heading("Cost"), Picture(chart, "Seconds and tokens per answer, and bytes per document")]
     return content
 
 
@@ -187,7 +184,7 @@ def _parts(rows: Sequence[Row]) -> list[Block]:
     return content
 
 
-def _pictures(rows: Sequence[Row], suffix: str, folder: Path) -> list[Block]:
+def _pictures(rows: Sequence[Row], suffix: str, charts: plots.Charts) -> list[Block]:
     content: list[Block] = []
     scored = [row for row in tables.shown(rows) if row["f1"] is not None]
     variants = tables.names(scored, "variant")
@@ -196,11 +193,11 @@ def _pictures(rows: Sequence[Row], suffix: str, folder: Path) -> list[Block]:
         grid = [row for row in tables.of(rows, type=ALL, split=ALL) if row["f1"] is not None]
         grid = [row for row in grid if not tables.is_control(row)]
         if axis := plots.axis_of(variants):
-            plots.grid_chart(grid, *axis, folder / f"variants{suffix}.png")
-            content += [Picture(folder / f"variants{suffix}.png", "F1 of each method over the variants")]
+            chart = charts.write(f"variants{suffix}.png", plots.grid_chart, grid, *axis)
+            content += [Picture(chart, "F1 of each method over the variants")]
     if scored:
-        plots.f1_chart(scored, folder / f"f1{suffix}.png")
-        content += [Picture(folder / f"f1{suffix}.png", "F1 of each method with its 95 % interval")]
+        chart = charts.write(f"f1{suffix}.png", plots.f1_chart, scored)
+        content += [Picture(chart, "F1 of each method with its 95 % interval")]
     return content
 
 
@@ -255,26 +252,26 @@ def _augmentation_tables(rows: Sequence[Row]) -> list[Block]:
     return content
 
 
-def _augmentation_section(data: ReportData, folder: Path) -> list[Block]:
+def _augmentation_section(data: ReportData, charts: plots.Charts) -> list[Block]:
     if not data.augmentations:
         return []
-    plots.augmentation_chart(data.augmentations, folder / "augmentation.png")
+    chart = charts.write("augmentation.png", plots.augmentation_chart, data.augmentations)
     words = "Histograms: accepted items, and tokens or seconds, of each document"
     return [
         Heading("Augmentation"),
         *_augmentation_tables(data.augmentations),
-        Picture(folder / "augmentation.png", words),
+        Picture(chart, words),
     ]
 
 
-def _training(data: ReportData, folder: Path) -> list[Block]:
+def _training(data: ReportData, charts: plots.Charts) -> list[Block]:
     content: list[Block] = []
     if data.translator_curve:
-        plots.translator_chart(data.translator_curve, folder / "translator.png")
-        content += [Picture(folder / "translator.png", "The translator's losses over its training steps")]
+        chart = charts.write("translator.png", plots.translator_chart, data.translator_curve)
+        content += [Picture(chart, "The translator's losses over its training steps")]
     if curves := {name: losses for name, losses in data.adapter_curves.items() if losses}:
-        plots.adapter_chart(curves, folder / "adapters.png")
-        content += [Picture(folder / "adapters.png", "The losses of the documents' adapters over their training steps")]
+        chart = charts.write("adapters.png", plots.adapter_chart, curves)
+        content += [Picture(chart, "The losses of the documents' adapters over their training steps")]
     return [Heading("Training"), *content] if content else []
 
 

@@ -5,10 +5,14 @@ Matplotlib is imported when the first chart is drawn, since its import takes abo
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from dyprag.methods.spec import specs
 
@@ -22,9 +26,51 @@ PALE = "#D0D0D0"  # for controls
 _LINES = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7", "#56B4E9", "black")
 _NUMBERED = re.compile(r"(|.*?[^\d.+-])([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 THIN_LINES = 12
+CHARTS_VERSION = 1  # raise it when a chart is drawn differently
+NOTE_BYTES = 500  # of a file, which its comment is in
 
 
-def f1_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
+@dataclass(frozen=True)
+class Charts:
+    """The charts of a report. Drawing takes up to a second each, and a run writes its report several times.
+
+    folder: where they are written.
+    earlier: the folder of an earlier report, whose charts are copied where they show the same data.
+    """
+
+    folder: Path
+    earlier: Path | None = None
+
+    def write(self, name: str, draw: Callable[..., Figure], *data: Any) -> Path:
+        """Draw a chart to a PNG file, unless one of the two folders has it; returns its path.
+
+        Args:
+            draw: one of the functions below.
+            data: its arguments.
+        """
+        path = self.folder / name
+        shown = hashlib.blake2b(repr((CHARTS_VERSION, draw.__name__, data)).encode(), digest_size=16).hexdigest()
+        for known in (path, *([self.earlier / name] if self.earlier else [])):
+            with suppress(OSError):
+                content = known.read_bytes()
+                if shown.encode() in content[:NOTE_BYTES]:
+                    path.write_bytes(content)
+                    return path
+        path.write_bytes(picture(draw, *data, note=shown))
+        return path
+
+
+def picture(draw: Callable[..., Figure], *data: Any, note: str = "") -> bytes:
+    """Draw a chart as a PNG; `note` becomes its comment."""
+    figure = draw(*data)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Comment": note})  # figures created without pyplot use Agg
+    return content.getvalue()
+
+
+def f1_chart(rows: Sequence[dict[str, Any]]) -> Figure:
     """Draw each row's F1 with its interval. PRAG, DyPRAG and the controls have their own colours."""
     figure = _figure(0.42 * len(rows) + 1.0)
     axes = figure.add_subplot()
@@ -37,10 +83,10 @@ def f1_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
         _write_at(axes, row["f1_high"], index, f"{row['f1']:.1f}")
     _name_bars(axes, rows)
     axes.set_xlabel("token F1, % (whiskers: 95 % interval)")
-    _save(figure, path)
+    return figure
 
 
-def cost_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def cost_chart(rows: Sequence[dict[str, Any]]) -> Figure:
     """Draw seconds and tokens per answer, and bytes per document, side by side."""
     figure = _figure(0.36 * len(rows) + 1.1)
     time, length, space = figure.subplots(1, 3, sharey=True)
@@ -69,7 +115,7 @@ def cost_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
     time.set_xlabel("seconds per answer")
     length.set_xlabel("tokens per answer")
     space.set_xlabel("bytes per document" + (" (log axis)" if positive else ""))
-    _save(figure, path)
+    return figure
 
 
 def axis_of(variants: Sequence[str]) -> tuple[str, dict[str, float]] | None:
@@ -82,7 +128,7 @@ def axis_of(variants: Sequence[str]) -> tuple[str, dict[str, float]] | None:
     return (names.pop() or "").rstrip(" =:_") or "variant", dict(zip(variants, numbers, strict=True))
 
 
-def grid_chart(rows: Sequence[dict[str, Any]], name: str, value_of: Mapping[str, float], path: Path) -> None:
+def grid_chart(rows: Sequence[dict[str, Any]], name: str, value_of: Mapping[str, float]) -> Figure:
     """Draw F1 of each method over the variants, with 95 % intervals. `value_of` maps variants to axis values."""
     figure = _figure(3.4)
     axes = figure.add_subplot()
@@ -105,10 +151,10 @@ def grid_chart(rows: Sequence[dict[str, Any]], name: str, value_of: Mapping[str,
     axes.set_xlabel(name)
     axes.set_ylabel("token F1, %")
     axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    _save(figure, path)
+    return figure
 
 
-def translator_chart(curve: Sequence[dict[str, float]], path: Path | IO[bytes]) -> None:
+def translator_chart(curve: Sequence[dict[str, float]]) -> Figure:
     """Draw the translator's losses over its training steps, for either recipe."""
     figure = _figure(3.4)
     axes = figure.add_subplot()
@@ -137,10 +183,10 @@ def translator_chart(curve: Sequence[dict[str, float]], path: Path | IO[bytes]) 
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("training step")
     axes.set_ylabel("loss (log axis)")
-    _save(figure, path)
+    return figure
 
 
-def adapter_chart(curves: dict[str, list[float]], path: Path | IO[bytes]) -> None:
+def adapter_chart(curves: dict[str, list[float]]) -> Figure:
     """Draw some adapters' losses as thin lines, and the mean over all documents."""
     figure = _figure(3.4)
     axes = figure.add_subplot()
@@ -154,10 +200,10 @@ def adapter_chart(curves: dict[str, list[float]], path: Path | IO[bytes]) -> Non
     axes.set_xlabel("training step of the document's adapter")
     axes.set_ylabel("loss")
     axes.locator_params(axis="x", integer=True)
-    _save(figure, path)
+    return figure
 
 
-def augmentation_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def augmentation_chart(rows: Sequence[dict[str, Any]]) -> Figure:
     """Draw histograms over documents: accepted items per product, and tokens (or seconds, without an endpoint)."""
     figure = _figure(2.8)
     items, effort = figure.subplots(1, 2)
@@ -177,7 +223,7 @@ def augmentation_chart(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.locator_params(axis="y", integer=True)
     items.locator_params(axis="x", integer=True)
     items.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
-    _save(figure, path)
+    return figure
 
 
 def spread(items: list[Any], most: int) -> list[Any]:
@@ -200,12 +246,6 @@ def _figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(8, height), dpi=150, layout="constrained", facecolor="white")
-
-
-def _save(figure: Figure, path: Path | IO[bytes]) -> None:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, format="png")  # figures created without pyplot use Agg
 
 
 def _colours(rows: Sequence[dict[str, Any]]) -> list[str]:
