@@ -94,8 +94,11 @@ def _state_of(flow: Callable[..., Any], config: "PipelineConfig") -> Any:
     from prefect.exceptions import PrefectException
     from prefect.settings import PREFECT_API_URL
 
+    from dyprag.flows.own_server import heartbeats_where_needed
+
     try:
-        return flow(config, return_state=True)
+        with heartbeats_where_needed():
+            return flow(config, return_state=True)
     except (httpx.HTTPError, PrefectException, RuntimeError, OSError) as error:
         url = PREFECT_API_URL.value()
         reason = " ".join(str(error).split())[:300] or type(error).__name__

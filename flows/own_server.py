@@ -9,8 +9,8 @@ import importlib.machinery
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -45,6 +45,22 @@ def end_own_servers() -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(ENDS)
         process.kill()
+
+
+@contextmanager
+def heartbeats_where_needed() -> Iterator[None]:
+    """Send no heartbeats to a server that ends with this process anyway.
+
+    Only a server that outlives the run can notice that they stop (automations.py), and every flow waits at its end for
+    the thread that sends them, up to a second.
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 def watched(arguments: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
