@@ -14,6 +14,7 @@ import typer
 
 from dyprag.cli.options import ConfigOption, JsonOption, SetOption, of_store, read_config
 from dyprag.cli.output import errors, print_json, print_table
+from dyprag.cli.quick_imports import quick_imports
 from dyprag.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -164,18 +165,20 @@ class StoredCorpus:
 
     def answer(self, question: str, method: str) -> Answered:
         """See `Source`."""
-        from dyprag.corpora.documents import Question
-        from dyprag.corpora.text.forms import written
-        from dyprag.methods.spec import spec_of
-        from dyprag.tasks.evaluate import answer_questions
-        from dyprag.tasks.planning.answers import AnswerJob, linked, sources_of
-        from dyprag.tasks.work import base_model
+        with quick_imports():
+            from dyprag.corpora.documents import Question
+            from dyprag.corpora.text.forms import written
+            from dyprag.methods.spec import spec_of
+            from dyprag.tasks.answering import answer_questions
+            from dyprag.tasks.planning.answers import AnswerJob, linked, sources_of
+            from dyprag.tasks.worker import worker_of
 
         _check_method(method)
         spec, workspace = spec_of(method), self._workspace.answering(method)
         evaluate, corpus_key = workspace.config.evaluate, workspace.corpus_key
         sources = sources_of(workspace)
-        base_model(workspace.config)
+        with quick_imports():
+            worker_of(workspace.config).base_model()
         start = perf_counter()
         searches = spec.shows_passages or spec.injects_documents
         hits = workspace.passages.search(question, evaluate.passages) if searches else []
@@ -232,12 +235,12 @@ class GivenDocuments:
     @cached_property
     def _opened(self) -> Any:
         from dyprag.cli.given import given_documents
-        from dyprag.cli.quick_imports import quick_imports
 
+        documents = given_documents(self.locations)
         with quick_imports():
             from dyprag.serving.assistant import load
-        documents = given_documents(self.locations)
-        return load(config=self.config), documents
+
+            return load(config=self.config), documents
 
 
 def _check_method(method: str) -> None:

@@ -246,7 +246,7 @@ class Source:
     def _merged(self, method: str, retrieved: "list[Retrieved]") -> "Adapters":
         """The adapter that the method injects for these documents."""
         from dyprag.runtime.batching import compute
-        from dyprag.tasks.evaluate import make_method
+        from dyprag.tasks.answering import make_method
 
         workspace = self._workspace(method)
         job = self._job(method, retrieved)

@@ -13,8 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from dyprag.config import PipelineConfig
 from dyprag.methods.spec import spec_of
 from dyprag.storage.artifacts import Record, Store
+from dyprag.tasks.answering import make_method
 from dyprag.tasks.corpora import stored_corpus
-from dyprag.tasks.evaluate import make_method
 from dyprag.tasks.planning.answers import AnswerJob
 from dyprag.tasks.planning.keys import threshold_key
 from dyprag.tasks.planning.plan import Plan

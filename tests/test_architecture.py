@@ -107,6 +107,7 @@ def test_nothing_that_could_run_foreign_code_is_used(package: str):
         ("dyprag.config", ["torch", "transformers", "prefect"]),
         ("dyprag.tasks.planning.plan", ["torch", "transformers"]),
         ("dyprag.model.base", ["prefect", "torch", "transformers"]),
+        ("dyprag.tasks.answering", ["prefect"]),
         ("dyprag.flows.pipeline", ["torch", "transformers", "peft", "openai", "matplotlib"]),
         ("dyprag.tasks.workspace, dyprag.tasks.contents, dyprag.tasks.checks", ["prefect", "torch", "transformers"]),
         ("dyprag.cli.main", ["pydantic", "duckdb", "dyprag.config", "dyprag.corpora"]),

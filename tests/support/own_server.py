@@ -116,7 +116,7 @@ class Server:
             os.killpg(process.pid, signal.SIGTERM)
         for process in self.processes:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=20)
+                process.wait(timeout=3)
             with suppress(ProcessLookupError):  # what it started may be at work still
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
