@@ -1,4 +1,4 @@
-"""Answer several questions about each document: what prompts have in common is read once, or each prompt by itself.
+"""Measure how much time it saves to read once what several questions about a document have in common.
 
     python benchmarks/sharing.py
 

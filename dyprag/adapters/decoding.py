@@ -30,8 +30,8 @@ class Decoding:
             new_tokens: the number of tokens that are to be added at most.
         """
         self._base = base
-        differ = adapters is not None and adapters.docs > 1
-        passes = plan(prompts, adapters.firsts() if adapters is not None and differ else [0] * len(prompts))
+        owners = adapters.firsts() if adapters and adapters.docs > 1 else [0] * len(prompts)
+        passes = plan(prompts, owners)
         if not fits_window(base, sum(each.width for each in passes) + new_tokens):
             passes = whole(prompts)  # padding after a shared prefix would count towards the window
         self._cache = DynamicCache(config=base.model.config)
@@ -51,8 +51,10 @@ class Decoding:
                     if type(layer) is DynamicLayer:
                         self._cache.layers[index] = PreallocatedLayer(layer)
             positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -each.width :]
-            with inject(base, adapters.select(each.prompts) if adapters is not None and differ else adapters):
+            with inject(base, adapters and adapters.of_rows(each.prompts)):
                 self._forward(ids, positions)
+        # a repetition penalty is for the row's tokens, not for padding; the last column is never padding
+        self.tokens = self.tokens.where(self._mask.bool(), self.tokens[:, -1:])
 
     def _forward(self, ids: Tensor, positions: Tensor) -> None:
         self.logits = next_logits(self._base, ids, self._mask, positions, self._cache)
@@ -80,6 +82,9 @@ def next_logits(base: BaseModel, ids: Tensor, mask: Tensor, positions: Tensor, c
 
 class PreallocatedLayer(DynamicLayer):
     """Cache layer with preallocated space; a DynamicLayer copies all keys and values for every new token."""
+
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, layer: DynamicLayer, spare: int = 32) -> None:
         """Take over a layer's states; `spare` is the number of tokens allocated beyond those stored."""

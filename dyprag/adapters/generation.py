@@ -109,7 +109,6 @@ def _generate_batch(
     base: BaseModel, prompts: list[Sequence[int]], sampling: Sampling, adapters: Adapters | None, ends: Ends
 ) -> _BatchOutput:
     """Generate the new tokens of each prompt, without its end token. Finished rows leave the batch."""
-    adapters_differ = adapters is not None and adapters.docs > 1
     choose = _chooser(base, sampling, len(prompts))
     output = _BatchOutput([[] for _ in prompts], [[] for _ in prompts])
     # one step of progress per prompt, reported token by token
@@ -118,7 +117,7 @@ def _generate_batch(
     running = [True] * len(prompts)
     state = Decoding(base, prompts, adapters, sampling.max_new_tokens)
     while any(running):
-        with inject(base, adapters.select(active.tolist()) if adapters is not None and adapters_differ else adapters):
+        with inject(base, adapters and adapters.of_rows(active.tolist())):
             while any(running) and 4 * sum(running[index] for index in active.tolist()) > 3 * len(active):
                 tokens = choose(state.logits, state.tokens, active)
                 probabilities = (state.logits.gather(1, tokens[:, None])[:, 0] - state.logits.logsumexp(-1)).exp()

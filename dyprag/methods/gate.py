@@ -44,7 +44,7 @@ def borne_out(
     prompts = [question_prompt(base.tokenizer, questions[index]) for index in present]
 
     def batch_adapters(batch: list[int]) -> Adapters | None:
-        return alone if alone is None or alone.docs == 1 else alone.select(batch)
+        return alone and alone.of_rows(batch)
 
     with progress.part(len(present)):  # separate progress: probes are not answers
         probes = generate(base, prompts, Sampling(PROBED), batch_adapters, len(present))

@@ -312,13 +312,15 @@ def _bfloat16_is_faster() -> bool:
     The CPU's feature flags do not answer this: with AVX512-BF16 it can be half as fast as in float32, with AMX many
     times faster.
     """
-    if _slower_in_bfloat16(32, 2) > 8:  # without instructions for it, the measurement below would take seconds
+    single, half = _product_seconds(32, 2)
+    if half > max(8 * single, 0.01):  # no instructions for it: the measurement below would take seconds
         return False
-    return 1.2 * _slower_in_bfloat16(256, 5) < 1
+    single, half = _product_seconds(256, 5)
+    return 1.2 * half < single
 
 
-def _slower_in_bfloat16(rows: int, rounds: int) -> float:
-    """The time of a matrix product of some rows in bfloat16, divided by that in float32."""
+def _product_seconds(rows: int, rounds: int) -> tuple[float, float]:
+    """The seconds of a matrix product of some rows in float32 and in bfloat16."""
     import torch
 
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
@@ -328,7 +330,7 @@ def _slower_in_bfloat16(rows: int, rounds: int) -> float:
             start = time.perf_counter()
             torch.mm(x, y)
             seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
-    return seconds[torch.bfloat16] / seconds[torch.float32]
+    return seconds[torch.float32], seconds[torch.bfloat16]
 
 
 def _context_length(model: Any) -> int:

@@ -216,6 +216,35 @@ def test_writers_of_the_same_adapter_at_the_same_time_write_it_once(base: BaseMo
     assert [path.name for path in tmp_path.iterdir()] == [placed[0].name]
 
 
+def test_an_adapter_that_another_writer_finishes_meanwhile_is_not_taken_for_a_damaged_one(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The other writer comes right after the first look at the folder, however `place` looks."""
+    adapter, begun, others = random_adapters(base), list[str](), list[Placed]()
+
+    def fill(folder: Path) -> None:
+        write_adapter(base, adapter, folder, "tiny")
+
+    def patch(look: str) -> None:
+        real = getattr(Path, look)
+
+        def looked(path: Path) -> bool:
+            found = bool(real(path))
+            if not begun and "one-" in str(path):
+                begun.append(look)
+                others.append(place(tmp_path, "One", fill))
+            return found
+
+        monkeypatch.setattr(Path, look, looked)
+
+    patch("exists")
+    patch("is_file")
+    placed = place(tmp_path, "One", fill)
+    assert [(other.name, other.made) for other in others] == [(placed.name, True)]
+    assert not placed.made
+    assert [path.name for path in tmp_path.iterdir()] == [placed.name]
+
+
 def test_the_adapter_of_a_question_equals_the_injected_one(
     tmp_path: Path, config_file: Path, plan: Plan, base: BaseModel, tiny_model: str
 ):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from dyprag.adapters.injection import inject
-from dyprag.adapters.lora import initial_adapters, load_peft, merge, save_peft, stack
+from dyprag.adapters.lora import Adapters, initial_adapters, load_peft, merge, save_peft, stack
 from dyprag.errors import ArtifactError
 from dyprag.model.base import PROJECTIONS, BaseModel, load_model
 
@@ -30,6 +30,13 @@ def test_peft_computes_the_same_from_the_saved_adapter(family: str, tmp_path: Pa
         ours = logits(base.model)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     assert (ours - plain).abs().max() > 1e-2  # the adapter has an effect
+
+
+def test_equal_adapters_are_found_and_those_of_equal_sums_are_told_apart(base: BaseModel):
+    adapters = random_adapters(base, 3).select([0, 1, 0, 2, 1])
+    assert adapters.firsts() == [0, 1, 0, 3, 1]
+    zero = Adapters(adapters.a, {p: torch.zeros_like(t) for p, t in adapters.b.items()}, 1.0)
+    assert zero.firsts() == [0, 1, 0, 3, 1], "their deltas are equal, their matrices are not"
 
 
 def test_saved_adapters_are_loaded_unchanged(base: BaseModel, tmp_path: Path):

@@ -232,7 +232,7 @@ def test_a_chart_is_drawn_again_only_for_other_data(tmp_path: Path, monkeypatch:
     drawn: list[str] = []
     real = plots.picture
     monkeypatch.setattr(plots, "picture", lambda draw, *data, note: drawn.append(note) or real(draw, *data, note=note))
-    for name in ("first", "second"):
+    for name in ("first", "second", "third"):
         (tmp_path / name).mkdir()
     losses = {"lamp": [3.0, 1.0]}
     first = Charts(tmp_path / "first").write("adapters.png", plots.adapter_chart, losses)
@@ -245,6 +245,10 @@ def test_a_chart_is_drawn_again_only_for_other_data(tmp_path: Path, monkeypatch:
     Charts(tmp_path / "first").write("adapters.png", plots.translator_chart, [{"step": 1, "total": 2.0}])
     assert len(drawn) == len(set(drawn)) == 3
     assert copied.read_bytes() != first.read_bytes()
+    copied.write_bytes(copied.read_bytes()[:600])  # as a full disk or a kill would have left it
+    Charts(tmp_path / "third", tmp_path / "second").write("adapters.png", plots.adapter_chart, losses)
+    assert len(drawn) == 4
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["adapters.png"] * 3
 
 
 def test_the_page_is_self_contained_and_answers_cannot_end_its_data(tmp_path: Path) -> None:

@@ -255,6 +255,7 @@ def test_a_retried_ingest_counts_each_document_once(settings: dict[str, Any], tm
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_server")
+@pytest.mark.slow  # seven runs
 def test_the_translator_is_kept_until_enough_documents_are_new_to_it(settings: dict[str, Any], tmp_path: Path):
     from dyprag.flows.augment import augment
     from dyprag.flows.evaluate import evaluate

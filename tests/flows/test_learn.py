@@ -28,6 +28,7 @@ from dyprag.evaluation.recall.benchmark import (
 )
 from dyprag.evaluation.recall.card import recall_table
 from dyprag.evaluation.recall.summaries import summarise
+from dyprag.methods.gate import Gate
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.prompts import PLAIN
 from dyprag.storage.artifacts import Store
@@ -191,6 +192,42 @@ def test_each_condition_injects_the_adapter_it_names(lively: BaseModel):
     for condition, plain in (("own", "zero"), ("beside", "passage")):
         assert tuple(row.answer for row in none.measure("closed", band, condition)) == answers[plain]
     assert len(measurer.measure("closed", band, "parametrized")) == 1
+
+
+def test_where_the_gate_leaves_an_adapter_out_the_passage_alone_answered_already(
+    lively: BaseModel, monkeypatch: pytest.MonkeyPatch
+):
+    config = PipelineConfig.model_validate({"learn": LEARN, "recall": RECALL}).resolved()
+    lessons = training_lessons(config.learn)
+    prompts = [lively.tokenizer(x.document.text)["input_ids"] for x in lessons]
+    translator = fresh_translator(lively, config.learn, prompts)
+    with torch.no_grad():
+        translator.gains.fill_(10.0)
+    asking = replace(Asking.of(config.evaluate), form=PLAIN, combine_strength=1.0, gate=Gate(1.0))
+    settings = (config.lora, config.parametrize, config.recall, None)
+    measurer = Measurer(lively, translator, lessons, *settings, asking)
+    always = Measurer(lively, translator, lessons, *settings, replace(asking, gate=None))
+    band = recall_bands(config.recall, None)["closed"]
+    passage, adapted = (m.measure("closed", band, c) for m, c in ((measurer, "passage"), (always, "beside")))
+    kept = {each.asked.question for each in passage[::2]}
+
+    def probed(base: BaseModel, adapters: Any, questions: Any, passages: Any, gate: Gate) -> Any:
+        return [adapter if question in kept else None for adapter, question in zip(adapters, questions, strict=True)]
+
+    asked, real = [], benchmark.generate
+    monkeypatch.setattr(benchmark, "borne_out", probed)
+    monkeypatch.setattr(
+        benchmark, "generate", lambda b, prompts, *a, **k: asked.extend(prompts) or real(b, prompts, *a, **k)
+    )
+    beside = measurer.measure("closed", band, "beside")
+    assert [each.asked for each in beside] == [each.asked for each in passage]
+    assert {each.condition for each in beside} == {"beside"}
+    expected = [
+        (one if one.asked.question in kept else other).answer for one, other in zip(adapted, passage, strict=True)
+    ]
+    assert [each.answer for each in beside] == expected
+    assert len(asked) == len(kept) < len(passage)
+    assert expected not in ([each.answer for each in adapted], [each.answer for each in passage])
 
 
 @pytest.mark.parametrize(("kept_bytes", "readings"), [(2**30, 1), (0, 3)])

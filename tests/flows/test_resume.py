@@ -41,6 +41,7 @@ def test_after_a_kill_in_the_middle_of_parametrization_only_the_missing_document
     ]
     settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
     settings["parametrize"]["epochs"] = 40  # long enough to be hit
+    settings["evaluate"]["methods"] = ["prag"]  # no translator is needed
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
     store = Store(settings["store"])

@@ -113,6 +113,27 @@ def test_a_cpu_uses_the_number_format_that_it_multiplies_faster(
         models._bfloat16_is_faster.cache_clear()
 
 
+@pytest.mark.parametrize(("slower", "products"), [(50.0, 4), (2.0, 14), (0.2, 14)])
+def test_a_cpu_without_bfloat16_is_not_measured_for_long(slower: float, products: int, monkeypatch: pytest.MonkeyPatch):
+    clock, rows = [0.0], []
+
+    def mm(x: torch.Tensor, y: torch.Tensor) -> None:
+        rows.append(len(x))
+        clock[0] += slower if x.dtype == torch.bfloat16 else 1
+
+    monkeypatch.setattr(torch, "mm", mm)
+    monkeypatch.setattr(models, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert models._bfloat16_is_faster.__wrapped__() is (slower < 1)
+    assert len(rows) == products
+    assert set(rows[:4]) == {32}
+
+
+def test_the_tokens_with_a_line_break_are_those_that_decode_to_one(tiny_model: str):
+    base = load_model(tiny_model, "float32", "cpu")
+    texts = base.tokenizer.batch_decode([[index] for index in range(len(base.tokenizer))])
+    assert base.newline_ids == tuple(index for index, text in enumerate(texts) if "\n" in text) != ()
+
+
 @pytest.mark.parametrize("use", [load_model, check_model, model_fingerprint])
 def test_an_unknown_name_is_rejected_with_a_remedy(use, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -48,7 +48,8 @@ BROAD = ("zero", "own", "wrong", "passage", "beside", "beside-wrong")  # the con
 GUARDS = ("unanswered", "common")  # bands of questions that the document does not answer
 BEFORE_AND_AFTER: tuple[tuple[Condition, Condition], ...] = (("zero", "own"), ("passage", "beside"))
 TEST_SEED = 1_000_003  # seed of the invented test documents; their names differ from those of training documents anyway
-KEPT_BYTES = 2**30  # of a band's translated adapters; the others are translated for each condition anew
+KEPT_BYTES = 2**30  # of a band's translated adapters; the others are translated anew where they are used
+PROBING = 0.3  # share of a condition's work that the gate's probes are
 AVERAGED = 16  # training documents in the mean adapter; each adds its rank
 
 
@@ -198,18 +199,23 @@ class Measurer:
 
     def measure(self, band: str, lessons: Sequence[Lesson], condition: Condition) -> list[Recalled]:
         """Answer a band's questions under a condition; under "parametrized", only those about its first documents."""
-        if self._translated.keys() - {lesson.key for lesson in lessons}:  # of another band
+        lesson_keys = {lesson.key for lesson in lessons}
+        if self._translated.keys() - lesson_keys:  # of another band
             self._translated.clear()
+        if {key for key, _ in self._shown} - lesson_keys:
             self._shown.clear()
         limit = self.settings.parametrized if condition == "parametrized" else len(lessons)
         asked = questions_of(band, lessons[:limit], self.data, self.settings.questions)
         adapters = self._adapters(condition, lessons, asked)
-        progress.phase(1.0, len(asked))
         if condition == "passage":
+            progress.phase(1.0, len(asked))
             return self._with_passage_alone(asked, lessons)
         if adapters and condition in SHOWING and self.asking.gate:
+            progress.phase(PROBING, len(asked))
             adapted = self._borne_out(asked, lessons, adapters, self.asking.gate)
+            progress.phase(1 - PROBING, len(asked))
         else:
+            progress.phase(1.0, len(asked))
             adapted = list(range(len(asked)))
         inject = None if adapters is None else lambda rows: adapters([adapted[row] for row in rows])
         answers = answer_all(self.base, [asked[row] for row in adapted], lessons, condition, inject, self.asking)
@@ -235,14 +241,15 @@ class Measurer:
             passages = [[lessons[asked[row].lesson].document.passage] for row in rows]
             probed = borne_out(self.base, each, [asked[row].question for row in rows], passages, gate)
             kept += [row for row, adapter in zip(rows, probed, strict=True) if adapter is not None]
+            progress.advance(len(rows))
         return kept
 
     def _with_passage_alone(self, asked: Sequence[Asked], lessons: Sequence[Lesson]) -> list[Recalled]:
-        """Answer questions with the passage and no adapter; what is known from that condition is not asked again."""
-        keys = [(lessons[question.lesson].key, question.question) for question in asked]
+        """Answer questions with the passage and no adapter. No question is asked twice by this measurer."""
+        keys = [(lessons[question.lesson].key, question) for question in asked]
         missing = [question for question, key in zip(asked, keys, strict=True) if key not in self._shown]
         answers = answer_all(self.base, missing, lessons, "passage", None, self.asking)
-        self._shown.update({(lessons[each.asked.lesson].key, each.asked.question): each for each in answers})
+        self._shown.update({(lessons[each.asked.lesson].key, each.asked): each for each in answers})
         progress.advance(len(asked) - len(missing))
         return [self._shown[key] for key in keys]
 
@@ -288,8 +295,8 @@ class Measurer:
         return {}
 
     @cached_property
-    def _shown(self) -> dict[tuple[str, str], Recalled]:
-        """The answers of a band with the passage alone, by lesson and question."""
+    def _shown(self) -> dict[tuple[str, Asked], Recalled]:
+        """The answers of a band with the passage alone, by the lesson's key and the question."""
         return {}
 
     @torch.no_grad()

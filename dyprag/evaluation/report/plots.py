@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ _LINES = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7", "#56B4E9", "black")
 _NUMBERED = re.compile(r"(|.*?[^\d.+-])([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
 THIN_LINES = 12
 CHARTS_VERSION = 1  # raise it when a chart is drawn differently
-NOTE_BYTES = 500  # of a file, which its comment is in
+NOTE_BYTES, PNG_END = 500, b"IEND\xaeB`\x82"  # a file's comment is among its first bytes
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,24 @@ class Charts:
         """
         path = self.folder / name
         shown = hashlib.blake2b(repr((CHARTS_VERSION, draw.__name__, data)).encode(), digest_size=16).hexdigest()
-        for known in (path, *([self.earlier / name] if self.earlier else [])):
-            with suppress(OSError):
-                content = known.read_bytes()
-                if shown.encode() in content[:NOTE_BYTES]:
-                    path.write_bytes(content)
-                    return path
-        path.write_bytes(picture(draw, *data, note=shown))
+        if _shows(path, shown):
+            return path
+        new = path.with_name(f".{name}.new")
+        if self.earlier and _shows(self.earlier / name, shown):
+            shutil.copyfile(self.earlier / name, new)
+        else:
+            new.write_bytes(picture(draw, *data, note=shown))
+        os.replace(new, path)
         return path
+
+
+def _shows(path: Path, note: str) -> bool:
+    """Whether a file is a whole PNG with this comment."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return note.encode() in content[:NOTE_BYTES] and content.endswith(PNG_END)
 
 
 def picture(draw: Callable[..., Figure], *data: Any, note: str = "") -> bytes:
