@@ -75,8 +75,8 @@ class Adapters:
         return Adapters({p: t[index] for p, t in self.a.items()}, {p: t[index] for p, t in self.b.items()}, self.scale)
 
     def of_rows(self, rows: Sequence[int]) -> "Adapters":
-        """Return the adapters of some rows of a batch; one that all rows share is returned as it is."""
-        return self if self.docs == 1 else self.select(rows)
+        """Return the adapters of some rows of a batch; nothing is copied if all rows are meant or share one."""
+        return self if self.docs == 1 or list(rows) == list(range(self.docs)) else self.select(rows)
 
     def firsts(self) -> list[int]:
         """For each document, the first one that has the same matrices."""

@@ -235,7 +235,7 @@ class Measurer:
         """The questions beside whose passage the gate injects the adapter."""
         kept = []
         for start in range(0, len(asked), self.asking.batch_size):
-            rows = list(range(len(asked)))[start : start + self.asking.batch_size]
+            rows = list(range(start, min(start + self.asking.batch_size, len(asked))))
             batch = adapters(rows)
             each = [None if batch is None else batch.select([row]) for row in range(len(rows))]
             passages = [[lessons[asked[row].lesson].document.passage] for row in rows]
@@ -284,8 +284,7 @@ class Measurer:
             new = {lesson.key: translated.select([index]) for index, lesson in enumerate(missing)}
         known = self._translated | new
         for key, adapter in new.items():
-            size = sum(tensor.nbytes for tensor in adapter.tensors().values())
-            if (len(self._translated) + 1) * size <= KEPT_BYTES:
+            if (len(self._translated) + 1) * adapter.nbytes <= KEPT_BYTES:
                 self._translated[key] = adapter
         return stack([known[lesson.key] for lesson in lessons])
 

@@ -98,7 +98,11 @@ class Report:
 
 
 def write_report(data: ReportData, folder: Path, earlier: Path | None = None) -> Report:
-    """Write report.md, report.html and the charts to a folder; `earlier` is that of an earlier report."""
+    """Write report.md, report.html and the charts to a folder.
+
+    Args:
+        earlier: the folder of an earlier report; charts that show the same are copied from it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     method_gains = gains(data.judged)
     headline = first_line(method_gains)
