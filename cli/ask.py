@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dyprag.config import PipelineConfig
     from dyprag.tasks.workspace import Workspace
 
+_assistants: dict[Any, Any] = {}  # the last one, by everything that it is made from
 DEFAULT = "prag-combine"  # the default method for the corpus in the store
 DEFAULT_GIVEN = "dyprag-combine"  # the default method for documents passed with the question
 
@@ -45,10 +47,40 @@ def ask(
     config: ConfigOption = None,
     set_: SetOption = None,
     json_: JsonOption = False,
+    keep: Annotated[
+        float | None,
+        typer.Option("--keep", metavar="MINUTES", envvar="DYPRAG_KEEP", min=0, help="How long the model stays loaded "
+                     "for further questions, in a process of its own. 0 answers without it, and ends it. Default: 5, "
+                     "or 0 on a GPU.", show_default=False),
+    ] = None,
 ) -> None:  # fmt: skip
     """Answer one question from the documents in the store, or from your own documents."""
+    from dyprag.cli.resident import ask_resident, end_resident
+
+    request: dict[str, Any] = {
+        "question": question, "document": document, "method": method, "compare_": compare_,
+        "config": config and str(config), "set_": set_, "json_": json_,
+    }  # fmt: skip
     with errors():
-        settings = read_config(config, set_)
+        if keep == 0:
+            end_resident()
+        elif (code := ask_resident(request, keep)) is not None:
+            raise typer.Exit(code)
+    answer(**request)
+
+
+def answer(
+    question: str,
+    document: list[str] | None,
+    method: str | None,
+    compare_: bool,
+    config: str | None,
+    set_: list[str] | None,
+    json_: bool,
+) -> None:
+    """Answer in this process; the arguments are those of `ask`."""
+    with errors():
+        settings = read_config(Path(config) if config else None, set_)
         source: Source = GivenDocuments(document, settings) if document else StoredCorpus(of_store(settings))
         if compare_:
             answers, omitted = compare(question, source)
@@ -185,7 +217,8 @@ class StoredCorpus:
         retrieved = tuple((hit.document.id, hit.score) for hit in hits)
         threshold = evaluate.threshold_of(method)
         job = linked(workspace.plan, sources, AnswerJob("ask", "", method, "", (), (retrieved,), threshold=threshold))
-        (answer,) = answer_questions(job, corpus_key, [Question("ask", written(question), ())], workspace.config)
+        asked = [Question("ask", written(question), ())]
+        (answer,) = answer_questions(job, corpus_key, asked, workspace.config, alone=True)
         with_adapters = {i for i, _ in retrieved if job.translator or workspace.plan.document_keys[i] in job.adapters}
         injected = [identity for identity, _ in retrieved if answer.adapted and identity in with_adapters]
         shown = [passage.document.id for passage in answer.passages]
@@ -238,9 +271,23 @@ class GivenDocuments:
 
         documents = given_documents(self.locations)
         with quick_imports():
-            from dyprag.serving.assistant import load
+            return _assistant(self.config), documents
 
-            return load(config=self.config), documents
+
+def _assistant(config: "PipelineConfig") -> Any:
+    """The assistant of a configuration. A process that answers several questions loads it once."""
+    from dyprag.model.files import learned_folder, model_fingerprint
+
+    resolved = config.resolved()
+    folder = learned_folder(resolved.translator.learned or "packaged", resolved.model.name)
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*"))]
+    contents = (config.model_dump_json(), model_fingerprint(resolved.model.name), *stats)
+    if contents not in _assistants:
+        from dyprag.serving.assistant import load
+
+        _assistants.clear()
+        _assistants[contents] = load(config=config)
+    return _assistants[contents]
 
 
 def _check_method(method: str) -> None:

@@ -27,9 +27,14 @@ CONTROLS, ADAPTERS, EMBEDDINGS = 8, 256, 4096  # how many a process caches
 
 
 def answer_questions(
-    job: AnswerJob, corpus_key: str, questions: Sequence[Question], config: PipelineConfig
+    job: AnswerJob, corpus_key: str, questions: Sequence[Question], config: PipelineConfig, alone: bool = False
 ) -> "list[Answer]":
-    """The answers to a job's questions, in order."""
+    """The answers to a job's questions, in order.
+
+    Args:
+        alone: The question is asked by itself, and others like it may follow: the process keeps what it has read. An
+            evaluation does not, since its answers must not depend on the questions that were asked before.
+    """
     from dyprag.adapters.generation import Sampling
     from dyprag.methods.protocol import Asked
 
@@ -44,7 +49,8 @@ def answer_questions(
         for q, found, injected in zip(questions, job.found, job.injected or [None] * len(questions), strict=True)
     ]
     method = make_method(job, corpus_key, config)
-    settings, base = config.evaluate, worker_of(config).base_model()
+    settings, worker = config.evaluate, worker_of(config)
+    base = worker.asked_alone() if alone else worker.base_model()
     sampling = Sampling(settings.answer_length(questions[0]))
     answers = compute(lambda: method.answer(base, asked, sampling, settings.batch_size))
     if not job.parametric:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from dyprag.config import ModelSettings, PipelineConfig
 from dyprag.corpora.documents import Corpus, Document
-from dyprag.model.base import BaseModel, load_model
+from dyprag.model.base import BaseModel, keeping_prefixes, load_model
+from dyprag.model.files import model_fingerprint
 from dyprag.runtime.batching import compute
 from dyprag.storage.artifacts import Store
 from dyprag.storage.tables import read_corpus
@@ -51,8 +52,14 @@ class Worker:
         """
         model = self.model
         return self.keep(
-            "base model", model, lambda: compute(lambda: load_model(model.name, model.dtype, model.device))
-        )
+            "base model", model_fingerprint(model.name),
+            lambda: compute(lambda: load_model(model.name, model.dtype, model.device)),
+        )  # fmt: skip
+
+    def asked_alone(self) -> BaseModel:
+        """The base model for a question that is asked by itself: beginnings of prompts are not read again."""
+        base = self.base_model()
+        return self.keep("asked alone", base.fingerprint, lambda: keeping_prefixes(base))
 
     def translator(self, key: str) -> Any:
         """A stored translator on the model's device."""

@@ -13,6 +13,7 @@ from dyprag.adapters.lora import Adapters
 from dyprag.adapters.sharing import plan, whole
 from dyprag.model.base import BaseModel, fits_window
 from dyprag.model.batches import pad
+from dyprag.model.prefixes import PrefixCache
 
 
 class Decoding:
@@ -30,13 +31,16 @@ class Decoding:
             new_tokens: the number of tokens that are to be added at most.
         """
         self._base = base
+        self._cache = DynamicCache(config=base.model.config)
+        self.tokens: Tensor
+        self._mask: Tensor
+        if len(prompts) == 1 and base.prefixes and all(type(layer) is DynamicLayer for layer in self._cache.layers):
+            self._read_new(prompts[0], adapters, base.prefixes)
+            return
         owners = adapters.firsts() if adapters and adapters.docs > 1 else [0] * len(prompts)
         passes = plan(prompts, owners)
         if not fits_window(base, sum(each.width for each in passes) + new_tokens):
             passes = whole(prompts)  # padding after a shared prefix would count towards the window
-        self._cache = DynamicCache(config=base.model.config)
-        self.tokens: Tensor
-        self._mask: Tensor
         for each in passes:
             ids, mask = pad(each.tokens, base, side="left")
             if each.parents:
@@ -55,6 +59,21 @@ class Decoding:
                 self._forward(ids, positions)
         # a repetition penalty is for the row's tokens, not for padding; the last column is never padding
         self.tokens = self.tokens.where(self._mask.bool(), self.tokens[:, -1:])
+
+    def _read_new(self, prompt: Sequence[int], adapters: Adapters | None, prefixes: PrefixCache) -> None:
+        """Read a single prompt after its longest beginning whose states are kept, and keep its own."""
+        name = adapters.digest() if adapters else ""
+        states = prefixes.find(name, prompt) or []
+        for index, (keys, values) in enumerate(states):
+            self._cache.update(keys[None], values[None], index)
+        self._cache.layers = [PreallocatedLayer(layer) for layer in self._cache.layers]
+        self.tokens = torch.tensor([list(prompt)], device=self._base.device)
+        self._mask = torch.ones_like(self.tokens)
+        known = states[0][0].shape[1] if states else 0
+        positions = torch.arange(known, len(prompt), device=self._base.device)[None]
+        with inject(self._base, adapters):
+            self._forward(self.tokens[:, known:], positions)
+        prefixes.add(name, prompt, [(layer.keys[0], layer.values[0]) for layer in self._cache.layers])
 
     def _forward(self, ids: Tensor, positions: Tensor) -> None:
         self.logits = next_logits(self._base, ids, self._mask, positions, self._cache)

@@ -3,6 +3,7 @@
 An adapter adds scale · B·A to gate_proj, up_proj and down_proj of every layer (§3.1).
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -90,6 +91,14 @@ class Adapters:
                 others.append(doc)
             found.append(first)
         return found
+
+    def digest(self) -> str:
+        """A name for the contents of the matrices and their scale."""
+        digest = hashlib.blake2b(f"{self.scale}".encode(), digest_size=16)
+        for name, tensor in sorted(self.tensors().items()):
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def _same(self, one: int, other: int) -> bool:
         return all(torch.equal(tensor[one], tensor[other]) for tensor in self.tensors().values())

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from dyprag.model.prefixes import PrefixCache
+
 KNOWN = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text")  # model types with a gated FFN in each layer
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
@@ -46,6 +48,9 @@ class BaseModel:
 
     `blocks[layer]` is that layer's gated FFN: down_proj(act_fn(gate_proj(x)) · up_proj(x)). Only one thread at a time
     may use the model; acquire `lock` first.
+
+    `prefixes` keeps the states of prompts that were read on their own (not in batches), so that the next one reads only
+    what is new. Without it, nothing is kept.
     """
 
     model: Any
@@ -54,6 +59,7 @@ class BaseModel:
     max_tokens: int
     blocks: tuple["nn.Module", ...]
     lock: threading.RLock = field(default_factory=threading.RLock)
+    prefixes: "PrefixCache | None" = None
 
     @property
     def device(self) -> "torch.device":
@@ -110,6 +116,13 @@ class BaseModel:
         """Return (in_features, out_features) of one of the three FFN projections."""
         module: Any = getattr(self.blocks[0], projection)
         return module.in_features, module.out_features
+
+
+def keeping_prefixes(base: BaseModel) -> BaseModel:
+    """The same model for questions that are asked one at a time: it keeps the states of what it has read."""
+    from dyprag.model.prefixes import PrefixCache
+
+    return replace(base, prefixes=PrefixCache())
 
 
 def fits_window(base: BaseModel, tokens: int) -> bool:

@@ -25,7 +25,7 @@ from dyprag.errors import ConfigError, DocumentError
 from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Asked, Method
 from dyprag.methods.spec import methods, spec_of
-from dyprag.model.base import BaseModel, load_model
+from dyprag.model.base import BaseModel, keeping_prefixes, load_model
 from dyprag.model.files import learned_folder
 from dyprag.translators.protocol import load_translator
 
@@ -64,6 +64,7 @@ class Assistant:
         self.sampling, self.form = Sampling(settings.max_new_tokens), settings.form()
         self.settings = settings
         self._cache: OrderedDict[str, Adapters] = OrderedDict()
+        self._asked_alone = keeping_prefixes(base)  # not for the server's engine, which keeps them itself
 
     def passages(self, documents: Sequence[Document | str]) -> list[Document]:
         """Split documents of more than PASSAGE_TOKENS tokens into passages.
@@ -182,7 +183,7 @@ class Assistant:
         """Answer from retrieved passages."""
         start = perf_counter()
         asked = Asked(written(question), retrieved, form=self.form)
-        (answer,) = self._method(method).answer(self.base, [asked], self.sampling, 1)
+        (answer,) = self._method(method).answer(self._asked_alone, [asked], self.sampling, 1)
         injected = retrieved if answer.adapted else ()
         used = injected or answer.passages  # the prompt may lack passages that did not fit
         seconds = retrieval_seconds + perf_counter() - start

@@ -14,9 +14,9 @@ import torch
 from dyprag.adapters.lora import Adapters
 from dyprag.corpora.documents import Document
 from dyprag.model.base import BaseModel
+from dyprag.model.prefixes import PrefixCache, States
 from dyprag.model.thinking import decode
 from dyprag.serving.jobs import BusyError, Job
-from dyprag.serving.prefixes import PrefixCache, States
 from dyprag.serving.rows import Reading, Rows
 from dyprag.serving.sampling import Chooser
 

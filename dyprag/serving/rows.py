@@ -17,7 +17,7 @@ from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters
 from dyprag.model.base import PROJECTIONS, BaseModel
 from dyprag.model.batches import pad
-from dyprag.serving.prefixes import States
+from dyprag.model.prefixes import States
 
 ROOM = 64  # minimum number of tokens by which a table grows
 

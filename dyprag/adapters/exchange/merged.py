@@ -4,7 +4,6 @@ The weights are processed file by file and tensor by tensor, so that at most one
 memory, and no model is built.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -56,7 +55,7 @@ def save_merged(name: str, adapter: Adapters, folder: Path, dtype: str = "auto")
         ModelError: the model does not exist, or its weights are quantized or have unknown names.
     """
     source = model_folder(name)
-    note = {"model": name, "fingerprint": model_fingerprint(name), "adapter": _digest(adapter), "dtype": dtype}
+    note = {"model": name, "fingerprint": model_fingerprint(name), "adapter": adapter.digest(), "dtype": dtype}
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if _note(folder) == note:
             return False
@@ -140,14 +139,6 @@ def _copy_rest(source: Path, target: Path, dtype: str) -> None:
         if not {"dtype", "torch_dtype"} & config.keys():
             config["dtype"] = dtype
         (target / "config.json").write_text(json.dumps(config, indent=2))
-
-
-def _digest(adapter: Adapters) -> str:
-    digest = hashlib.blake2b(f"{adapter.scale}".encode(), digest_size=16)
-    for name, tensor in sorted(adapter.tensors().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _note(folder: Path) -> object:

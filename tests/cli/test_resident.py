@@ -1,0 +1,202 @@
+"""The process that stays after a question: found again, replaced, ended, and never in the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from dyprag.cli import resident
+from dyprag.cli.main import app
+from tests.conftest import TEXTS
+
+# A process that stays and needs no model: it writes the question and who it is to its standard output.
+ECHO = """
+import os, sys, time
+import typer
+import dyprag.cli.ask as ask
+from dyprag.cli.resident import stay
+from dyprag.runtime.interruption import pause
+
+def answer(question, seconds=0.0):
+    print(os.getpid(), question, os.environ.get("PAPER"), file=sys.stderr if question == "error" else sys.stdout)
+    if question == "slow":
+        pause(60)
+    if question == "die":
+        os._exit(9)
+    if question == "error":
+        raise typer.Exit(3)
+
+ask.answer = answer
+stay(int(sys.argv[1]), sys.argv[2])
+"""
+Ask = Callable[..., tuple[int | None, list[str]]]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for something to happen."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def processes(private: Path) -> list[psutil.Process]:
+    """The processes that stay, of the tests with this folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "cli.resident" in " ".join(process.cmdline()) and process.environ().get("XDG_RUNTIME_DIR") == str(
+                private
+            ):
+                found.append(process)
+    return found
+
+
+@pytest.fixture
+def private(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for the socket of this test alone; what stays is ended after it."""
+    folder = tmp_path_factory.mktemp("r")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    yield folder
+    for process in processes(folder):
+        process.kill()
+
+
+@pytest.fixture
+def ask(private: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ask:
+    """Ask a process that echoes; returns the exit code and the words that it wrote, its process id first."""
+    monkeypatch.setattr(resident, "CODE", ECHO)
+
+    def ask(question: str, minutes: float = 1.0) -> tuple[int | None, list[str]]:
+        capfd.readouterr()
+        code = resident.ask_resident({"question": question}, minutes)
+        written = capfd.readouterr()
+        return code, (written.out or written.err).split()
+
+    return ask
+
+
+def test_the_next_question_finds_the_process(ask: Ask, private: Path, monkeypatch: pytest.MonkeyPatch):
+    code, (process, *rest) = ask("first")
+    assert (code, rest) == (0, ["first", "None"])
+    assert int(process) != os.getpid()
+    monkeypatch.setenv("PAPER", "white")  # decides nothing about what is loaded, but is seen
+    assert ask("second") == (0, [process, "second", "white"])
+    assert ask("error") == (3, [process, "error", "white"])
+    assert len(processes(private)) == 1
+    assert psutil.Process(int(process)).num_fds() < 20
+
+
+@pytest.mark.parametrize("change", ["folder", "environment", "code"])
+def test_what_decides_about_loading_starts_another(
+    ask: Ask, private: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+):
+    (tmp_path / "module.py").touch()
+    monkeypatch.setattr("dyprag.__file__", str(tmp_path / "__init__.py"))
+    _, (first, *_) = ask("first")
+    if change == "folder":
+        monkeypatch.chdir(tmp_path)
+    elif change == "environment":
+        monkeypatch.setenv("DYPRAG_CACHE", str(tmp_path))
+    else:
+        os.utime(tmp_path / "module.py", (1, 1))
+    code, (second, *_) = ask("second")
+    assert code == 0
+    assert second != first
+    wait_until(lambda: [str(process.pid) for process in processes(private)] == [second])
+    assert ask("third")[1][0] == second
+
+
+def test_it_ends_when_nobody_asks(ask: Ask, private: Path):
+    ask("first", minutes=0.5 / 60)
+    (socket_file,) = private.glob("*/ask.sock")
+    wait_until(lambda: not processes(private))
+    assert not socket_file.exists()
+    assert ask("second")[0] == 0
+
+
+def test_it_ends_when_told_to(ask: Ask, private: Path):
+    resident.end_resident()
+    ask("first")
+    resident.end_resident()
+    wait_until(lambda: not processes(private))
+    assert not list(private.glob("*/ask.sock"))
+
+
+def test_a_killed_one_is_replaced(ask: Ask, private: Path):
+    _, (first, *_) = ask("first")
+    os.kill(int(first), signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(int(first)) or psutil.Process(int(first)).status() == "zombie")
+    code, (second, *_) = ask("second")
+    assert (code, second != first) == (0, True)
+
+
+def test_when_it_dies_with_the_question_nobody_waits_for_ever(ask: Ask):
+    code, _ = ask("die")
+    assert code is None
+    assert ask("next")[0] == 0
+
+
+def test_whoever_goes_away_stops_the_work(ask: Ask, private: Path):
+    _, (process, *_) = ask("first")
+    code = (
+        f"from dyprag.cli import resident; resident.CODE = {ECHO!r}; resident.ask_resident({{'question': 'slow'}}, 1)"
+    )
+    asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert asking.stdout is not None
+    while not asking.poll() and not psutil.Process(int(process)).num_threads() > 1:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    asking.kill()
+    asking.wait()
+    start = time.monotonic()
+    assert ask("second")[1][0] == process  # not after the minute that the first question takes
+    assert time.monotonic() - start < 10
+
+
+def test_a_folder_that_others_can_enter_is_not_used(ask: Ask, private: Path):
+    folder = private / f"dyprag-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o755)
+    assert ask("first")[0] is None
+    assert list(folder.iterdir()) == []
+
+
+def test_the_command_answers_alike_with_it_and_without(
+    private: Path, tiny_model: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = {
+        "model": {"name": tiny_model, "dtype": "float32", "device": "cpu"},
+        "translator": {"learned": str(folder)},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "lamp.txt").write_text(TEXTS["lamp"])
+
+    line = ["ask", "Who built the Ostrel lamp?", "-d", "lamp.txt", "-c", "config.yaml"]
+
+    def command(*options: str) -> subprocess.CompletedProcess[str]:
+        start = [sys.executable, "-m", "dyprag.cli.main", *line, *options]
+        return subprocess.run(start, capture_output=True, text=True, timeout=120, check=False)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DYPRAG_KEEP", "1")
+    told = [command("--json"), command("--json")]
+    (stays,) = processes(private)
+    assert not any(file.path.endswith((".duckdb", "lamp.txt")) for file in stays.open_files())
+    unknown = command("-m", "magic")
+    assert unknown.returncode == 1
+    assert "there is no such method" in unknown.stderr
+    alone = CliRunner().invoke(app, [*line, "--json", "--keep", "0"])
+    wait_until(lambda: not processes(private))
+    first, *others = ({**json.loads(done.stdout), "seconds": 0} for done in (*told, alone))
+    assert others == [first, first]
