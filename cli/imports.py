@@ -47,7 +47,11 @@ def import_(
                 print(f"{document}: {'import undone' if forgotten else 'nothing was imported'}.")
             return
         if folder is None:
-            raise ConfigError("dyprag import", "no adapter folder was given", "Pass the folder of an adapter.")
+            raise ConfigError(
+                "dyprag import",
+                "no adapter folder was given",
+                "Run: dyprag import FOLDER; with --document ID if the folder is not from dyprag export.",
+            )
         imported = import_adapters(folder, document, settings, same_model)
         if json_:
             print_json(imported)

@@ -331,7 +331,8 @@ class Catalogue:
 
     def _existing_file(self) -> CatalogueFile:
         if not self.exists:
-            remedy = "Run the pipeline first: dyprag run. If the store has artifacts: dyprag catalogue rebuild."
+            remedy = "Run the pipeline first, or name its store with --set store=PATH. "
+            remedy += "If the store has artifacts: dyprag catalogue rebuild."
             raise StoreError(f"catalogue {self.snapshot}", "it does not exist yet", remedy)
         return self._file
 

@@ -90,7 +90,9 @@ def corpus_of(config: PipelineConfig, store: Store) -> tuple[str, Corpus]:
     prepared = documents.startswith(PREPARED)
     key = documents.removeprefix(PREPARED) if prepared else find_latest(store, "corpus", corpus_settings(config))
     if key is None or store.find("corpus", key) is None:
-        remedy = f"Run: dyprag ingest.{known_corpora(store)}"
+        remedy = (
+            f"Run dyprag ingest with the same settings, or name its store with --set store=PATH.{known_corpora(store)}"
+        )
         raise StoreError(f"store {store.root}", f"corpus {documents} has not been ingested into it", remedy)
     return key, worker_of(config).corpus(key)
 

@@ -80,9 +80,11 @@ def _folders(
         raise unknown_document(document, list(documents))
     if (folder / INDEX).is_file():
         folders = read_index(folder, model, fingerprint).documents
-        if any(not isinstance(name, str) or Path(name).name != name for name in folders.values()):
+        foreign = [name for name in folders.values() if not isinstance(name, str) or Path(name).name != name]
+        if foreign:
+            reason = f"it refers to folders outside of the export, such as {foreign[0]!r}"
             raise ArtifactError(
-                f"index {folder / INDEX}", "it refers to folders outside of the export", "Export it again."
+                f"index {folder / INDEX}", reason, "Make the folder again: dyprag export --peft FOLDER."
             )
         if document is not None and document not in folders:
             raise ArtifactError(

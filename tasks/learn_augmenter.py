@@ -40,7 +40,7 @@ def writer_lessons_of(config: PipelineConfig) -> "tuple[WriterLesson, ...]":
     if settings.people is None:
         raise ConfigError(
             "setting 'writer.people'", "it is empty, and a question writer learns from questions that people wrote",
-            "Give a folder of files NAME.jsonl.gz; see 'Train a question writer' in the documentation.",
+            "Set it to a folder of files NAME.jsonl or NAME.jsonl.gz; see docs/how-to/train-a-question-writer.md.",
         )  # fmt: skip
     folder = Path(settings.people)
     return worker_of(config).keep(

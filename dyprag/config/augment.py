@@ -73,5 +73,7 @@ class AugmentSettings(Section):
     @model_validator(mode="after")
     def _check_model_name(self) -> "AugmentSettings":
         if self.backend == "api" and not self.api.model:
-            raise ValueError("backend 'api' requires the endpoint's model name (set augment.api.model)")
+            raise ValueError(
+                "with backend 'api', augment.api.model must be set: the name by which the endpoint serves the model"
+            )
         return self

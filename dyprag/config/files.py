@@ -5,6 +5,7 @@ gives the same configuration.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,9 +118,32 @@ def configuration(values: Mapping[str, Any]) -> PipelineConfig:
             raise ConfigError(f"setting {key!r}", "there is no such setting", _nearest(first["loc"])) from None
         if first["type"] == "value_error":  # raised by our own validators
             raise ConfigError(f"setting {key!r}", str(first["ctx"]["error"]), SEE) from None
+        if (plain := _plain(first)) is not None:
+            raise ConfigError(f"setting {key!r}", *plain) from None
         unquoted = first["type"] == "string_type" and not isinstance(first["input"], dict | list)
         remedy = f"Write it in quotes. {SEE}" if unquoted else SEE
         raise ConfigError(f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", remedy) from None
+
+
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+}  # by pydantic's type of error
+
+
+def _plain(error: Any) -> tuple[str, str] | None:
+    """The reason and the remedy of frequent errors in the words of this project; None for others."""
+    given = error["input"]
+    if expected := _EXPECTED.get(error["type"]):
+        return f"it must be {expected} (given: {given!r})", SEE
+    if error["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        close = difflib.get_close_matches(str(given), choices, n=1)
+        known = f"Choose one of {', '.join(choices)}."
+        return f"there is no {given!r} to choose", f"Did you mean {close[0]!r}? {known}" if close else known
+    return None
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
@@ -130,7 +154,8 @@ def _nearest(location: tuple[int | str, ...]) -> str:
         return SEE
     known = list(type(section).model_fields)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"Did you mean {close[0]!r}? {SEE}" if close else f"Known here: {', '.join(known)}."
+    name = ".".join([*map(str, location[:-1]), close[0]]) if close else ""
+    return f"Did you mean {name!r}? {SEE}" if close else f"Known here: {', '.join(known)}."
 
 
 def to_write(config: PipelineConfig, everything: bool) -> dict[str, Any]:

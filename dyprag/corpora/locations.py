@@ -96,8 +96,10 @@ def _each(location: str) -> Iterator[Entry]:
             base, many = os.path.dirname(re.split(r"[*?\[]", path, maxsplit=1)[0]), True
             files = list(_matching(fs, path, base, skipped))
         else:
-            remedy = "Check the path, or use 'demo' to try the pipeline."
-            raise CorpusError(subject, "there is no such file or folder", remedy)
+            relative = _is_local(fs) and not os.path.isabs(os.path.expanduser(location))
+            where = f" in {os.getcwd()}" if relative else ""
+            remedy = "Check the path; corpus.documents=demo is the demo's corpus."
+            raise CorpusError(subject, f"there is no such file or folder{where}", remedy)
     except CorpusError:
         raise
     except ImportError as error:

@@ -192,7 +192,9 @@ def _nothing_read(location: str, corpus: Corpus) -> CorpusError:
     if corpus.unread:
         return CorpusError(*corpus.unread[0].error.args)
     if not skipped:
-        return CorpusError(subject, "it contains no documents", "Add documents to it, or name another corpus.")
+        return CorpusError(
+            subject, "it contains no documents", f"Add documents to it ({READ}), or name another corpus."
+        )
     first = ", ".join(f"{file.id} ({file.reason})" for file in skipped[:SHOWN])
     count = f"{len(skipped):,} files were" if len(skipped) > 1 else "one file was"
     more = ", …" if len(skipped) > SHOWN else ""

@@ -135,6 +135,13 @@ def model_folder(name: str) -> Path:
     try:
         return _downloaded(name)
     except Exception as error:  # the hub client raises many types: unknown id, no network, no access
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        if isinstance(error, LocalEntryNotFoundError):
+            raise ModelError(
+                f"model {name!r}", f"there is no such folder, and the hub cannot be reached ({first_line(error)})",
+                f"Check the network and its proxy, or use a local folder or {', '.join(EMBEDDED)}.",
+            ) from error  # fmt: skip
         raise ModelError(
             f"model {name!r}",
             f"no such short name or folder, and the hub did not return it ({first_line(error)})",

@@ -130,7 +130,7 @@ class Assistant:
             if retrieved := self.retrieve(question, documents):
                 return retrieved
             raise DocumentError(
-                "the documents", "no passage shares a word with the question", "Use words that occur in them."
+                "the documents", "no passage shares a word with the question", "Ask with words that occur in them."
             )
         passages = self.passages(documents)
         if not passages:
@@ -154,7 +154,8 @@ class Assistant:
             DocumentError: a document has no text.
         """
         if method not in (known := served_methods()):
-            raise ConfigError(f"method {method!r}", "there is no such method", f"Choose one of {', '.join(known)}.")
+            reason = "it needs a store" if method in _names() else "there is no such method"
+            raise ConfigError(f"method {method!r}", reason, f"Choose one of {', '.join(known)}.")
         if not spec_of(method).needs_passages:
             return self._reply(question, method)
         start = perf_counter()
@@ -243,6 +244,10 @@ class _Translating:
         raise _nothing_stored()
 
 
+def _names() -> list[str]:
+    return [spec.name for spec in methods()]
+
+
 def _nothing_stored() -> ConfigError:
     return ConfigError("the method", "it needs a store", "Use dyprag ask, or a method with translated adapters.")
 
@@ -272,10 +277,12 @@ def load(
     name, learned = config.model.name, config.translator.learned or "packaged"
     folder = learned_folder(learned, name)
     if not (folder / "translator.json").is_file():
-        reason = f"the package has none for model {name}" if learned == "packaged" else "it does not exist"
-        raise ConfigError(
-            f"translator {learned!r}", reason,
-            f"Train one: dyprag learn --set model.name={name} --set learn.output=FOLDER, then pass its folder.",
-        )  # fmt: skip
+        train = f"dyprag learn --set model.name={name} --set learn.output=FOLDER"
+        if learned == "packaged":
+            reason = f"the package has no translator for model {name}"
+            remedy = f"Train one ({train}) and name it: translator.learned=FOLDER."
+        else:
+            reason, remedy = "there is no translator in this folder", f"Check the path, or train one: {train}."
+        raise ConfigError(f"translator {learned!r}", reason, remedy)
     base = load_model(name, config.model.dtype, config.model.device)
     return Assistant(name, base, load_translator(folder, base), config.evaluate)

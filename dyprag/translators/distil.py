@@ -33,10 +33,28 @@ MOST_READ = 30_000  # maximum readings kept in memory
 
 
 def calibration_prompts(base: BaseModel, lessons: Sequence[Lesson]) -> list[list[int]]:
-    """Return token ids of evenly chosen documents and questions about them, to calibrate a new translator on."""
+    """Return token ids of evenly chosen documents and questions about them, to calibrate a new translator on.
+
+    Raises:
+        DypragError: no lesson has a pair.
+    """
+    lessons = with_pairs(lessons)
     chosen = lessons[:: max(1, len(lessons) // CALIBRATED)][:CALIBRATED]
     prompts = [base.tokenizer(lesson.document.passage)["input_ids"] for lesson in chosen]
     return prompts + [question_prompt(base.tokenizer, lesson.pairs[0].question) for lesson in chosen]
+
+
+def with_pairs(lessons: Sequence[Lesson]) -> list[Lesson]:
+    """The lessons that have questions.
+
+    Raises:
+        DypragError: no lesson has a pair.
+    """
+    chosen = [lesson for lesson in lessons if lesson.pairs]
+    if not chosen:
+        remedy = "Raise learn.closed or learn.open, or set learn.data or learn.people."
+        raise DypragError("learning", "there are no documents with questions", remedy)
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -79,10 +97,7 @@ def learn(
     Raises:
         DypragError: no lesson has a pair, or the loss became NaN or infinite.
     """
-    lessons = [lesson for lesson in lessons if lesson.pairs]
-    if not lessons:
-        raise DypragError("learning", "there are no documents with questions", "Raise learn.closed, or set learn.data.")
-    return train(Distillation(base, translator, lessons, settings), on_step, checkpoint)
+    return train(Distillation(base, translator, with_pairs(lessons), settings), on_step, checkpoint)
 
 
 class Distillation:

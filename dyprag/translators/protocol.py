@@ -129,12 +129,14 @@ def _hypernetwork_shape(base: BaseModel, settings: LearnSettings) -> TranslatorS
 def _attentive_shape(base: BaseModel, settings: LearnSettings) -> AttentiveShape:
     features = {projection: base.features(projection) for projection in PROJECTIONS}
     adapted = base.layers - settings.first_layer
-    if adapted < settings.sources or adapted % settings.sources:
+    divisors = [n for n in range(1, adapted + 1) if adapted % n == 0]
+    if settings.sources not in divisors:
+        one_of = f"Set it to one of {', '.join(map(str, divisors))}, or change" if divisors else "Lower"
         raise ConfigError(
             "setting 'learn.sources'",
-            f"the {adapted} layers from {settings.first_layer} on cannot be divided evenly among {settings.sources}",
-            "Change learn.first_layer or learn.sources.",
-        )
+            f"the model's {max(0, adapted)} layers from {settings.first_layer} on cannot be divided evenly among "
+            f"{settings.sources} sources", f"{one_of} learn.first_layer.",
+        )  # fmt: skip
     if settings.width % settings.heads:
         raise ConfigError("setting 'learn.width'", "it is not a multiple of learn.heads", "Choose a multiple.")
     step = adapted // settings.sources

@@ -137,7 +137,7 @@ def test_a_model_without_a_gated_ffn_is_refused(tmp_path: Path, tiny_model: str,
 
 def test_an_unknown_setting_is_refused_with_the_nearest_name(config_file: Path):
     error = one_error(dyprag("run", "-c", config_file, "--set", "lora.rnk=4"))
-    assert "setting 'lora.rnk': there is no such setting. Did you mean 'rank'?" in error
+    assert "setting 'lora.rnk': there is no such setting. Did you mean 'lora.rank'?" in error
 
 
 def test_an_invalid_value_is_refused(config_file: Path):

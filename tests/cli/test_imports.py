@@ -318,7 +318,7 @@ def test_a_pickle_and_unreadable_files_are_refused(base: BaseModel, trained: Pat
 
 def test_missing_and_unknown_arguments_are_reported_in_one_line(run: Callable[..., Result], trained: Path):
     for arguments, reason in (
-        ([], "no adapter folder was given. Pass the folder of an adapter"),
+        ([], "no adapter folder was given. Run: dyprag import FOLDER"),
         ([trained], "the document it belongs to is not given. Pass --document ID"),
         ([trained, "-d", "lamq"], "Did you mean 'lamp'?"),
         (["--forget"], "it takes a document, not a folder"),

@@ -152,7 +152,7 @@ def test_a_relative_path_starts_at_the_runs_working_directory(tmp_path: Path, mo
     ("sent", "words"),
     [
         ({"config_file": "absent.yaml"}, "configuration absent.yaml: it cannot be read"),
-        ({"settings": {"lora.rnak": 2}}, "setting 'lora.rnak': there is no such setting. Did you mean 'rank'?"),
+        ({"settings": {"lora.rnak": 2}}, "setting 'lora.rnak': there is no such setting. Did you mean 'lora.rank'?"),
         ({"settings": {"store.rank": 2}, "store": "a"}, "setting 'store'"),
         ({"lora": {"rank": 0}}, "setting 'lora.rank': Input should be greater than or equal to 1 (given: 0)"),
         ({"config_file": __file__}, "it cannot be read"),

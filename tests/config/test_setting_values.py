@@ -104,7 +104,7 @@ def test_other_settings_are_parsed_by_their_type(key: str, typed: dict[str, Any]
         ("lora.rank=[4", r"given: '\[4'"),
         ("experiment.widths=&a [*a]", "experiment.widths"),
         ("corpus.documents.deep=x", "corpus.documents"),
-        ("lora.rnak=2", "Did you mean 'rank'"),
+        ("lora.rnak=2", "Did you mean 'lora.rank'"),
     ],
 )
 def test_an_invalid_value_is_rejected_as_it_was_typed(override: str, words: str):

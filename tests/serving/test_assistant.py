@@ -138,9 +138,9 @@ def test_invalid_requests_raise_clear_errors(assistant: Assistant, tiny_model: s
         assistant.ask(QUESTION, ["A text.", " \n"])
     with pytest.raises(DocumentError, match="there are none"):
         assistant.adapter([])
-    with pytest.raises(ConfigError, match="the package has none"):
+    with pytest.raises(ConfigError, match="the package has no translator"):
         load(tiny_model)
-    with pytest.raises(ConfigError, match="it does not exist"):
+    with pytest.raises(ConfigError, match="there is no translator in this folder"):
         load(tiny_model, str(tmp_path / "nowhere"))
 
 

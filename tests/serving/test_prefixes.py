@@ -3,7 +3,6 @@
 import random
 
 import pytest
-import torch
 from conftest import random_adapters
 from test_serving_engine import PASSAGE, Asked, at_work
 

@@ -48,7 +48,7 @@ def test_the_workspace_opens_the_last_ingested_corpus(config: PipelineConfig):
 
 def test_opening_a_workspace_changes_nothing(config: PipelineConfig):
     workspace = Workspace(config)
-    with pytest.raises(StoreError, match=r"has not been ingested into it. Run: dyprag ingest"):
+    with pytest.raises(StoreError, match=r"has not been ingested into it. Run dyprag ingest"):
         _ = workspace.plan
     assert not workspace.catalogue.exists
     assert not Path(config.store).exists()

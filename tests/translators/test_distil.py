@@ -25,7 +25,7 @@ from dyprag.errors import DypragError, Interrupted
 from dyprag.model.base import BaseModel
 from dyprag.model.prompts import training_sample
 from dyprag.runtime import interruption
-from dyprag.translators.distil import Library, learn, lesson_loss, rate
+from dyprag.translators.distil import Library, calibration_prompts, learn, lesson_loss, rate
 from dyprag.translators.lesson_steps import Steps, documents_together, draws
 from dyprag.translators.lessons.lesson import Lesson
 from dyprag.translators.protocol import fresh_translator
@@ -50,6 +50,16 @@ def given_settings(**changes: object) -> LearnSettings:
 
 def make(base: BaseModel, settings: LearnSettings) -> Any:
     return fresh_translator(base, settings, [base.tokenizer(text)["input_ids"] for text in TEXTS.values()])
+
+
+def test_documents_without_questions_are_an_error_that_says_what_to_set(base: BaseModel):
+    silent = Lesson(LESSONS[0].document, ())
+    assert len(calibration_prompts(base, [silent, LESSONS[1]])) == 2
+    for lessons in ([], [silent]):
+        with pytest.raises(DypragError, match=r"no documents with questions\. Raise learn\.closed or learn\.open"):
+            calibration_prompts(base, lessons)
+        with pytest.raises(DypragError, match="no documents with questions"):
+            learn(base, make(base, given_settings()), lessons, given_settings())
 
 
 def weights(translator: Any) -> dict[str, torch.Tensor]:

@@ -59,7 +59,8 @@ def save_merged(name: str, adapter: Adapters, folder: Path, dtype: str = "auto")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if _note(folder) == note:
             return False
-        raise ExportError(f"folder {folder}", "the folder is not empty", "Name a folder that does not exist yet.")
+        reason = "it is not empty" if folder.is_dir() else "it is a file"
+        raise ExportError(f"folder {folder}", reason, "Name a new or an empty folder.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
