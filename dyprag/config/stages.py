@@ -63,7 +63,7 @@ STAGES = (
     ),
     StageSpec("embed", "train-translator", ("embedding",), task="to embed", counted=True),
     StageSpec(
-        "train-translator", kinds=("translator",), unit="translator", task="to train",
+        "train-translator", kinds=("translator",), unit="translator", task="to make",
         form=(*ALWAYS, "corpus", *AUGMENTED, *TRAINED, "translator"), counted=True,
     ),
     StageSpec(

@@ -1,7 +1,8 @@
 """The registry of methods, used by planning, keys, answering, scoring and reports.
 
-A method is one file with a class and a function `build(spec, resources)`, and one call `register(MethodSpec(...))`. No
-other code knows its name. Registering a method that injects documents' adapters also registers its controls.
+A method is one file with a class and a function `build(spec, resources)`, and one call `register(MethodSpec(...))`: at
+the end of this file for the methods of this package, in their own file for those of other packages. Registering a
+method that injects documents' adapters also registers its controls.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -20,6 +20,7 @@ from dyprag.model.batches import pad
 from dyprag.model.prefixes import States
 
 ROOM = 64  # minimum number of tokens by which a table grows
+SPARE = 4  # a table that has room for more than this multiple of its tokens is replaced by a smaller one
 
 
 class Rows:
@@ -274,8 +275,10 @@ class _Table(DynamicLayer):
         return keys, values
 
     def shorten(self, width: int) -> None:
-        """Drop all but the last `width` tokens."""
+        """Drop all but the last `width` tokens. Tensors that a long row has left far too large are replaced."""
         self._begin = max(self._begin, self._end - width)
+        if self._tables and self._tables[0].shape[2] > SPARE * (self._end - self._begin + 2 * ROOM):
+            self._allocate(self._tables[0], self._count, 0, 0)
 
     def keep(self, rows: int) -> None:
         """Drop all but the first `rows` rows."""
@@ -294,15 +297,15 @@ class _Table(DynamicLayer):
         capacity = self._tables[0].shape if self._tables else (0, 0, 0, 0)
         if rows <= capacity[0] and before <= self._begin and self._end + behind <= capacity[2]:
             return
+        # rows that have left need no room in tensors that grow because of a long row
+        self._allocate(states, rows if rows <= capacity[0] else max(rows, 2 * capacity[0]), before, behind)
+
+    def _allocate(self, states: Tensor, rows: int, before: int, behind: int) -> None:
+        """Move what is in use to new tensors; see `_make_room`."""
         used = self._end - self._begin
         begin = ROOM + before
         size = begin + used + max(behind, ROOM, used // 2)
-        shape = (
-            max(rows, capacity[0] if rows <= capacity[0] else 2 * capacity[0]),
-            states.shape[1],
-            size,
-            states.shape[3],
-        )
+        shape = (rows, states.shape[1], size, states.shape[3])
         tables = []
         for number in range(2):
             table = states.new_zeros(shape)

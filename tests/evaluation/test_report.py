@@ -135,6 +135,14 @@ def test_each_score_is_shown_beside_that_with_wrong_documents() -> None:
     assert "wrong documents" not in terminal_table(without)
 
 
+def test_a_control_that_was_asked_fewer_questions_says_how_many() -> None:
+    both = [answer(method, number, True) for method in ("prag", "prag-wrong") for number in range(6)]
+    assert " of 6" not in terminal_table(result_rows(both, SIZES))
+    header, *lines = cells(results_table(result_rows(both[:-2], SIZES)))
+    column = header.index("F1, wrong documents")
+    assert [line[column].partition(" ")[2] for line in lines if line[0] == "prag"] == ["(4 of 6)"]
+
+
 def test_columns_without_values_are_left_out() -> None:
     header = tables.results(ROWS).header
     assert "Gold found" not in header

@@ -93,3 +93,32 @@ def test_what_left_rows_needed_is_let_go(lively: BaseModel):
     table = rows._layers[0]
     assert table.get_seq_length() == 503
     assert table._tables[0].shape[2] < 1000
+
+
+def test_a_long_row_takes_no_room_for_rows_that_have_left_and_leaves_none_behind(lively: BaseModel):
+    draw = random.Random(7)
+    long, short = ([draw.randrange(3, 300) for _ in range(length)] for length in (1500, 20))
+    expected = {length: alone(lively, prompt, None) for length, prompt in ((1500, long), (20, short))}
+
+    def size() -> tuple[int, int]:
+        rows_, _, tokens, _ = rows._layers[0]._tables[0].shape
+        return rows_, tokens
+
+    rows = Rows(lively)
+    rows.join([short] * 16, [None] * 16)
+    for row in reversed(range(1, 16)):
+        rows.leave(row)
+    rows.join([long], [None])
+    assert size()[0] == 2
+    written: dict[int, list[int]] = {1500: [], 20: []}
+    for step in range(NEW):
+        tokens = rows.logits.argmax(-1).tolist()
+        written[20].append(tokens[0])
+        if step < NEW // 2:
+            written[1500].append(tokens[1])
+        elif step == NEW // 2:
+            rows.leave(1)
+        rows.advance(tokens[: len(rows)])
+    assert size()[1] < 500
+    assert written[20][: len(expected[20])] == expected[20]
+    assert written[1500] == expected[1500][: NEW // 2]

@@ -288,8 +288,18 @@ def _measured(name: str, form: str) -> Callable[[Row], str]:
 
 
 def _wrong(name: str) -> Callable[[Row], str]:
-    """Format a value of the method's control with wrong documents."""
-    return lambda row: MISSING if row.get("wrong") is None else _number(row["wrong"][name], ".1f")
+    """Format a value of the method's control with wrong documents, and how many of the questions it could be asked.
+
+    A question whose passages are all documents of the corpus has no wrong document.
+    """
+
+    def write(row: Row) -> str:
+        if (control := row.get("wrong")) is None:
+            return MISSING
+        value, asked = _number(control[name], ".1f"), control["questions"]
+        return value if asked == row["questions"] or value == MISSING else f"{value} ({asked} of {row['questions']})"
+
+    return write
 
 
 def _bytes(name: str) -> Callable[[Row], str]:
