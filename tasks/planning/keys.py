@@ -1,8 +1,9 @@
 """Keys: one function per kind of artifact, and the version numbers of the code that makes it.
 
 A key is the hash of everything that an artifact depends on: the keys of its inputs, the relevant settings, the model,
-and the versions of the code that makes it. `content_key` adds the version of the stored format. A change of anything in a key makes the artifact again; what is not in a key
-must not change the artifact. A settings section's `material()` returns its relevant settings.
+and the versions of the code that makes it. `content_key` adds the version of the stored format. A change of anything in
+a key makes the artifact again; what is not in a key must not change the artifact. A settings section's `material()`
+returns its relevant settings.
 """
 
 from collections.abc import Mapping, Sequence
