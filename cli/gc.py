@@ -36,4 +36,5 @@ def collected_text(collected: dict[str, Any]) -> str:
         for name, kind in sorted(collected["kinds"].items())
     ]
     label = "Deleted" if collected["deleted"] else "Would be deleted"
-    return f"{label}: {collected['artifacts']:,} artifacts, {human_bytes(collected['bytes'])}: {', '.join(parts)}."
+    count = "1 artifact" if collected["artifacts"] == 1 else f"{collected['artifacts']:,} artifacts"
+    return f"{label}: {count}, {human_bytes(collected['bytes'])}: {', '.join(parts)}."
