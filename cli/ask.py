@@ -210,7 +210,7 @@ class StoredCorpus:
         evaluate, corpus_key = workspace.config.evaluate, workspace.corpus_key
         sources = sources_of(workspace)
         with quick_imports():
-            worker_of(workspace.config).base_model()
+            worker_of(workspace.config).asked_alone()
         start = perf_counter()
         searches = spec.shows_passages or spec.injects_documents
         hits = workspace.passages.search(question, evaluate.passages) if searches else []
@@ -280,6 +280,10 @@ def _assistant(config: "PipelineConfig") -> Any:
 
     resolved = config.resolved()
     folder = learned_folder(resolved.translator.learned or "packaged", resolved.model.name)
+    if not (folder / "translator.json").is_file():  # an error that is better told before a model is downloaded
+        from dyprag.serving.assistant import load
+
+        return load(config=config)
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*"))]
     contents = (config.model_dump_json(), model_fingerprint(resolved.model.name), *stats)
     if contents not in _assistants:

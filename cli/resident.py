@@ -4,9 +4,9 @@ Loading takes most of the time of a single question. So the first `ask` starts t
 it, and later ones find it by its socket. It gets the file descriptors of the asking process and prints to them what
 that process would have printed.
 
-It ends when nobody has asked for some minutes, when it is told to, and when somebody asks from another folder,
-environment or version of the code, since these decide what is loaded. Each user has at most one. Whenever it cannot be
-reached, `ask` answers by itself.
+It ends when nobody has asked for some minutes, when it is told to, when the code that it has loaded has changed, and
+when somebody asks from another folder or environment, since these decide what is loaded. Whenever it cannot be reached,
+`ask` answers by itself.
 """
 
 import fcntl
@@ -33,12 +33,14 @@ from dyprag.runtime.interruption import check, interrupt, on_interruption, renew
 
 Request = dict[str, Any]
 MINUTES = 5.0  # that the process stays after an answer, unless the user says otherwise
+MOST_MINUTES = 7 * 24 * 60.0
 CODE = "import sys; from dyprag.cli.resident import stay; stay(int(sys.argv[1]), sys.argv[2])"
 HEADER = 8  # bytes that hold a message's length
 ENDED = 255  # the reply, in place of an exit code, of a process that ends without answering
 # What is loaded, and from where, depends on the variables that begin like this.
-DECISIVE = ("CUDA", "DYPRAG", "GOMP", "HF_", "HOME", "LANG", "LC_", "LD_", "MKL", "OMP", "PYTHON", "PYTORCH", "TORCH",
-            "TRANSFORMERS", "XDG")  # fmt: skip
+DECISIVE = ("AWS_", "AZURE_", "CUDA", "DYPRAG", "GOMP", "GOOGLE_", "HF_", "HOME", "LANG", "LC_", "LD_", "MKL", "OMP",
+            "PYTHON", "PYTORCH", "TORCH", "TRANSFORMERS", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # fmt: skip
+UNDECISIVE = "DYPRAG_KEEP"
 
 
 def ask_resident(request: Request, minutes: float | None) -> int | None:
@@ -55,9 +57,11 @@ def ask_resident(request: Request, minutes: float | None) -> int | None:
     Raises:
         Interrupted: this process was interrupted while it waited.
     """
-    message = {"identity": _identity(), "environment": dict(os.environ), "request": request, "minutes": minutes}
     for start in (False, True):
         with suppress(OSError):
+            message = {
+                "identity": _identity(), "environment": dict(os.environ), "request": request, "minutes": minutes,
+            }  # fmt: skip
             if (connection := _reach(start)) is not None:
                 with connection, on_interruption(lambda: connection.shutdown(socket.SHUT_RDWR)):
                     reply = _exchange(connection, message)
@@ -68,21 +72,30 @@ def ask_resident(request: Request, minutes: float | None) -> int | None:
 
 
 def end_resident() -> None:
-    """End the resident process, if there is one, after the answer that it is working on."""
+    """End the resident process, if there is one, after the answer that it is working on.
+
+    Raises:
+        Interrupted: this process was interrupted while it waited.
+    """
     with suppress(OSError):
         if (connection := _reach(start=False)) is not None:
-            with connection:
+            with connection, on_interruption(lambda: connection.shutdown(socket.SHUT_RDWR)):
                 _exchange(connection, {"identity": ""})
+            check()
 
 
 def _identity() -> str:
-    """Name everything that decides what a process loads: code, interpreter, folder, environment and cores."""
-    package = Path(dyprag.__file__).parent  # in a checkout, some of its folders are links, which rglob does not follow
-    roots = [package, *(path for path in package.iterdir() if path.is_symlink())]
-    code = max(file.stat().st_mtime_ns for root in roots for file in root.rglob("*.py"))
-    variables = sorted((name, value) for name, value in os.environ.items() if name.startswith(DECISIVE))
+    """Name what decides what a process loads: package, interpreter, folder, environment and cores.
+
+    Raises:
+        OSError: the current folder does not exist any more.
+    """
+    variables = sorted(
+        (name, value) for name, value in os.environ.items() if name.startswith(DECISIVE) and name != UNDECISIVE
+    )
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    parts = [str(package), code, sys.executable, os.getcwd(), variables, cores]
+    here = os.stat(".")  # a folder that was made again under its old name is another one
+    parts = [dyprag.__file__, sys.executable, os.getcwd(), here.st_dev, here.st_ino, variables, cores]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -136,7 +149,8 @@ def _reach(start: bool) -> socket.socket | None:
 
 def _start(listener: socket.socket) -> None:
     """Start the process on a listening socket, apart from this one's terminal and pipes."""
-    command = [sys.executable, "-c", CODE, str(listener.fileno()), _identity()]
+    # -P: without it, Python would import from the current folder first
+    command = [sys.executable, "-P", "-c", CODE, str(listener.fileno()), _identity()]
     subprocess.Popen(
         command, pass_fds=[listener.fileno()], start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -162,23 +176,42 @@ def stay(listening: int, identity: str) -> None:
     minutes, answered = MINUTES, 0
     with socket.socket(fileno=listening) as listener:
         own = os.stat(listener.getsockname()).st_ino
+        loaded: dict[str, float] = {}
         while minutes > 0 and (connection := _accepted(listener, 60 * minutes, own)) is not None:
             with connection, suppress(OSError):  # the other side may have gone
                 message, streams = _received(connection)
                 code, minutes = ENDED, 0
-                if message["identity"] == identity:
+                if message["identity"] == identity and not _is_stale(loaded):
                     with _in_place_of(connection, streams, message["environment"]):
                         code = _run(message["request"])
                         minutes = _staying(message["minutes"])
-                        if minutes > 0 and not answered and sys.stderr.isatty():
-                            print(f"The model stays loaded for {minutes:g} minutes; see --keep.", file=sys.stderr)
-                    answered += 1
+                        if minutes > 0 and code == 0 and not answered and sys.stderr.isatty():
+                            print(f"The model stays loaded for {minutes:g} min (--keep).", file=sys.stderr)
+                    answered += code == 0
+                    loaded |= {path: time for path, time in _module_files().items() if path not in loaded}
                 if minutes <= 0:
                     with _locked() as path:
                         _unlink(path, own)
                 connection.sendall(bytes([code]))
             gc.unfreeze()  # imports freeze all that exists, and with it what this answer has left
             gc.collect()
+
+
+def _module_files() -> dict[str, float]:
+    """The files of all modules that this process has imported, with the times of their last change."""
+    found: dict[str, float] = {}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        with suppress(OSError, ValueError):
+            if isinstance(path, str):
+                found[path] = os.stat(path).st_mtime
+    return found
+
+
+def _is_stale(loaded: dict[str, float]) -> bool:
+    """Whether a file of an imported module has changed since, or is gone."""
+    now = _module_files()
+    return any(now.get(path) != time for path, time in loaded.items())
 
 
 def _accepted(listener: socket.socket, seconds: float, own: int) -> socket.socket | None:
@@ -210,11 +243,13 @@ def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     connection.setblocking(True)
     header, streams, _, _ = socket.recv_fds(connection, HEADER, 3)
     left, parts = int.from_bytes(header, "big"), list[bytes]()
-    while left:
-        parts.append(connection.recv(min(left, 1 << 16)))
-        if not parts[-1]:
-            raise OSError("the message is incomplete")
-        left -= len(parts[-1])
+    while left and (part := connection.recv(min(left, 1 << 16))):
+        parts.append(part)
+        left -= len(part)
+    if left or len(streams) != 3:
+        for stream in streams:
+            os.close(stream)
+        raise OSError("the message is incomplete")
     return json.loads(b"".join(parts)), streams
 
 
@@ -238,19 +273,18 @@ def _in_place_of(connection: socket.socket, streams: list[int], environment: dic
     for stream in streams:
         os.close(stream)
     _replace_environment(environment)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]  # it was opened on no terminal
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        with suppress(OSError):  # a full disk or a closed pipe behind the asking process's streams
-            sys.stdout.flush()
-            sys.stderr.flush()
         done.set()
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RD)
         watcher.join()
         use([nowhere] * 3)
+        _flushed()  # what could not be written is dropped: it is not the next question's
         os.close(nowhere)
         _replace_environment(own_environment)
 
@@ -261,24 +295,37 @@ def _replace_environment(variables: dict[str, str]) -> None:
 
 
 def _run(request: Request) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; returns its exit code, which is not 0 if its output could not be written."""
     from dyprag.cli.ask import answer
 
     renew()
+    code = 0
     try:
         answer(**request)
     except typer.Exit as end:
-        return end.exit_code
+        code = end.exit_code
     except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
+        code = 1
+        with suppress(OSError):
+            traceback.print_exc()
+    return code if _flushed() else code or 1
+
+
+def _flushed() -> bool:
+    """Write what the standard streams hold; returns whether that was possible (a disk is full, a pipe closed)."""
+    written = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            written = False
+    return written
 
 
 def _staying(minutes: float | None) -> float:
     """The minutes to stay after an answer."""
     if minutes is not None:
-        return minutes
-    import torch
-
-    return 0 if torch.cuda.is_initialized() else MINUTES
+        return max(0.0, min(minutes, MOST_MINUTES))
+    torch = sys.modules.get("torch")
+    on_gpu = torch is not None and (torch.cuda.is_initialized() or torch.backends.mps.is_available())
+    return 0.0 if on_gpu else MINUTES

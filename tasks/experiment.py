@@ -7,7 +7,6 @@ from pathlib import Path
 from dyprag.config import DataSetSettings, PipelineConfig
 from dyprag.corpora.datasets import MULTI_HOP, DataSet, load_dataset
 from dyprag.corpora.datasets.conflict import contradict
-from dyprag.corpora.documents import Corpus
 from dyprag.corpora.retrieval import (
     IndexedBM25,
     Retriever,
@@ -20,7 +19,6 @@ from dyprag.corpora.retrieval import read_passages as stream_passages
 from dyprag.errors import ConfigError, CorpusError
 from dyprag.evaluation.experiments import variants
 from dyprag.evaluation.splits import Part, assemble
-from dyprag.methods.spec import spec_of
 from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.files import file_checksum
 from dyprag.storage.tables import read_passages, write_corpus, write_passages
@@ -67,7 +65,14 @@ def store_experiment(store: Store, config: PipelineConfig) -> Record:
             "setting 'experiment.sets'", "no data set has a usable test question",
             "Raise its 'questions', or correct its 'gold' or 'passages'.",
         )  # fmt: skip
-    _require_training_documents(corpus, config)
+    plan = Plan(config, corpus)
+    if plan.translated and not config.translator.given and not corpus.alignment:
+        raise ConfigError(
+            "setting 'experiment.sets'",
+            f"no document was chosen to train the translator on (there are {len(corpus.questions)} test questions)",
+            "Lower 'questions' of a set, raise its 'alignment_questions' or 'alignment_documents', or use a trained "
+            "translator: --set translator.learned=packaged.",
+        )  # fmt: skip
     requested, available = settings.alignment, len(corpus.alignment or ())
     if requested is not None and available < requested:
         logger.warning(
@@ -75,7 +80,7 @@ def store_experiment(store: Store, config: PipelineConfig) -> Record:
             requested,
             available,
         )
-    key = Plan(config, corpus).corpus_key
+    key = plan.corpus_key
     if record := store.find("corpus", key):
         return record
     recalls: dict[str, list[float]] = {}
@@ -92,18 +97,6 @@ def store_experiment(store: Store, config: PipelineConfig) -> Record:
         "corpus", key, sorted(corpus.passages.values()), settings.model_dump(mode="json"), measures=measures
     )
     return store.write(record, lambda folder: write_corpus(folder, corpus))
-
-
-def _require_training_documents(corpus: Corpus, config: PipelineConfig) -> None:
-    translated = any(spec_of(method).injects == "translated" for method in config.evaluate.methods)
-    given = config.translator.learned or config.translator.official
-    if translated and not given and not corpus.alignment:
-        raise ConfigError(
-            "setting 'experiment.sets'",
-            f"no document is left to train the translator on: all belong to the {len(corpus.questions)} test questions",
-            "Lower 'questions' of a set or raise its 'alignment_documents', or use a trained translator: "
-            "--set translator.learned=packaged.",
-        )  # fmt: skip
 
 
 def check_experiment(config: PipelineConfig) -> None:

@@ -52,12 +52,16 @@ class Worker:
         """
         model = self.model
         return self.keep(
-            "base model", model_fingerprint(model.name),
-            lambda: compute(lambda: load_model(model.name, model.dtype, model.device)),
-        )  # fmt: skip
+            "base model", model, lambda: compute(lambda: load_model(model.name, model.dtype, model.device))
+        )
 
     def asked_alone(self) -> BaseModel:
-        """The base model for a question that is asked by itself: beginnings of prompts are not read again."""
+        """The base model for a question that is asked by itself: beginnings of prompts are not read again.
+
+        A process that answers such questions may live for long: a model whose files have changed is loaded again.
+        """
+        if self.base_model().fingerprint != model_fingerprint(self.model.name):
+            self.close()
         base = self.base_model()
         return self.keep("asked alone", base.fingerprint, lambda: keeping_prefixes(base))
 

@@ -27,7 +27,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # of what tests start, too: this process has torch loaded by now
-os.environ.setdefault("DYPRAG_KEEP", "0")  # a question leaves no process behind
+os.environ["DYPRAG_KEEP"] = "0"  # a question leaves no process behind
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what tests start; two processes test side by side
 MARK = "DYPRAG_TESTS"  # in the environment of whatever these tests start, and of what that starts
 os.environ[MARK] = str(os.getpid())

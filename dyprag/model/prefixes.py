@@ -34,7 +34,7 @@ class _Node:
 class PrefixCache:
     """States of read prompts by adapter and tokens, at most `most_bytes`; the ones used longest ago are dropped first.
 
-    Not thread-safe: it belongs to the engine's thread.
+    Not thread-safe: it belongs to the engine's thread, or to whoever holds the model's lock.
     """
 
     def __init__(self, most_bytes: int = KEPT_BYTES) -> None:

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from dyprag.cli.main import app
 from dyprag.config import PipelineConfig
-from dyprag.storage.artifacts import Store
+from dyprag.errors import ConfigError
+from dyprag.storage.artifacts import Record, Store
 from dyprag.storage.catalogue import Catalogue
 from dyprag.tasks.report import reported_answers
 
@@ -259,6 +260,23 @@ def test_a_stopped_experiment_repeats_at_most_one_batch(settings: dict, data: Pa
     assert 3 <= len(kept) <= 8
     assert made(run(config), "evaluate") == 8 - len(kept)
     assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in predictions.glob("*/*")}.items()
+
+
+def test_an_experiment_without_documents_to_train_a_translator_on_is_refused_before_its_work(
+    settings: dict, data: Path
+):
+    from dyprag.tasks.experiment import store_experiment
+
+    def stored(methods: list[str], **more: Any) -> Record:
+        sets = [{**HOTPOT, "questions": 300, "alignment_questions": 200}]
+        values = configured(settings, data, "main", sets, evaluate={"methods": methods}, **more)
+        config = PipelineConfig.model_validate(values).resolved()
+        return store_experiment(Store(config.store), config)
+
+    with pytest.raises(ConfigError, match=r"no document was chosen to train the translator on \(there are 8 test"):
+        stored(["rag", "dyprag"])
+    for record in (stored(["rag", "prag"]), stored(["rag", "dyprag"], translator={"learned": "packaged"})):
+        assert record.measures["questions"] == 8
 
 
 def test_internalization_measures_unsupported_words(settings: dict, data: Path):

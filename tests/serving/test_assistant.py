@@ -1,5 +1,6 @@
 """Answers from documents passed with the question: passages, cached adapters, methods, errors, export."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,21 @@ def test_the_command_answers_from_a_file(tiny_model: str, folder: Path, tmp_path
     assert refused.exit_code == 1
     missing = CliRunner().invoke(app, ["ask", QUESTION, "-d", str(tmp_path / "none.txt"), "-c", str(config)])
     assert missing.exit_code == 1
+
+
+def test_the_command_loads_an_assistant_again_if_its_translator_has_changed(
+    tiny_model: str, folder: Path, tmp_path: Path
+):
+    import shutil
+
+    from dyprag.cli.ask import _assistant
+
+    own = shutil.copytree(folder, tmp_path / "translator")
+    config = PipelineConfig.model_validate(values(tiny_model, own))
+    first = _assistant(config)
+    assert _assistant(config) is first
+    os.utime(own / "translator.safetensors", (1, 1))
+    assert _assistant(config) is not first
+    shutil.rmtree(own)
+    with pytest.raises(ConfigError, match="there is no translator in this folder"):
+        _assistant(config)

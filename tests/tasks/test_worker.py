@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import make_tiny_model
 
 from dyprag.config import ModelSettings, PipelineConfig
 from dyprag.corpora.documents import Corpus, Document
@@ -107,3 +108,15 @@ def test_the_most_recently_used_objects_are_kept_and_failures_are_not(worker: Wo
     with pytest.raises(ZeroDivisionError):
         worker.keep("others", "a", lambda: 1 // 0)
     assert worker.keep("others", "a", lambda: 1) == 1
+
+
+def test_a_model_whose_files_have_changed_is_loaded_again_for_the_next_question(tmp_path: Path):
+    folder = make_tiny_model(tmp_path / "tiny")
+    worker = Worker("store", ModelSettings(name=str(folder), dtype="float32", device="cpu"))
+    first = worker.asked_alone()
+    assert first.prefixes is not None
+    assert worker.base_model().prefixes is None  # an evaluation's answers do not depend on earlier questions
+    assert worker.asked_alone() is first
+    make_tiny_model(folder, layers=3)
+    second = worker.asked_alone()
+    assert (first.layers, second.layers) == (2, 3)
