@@ -304,6 +304,8 @@ def _run(request: Request) -> int:
         answer(**request)
     except typer.Exit as end:
         code = end.exit_code
+    except BrokenPipeError:  # whoever read the output has ended
+        code = 1
     except BaseException:
         code = 1
         with suppress(OSError):
