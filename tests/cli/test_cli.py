@@ -161,12 +161,12 @@ def test_a_configuration_that_cannot_be_read_is_refused(tmp_path: Path):
 
 
 def test_status_and_report_before_a_run_say_what_to_do(config_file: Path):
-    assert "Run the pipeline first: dyprag run." in one_error(dyprag("status", "-c", config_file))
-    assert "dyprag run." in one_error(dyprag("report", "-c", config_file))
+    assert "Run the pipeline first: dyprag run;" in one_error(dyprag("status", "-c", config_file))
+    assert "dyprag run;" in one_error(dyprag("report", "-c", config_file))
 
 
 def test_verify_names_the_documents_whose_artifacts_are_damaged(config_file: Path, settings: dict):
-    assert "Run the pipeline first: dyprag run." in one_error(dyprag("verify", "-c", config_file))
+    assert "Run the pipeline first: dyprag run;" in one_error(dyprag("verify", "-c", config_file))
     store = Store(settings["store"])
     record = store.write(
         Record("adapter", "ab" * 16, [], {}, "dk", "the lamp"), lambda folder: write_embedding(folder, [1])

@@ -156,7 +156,7 @@ def test_an_endpoints_address_and_limits_are_not_material():
 @pytest.mark.parametrize(
     ("augment", "reason"),
     [
-        ({"backend": "api"}, "requires the endpoint's model name"),
+        ({"backend": "api"}, "augment.api.model must be set"),
         ({"api": {"model": "m", "max_cost": 1}}, "max_cost requires the price of 'm'"),
         ({"api": {"base_url": "http://me:secret@host/v1"}}, "contains a user name or password"),
     ],
