@@ -37,10 +37,10 @@ def test_after_a_kill_in_the_middle_of_parametrization_only_the_missing_document
 ):
     rows = [
         {"id": f"doc-{n}", "text": f"The Ostrel lamp number {n} was built in {1900 + n} by Greta Olmsted in Dunmere."}
-        for n in range(12)
+        for n in range(8)
     ]
     settings["corpus"] = {"documents": write_jsonl(tmp_path / "docs.jsonl", rows)}
-    settings["parametrize"]["epochs"] = 40  # long enough to be hit
+    settings["parametrize"]["epochs"] = 30  # long enough to be hit
     settings["evaluate"]["methods"] = ["prag"]  # no translator is needed
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
@@ -55,20 +55,20 @@ def test_after_a_kill_in_the_middle_of_parametrization_only_the_missing_document
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     finished = adapters(store)
-    assert 3 <= len(finished) < 12, "the kill came too late to tell anything"
+    assert 3 <= len(finished) < 8, "the kill came too late to tell anything"
     for record in store.records():
         assert store.find(record.kind, record.key) is not None, f"{record.kind} {record.key} is damaged"
 
     second = start(config, tmp_path / "second.log")
     assert second.wait(timeout=240) == 0, (tmp_path / "second.log").read_text()
     after = adapters(store)
-    assert len(after) == 12
+    assert len(after) == 8
     assert {key: after[key] for key in finished} == finished, "a finished adapter was written again"
     lines = (tmp_path / "second.log").read_text().splitlines()
     summaries = {s["stage"]: s for s in json.loads(next(line for line in lines if line.startswith("[")))}
     assert summaries["parametrize"] == {
-        "stage": "parametrize", "done": 12, "cached": len(finished), "failed": 0, "waiting": 0, "partial": 0,
+        "stage": "parametrize", "done": 8, "cached": len(finished), "failed": 0, "waiting": 0, "partial": 0,
         "reason": "", "run_id": summaries["parametrize"]["run_id"], "note": "",
         "seconds": summaries["parametrize"]["seconds"],
     }  # fmt: skip
-    assert summaries["augment"]["cached"] == 12
+    assert summaries["augment"]["cached"] == 8
