@@ -13,7 +13,6 @@ build/bench/sizes.json. On a GPU its memory is measured, and the number format i
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import torch
+from method import GPU, peak
 
 from dyprag.adapters.samples import Sample, document_samples
 from dyprag.config import LearnSettings, LoraSettings, ParametrizeSettings, PipelineConfig
@@ -33,7 +33,6 @@ from dyprag.corpora.reader import load_corpus
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.files import cache_folder, model_folder
 
-GPU = torch.cuda.is_available()
 LIMIT = 16.0  # GiB, of memory or of a GPU's
 DOCUMENTS = 16 if GPU else 4
 STEPS = 8 if GPU else 2
@@ -196,13 +195,6 @@ def answering(base: BaseModel) -> Figures:
 
 
 PARTS = {part.__name__: part for part in (paper, rank16, embedding, aligning, distilling, answering)}
-
-
-def peak() -> float:
-    """The peak memory of this process in GiB; the GPU's if there is one."""
-    if GPU:
-        return torch.cuda.max_memory_reserved() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def measure(shape: str, part: str) -> Figures:

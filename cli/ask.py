@@ -49,9 +49,9 @@ def ask(
     json_: JsonOption = False,
     keep: Annotated[
         float | None,
-        typer.Option("--keep", metavar="MINUTES", envvar="DYPRAG_KEEP", min=0, help="How long the model stays loaded "
-                     "for further questions, in a process of its own. 0 answers without it, and ends it. Default: 5, "
-                     "or 0 on a GPU.", show_default=False),
+        typer.Option("--keep", metavar="MINUTES", envvar="DYPRAG_KEEP", min=0, help="How long a background process "
+                     "keeps the model loaded for further questions. 0: end that process, and answer without one. "
+                     "Default: 5, or 0 on a GPU.", show_default=False),
     ] = None,
 ) -> None:  # fmt: skip
     """Answer one question from the documents in the store, or from your own documents."""
@@ -280,12 +280,10 @@ def _assistant(config: "PipelineConfig") -> Any:
 
     resolved = config.resolved()
     folder = learned_folder(resolved.translator.learned or "packaged", resolved.model.name)
-    if not (folder / "translator.json").is_file():  # an error that is better told before a model is downloaded
-        from dyprag.serving.assistant import load
-
-        return load(config=config)
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*"))]
-    contents = (config.model_dump_json(), model_fingerprint(resolved.model.name), *stats)
+    # the fingerprint may download the model: not before `load` has said that there is no translator for it
+    model = model_fingerprint(resolved.model.name) if (folder / "translator.json").is_file() else ""
+    contents = (config.model_dump_json(), model, *stats)
     if contents not in _assistants:
         from dyprag.serving.assistant import load
 

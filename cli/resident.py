@@ -37,10 +37,10 @@ MOST_MINUTES = 7 * 24 * 60.0
 CODE = "import sys; from dyprag.cli.resident import stay; stay(int(sys.argv[1]), sys.argv[2])"
 HEADER = 8  # bytes that hold a message's length
 ENDED = 255  # the reply, in place of an exit code, of a process that ends without answering
-# What is loaded, and from where, depends on the variables that begin like this.
-DECISIVE = ("AWS_", "AZURE_", "CUDA", "DYPRAG", "GOMP", "GOOGLE_", "HF_", "HOME", "LANG", "LC_", "LD_", "MKL", "OMP",
+# What is loaded, and from where, depends on the variables that begin like this, except for one.
+RELEVANT = ("AWS_", "AZURE_", "CUDA", "DYPRAG", "GOMP", "GOOGLE_", "HF_", "HOME", "LANG", "LC_", "LD_", "MKL", "OMP",
             "PYTHON", "PYTORCH", "TORCH", "TRANSFORMERS", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # fmt: skip
-UNDECISIVE = "DYPRAG_KEEP"
+IRRELEVANT = "DYPRAG_KEEP"
 
 
 def ask_resident(request: Request, minutes: float | None) -> int | None:
@@ -59,13 +59,10 @@ def ask_resident(request: Request, minutes: float | None) -> int | None:
     """
     for start in (False, True):
         with suppress(OSError):
-            message = {
-                "identity": _identity(), "environment": dict(os.environ), "request": request, "minutes": minutes,
-            }  # fmt: skip
-            if (connection := _reach(start)) is not None:
-                with connection, on_interruption(lambda: connection.shutdown(socket.SHUT_RDWR)):
-                    reply = _exchange(connection, message)
-                check()
+            identity = _identity()
+            message = {"identity": identity, "environment": dict(os.environ), "request": request, "minutes": minutes}
+            if (connection := _reach(identity if start else None)) is not None:
+                reply = _exchange(connection, message)
                 if reply != ENDED:
                     return reply
     return None
@@ -78,20 +75,18 @@ def end_resident() -> None:
         Interrupted: this process was interrupted while it waited.
     """
     with suppress(OSError):
-        if (connection := _reach(start=False)) is not None:
-            with connection, on_interruption(lambda: connection.shutdown(socket.SHUT_RDWR)):
-                _exchange(connection, {"identity": ""})
-            check()
+        if (connection := _reach(None)) is not None:
+            _exchange(connection, {"identity": ""})
 
 
 def _identity() -> str:
-    """Name what decides what a process loads: package, interpreter, folder, environment and cores.
+    """Return a name for what a process loads: it depends on package, interpreter, folder, environment and cores.
 
     Raises:
         OSError: the current folder does not exist any more.
     """
     variables = sorted(
-        (name, value) for name, value in os.environ.items() if name.startswith(DECISIVE) and name != UNDECISIVE
+        (name, value) for name, value in os.environ.items() if name.startswith(RELEVANT) and name != IRRELEVANT
     )
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     here = os.stat(".")  # a folder that was made again under its old name is another one
@@ -123,8 +118,8 @@ def _locked() -> Iterator[Path]:
         yield folder / "ask.sock"
 
 
-def _reach(start: bool) -> socket.socket | None:
-    """Connect to the resident process. If there is none, start one, or return None if `start` is not set.
+def _reach(identity: str | None) -> socket.socket | None:
+    """Connect to the resident process. If there is none, start one with this identity, or return None without one.
 
     Raises:
         OSError: the socket cannot be used, or the process cannot be started.
@@ -135,22 +130,22 @@ def _reach(start: bool) -> socket.socket | None:
             connection.connect(str(path))
             return connection
         except (FileNotFoundError, ConnectionRefusedError):
-            if not start:
+            if identity is None:
                 connection.close()
                 return None
         path.unlink(missing_ok=True)  # left by a process that was killed
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(path))
             listener.listen()
-            _start(listener)
+            _start(listener, identity)
         connection.connect(str(path))
         return connection
 
 
-def _start(listener: socket.socket) -> None:
+def _start(listener: socket.socket, identity: str) -> None:
     """Start the process on a listening socket, apart from this one's terminal and pipes."""
     # -P: without it, Python would import from the current folder first
-    command = [sys.executable, "-P", "-c", CODE, str(listener.fileno()), _identity()]
+    command = [sys.executable, "-P", "-c", CODE, str(listener.fileno()), identity]
     subprocess.Popen(
         command, pass_fds=[listener.fileno()], start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -158,11 +153,21 @@ def _start(listener: socket.socket) -> None:
 
 
 def _exchange(connection: socket.socket, message: dict[str, Any]) -> int | None:
-    """Send a message with this process's standard streams; return the reply, None if the other side has gone."""
+    """Send a message with this process's standard streams, wait for the reply, and close the connection.
+
+    Returns:
+        The reply; None if the other side has gone.
+
+    Raises:
+        Interrupted: this process was interrupted while it waited.
+        OSError: the other side went away before it had read the message.
+    """
     text = json.dumps(message).encode()
-    socket.send_fds(connection, [len(text).to_bytes(HEADER, "big")], [0, 1, 2])
-    connection.sendall(text)
-    reply = connection.recv(1)
+    with connection, on_interruption(lambda: connection.shutdown(socket.SHUT_RDWR)):
+        socket.send_fds(connection, [len(text).to_bytes(HEADER, "big")], [0, 1, 2])
+        connection.sendall(text)
+        reply = connection.recv(1)
+    check()
     return reply[0] if reply else None
 
 

@@ -19,6 +19,10 @@ from dyprag.config.values import from_override, from_yaml
 from dyprag.errors import ConfigError
 
 SEE = "See: dyprag config --all."
+_EXPECTED = {
+    "int_parsing": "a whole number", "int_from_float": "a whole number", "float_parsing": "a number",
+    "bool_parsing": "true or false",
+}  # by pydantic's type of error  # fmt: skip
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -125,14 +129,6 @@ def configuration(values: Mapping[str, Any]) -> PipelineConfig:
         raise ConfigError(f"setting {key!r}", f"{first['msg']} (given: {first['input']!r})", remedy) from None
 
 
-_EXPECTED = {
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_parsing": "a number",
-    "bool_parsing": "true or false",
-}  # by pydantic's type of error
-
-
 def _plain(error: Any) -> tuple[str, str] | None:
     """The reason and the remedy of frequent errors in the words of this project; None for others."""
     given = error["input"]
@@ -140,9 +136,9 @@ def _plain(error: Any) -> tuple[str, str] | None:
         return f"it must be {expected} (given: {given!r})", SEE
     if error["type"] == "literal_error":
         choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        close = difflib.get_close_matches(str(given), choices, n=1)
         known = f"Choose one of {', '.join(choices)}."
-        return f"there is no {given!r} to choose", f"Did you mean {close[0]!r}? {known}" if close else known
+        close = _closest(given, choices)
+        return f"{given!r} is not one of the choices", f"Did you mean {close!r}? {known}" if close else known
     return None
 
 
@@ -153,9 +149,14 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     if not isinstance(section, BaseModel):  # an item of a list has no default to inspect
         return SEE
     known = list(type(section).model_fields)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    name = ".".join([*map(str, location[:-1]), close[0]]) if close else ""
-    return f"Did you mean {name!r}? {SEE}" if close else f"Known here: {', '.join(known)}."
+    if close := _closest(location[-1], known):
+        return f"Did you mean {'.'.join([*map(str, location[:-1]), close])!r}? {SEE}"
+    return f"Known here: {', '.join(known)}."
+
+
+def _closest(given: object, known: list[str]) -> str:
+    """The known name that is most like the given one; empty if none is."""
+    return next(iter(difflib.get_close_matches(str(given), known, n=1)), "")
 
 
 def to_write(config: PipelineConfig, everything: bool) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class Assistant:
             DocumentError: a document has no text.
         """
         if method not in (known := served_methods()):
-            reason = "it needs a store" if method in _names() else "there is no such method"
+            reason = "it needs a store" if any(spec.name == method for spec in methods()) else "there is no such method"
             raise ConfigError(f"method {method!r}", reason, f"Choose one of {', '.join(known)}.")
         if not spec_of(method).needs_passages:
             return self._reply(question, method)
@@ -242,10 +242,6 @@ class _Translating:
 
     def retriever(self) -> Retriever:
         raise _nothing_stored()
-
-
-def _names() -> list[str]:
-    return [spec.name for spec in methods()]
 
 
 def _nothing_stored() -> ConfigError:

@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from conftest import TEXTS, wait_for
 from typer.testing import CliRunner
 
 from dyprag.cli import resident
 from dyprag.cli.main import app
-from tests.conftest import TEXTS
 
 # A process that stays and needs no model: it writes the question and who it is to its standard output.
 ECHO = """
@@ -45,14 +45,6 @@ ask.answer = answer
 stay(int(sys.argv[1]), sys.argv[2])
 """
 Ask = Callable[..., tuple[int | None, list[str]]]
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something to happen."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def processes(private: Path) -> list[psutil.Process]:
@@ -102,7 +94,7 @@ def test_the_next_question_finds_the_process(ask: Ask, private: Path, monkeypatc
     assert len(processes(private)) == 1
     for _ in range(4):
         ask("again")
-    wait_until(lambda: psutil.Process(int(process)).num_fds() <= descriptors)
+    wait_for("files to be closed", lambda: psutil.Process(int(process)).num_fds() <= descriptors, 20)
 
 
 @pytest.mark.parametrize("change", ["folder", "folder made again", "environment", "code"])
@@ -127,13 +119,13 @@ def test_what_decides_about_loading_starts_another(
     code, (second, *_) = ask("second")
     assert code == 0
     assert second != first
-    wait_until(lambda: [str(process.pid) for process in processes(private)] == [second])
+    wait_for("the end of the first", lambda: [str(process.pid) for process in processes(private)] == [second], 20)
     assert ask("third")[1][0] == second
 
 
 def test_it_ends_when_nobody_asks(ask: Ask, private: Path):
     ask("first", minutes=2 / 60)
-    wait_until(lambda: not processes(private))
+    wait_for("its end", lambda: not processes(private), 20)
     assert not list(private.glob("*/ask.sock"))
     assert ask("second")[0] == 0
 
@@ -142,14 +134,16 @@ def test_it_ends_when_told_to(ask: Ask, private: Path):
     resident.end_resident()
     ask("first")
     resident.end_resident()
-    wait_until(lambda: not processes(private))
+    wait_for("its end", lambda: not processes(private), 20)
     assert not list(private.glob("*/ask.sock"))
 
 
 def test_a_killed_one_is_replaced(ask: Ask, private: Path):
     _, (first, *_) = ask("first")
     os.kill(int(first), signal.SIGKILL)
-    wait_until(lambda: not psutil.pid_exists(int(first)) or psutil.Process(int(first)).status() == "zombie")
+    wait_for(
+        "the kill", lambda: not psutil.pid_exists(int(first)) or psutil.Process(int(first)).status() == "zombie", 20
+    )
     code, (second, *_) = ask("second")
     assert (code, second != first) == (0, True)
 
@@ -167,7 +161,9 @@ def test_whoever_goes_away_stops_the_work(ask: Ask, private: Path):
     )
     asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert asking.stdout is not None
-    wait_until(lambda: psutil.Process(int(process)).num_threads() > 1)  # one watches for the end of the question
+    wait_for(
+        "the question", lambda: psutil.Process(int(process)).num_threads() > 1, 20
+    )  # one watches for the end of the question
     assert asking.poll() is None
     asking.kill()
     asking.wait()
@@ -241,6 +237,6 @@ def test_the_command_answers_alike_with_it_and_without(
     assert unknown.returncode == 1
     assert "there is no such method" in unknown.stderr
     alone = CliRunner().invoke(app, [*line, "--json", "--keep", "0"])
-    wait_until(lambda: not processes(private))
+    wait_for("its end", lambda: not processes(private), 20)
     first, *others = ({**json.loads(done.stdout), "seconds": 0} for done in (*told, alone))
     assert others == [first, first]
