@@ -26,7 +26,8 @@ from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import BM25Retriever
 from dyprag.evaluation.metrics import answer_presence, score
-from dyprag.evaluation.recall.benchmark import Asking, Measurer, questions_of, training_lessons
+from dyprag.evaluation.recall.benchmark import questions_of, training_lessons
+from dyprag.evaluation.recall.measure import Asking, Measurer
 from dyprag.evaluation.statistics import paired
 from dyprag.methods.controls import OneForAll
 from dyprag.methods.dyprag import DyPRAG

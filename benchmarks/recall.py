@@ -19,13 +19,12 @@ from time import perf_counter
 from dyprag.config import PipelineConfig
 from dyprag.evaluation.recall.benchmark import (
     BROAD,
-    Asking,
-    Measurer,
     conditions_of,
     recall_bands,
     training_lessons,
 )
 from dyprag.evaluation.recall.card import changes_table, cut_table, recall_table
+from dyprag.evaluation.recall.measure import Asking, Measurer
 from dyprag.evaluation.recall.summaries import changes, summarise
 from dyprag.model.base import load_model
 from dyprag.model.files import learned_folder

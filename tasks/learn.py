@@ -31,7 +31,8 @@ from dyprag.tasks.worker import worker_of
 from dyprag.translators.lessons.lesson import Lesson
 
 if TYPE_CHECKING:
-    from dyprag.evaluation.recall.benchmark import Condition, Measurer, Recalled
+    from dyprag.evaluation.recall.benchmark import Condition, Recalled
+    from dyprag.evaluation.recall.measure import Measurer
     from dyprag.translators.distil import Learned
 
 MEASURERS = 2  # how many a process caches
@@ -138,7 +139,7 @@ def measure_recall(job: RecallJob, config: PipelineConfig) -> "Record | State[Re
 
 def _measurer(translator: str, config: PipelineConfig) -> "Measurer":
     """The measurer for a translator. It is cached together with the controls' adapters, which all bands share."""
-    from dyprag.evaluation.recall.benchmark import Asking, Measurer
+    from dyprag.evaluation.recall.measure import Asking, Measurer
 
     worker, learn, asking = worker_of(config), config.learn, Asking.of(config.evaluate)
     trained = (config.lora, config.parametrize, config.recall)

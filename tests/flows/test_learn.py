@@ -11,15 +11,13 @@ from conftest import outcome
 from dyprag.config import PipelineConfig
 from dyprag.corpora.documents import Document, QAPair
 from dyprag.errors import ConfigError
-from dyprag.evaluation.recall import benchmark
+from dyprag.evaluation.recall import measure
 from dyprag.evaluation.recall.benchmark import (
     BEFORE_AND_AFTER,
     BROAD,
     CONDITIONS,
     GUARDS,
     Asked,
-    Asking,
-    Measurer,
     Recalled,
     questions_of,
     recall_bands,
@@ -27,7 +25,9 @@ from dyprag.evaluation.recall.benchmark import (
     wrong_lessons,
 )
 from dyprag.evaluation.recall.card import recall_table
+from dyprag.evaluation.recall.measure import Asking, Measurer
 from dyprag.evaluation.recall.summaries import summarise
+from dyprag.methods import gate
 from dyprag.methods.gate import Gate
 from dyprag.model.base import BaseModel, load_model
 from dyprag.model.prompts import PLAIN
@@ -214,10 +214,10 @@ def test_where_the_gate_leaves_an_adapter_out_the_passage_alone_answered_already
     def probed(base: BaseModel, adapters: Any, questions: Any, passages: Any, gate: Gate) -> Any:
         return [adapter if question in kept else None for adapter, question in zip(adapters, questions, strict=True)]
 
-    asked, real = [], benchmark.generate
-    monkeypatch.setattr(benchmark, "borne_out", probed)
+    asked, real = [], measure.generate
+    monkeypatch.setattr(measure, "borne_out", probed)
     monkeypatch.setattr(
-        benchmark, "generate", lambda b, prompts, *a, **k: asked.extend(prompts) or real(b, prompts, *a, **k)
+        measure, "generate", lambda b, prompts, *a, **k: asked.extend(prompts) or real(b, prompts, *a, **k)
     )
     beside = measurer.measure("closed", band, "beside")
     assert [each.asked for each in beside] == [each.asked for each in passage]
@@ -230,11 +230,48 @@ def test_where_the_gate_leaves_an_adapter_out_the_passage_alone_answered_already
     assert expected not in ([each.answer for each in adapted], [each.answer for each in passage])
 
 
+def test_the_gate_looks_up_what_the_adapter_said_without_the_passage(
+    lively: BaseModel, monkeypatch: pytest.MonkeyPatch
+):
+    config = PipelineConfig.model_validate({"learn": LEARN, "recall": RECALL}).resolved()
+    lessons = training_lessons(config.learn)
+    prompts = [lively.tokenizer(x.document.text)["input_ids"] for x in lessons]
+    translator = fresh_translator(lively, config.learn, prompts)
+    with torch.no_grad():
+        translator.gains.fill_(10.0)
+    asking = replace(Asking.of(config.evaluate), form=PLAIN, strength=1.0, combine_strength=0.5, gate=Gate(2.0))
+    settings = (config.lora, config.parametrize, config.recall, None)
+    band = recall_bands(config.recall, None)["closed"]
+    looked_up: list[tuple[str, str, list[str]]] = []
+
+    def noted(text: str, question: str, passages: list[str]) -> bool:
+        looked_up.append((text, question, passages))
+        return len(question) % 2 == 0
+
+    monkeypatch.setattr(measure, "stands_in", noted)
+    monkeypatch.setattr(gate, "stands_in", noted)
+    found = []
+    for before in ((), ("own",), ("zero",)):
+        measurer = Measurer(lively, translator, lessons, *settings, asking)
+        for condition in before:
+            measurer.measure("closed", band, condition)
+        probes: list[int] = []
+        real = gate.generate
+        monkeypatch.setattr(gate, "generate", lambda b, asked, *a, **k: probes.extend(asked) or real(b, asked, *a, **k))  # noqa: B023
+        looked_up.clear()
+        beside = [each.answer for each in measurer.measure("closed", band, "beside")]
+        found.append((beside, sorted(looked_up), len(probes)))
+        monkeypatch.setattr(gate, "generate", real)
+    without, after_own, after_zero = found
+    assert without[:2] == after_own[:2] == after_zero[:2]
+    assert len(without[1]) == without[2] == after_zero[2] > after_own[2]
+
+
 @pytest.mark.parametrize(("kept_bytes", "readings"), [(2**30, 1), (0, 3)])
 def test_a_document_is_translated_once_for_all_conditions_if_its_adapter_can_be_kept(
     lively: BaseModel, monkeypatch: pytest.MonkeyPatch, kept_bytes: int, readings: int
 ):
-    monkeypatch.setattr(benchmark, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(measure, "KEPT_BYTES", kept_bytes)
     config = PipelineConfig.model_validate({"learn": LEARN, "recall": RECALL}).resolved()
     band = recall_bands(config.recall, None)["closed"]
     translator = fresh_translator(
