@@ -15,6 +15,7 @@ import pytest
 import yaml
 from conftest import eight_lamps, wait_for
 from own_server import ROOT, Server, running
+from prefect_home import prepare
 
 from dyprag.storage.artifacts import Store
 from dyprag.storage.catalogue import Catalogue
@@ -52,7 +53,7 @@ class Run:
     """`dyprag COMMAND` in a process group of its own, with or without a server."""
 
     def __init__(self, config: Path, server: Server | None, command: str = "run") -> None:
-        home = {**os.environ, "PREFECT_HOME": str(config.with_name(f"prefect-{config.stem}"))}
+        home = {**os.environ, "PREFECT_HOME": str(prepare(config.with_name(f"prefect-{config.stem}")))}
         environment = {**(server.environment if server else home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         words = [sys.executable, "-m", "dyprag.cli.main", command, "--config", str(config)]
         self.log = config.with_name(f"{config.stem}-{time.time_ns()}.log")

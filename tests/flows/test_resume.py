@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import write_jsonl
+from prefect_home import prepare
 
 from dyprag.storage.artifacts import Store
 
@@ -24,6 +25,7 @@ def start(config: Path, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "dyprag.cli.main", "run", "--config", str(config), "--json"],
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PREFECT_HOME": str(prepare(config.with_name("prefect")))},
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import wait_for
+from prefect_home import prepare
 
 from dyprag.flows.own_server import watched
 
@@ -33,6 +34,7 @@ class Server:
     """A Prefect server on loopback with a home of its own, and what is told to a webhook."""
 
     def __init__(self, home: Path) -> None:
+        prepare(home)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.environment = {

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 from conftest import wait_for
 from own_server import ROOT, Server
+from prefect_home import prepare
 
 CTRL_C = b"\x03"
 PROGRAM = [sys.executable, "-m", "dyprag.cli.main"]
@@ -23,7 +24,7 @@ PROGRAM = [sys.executable, "-m", "dyprag.cli.main"]
 
 def environment(home: Path, server: Server | None) -> dict[str, str]:
     """For a command that uses a server, or starts one of its own."""
-    own = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
+    own = {**os.environ, "PREFECT_HOME": str(prepare(home)), "PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
     own.pop("PREFECT_API_URL", None)
     return {**(server.environment if server else own), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
