@@ -22,6 +22,7 @@ from dyprag.translators.lessons.records import record_lessons
 
 Condition = Literal["zero", "own", "wrong", "mean", "generic", "passage", "beside", "beside-wrong", "parametrized"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+SHOWING = ("passage", "beside", "beside-wrong")  # conditions with the passage in the prompt
 STRANGERS = (
     "human",
     "kinds",

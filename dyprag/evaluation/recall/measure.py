@@ -17,7 +17,7 @@ from dyprag.adapters.stopping import repeats
 from dyprag.config import EvaluateSettings, LoraSettings, ParametrizeSettings, RecallSettings
 from dyprag.corpora.documents import Augmentation, Retrieved
 from dyprag.evaluation.metrics import answer_presence, score
-from dyprag.evaluation.recall.benchmark import Asked, Condition, Recalled, questions_of, wrong_lessons
+from dyprag.evaluation.recall.benchmark import SHOWING, Asked, Condition, Recalled, questions_of, wrong_lessons
 from dyprag.methods.gate import PROBED, Gate, borne_out, stands_in
 from dyprag.methods.protocol import Asked as Question
 from dyprag.methods.protocol import fitting_prompt
@@ -27,7 +27,6 @@ from dyprag.model.thinking import answer, decode
 from dyprag.runtime import progress
 from dyprag.translators.lessons.lesson import Lesson
 
-SHOWING = ("passage", "beside", "beside-wrong")  # conditions with the passage in the prompt
 KEPT_BYTES = 2**30  # of a band's translated adapters; the others are translated anew where they are used
 PROBING = 0.3  # share of a condition's work that the gate's probes are
 AVERAGED = 16  # training documents in the mean adapter; each adds its rank
@@ -96,9 +95,9 @@ class Measurer:
         lesson_keys = {lesson.key for lesson in lessons}
         if self._translated.keys() - lesson_keys:  # of another band
             self._translated.clear()
-        for answers in (self._shown, self._said):
-            if {key for key, _ in answers} - lesson_keys:
-                answers.clear()
+        if {key for key, _ in (*self._shown, *self._said)} - lesson_keys:
+            self._shown.clear()
+            self._said.clear()
         limit = self.settings.parametrized if condition == "parametrized" else len(lessons)
         asked = questions_of(band, lessons[:limit], self.data, self.settings.questions)
         of = self._lessons_of(condition, lessons, asked)
