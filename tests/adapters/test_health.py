@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_parametrize import AUGMENTATION, DOCUMENT, LORA
-from test_parametrize import settings as rates
+from parametrization import AUGMENTATION, DOCUMENT, LORA
+from parametrization import settings as rates
 
 from dyprag.adapters.health import fault
 from dyprag.adapters.parametrize import Parametrized, parametrize

@@ -1,4 +1,4 @@
-"""Parametrization: the paper's samples, and the same adapter as with plain PEFT training."""
+"""Parametrization: the same adapter as with plain PEFT training, alone and in groups."""
 
 import random
 from collections.abc import Sequence
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TEXTS, bare_model, random_adapters
+from conftest import bare_model, random_adapters
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from parametrization import AUGMENTATION, DOCUMENT, LORA, settings
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -20,84 +21,13 @@ from dyprag.adapters.losses import step_size
 from dyprag.adapters.parametrize import Parametrized, document_losses, groups, parametrize, schedule
 from dyprag.adapters.samples import Sample, document_samples
 from dyprag.config import LoraSettings, ParametrizeSettings
-from dyprag.corpora.documents import Augmentation, Document, QAPair
-from dyprag.errors import DocumentError, DocumentTooLong, is_out_of_memory
+from dyprag.errors import is_out_of_memory
 from dyprag.model.base import PROJECTIONS, BaseModel
-
-DOCUMENT = Document("lamp", TEXTS["lamp"], "The Ostrel lamp")
-REWRITE = "In 1911 Greta Olmsted built the lamp."
-PAIRS = (
-    QAPair("Who built it?", "Greta Olmsted", "Greta Olmsted built the Ostrel lamp."),
-    QAPair("When was it built?", "1911", "It was built in 1911."),
-    QAPair("How tall is it?", "24 metres", "It stands 24 metres tall."),
-)
-AUGMENTATION = Augmentation((REWRITE,), PAIRS)
-LORA = LoraSettings(rank=2, alpha=32, seed=3, dtype="float32")
-
-
-def settings(**given) -> ParametrizeSettings:
-    """The paper's values, without shuffling."""
-    paper = {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1, "samples": "official", "shuffle": False}
-    return ParametrizeSettings(**paper | given)
 
 
 @pytest.fixture(scope="module")
 def samples(base: BaseModel) -> list[Sample]:
     return document_samples(base, DOCUMENT, AUGMENTATION, "short", "official")
-
-
-def contents(base: BaseModel, samples: Sequence[Sample], pairs: Sequence[QAPair] = PAIRS) -> list[tuple[int, str]]:
-    """Decode (index of the question, text in the prompt) of each sample from its token ids."""
-    found = []
-    for sample in samples:
-        prompt = base.tokenizer.decode(sample.ids[: sample.prompt_length])
-        texts = {"passage": DOCUMENT.passage, "rewrite": REWRITE, "other rewrite": "A second rewrite."}
-        (number,) = [number for number, pair in enumerate(pairs) if pair.question in prompt]
-        found.append((number, "+".join(name for name, text in texts.items() if text in prompt)))
-    return found
-
-
-def test_the_official_layout_gives_five_samples_for_three_pairs(base: BaseModel, samples: list[Sample]):
-    assert contents(base, samples) == [(0, "passage"), (0, "rewrite"), (1, "passage"), (1, "rewrite"), (2, "")]
-
-
-def test_the_layout_both_has_each_pair_with_and_without_a_text(base: BaseModel):
-    made = document_samples(base, DOCUMENT, AUGMENTATION, "short", "both")
-    assert contents(base, made) == [(0, "passage"), (0, ""), (1, "rewrite"), (1, ""), (2, "passage"), (2, "")]
-
-
-def test_the_layout_closed_book_has_each_pair_without_and_each_text_once(base: BaseModel):
-    made = document_samples(base, DOCUMENT, AUGMENTATION, "short", "closed-book")
-    assert contents(base, made) == [(0, "passage"), (0, ""), (1, "rewrite"), (1, ""), (2, "")]
-
-
-def test_the_layout_closed_book_has_each_text_even_with_fewer_pairs_than_texts(base: BaseModel):
-    few = Augmentation((REWRITE, "A second rewrite."), PAIRS[:1])
-    made = contents(base, document_samples(base, DOCUMENT, few, "short", "closed-book"))
-    assert sorted(made) == [(0, ""), (0, "other rewrite"), (0, "passage"), (0, "rewrite")]
-
-
-@pytest.mark.parametrize("layout", ["official", "both", "closed-book"])
-@pytest.mark.parametrize("answer", ["short", "full"])
-def test_a_sample_is_the_prompt_the_answer_and_the_end_token(base: BaseModel, layout: str, answer: str):
-    made = document_samples(base, DOCUMENT, AUGMENTATION, answer, layout)
-    for sample, (number, _) in zip(made, contents(base, made), strict=True):
-        pair = PAIRS[number]
-        wanted = f"{pair.full_answer} So the answer is {pair.answer}." if answer == "full" else f" {pair.answer}."
-        assert sample.ids[-1] == base.tokenizer.eos_token_id
-        assert base.tokenizer.decode(sample.ids[sample.prompt_length : -1]) == wanted
-
-
-def test_a_document_longer_than_the_context_is_an_error_with_its_id(base: BaseModel):
-    long = Document("epic", "Tomas Reil designed it in 1954. " * 300)
-    with pytest.raises(DocumentTooLong, match="epic"):
-        document_samples(base, long, AUGMENTATION, "short", "official")
-
-
-@pytest.mark.parametrize("layout", ["official", "both", "closed-book"])
-def test_a_document_without_pairs_is_an_error_with_its_id(base: BaseModel, layout: str):
-    with pytest.raises(DocumentError, match="lamp"):
-        document_samples(base, DOCUMENT, Augmentation((REWRITE,), ()), "short", layout)
 
 
 def train(base: BaseModel, documents: Sequence[Sequence[Sample]], given: ParametrizeSettings) -> list[Parametrized]:

@@ -1,124 +1,20 @@
-"""Data sets: their official files, excluded questions and notes, and one clear error for every other layout."""
+"""Data sets: their official files, excluded questions and notes."""
 
-import json
-import re
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import write_jsonl
+from data_sets import HOP, POP_HEADER, POP_ROW, RAGTRUTH
+from data_sets import iirc as _iirc
+from data_sets import texts_of as _texts
+from data_sets import write_json as _write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyprag.corpora.datasets import DATA_SETS, MULTI_HOP, DataSet, load_dataset
-from dyprag.corpora.datasets.conflict import contradict
+from dyprag.corpora.datasets import DATA_SETS, MULTI_HOP, load_dataset
 from dyprag.corpora.datasets.transfer import split_passages
 from dyprag.corpora.documents import Document, Question
 from dyprag.errors import CorpusError
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no data sets at {DATA}")
-
-
-def _write(path: Path, value: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    return path
-
-
-def _texts(dataset: DataSet, question: Question) -> list[str]:
-    texts = {document.id: document.text for document in dataset.documents}
-    return [texts[identity] for identity in question.documents]
-
-
-HOP = {
-    "_id": "h1",
-    "type": "bridge",
-    "question": "Who designed the bridge at Quarn?",
-    "answer": "Tomas Reil",
-    "supporting_facts": [["Quarn", 1], ["Osk bridge", 0], ["Quarn", 0]],
-    "context": [
-        ["Osk bridge", ["Tomas Reil designed it.", " It is long."]],
-        ["Fog", ["Fog is wet."]],
-        ["Quarn", ["Quarn is a town.", " It has a bridge."]],
-    ],
-}
-POP_HEADER = "id\tprop\tobj\ts_wiki_title\tquestion\tpossible_answers\n"
-POP_ROW = '7\toccupation\tpoet\tMara Vell\tWhat is her occupation?\t"[""poet"", ""bard""]"\n'
-
-
-# The real slices
-
-
-@real
-@pytest.mark.parametrize(
-    ("name", "questions", "documents"),  # counted in the files without this package
-    [
-        ("2wikimultihopqa", 20, 102),
-        ("hotpotqa", 100, 991),
-        ("popqa", 700, 0),
-        ("complexwebquestions", 500, 0),
-        ("strategyqa", 600, 1605),
-        ("iirc", 20, 98),
-    ],
-)
-def test_a_real_sample_is_read_completely(name: str, questions: int, documents: int):
-    dataset = load_dataset(name, DATA)
-    assert (dataset.name, len(dataset.questions), len(dataset.documents)) == (name, questions, documents)
-    ids = {document.id for document in dataset.documents}
-    assert len(ids) == documents
-    assert all(ids.issuperset(question.documents) for question in dataset.questions)
-    assert all(question.answers and all(question.answers) for question in dataset.questions)
-    assert load_dataset(name, DATA / name) == dataset
-
-
-@real
-def test_hotpotqa_has_types_and_gold_paragraphs_as_published():
-    dataset = load_dataset("hotpotqa", DATA)
-    assert Counter(question.type for question in dataset.questions) == {"bridge": 79, "comparison": 21}
-    first = dataset.questions[0]
-    assert (first.answers, first.documents) == (("yes",), ("Scott Derrickson", "Ed Wood"))
-    assert _texts(dataset, first)[0].startswith(
-        "Scott Derrickson (born July 16, 1966) is an American director, screenwriter and producer. He lives in Los"
-    )
-
-
-@real
-def test_popqa_finds_the_passage_about_the_subject():
-    dataset = load_dataset("popqa", DATA, DATA / "popqa" / "passages.jsonl")
-    assert len(dataset.documents) == 974
-    assert dataset.questions[0].answers == ("politician", "political leader", "political figure", "polit.", "pol")
-    assert Counter(question.type for question in dataset.questions) == {"occupation": 457, "place of birth": 243}
-    assert all(len(question.documents) == 1 for question in dataset.questions)
-    assert _texts(dataset, dataset.questions[0])[0].startswith("George James Rankin")
-
-
-@real
-def test_spelling_mistakes_in_a_file_are_kept():
-    assert "GoiÃ¡s" in load_dataset("complexwebquestions", DATA).questions[2].question
-
-
-@real
-def test_own_questions_with_a_separate_corpus():
-    folder = DATA / "2wikimultihopqa"
-    dataset = load_dataset("jsonl", folder / "questions.jsonl", passages=folder / "passages.jsonl")
-    assert (len(dataset.questions), len(dataset.documents)) == (129, 6119)
-    assert dataset.questions[0].answers == ("Memphis", "Memphis, Tennessee")
-
-
-@real
-def test_the_facts_replace_missing_paragraphs():
-    dataset = load_dataset("strategyqa", DATA)
-    assert _texts(dataset, dataset.questions[1]) == [
-        "The members of The Police were musicians, not law enforcement officers.",
-        "Only law enforcement officers can perform lawful arrests.",
-    ]
-    assert [question.answers for question in dataset.questions[:2]] == [("yes",), ("no",)]
-    assert any("facts replace the evidence" in note for note in dataset.notes)
-
-
-# The official layouts
 
 
 def test_the_data_sets_and_the_multi_hop_ones():
@@ -254,11 +150,6 @@ def test_strategyqa_gold_documents_are_the_evidence_of_any_annotator(tmp_path: P
     assert dataset.notes == ("evidence paragraphs missing in strategyqa_train_paragraphs.json: 1",)
 
 
-def _iirc(qid: str, answer: dict, *context: tuple[str, str]) -> dict:
-    spans = [{"passage": passage, "text": text, "indices": [0, len(text)]} for passage, text in context]
-    return {"qid": qid, "question": f"{qid}?", "answer": answer, "context": spans, "question_links": []}
-
-
 def test_iirc_has_answers_of_three_types_and_excludes_unanswerable_questions(tmp_path: Path):
     def spans(*texts: str) -> dict:
         return {"type": "span", "answer_spans": [{"text": text, "passage": "osk", "type": "answer"} for text in texts]}
@@ -290,15 +181,6 @@ def test_iirc_has_answers_of_three_types_and_excludes_unanswerable_questions(tmp
         "excluded, no answer: 1 of 6 questions",
         "answers with several spans, all of them required: 1 of 5 questions",
     )
-
-
-RAGTRUTH = {
-    "source_id": "14292", "task_type": "QA", "source": "MARCO", "prompt": "Briefly answer …",
-    "source_info": {
-        "question": "how to cook beets",
-        "passages": "passage 1:Wash them.\n\npassage 2:Boil, as passage 3: says.\n\npassage 3:Eat.\n\n",
-    },
-}  # fmt: skip
 
 
 def test_ragtruth_uses_only_questions_and_splits_their_passages(tmp_path: Path):
@@ -342,177 +224,3 @@ def test_passages_of_own_questions_are_added_to_the_given_ones(tmp_path: Path):
     assert [document.id for document in both.documents] == ["5", "question-1 passage 1"]
     with pytest.raises(CorpusError, match="not in the corpus"):
         load_dataset("jsonl", questions, write_jsonl(tmp_path / "p.jsonl", [{"id": 6, "text": "Osk is old."}]))
-
-
-# Bad input
-
-
-def _raised(name: str, location: str | Path, passages: str | None = None) -> CorpusError:
-    with pytest.raises(CorpusError) as caught:
-        load_dataset(name, location, passages)
-    assert str(location) in str(caught.value) or name not in DATA_SETS
-    assert caught.value.remedy.strip()
-    return caught.value
-
-
-def test_an_unknown_set_and_a_missing_file_are_named(tmp_path: Path):
-    assert "hotpotqa" in _raised("hotpot", tmp_path).remedy
-    assert "has no popQA.tsv" in _raised("popqa", tmp_path).reason
-    assert "no such file" in _raised("popqa", tmp_path / "nowhere").reason
-    file = _write(tmp_path / "x.json", [HOP])
-    with pytest.raises(CorpusError, match="contains no documents"):
-        load_dataset("hotpotqa", file, write_jsonl(tmp_path / "empty.jsonl", []))
-
-
-@pytest.mark.parametrize("name", [name for name in DATA_SETS if name not in ("popqa", "jsonl")])
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("", "not JSON"),
-        ("[{", "not JSON"),
-        ('{\n "data": []\n}', "not JSON"),
-        ('{"data": []}', "field required"),
-        ("[5]", "valid dictionary"),
-        ('"x"', "not a list"),
-        ("[]", "no usable questions"),
-    ],
-)
-def test_the_error_for_another_layout_names_the_file_and_the_expected_layout(
-    tmp_path: Path, name: str, content: str, reason: str
-):
-    path = tmp_path / "file.json"
-    path.write_text(content, encoding="utf-8")
-    error = _raised(name, path)
-    assert reason in error.reason
-    assert reason == "no usable questions" or "question" in error.remedy
-
-
-@pytest.mark.parametrize(
-    ("name", "record", "reason"),
-    [
-        ("hotpotqa", {**HOP, "answer": 5}, "'answer'"),
-        ("hotpotqa", {**HOP, "context": [["Fog", "Fog is wet."]]}, "'context.0.1'"),
-        ("hotpotqa", {**HOP, "context": {"title": ["Fog"], "sentences": []}}, "equal length"),
-        ("2wikimultihopqa", {key: HOP[key] for key in HOP if key != "supporting_facts"}, "'supporting_facts'"),
-        ("complexwebquestions", {"ID": "h1", "question": "?", "answers": ["Brazil"]}, "'answers.0'"),
-        ("strategyqa", {"qid": "h1", "question": "?", "facts": [], "evidence": []}, "'answer'"),
-        ("strategyqa", {"qid": "h1", "question": "?", "answer": "yes"}, "'answer'"),
-        ("iirc", {"pid": "h1", "title": "T", "questions": [_iirc("q", {"type": "date"})]}, "'questions.0.answer.type'"),
-        ("iirc", {"pid": "h1", "title": "T", "questions": [_iirc("q", {"type": "span"})]}, "'q'"),
-        ("iirc", {"pid": "h1", "title": "T", "questions": [_iirc("q", {"type": "binary", "answer_value": 1})]}, "'q'"),
-        ("ragtruth", {**RAGTRUTH, "source_info": "text"}, "valid dictionary"),
-        ("ragtruth", {**RAGTRUTH, "source_info": {"question": "?", "passages": "Beets."}}, "passage 1:"),
-    ],
-)
-def test_a_malformed_record_is_named(tmp_path: Path, name: str, record: dict, reason: str):
-    error = _raised(name, _write(tmp_path / "x.json", [record]))
-    assert reason in error.reason
-    assert "record 0" in error.subject
-    assert "(h1)" in error.subject or name == "ragtruth"
-
-
-def test_an_id_that_occurs_twice_is_named(tmp_path: Path):
-    assert "'h1' occurs twice" in _raised("hotpotqa", _write(tmp_path / "x.json", [HOP, HOP])).reason
-
-
-@pytest.mark.parametrize(
-    ("content", "reason", "place"),
-    [
-        ("id,question\n1,Who?\n", "possible_answers", ""),
-        (POP_HEADER + "7\toccupation\n", "6 columns", "line 2 (7)"),
-        (POP_HEADER + POP_ROW + POP_ROW.replace('"[""poet"", ""bard""]"', "poet"), "'possible_answers'", "line 3 (7)"),
-        (POP_HEADER, "no usable questions", ""),
-        (POP_HEADER + "7\ta\tb\tc\td\t\"[]", "cannot be read", "line 2"),
-    ],
-)  # fmt: skip
-def test_an_invalid_table_is_named(tmp_path: Path, content: str, reason: str, place: str):
-    path = tmp_path / "popQA.tsv"
-    path.write_text(content, encoding="utf-8")
-    error = _raised("popqa", path)
-    assert reason in error.reason
-    assert place in error.subject
-
-
-def test_an_invalid_alias_or_paragraph_file_is_named(tmp_path: Path):
-    _write(tmp_path / "dev.json", [HOP])
-    write_jsonl(tmp_path / "id_aliases.json", [{"Q_id": "Q1", "aliases": "x"}])
-    error = _raised("2wikimultihopqa", tmp_path)
-    assert error.subject.endswith("id_aliases.json, line 1")
-    assert "demonyms" in error.remedy
-    _write(tmp_path / "strategyqa_train.json", [{"qid": "q", "question": "?", "answer": True, "evidence": []}])
-    _write(tmp_path / "strategyqa_train_paragraphs.json", {"A-1": {"title": "A"}})
-    error = _raised("strategyqa", tmp_path)
-    assert error.subject.endswith("paragraph 'A-1'")
-    assert "content" in error.reason
-
-
-# Knowledge conflict
-
-
-def _asked(identity: str, *answers: str, document: str = "", kind: str = "occupation") -> Question:
-    return Question(
-        id=identity, question=f"{identity}?", answers=answers, documents=(document,) if document else (), type=kind
-    )
-
-
-def _people(*extra: tuple[Question, Document]) -> DataSet:
-    pairs = (
-        (
-            _asked("vell", "poet", "song poet", document="Vell"),
-            Document("Vell", "Poet of note. A song poet, a poet, no poetry.", "Vell"),
-        ),
-        (_asked("reil", "joiner", document="Reil"), Document("Reil", "Reil was a joiner.", "Reil")),
-        *extra,
-    )
-    fog = Document("Fog", "Fog is wet.", "Fog")
-    return DataSet("popqa", tuple(q for q, _ in pairs), (*(d for _, d in pairs), fog), ("as read",))
-
-
-def test_every_mention_of_an_answer_is_replaced_whole_words_only_longest_first():
-    conflict = contradict(_people(), seed=0)
-    vell, reil = conflict.dataset.questions
-    assert (vell.answers, conflict.believed["vell"]) == (("joiner",), ("poet", "song poet"))
-    assert _texts(conflict.dataset, vell) == ["Joiner of note. A joiner, a joiner, no poetry."]
-    assert _texts(conflict.dataset, reil) == ["Reil was a poet."]
-    assert [document.id for document in conflict.dataset.documents] == [*vell.documents, *reil.documents, "Fog"]
-    assert conflict.dataset.documents[0].title == "Vell"
-    assert conflict.dataset.notes == ("as read",)
-
-
-@pytest.mark.parametrize(
-    ("question", "document", "why"),
-    [
-        (_asked("x", "weaver"), Document("Olm", "Olm was a weaver."), "no gold document"),
-        (_asked("x", "weaver", document="Olm"), Document("Olm", "Olm wove."), "no gold document"),
-        (_asked("x", "Osk", document="Olm"), Document("Olm", "Osk Olm is of Osk.", "Osk Olm"), "title"),
-        (_asked("x", "yes", document="Olm"), Document("Olm", "Olm said yes."), "yes/no questions"),
-        (_asked("x", "Osk", document="Olm", kind="place"), Document("Olm", "He is of Osk."), "no other answer"),
-        (_asked("x", document="Olm"), Document("Olm", "Olm wove."), "no gold document"),
-        (_asked("x", "smith", document="Olm"), Document("Olm", "A smith, poet and joiner."), "no other answer"),
-        (_asked("x", "poet joiner", document="Olm"), Document("Olm", "A poet joiner."), "no other answer"),
-    ],
-)
-def test_a_question_that_cannot_be_altered_is_excluded_with_the_reason(
-    question: Question, document: Document, why: str
-):
-    conflict = contradict(_people((question, document)), seed=0)
-    assert set(conflict.believed) == {"vell", "reil"} == {q.id for q in conflict.dataset.questions}
-    assert document in conflict.dataset.documents
-    assert [note for note in conflict.dataset.notes if why in note and note.endswith(": 1 of 3 questions")]
-
-
-@real
-def test_a_real_conflict_is_complete_and_the_same_for_the_same_seed():
-    dataset = load_dataset("popqa", DATA, DATA / "popqa" / "passages.jsonl")
-    dataset = replace(dataset, questions=dataset.questions[::5])
-    conflict = contradict(dataset, seed=3)
-    assert conflict == contradict(dataset, seed=3) != contradict(dataset, seed=4)
-    assert len(conflict.dataset.questions) > 90
-    types = {(question.type, question.answers[0]) for question in dataset.questions}
-    for question in conflict.dataset.questions:
-        (other,) = question.answers
-        assert (question.type, other) in types
-        for text in _texts(conflict.dataset, question):
-            assert other.lower() in text.lower()
-            for answer in conflict.believed[question.id]:
-                assert not re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)

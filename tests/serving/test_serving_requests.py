@@ -4,27 +4,19 @@ Each is answered, or refused with the name of the field, and none affects anothe
 """
 
 import json
-import socket
-import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
-import hypothesis
 import pytest
-from chat_server import ASKED, QUESTION, post, serving, tiny_assistant
-from hypothesis import HealthCheck
-from hypothesis import strategies as st
+from chat_server import ASKED, post, refused, sent, serving, tiny_assistant
 
 from dyprag.corpora.documents import Document
-from dyprag.errors import DypragError, ModelError
 from dyprag.serving.app import Limits
 from dyprag.serving.assistant import Assistant
 from dyprag.serving.conversation import conversation
-from dyprag.serving.schema import ChatRequest, Message
+from dyprag.serving.schema import Message
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +28,6 @@ def assistant(tiny_model: str, folder: Path) -> Assistant:
 def url(assistant: Assistant) -> Iterator[str]:
     with serving(assistant, limits=Limits(answer=64)) as url:
         yield url
-
-
-def sent(url: str, text: str, **headers: str) -> httpx.Response:
-    """Send a text unchanged, whether it is JSON or not."""
-    head = {"Content-Type": "application/json", **headers}
-    return httpx.post(
-        f"{url}/v1/chat/completions", content=text.encode("utf-8", "surrogatepass"), headers=head, timeout=60
-    )
-
-
-def refused(answer: httpx.Response, status: int = 400) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    error: dict[str, Any] = answer.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["message"]
-    return error
 
 
 ANSWERED = [
@@ -217,111 +193,6 @@ def test_invalid_messages_are_refused_with_their_field(url: str, messages: Any, 
     assert len(error["message"]) < 600
 
 
-def test_a_malformed_request_gets_an_exact_error(url: str):
-    assert "not JSON" in refused(sent(url, '{"messages": ['))["message"]
-    assert "JSON object" in refused(sent(url, "null"))["message"]
-    assert "JSON object" in refused(sent(url, ""))["message"]
-    assert "JSON object" in refused(sent(url, "[1]"))["message"]
-    refused(sent(url, '{"messages": ' + "[" * 50_000))
-    refused(sent(url, '{"seed": 1' + "0" * 5000 + "}"))
-    text = json.dumps({"messages": ASKED})
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
-        assert "application/json" in refused(sent(url, text, **{"Content-Type": kind}), 415)["message"]
-    for kind in ("application/json; charset=utf-8", "Application/JSON", "application/problem+json"):
-        assert sent(url, text, **{"Content-Type": kind}).status_code == 200
-
-
-def test_unknown_paths_and_methods_get_helpful_errors(url: str, assistant: Assistant):
-    chat = f"{url}/v1/chat/completions"
-    for method in ("GET", "PUT", "DELETE", "OPTIONS", "PATCH"):
-        answer = httpx.request(method, chat, headers={"Content-Type": "application/json"})
-        assert "accepts POST" in refused(answer, 405)["message"]
-        assert answer.headers["Allow"] == "POST"
-    assert httpx.head(chat).status_code == 405
-    assert "/v1/completions" in refused(httpx.post(f"{url}/v1/completions", json={}), 404)["message"]
-    assert httpx.get(f"{url}/v1/models/{assistant.name}").json()["id"] == assistant.name
-    assert refused(httpx.get(f"{url}/v1/models/gpt-4o"), 404)["code"] == "model_not_found"
-    for path in ("", "/healthz", "/v1/models", "/metrics"):
-        answer = httpx.head(f"{url}{path}")
-        assert (answer.status_code, answer.content) == (200, b"")
-
-
-def test_duplicate_headers_and_truncated_bodies_affect_no_other_request(url: str):
-    host, port = url.removeprefix("http://").split(":")
-    body = json.dumps({"messages": ASKED, "max_tokens": 1})
-    for head in (
-        f"Content-Length: {len(body)}\r\nContent-Length: {len(body)}",
-        f"Content-Length: {len(body)}\r\nContent-Length: 1",
-        "Content-Length: 10000", "Content-Length: -1", f"Content-Length: {'9' * 5000}", "Transfer-Encoding: chunked",
-    ):  # fmt: skip
-        with socket.create_connection((host, int(port)), timeout=5) as connection:
-            lines = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{head}\r\n\r\n"
-            connection.sendall((lines + body).encode())
-            connection.shutdown(socket.SHUT_WR)
-            connection.settimeout(20)
-            assert b" 500 " not in connection.recv(4096)
-    assert post(url, {"messages": ASKED, "max_tokens": 1}).status_code == 200
-
-
-def test_cors_is_allowed_only_for_configured_origins(assistant: Assistant):
-    asks = {"Origin": "https://chat.example", "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization,content-type"}  # fmt: skip
-    body, header = {"messages": ASKED, "max_tokens": 1}, {"Authorization": "Bearer t"}
-    with serving(assistant) as url:
-        assert "access-control-allow-origin" not in post(url, body, headers=asks).headers
-    with serving(assistant, origins=["https://chat.example"], token="t") as url:
-        allowed = httpx.options(f"{url}/v1/chat/completions", headers=asks)
-        assert allowed.status_code == 200  # a preflight request has no token
-        assert allowed.headers["access-control-allow-origin"] == "https://chat.example"
-        for headers, status in (({**asks, **header}, 200), (asks, 401)):
-            answer = post(url, body, headers=headers)
-            assert answer.status_code == status
-            assert answer.headers["access-control-allow-origin"] == "https://chat.example"
-        other = {**asks, "Origin": "https://evil.example"}
-        assert "access-control-allow-origin" not in post(url, body, headers={**other, **header}).headers
-
-
-def test_a_foreign_host_is_refused_in_the_same_format(assistant: Assistant):
-    with serving(assistant, hosts=["127.0.0.1", "localhost", "[::1]"]) as url:
-        for host, status in (("evil.example", 400), ("", 400), ("LOCALHOST:80", 200), ("[::1]:80", 200)):
-            answer = httpx.get(f"{url}/healthz", headers={"Host": host})
-            assert answer.status_code == status
-            assert status == 200 or refused(answer)["code"] == "invalid_host"
-
-
-def test_an_internal_error_has_the_same_format(assistant: Assistant, monkeypatch: pytest.MonkeyPatch):
-    def broken(*_: Any, **__: Any) -> None:
-        raise RuntimeError("secret")
-
-    with serving(assistant) as url:
-        monkeypatch.setattr("dyprag.serving.service.conversation", broken)
-        error = refused(post(url, {"messages": ASKED}), 500)
-        assert error["type"] == "server_error"
-        assert "secret" not in error["message"]
-        monkeypatch.undo()
-        assert post(url, {"messages": ASKED, "max_tokens": 1}).status_code == 200
-
-
-def test_slow_preparation_and_a_refusing_template_get_clear_errors(
-    assistant: Assistant, monkeypatch: pytest.MonkeyPatch
-):
-    with serving(assistant, limits=Limits(seconds=0.5)) as url:
-        body = {"messages": ASKED, "max_tokens": 1}
-        monkeypatch.setattr("dyprag.serving.service.conversation", lambda messages: time.sleep(3))
-        began = time.monotonic()
-        assert refused(post(url, body), 504)["code"] == "timeout"
-        assert time.monotonic() - began < 2.5
-        monkeypatch.undo()
-
-        def refusing(*_: Any) -> str:
-            raise ModelError("model 'm'", "System role not supported", "Take another.")
-
-        monkeypatch.setattr("dyprag.serving.service.chat_text", refusing)
-        assert "System role not supported" in refused(post(url, body))["message"]
-        monkeypatch.undo()
-        assert post(url, body).status_code == 200
-
-
 def test_unusual_requests_do_not_change_the_answers_of_others(assistant: Assistant):
     bodies: list[dict[str, Any]] = [
         {"messages": [user(f"What is said of number {n}?")], "documents": [f"Number {n} is a lamp."], "max_tokens": 40,
@@ -356,98 +227,3 @@ def test_requests_never_share_passages(assistant: Assistant):
 
         with ThreadPoolExecutor(8) as pool:
             assert [foreign for _, foreign in pool.map(asked, range(32)) if foreign] == []
-
-
-ODD_TEXTS = ["", " ", "\x00", "\ud83d", "<|im_end|>", "a" * 5000, "日本語", "\u202e", "{{ x }}"]
-ODD_FLOATS = [0, 1e-38, 1e-40, 5e-324, -0.0, 1e308, 2, 10**400, "1", "x", None, True]
-TEXTS = st.one_of(st.just(QUESTION), st.text(max_size=60), st.sampled_from(ODD_TEXTS))
-FLOATS = st.one_of(st.floats(0, 1), st.floats(0, 2), st.floats(), st.sampled_from(ODD_FLOATS))
-WHOLE = st.one_of(st.integers(1, 16), st.integers(), st.sampled_from([0, -1, 2**63, -(2**63), 10**30, "3", 1.0, None]))
-JUNK = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5,
-)  # fmt: skip
-PARTS = st.lists(TEXTS | st.fixed_dictionaries({"type": st.just("text"), "text": TEXTS}), min_size=1, max_size=3)
-ODD_PARTS = st.lists(
-    st.fixed_dictionaries({"type": st.sampled_from(["image_url", "refusal", "file"])}) | JUNK, max_size=2
-)
-CALLS = st.fixed_dictionaries({"id": TEXTS, "type": st.just("function"), "function": st.fixed_dictionaries(
-    {"name": TEXTS, "arguments": TEXTS | JUNK}
-)})  # fmt: skip
-CONTENT = st.one_of(TEXTS, TEXTS, PARTS)
-MESSAGE = st.one_of(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system", "developer"]), "content": CONTENT}),
-    st.fixed_dictionaries(
-        {"role": st.just("assistant"), "content": st.none() | CONTENT, "tool_calls": st.lists(CALLS, max_size=2)},
-        optional={"refusal": TEXTS | st.none(), "name": TEXTS, "function_call": JUNK},
-    ),
-    st.fixed_dictionaries({"role": st.sampled_from(["tool", "function"]), "content": CONTENT, "tool_call_id": TEXTS}),
-)  # fmt: skip
-ODD_MESSAGE = st.fixed_dictionaries(
-    {"role": st.sampled_from(["user", "assistant", "tool", "x"]), "content": st.one_of(ODD_PARTS, st.none(), JUNK)}
-)
-ENDED = st.lists(MESSAGE, max_size=5).map(lambda some: [*some, *ASKED])
-MESSAGES = st.one_of(ENDED, ENDED, ENDED, ENDED, st.lists(MESSAGE | ODD_MESSAGE, max_size=4), JUNK)
-DOCUMENTS = st.lists(TEXTS | st.fixed_dictionaries({"text": TEXTS, "title": TEXTS | st.none()}), min_size=1, max_size=3)
-FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    **dict.fromkeys(["temperature", "top_p", "min_p", "frequency_penalty", "repetition_penalty"], FLOATS),
-    **dict.fromkeys(["max_tokens", "max_completion_tokens", "seed", "top_k", "n", "best_of", "passages"], WHOLE),
-    **dict.fromkeys(["logprobs", "response_format", "tools", "tool_choice", "modalities", "user", "else"], JUNK),
-    "stop": st.one_of(TEXTS, st.lists(TEXTS, max_size=6), JUNK),
-    "logit_bias": st.dictionaries(st.integers(-1, 450).map(str), st.integers(-100, 100) | FLOATS, max_size=4) | JUNK,
-    "stream": st.booleans(), "stream_options": st.fixed_dictionaries({"include_usage": st.booleans() | st.none()}),
-    "documents": st.one_of(DOCUMENTS, DOCUMENTS, JUNK), "model": TEXTS | JUNK,
-    "method": st.sampled_from(["vanilla", "rag", "dyprag", "dyprag-combine", "", None]),
-}  # fmt: skip
-
-
-@st.composite
-def bodies(draw: st.DrawFn) -> dict[str, Any]:
-    """Mostly valid messages with some unusual fields, so that many requests are answered."""
-    names = draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True))
-    return {"messages": draw(MESSAGES), "temperature": 1.0, **{name: draw(FIELDS[name]) for name in names}}
-
-
-def test_no_request_causes_a_500_or_stops_the_engine(assistant: Assistant):
-    with serving(assistant, limits=Limits(answer=16, rows=4)) as url, httpx.Client(timeout=30) as client:
-        expected = post(url, {"messages": ASKED, "max_tokens": 8}).json()["choices"]
-        statuses: Counter[int] = Counter()
-
-        @hypothesis.settings(max_examples=60, suppress_health_check=list(HealthCheck), database=None)
-        @hypothesis.given(body=bodies())
-        def sent_any(body: dict[str, Any]) -> None:
-            content = json.dumps(body).encode()
-            answer = client.post(
-                f"{url}/v1/chat/completions", content=content, headers={"Content-Type": "application/json"}
-            )
-            statuses[answer.status_code] += 1
-            assert answer.status_code in (200, 400), answer.text
-            if answer.status_code == 400:
-                refused(answer)
-            assert "server_error" not in answer.text
-
-        sent_any()
-        assert statuses[200] > 3
-        assert post(url, {"messages": ASKED, "max_tokens": 8}).json()["choices"] == expected
-        assert httpx.get(f"{url}/healthz").json()["running"] == 0
-
-
-@hypothesis.settings(max_examples=150, database=None)
-@hypothesis.given(messages=MESSAGES)
-def test_any_history_becomes_alternating_turns_or_is_refused(messages: Any):
-    from pydantic import ValidationError
-
-    from dyprag.serving.refusals import RefusedError
-
-    try:
-        body = ChatRequest.model_validate({"messages": messages})
-        read = conversation(body.messages)
-    except (ValidationError, RefusedError):
-        return
-    except DypragError as error:
-        pytest.fail(str(error))
-    assert read.question.strip()
-    assert read.searched.strip()
-    texts = [message.text for message in body.messages if message.role in ("user", "tool") and message.text.strip()]
-    whole = "\n".join([*(text for turn in read.history for text in turn), read.question])
-    assert all(text in whole for text in texts)  # no text is lost

@@ -1,16 +1,21 @@
-"""Augmenters on the endpoint of llm_server.py, each as a new process would make it."""
+"""Augmenters on the endpoint of llm_server.py, each as a new process would make it, and documents for them."""
 
 from collections.abc import Callable
 from typing import Any
 
+from conftest import TEXTS
 from llm_server import Behaviour, LLMServer
 
 from dyprag.augmentation.api import ApiAugmenter
 from dyprag.config import AugmentSettings
+from dyprag.corpora.documents import Document
+from dyprag.corpora.products import Product, ProductName
 from dyprag.storage.artifacts import Store
 from dyprag.storage.journal import Journal
 
 Made = Callable[..., ApiAugmenter]
+DOCUMENTS = [Document(i, text, i.title()) for i, text in TEXTS.items()]
+LAMP = DOCUMENTS[0]
 
 
 def maker(server: LLMServer, store: Store, key: str = "sk-key") -> Made:
@@ -27,3 +32,8 @@ def maker(server: LLMServer, store: Store, key: str = "sk-key") -> Made:
         return ApiAugmenter(settings, key, journal, journal.tokens)
 
     return make
+
+
+def write(augmenter: ApiAugmenter, product: ProductName = "qa_pairs", document: Document = LAMP) -> Product:
+    """The product of a document."""
+    return augmenter.begin(document, product, f"{document.id}-{product}").result(timeout=60)

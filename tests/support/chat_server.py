@@ -50,3 +50,20 @@ def serving(assistant: Assistant, **options: Any) -> Iterator[str]:
 def post(url: str, body: Any, **more: Any) -> httpx.Response:
     """A request for a chat completion, and its answer."""
     return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60, **more)
+
+
+def sent(url: str, text: str, **headers: str) -> httpx.Response:
+    """Send a text unchanged, whether it is JSON or not."""
+    head = {"Content-Type": "application/json", **headers}
+    return httpx.post(
+        f"{url}/v1/chat/completions", content=text.encode("utf-8", "surrogatepass"), headers=head, timeout=60
+    )
+
+
+def refused(answer: httpx.Response, status: int = 400) -> dict[str, Any]:
+    """The error of a refused request, which has the form that all errors have."""
+    assert answer.status_code == status, answer.text
+    error: dict[str, Any] = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error

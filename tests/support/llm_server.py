@@ -6,188 +6,27 @@ fields to change), `POST /reset` (clears the record) and `POST /pause` ({"second
 
 import argparse
 import asyncio
-import json
 import math
 import random
-import re
 import sys
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from llm_answers import Asked, Json, completion, read_messages, serial
-from llm_refusals import (
-    GRAMMAR,
-    SERVED,
-    bad_keyword,
-    error_body,
-    keywords,
-    too_long,
-    too_much_asked,
-    unknown_model,
-)
+from llm_batches import Batches, batch_error
+from llm_behaviour import INJECTION, SILENT, Behaviour, Record, refusal
+from llm_http import UNAUTHORISED, Reply, Request, read_request
+from llm_refusals import SERVED, error_body, keywords
 
-SHARES = (
-    "rate_limited server_error dropped cut_short hangs truncated_json wrong_schema not_json empty null_content "
-    "invented web_page cut_item"
-).split()
-SILENT = {"dropped", "cut_short", "hangs"}  # no whole answer reaches the client
-ALIASES = {"429": "rate_limited", "500": "server_error"}
 CONTROL = {"/stats", "/behaviour", "/reset", "/pause"}
-INJECTION = re.compile(r"ignore the above|ignore all previous", re.IGNORECASE)
-REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
-
-
-@dataclass
-class Behaviour:
-    """How the server answers. The shares are probabilities, drawn for each request in order of arrival."""
-
-    latency: float = 0.0  # seconds before an answer; refusals (400, 401, 429) come at once
-    rate_limited: float = 0.0
-    server_error: float = 0.0
-    dropped: float = 0.0  # closed without a response
-    cut_short: float = 0.0  # headers and half of the body
-    hangs: float = 0.0  # no answer until the client gives up
-    truncated_json: float = 0.0
-    wrong_schema: float = 0.0
-    not_json: float = 0.0
-    empty: float = 0.0
-    null_content: float = 0.0
-    invented: float = 0.0
-    cut_item: float = 0.0  # ends within its first item, at the limit of its tokens
-    web_page: float = 0.0  # HTML with status 200, as a wrong address or a proxy has it
-    junk: int = 0  # unsound items behind the good ones of a list, where no maxItems of a schema forbids them
-    context: int | None = None  # tokens that the model's context holds
-    most_tokens: int | None = None  # of an answer, that a request may ask for
-    words: str = "vllm"  # whose words the server refuses in, see llm_refusals.py
-    knows_models: bool = False  # refuses models other than those it serves
-    dies_of: set[str] = field(default_factory=set)  # request parameters at which the connection breaks
-    obeys: bool = False  # does what a document says that tells it to ignore its task
-    script: list[str] = field(default_factory=list)  # used up first: names of shares, "429", "500", "good"
-    # request parameters, "json_schema", keywords of a schema, or "grammar" (any bound of a schema), refused with 400
-    unsupported: set[str] = field(default_factory=set)
-    key: str | None = None  # the only key let in
-    down: bool = False  # a request gets its connection closed, unless it is one to the control paths
-    rpm_limit: float | None = None  # requests per minute, as a window of one second
-    retry_after: float = 0.2
-    retry_after_date: bool = False  # as an HTTP date, in whole seconds
-    batch_seconds: float = 0.3
-    batch_fate: str = "completed"  # or failed, expired, cancelled
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self.script, self.unsupported, self.dies_of = list(self.script), set(self.unsupported), set(self.dies_of)
-        if unknown := {ALIASES.get(name, name) for name in self.script} - {*SHARES, "good"}:
-            raise ValueError(f"no such behaviour: {', '.join(sorted(unknown))}")
-        if self.batch_fate not in ("completed", "failed", "expired", "cancelled"):
-            raise ValueError(f"no such fate of a batch: {self.batch_fate}")
-
-    def draw(self, rng: random.Random) -> str:
-        """The next behaviour of the script, or one drawn by the shares."""
-        if self.script:
-            name = self.script.pop(0)
-            return ALIASES.get(name, name)
-        shares = [getattr(self, name) for name in SHARES]
-        return rng.choices([*SHARES, "good"], [*shares, max(0.0, 1.0 - sum(shares))])[0]
-
-
-@dataclass
-class Record:
-    """One request to the chat endpoint, or one line of a batch."""
-
-    arrived: float
-    digest: str
-    document: str  # its first characters
-    product: str
-    count: int
-    repair: bool
-    in_flight: int  # at arrival, with this one; 0 for a line of a batch
-    behaviour: str = ""
-    status: int = 0  # 0: no response
-    answered: float | None = None
-    usage: dict[str, int] = field(default_factory=dict)
-    seed: int | None = None
-    prompt: str = ""
-    bounds: set[str] = field(default_factory=set)  # keywords of the schema
-
-    def settle(self, reply: "Reply") -> None:
-        """Note the reply, before it is sent: who has it finds the record whole."""
-        self.status, self.answered = reply.status, time.time()
-        self.usage = reply.body.get("usage", {}) if isinstance(reply.body, dict) else {}
-
-
-def unsupported_parameter(behaviour: Behaviour, body: Json) -> str:
-    """What of a request is refused, or ""."""
-    response_format = body.get("response_format") or {}
-    if "json_schema" in behaviour.unsupported and response_format.get("type") == "json_schema":
-        return "response_format"
-    refused = behaviour.unsupported | ({"stream"} if body.get("stream") else set())
-    return min(refused & {*body}, default="")
-
-
-# ---- HTTP
-
-
-@dataclass
-class Request:
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Json:
-        value = json.loads(self.body or b"{}")
-        if not isinstance(value, dict):
-            raise ValueError("the body is not a JSON object")
-        return value
-
-
-@dataclass
-class Reply:
-    status: int
-    body: Json | bytes
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def encoded(self) -> tuple[bytes, bytes]:
-        """Head and body."""
-        body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-        kind = "application/octet-stream" if isinstance(self.body, bytes) else "application/json"
-        headers = {"Content-Type": kind, "Content-Length": str(len(body)), **self.headers}
-        lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Error')}", *map(": ".join, headers.items())]
-        return "\r\n".join([*lines, "", ""]).encode(), body
-
-
-UNAUTHORISED = Reply(401, error_body("Incorrect API key provided.", code="invalid_api_key"))
-
-
-async def read_request(reader: asyncio.StreamReader) -> Request:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    first, *lines = head.strip().split("\r\n")
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    method, target, _ = first.split(" ", 2)
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(method, target.partition("?")[0], headers, body)
-
-
-def form_parts(request: Request) -> dict[str, tuple[str, bytes]]:
-    """The (file name, content) of each field of a multipart/form-data body."""
-    boundary = re.search(r'boundary="?([^";]+)', request.headers.get("content-type", ""))
-    parts: dict[str, tuple[str, bytes]] = {}
-    for part in request.body.split(b"--" + boundary[1].encode())[1:-1] if boundary else ():
-        head, _, content = part.partition(b"\r\n\r\n")
-        names = dict(re.findall(r'\b(name|filename)="([^"]*)"', head.decode()))
-        parts[names.get("name", "")] = (names.get("filename", ""), content.removesuffix(b"\r\n"))
-    return parts
-
-
-# ---- the server
 
 
 class LLMServer:
@@ -198,8 +37,7 @@ class LLMServer:
         self.port = port
         self.requests: list[Record] = []
         self._in_flight = 0
-        self._files: dict[str, tuple[Json, bytes]] = {}
-        self._batches: dict[str, Json] = {}
+        self._batches = Batches(lambda: self.behaviour, self._start, self._batch_line)
         self._connections: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -376,7 +214,7 @@ class LLMServer:
 
     def _choose(self, asked: Asked, body: Json, crowded: bool) -> str:
         """The name of what happens to a request. Only one that is let in uses up the script or a draw."""
-        if self._refusal(asked, body):
+        if refusal(self.behaviour, asked, body):
             return "unsupported"
         if self.behaviour.dies_of & {*body}:
             return "dropped"
@@ -386,8 +224,8 @@ class LLMServer:
     def _reply(self, name: str, asked: Asked, body: Json) -> Reply:
         if name == "unauthorised":
             return UNAUTHORISED
-        if name == "unsupported" and (refusal := self._refusal(asked, body)):
-            return refusal
+        if name == "unsupported" and (refused := refusal(self.behaviour, asked, body)):
+            return refused
         if name == "web_page":
             return Reply(
                 200, b"<!doctype html><html><body>Welcome to nginx!</body></html>", {"Content-Type": "text/html"}
@@ -402,25 +240,7 @@ class LLMServer:
         junk = [self.behaviour.junk] if self.behaviour.junk else []
         return Reply(200, completion(name, asked, body, *junk))
 
-    def _refusal(self, asked: Asked, body: Json) -> Reply | None:
-        """What a request is refused with, however often it is sent."""
-        known, most = self.behaviour, body.get("max_tokens") or body.get("max_completion_tokens") or 0
-        if known.knows_models and body.get("model") not in SERVED:
-            return Reply(404, unknown_model(str(body.get("model"))))
-        if param := unsupported_parameter(known, body):
-            message = f"Unsupported parameter: '{param}' is not supported with this model."
-            return Reply(400, error_body(message, param=param, code="unsupported_parameter"))
-        if keyword := min(known.unsupported & keywords(body), default=""):
-            return Reply(400, bad_keyword(keyword))
-        if "grammar" in known.unsupported and keywords(body):
-            return Reply(400, GRAMMAR)
-        if known.most_tokens and most > known.most_tokens:
-            return Reply(400, too_much_asked(known.most_tokens, most))
-        if known.context and (told := too_long(known.words, known.context, asked.tokens, most)):
-            return Reply(422 if known.words == "tgi" else 400, told)
-        return None
-
-    # ---- control, files and batches
+    # ---- control and batches
 
     def _route(self, request: Request) -> Reply:
         match request.method, request.path.strip("/").split("/"):
@@ -445,77 +265,7 @@ class LLMServer:
                 return UNAUTHORISED
             case "GET", ["v1", "models"]:
                 return Reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in SERVED]})
-            case "POST", ["v1", "files"]:
-                parts = form_parts(request)
-                name, content = parts["file"]
-                return Reply(200, self._add_file(name, content, parts["purpose"][1].decode()))
-            case "GET", ["v1", "files", key]:
-                return Reply(200, self._files[key][0])
-            case "GET", ["v1", "files", key, "content"]:
-                return Reply(200, self._files[key][1])
-            case "DELETE", ["v1", "files", key]:
-                del self._files[key]
-                return Reply(200, {"id": key, "object": "file", "deleted": True})
-            case "POST", ["v1", "batches"]:
-                return Reply(200, self._add_batch(request.json()))
-            case "GET", ["v1", "batches"]:
-                data = list(self._batches.values())[::-1]
-                ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
-                return Reply(200, {"object": "list", "data": data, "has_more": False, **ends})
-            case "GET", ["v1", "batches", key]:
-                return Reply(200, self._batches[key])
-            case "POST", ["v1", "batches", key, "cancel"]:
-                if self._batches[key]["status"] in ("validating", "in_progress"):
-                    self._batches[key]["status"] = "cancelling"
-                return Reply(200, self._batches[key])
-        return Reply(404, error_body(f"Invalid URL ({request.method} {request.path})"))
-
-    def _add_file(self, name: str, content: bytes, purpose: str) -> Json:
-        shown: Json = {"id": f"file-{next(serial)}", "object": "file", "bytes": len(content), "filename": name}
-        shown |= {"created_at": int(time.time()), "purpose": purpose, "status": "processed"}
-        self._files[shown["id"]] = (shown, content)
-        return shown
-
-    def _add_batch(self, asked: Json) -> Json:
-        batch: Json = {"id": f"batch_{next(serial)}", "object": "batch", "status": "validating", "errors": None}
-        batch |= {name: asked[name] for name in ("input_file_id", "endpoint", "completion_window")}
-        batch |= {"output_file_id": None, "error_file_id": None, "created_at": int(time.time())}
-        batch |= {"request_counts": {"total": 0, "completed": 0, "failed": 0}, "metadata": asked.get("metadata")}
-        self._start(self._run_batch(batch, self._files[asked["input_file_id"]][1]))
-        self._batches[batch["id"]] = batch
-        return batch
-
-    async def _run_batch(self, batch: Json, content: bytes) -> None:
-        wait, lines = self.behaviour.batch_seconds, [line for line in content.decode().split("\n") if line.strip()]
-        await asyncio.sleep(wait / 3)
-        if problem := "told to fail" if self.behaviour.batch_fate == "failed" else _invalid(lines, batch["endpoint"]):
-            reason = {"code": "invalid_request", "message": problem, "param": None, "line": None}
-            batch |= {"status": "failed", "errors": {"object": "list", "data": [reason]}}
-            return
-        batch["request_counts"]["total"] = len(lines)
-        if batch["status"] == "validating":
-            batch["status"] = "in_progress"
-        await asyncio.sleep(wait * 2 / 3)
-        fate = "cancelled" if batch["status"] == "cancelling" else self.behaviour.batch_fate
-        batch["status"] = "finalizing"
-        written: dict[str, list[str]] = {"output": [], "error": []}
-        for number, line in enumerate(map(json.loads, lines)):
-            undone = fate != "completed" and number >= len(lines) // 2
-            response, error = (None, _batch_error(f"batch_{fate}")) if undone else self._batch_line(line["body"])
-            status = response["status_code"] if response else 0
-            shown: Json = {"id": f"batch_req_{next(serial)}", "custom_id": line["custom_id"]}
-            shown |= {"response": response, "error": error}
-            text = json.dumps(shown, ensure_ascii=False) + "\n"
-            written["output" if status in (200, 500) else "error"].append(text)
-            batch["request_counts"]["completed" if status == 200 else "failed"] += 1
-            await asyncio.sleep(0)  # other requests are served between lines
-        for kind, entries in written.items():
-            if entries:
-                file = self._add_file(
-                    f"{batch['id']}_{kind}.jsonl", "".join(entries).encode("utf-8", "replace"), "batch_output"
-                )
-                batch[f"{kind}_file_id"] = file["id"]
-        batch["status"] = fate
+        return self._batches.route(request) or Reply(404, error_body(f"Invalid URL ({request.method} {request.path})"))
 
     def _batch_line(self, body: Json) -> tuple[Json | None, Json | None]:
         """(response, error) of one line; which of the ways to fail a service has depends on the behaviour."""
@@ -523,28 +273,10 @@ class LLMServer:
         record = self._note(asked, in_flight=0)
         record.behaviour = self._choose(asked, body, crowded=False)
         if record.behaviour in SILENT:
-            return None, _batch_error("request_failed")
+            return None, batch_error("request_failed")
         reply = self._reply(record.behaviour, asked, body)
         record.settle(reply)
         return {"status_code": reply.status, "request_id": f"req_{next(serial)}", "body": reply.body}, None
-
-
-def _batch_error(code: str) -> Json:
-    return {"code": code, "message": "This request could not be executed."}
-
-
-def _invalid(lines: list[str], endpoint: str) -> str:
-    """What is wrong with the lines of a batch, or ""."""
-    try:
-        entries = [json.loads(line) for line in lines]
-        for entry in entries:
-            read_messages(entry["body"]["messages"])
-        if any(entry["method"] != "POST" or entry["url"] != endpoint for entry in entries):
-            return "a line does not fit the batch's endpoint"
-        repeated = len({entry["custom_id"] for entry in entries}) < len(entries)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "a line is not a request"
-    return "a custom_id occurs twice" if repeated else "" if entries else "the file is empty"
 
 
 def main() -> None:

@@ -1,73 +1,26 @@
-"""Training on documents with questions: losses equal plain forward passes, and training can be resumed."""
+"""Steps of training on documents with questions: losses, trees and recited answers equal plain forward passes."""
 
-import itertools
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from conftest import TEXTS, random_adapters
+from conftest import random_adapters
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from lessons import KINDS, LESSONS, given_settings, make
 from torch.nn.functional import cross_entropy, kl_div
 
-import dyprag.translators.training
 from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.injection import inject
 from dyprag.adapters.lora import Adapters, merge
 from dyprag.adapters.samples import Sample
 from dyprag.adapters.trees import Tree, answer_states, build_tree, recited
-from dyprag.config import LearnSettings
-from dyprag.corpora.documents import Document, QAPair
-from dyprag.errors import DypragError, Interrupted
+from dyprag.corpora.documents import QAPair
 from dyprag.model.base import BaseModel
 from dyprag.model.prompts import training_sample
-from dyprag.runtime import interruption
-from dyprag.translators.distil import Library, calibration_prompts, learn, lesson_loss, rate
+from dyprag.translators.distil import Library, learn, lesson_loss, rate
 from dyprag.translators.lesson_steps import Steps, documents_together, draws
-from dyprag.translators.lessons.lesson import Lesson
-from dyprag.translators.protocol import fresh_translator
-
-ASKED = {
-    "lamp": (("Who built the Ostrel lamp?", "Greta Olmsted"), ("When was it built?", "1911")),
-    "bridge": (("Which river does the Quarn bridge cross?", "Osk"), ("Who designed it?", "Tomas Reil")),
-    "book": (("Who wrote Tide Songs?", "Mara Vell"), ("Where was it printed?", "Dunmere")),
-}
-LESSONS = [
-    Lesson(Document(name, text), tuple(QAPair(question, answer, answer) for question, answer in ASKED[name]))
-    for name, text in TEXTS.items()
-]
-KINDS = ("attentive", "hypernetwork")
-
-
-def given_settings(**changes: object) -> LearnSettings:
-    small = {"first_layer": 1, "sources": 1, "width": 16, "heads": 2, "blocks": 1, "rank": 2, "alpha": 2, "steps": 8,
-             "documents": 3, "questions": 2, "warmup": 2, "unrelated": 1.0, "init_std": 0.1}  # fmt: skip
-    return LearnSettings(**{**small, **changes})
-
-
-def make(base: BaseModel, settings: LearnSettings) -> Any:
-    return fresh_translator(base, settings, [base.tokenizer(text)["input_ids"] for text in TEXTS.values()])
-
-
-def test_documents_without_questions_are_an_error_that_says_what_to_set(base: BaseModel):
-    silent = Lesson(LESSONS[0].document, ())
-    assert len(calibration_prompts(base, [silent, LESSONS[1]])) == 2
-    for lessons in ([], [silent]):
-        with pytest.raises(DypragError, match=r"no documents with questions\. Raise learn\.closed or learn\.open"):
-            calibration_prompts(base, lessons)
-        with pytest.raises(DypragError, match="no documents with questions"):
-            learn(base, make(base, given_settings()), lessons, given_settings())
-
-
-def weights(translator: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in translator.state_dict().items()}
-
-
-def alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 @torch.no_grad()
@@ -297,148 +250,6 @@ def test_losses_do_not_depend_on_batched_or_cached_readings(lively: BaseModel):
             assert len(library.read) == min(most, len(set(step.lessons)))
     for loss in found:
         torch.testing.assert_close(loss, found[0], atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_lowers_the_loss_and_leaves_the_base_model_unchanged(lively: BaseModel, kind: str):
-    settings = given_settings(kind=kind, steps=30, learning_rate=0.02)
-    translator = make(lively, settings)
-    frozen = weights(lively.model)
-    curve = learn(lively, translator, LESSONS, settings)
-    assert len(curve) == 30
-    # the weights of the vocabulary projection are so small that no adapter gets far below 5.4
-    assert sum(x.pred for x in curve[-3:]) / 3 < sum(x.pred for x in curve[:3]) / 3 - 0.15
-    assert alike(frozen, weights(lively.model))
-    assert not translator.training
-
-
-def test_the_same_training_twice_gives_the_same_weights(base: BaseModel):
-    settings = given_settings()
-    first, second = make(base, settings), make(base, settings)
-    assert learn(base, first, LESSONS, settings) == learn(base, second, LESSONS, settings)
-    assert alike(weights(first), weights(second))
-
-
-def test_a_lesson_without_pairs_is_skipped(base: BaseModel):
-    settings = given_settings(steps=3)
-    first, second = make(base, settings), make(base, settings)
-    learn(base, first, LESSONS, settings)
-    learn(base, second, [Lesson(Document("x", "Nothing is asked."), ()), *LESSONS], settings)
-    assert alike(weights(first), weights(second))
-
-
-class Stop(Exception):
-    """Ends a training between two steps."""
-
-
-def stop_at(wanted: int) -> Any:
-    def on_step(step: int, losses: object) -> None:
-        if step == wanted:
-            raise Stop
-
-    return on_step
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stopped", [1, 5])
-def test_a_training_that_was_stopped_ends_with_the_same_weights(
-    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, stopped: int
-):
-    monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
-    settings, checkpoint = given_settings(kind=kind, documents=2), tmp_path / "state"
-    whole = make(base, settings)
-    curve = learn(base, whole, LESSONS, settings)
-    with pytest.raises(Stop):
-        learn(base, make(base, settings), LESSONS, settings, stop_at(stopped), checkpoint)
-    steps: list[int] = []
-    again = make(base, settings)
-    assert learn(base, again, LESSONS, settings, lambda step, _: steps.append(step), checkpoint) == curve
-    assert steps == list(range(stopped + 1, settings.steps + 1))
-    assert alike(weights(whole), weights(again))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_training_loses_no_step(base: BaseModel, tmp_path: Path, kind: str):
-    settings, checkpoint = given_settings(kind=kind, documents=2), tmp_path / "state"
-    whole, again = make(base, settings), make(base, settings)
-    curve = learn(base, whole, LESSONS, settings)  # no checkpoint is due within a minute
-
-    def interrupt(step: int, _: Any) -> None:
-        if step == 5:
-            interruption.interrupt(passing=True)
-
-    try:
-        with pytest.raises(Interrupted):
-            learn(base, make(base, settings), LESSONS, settings, interrupt, checkpoint)
-    finally:
-        interruption.renew()
-    steps: list[int] = []
-    assert learn(base, again, LESSONS, settings, lambda step, _: steps.append(step), checkpoint) == curve
-    assert steps[0] == 6
-    assert alike(weights(whole), weights(again))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_weights_do_not_depend_on_which_lessons_are_read_together(
-    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-):
-    """A resumed training reads lessons of very different lengths in other batches than the first one."""
-    monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
-    lessons = [
-        Lesson(Document(str(n), " ".join(text.split()[n:] * (1 + n))), LESSONS[n % 3].pairs)
-        for n, text in enumerate(itertools.chain.from_iterable([TEXTS.values()] * 4))
-    ]
-    settings = given_settings(kind=kind, documents=4, steps=12)
-    whole, again = make(base, settings), make(base, settings)
-    learn(base, whole, lessons, settings)
-    with pytest.raises(Stop):
-        learn(base, make(base, settings), lessons, settings, stop_at(3), tmp_path / "state")
-    learn(base, again, lessons, settings, checkpoint=tmp_path / "state")
-    assert alike(weights(whole), weights(again))
-
-
-@pytest.mark.parametrize("changed", ["seed", "learning_rate", "lessons", "damage"])
-def test_an_unusable_checkpoint_is_ignored(
-    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str], changed: str
-):
-    monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
-    settings, checkpoint = given_settings(steps=4), tmp_path / "state"
-    other = {"seed": {"seed": 1}, "learning_rate": {"learning_rate": 0.01}}.get(changed, {})
-    theirs, lessons = given_settings(steps=4, **other), LESSONS[: 2 if changed == "lessons" else 3]
-    with pytest.raises(Stop):
-        learn(base, make(base, theirs), lessons, theirs, stop_at(2), checkpoint)
-    if changed == "damage":
-        checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
-    ours, plain = make(base, settings), make(base, settings)
-    steps: list[int] = []
-    learn(base, ours, LESSONS, settings, lambda step, _: steps.append(step), checkpoint)
-    learn(base, plain, LESSONS, settings)
-    assert steps == [1, 2, 3, 4]
-    assert alike(weights(ours), weights(plain))
-    assert sum("from the beginning" in message for message in messages) == 1
-
-
-def test_checkpoints_are_not_written_more_often_than_once_a_minute(base: BaseModel, tmp_path: Path):
-    settings = given_settings(steps=3)
-    learn(base, make(base, settings), LESSONS, settings, checkpoint=tmp_path / "state")
-    assert not (tmp_path / "state").exists()  # less than a minute has passed
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_diverging_training_is_an_error_and_leaves_no_checkpoint(
-    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-):
-    monkeypatch.setattr(dyprag.translators.training, "CHECKPOINT_SECONDS", 0)
-    settings = given_settings(kind=kind)
-    translator = make(base, settings)
-
-    def spoil(step: int, losses: object) -> None:
-        if step == 2:
-            next(translator.parameters()).data.fill_(float("nan"))
-
-    with pytest.raises(DypragError, match=r"step 3[\s\S]*learn\.learning_rate"):
-        learn(base, translator, LESSONS, settings, spoil, tmp_path / "state")
-    assert not (tmp_path / "state").exists()
 
 
 @given(fronts=st.lists(st.lists(st.integers(3, 300), min_size=2, max_size=9), min_size=1, max_size=3),
