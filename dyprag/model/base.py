@@ -5,11 +5,9 @@ The model's code is not patched. Any decoder whose layers have a gated FFN (gate
 
 import contextlib
 import ctypes
-import math
 import os
 import sys
 import threading
-import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -27,6 +25,7 @@ from dyprag.model.files import (
     model_type,
     weight_files,
 )
+from dyprag.model.number_format import resolve_dtype
 from dyprag.model.tokenization import load_tokenizer, token_ids
 from dyprag.model.tokenization import neutralise as neutralise
 from dyprag.runtime.interruption import check
@@ -207,7 +206,7 @@ def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
     if device == "auto":
         device = str(torch.accelerator.current_accelerator() or "cpu") if torch.accelerator.is_available() else "cpu"
     limit_threads()  # before the timing of number formats
-    torch_dtype = _resolve_dtype(dtype, device)
+    torch_dtype = resolve_dtype(dtype, device)
     try:
         weight_files(folder)
         with loadable(folder) as checkpoint:
@@ -306,44 +305,6 @@ def find_ffn(model: Any, name: str) -> tuple["nn.Module", ...]:
     if len({block.gate_proj.weight.shape for block in blocks}) > 1:
         raise ModelError(f"model {name!r}", "its layers have FFNs of different widths", "Choose another model.")
     return blocks
-
-
-def _resolve_dtype(dtype: str, device: str) -> "torch.dtype":
-    import torch
-
-    if dtype != "auto":
-        return getattr(torch, dtype)
-    if device.startswith("cpu"):
-        return torch.bfloat16 if _bfloat16_is_faster() else torch.float32
-    return torch.bfloat16
-
-
-@lru_cache(maxsize=1)
-def _bfloat16_is_faster() -> bool:
-    """Whether this CPU multiplies matrices faster in bfloat16.
-
-    The CPU's feature flags do not answer this: with AVX512-BF16 it can be half as fast as in float32, with AMX many
-    times faster.
-    """
-    single, half = _product_seconds(32, 2)
-    if half > max(8 * single, 0.01):  # no instructions for it: the measurement below would take seconds
-        return False
-    single, half = _product_seconds(256, 5)
-    return 1.2 * half < single
-
-
-def _product_seconds(rows: int, rounds: int) -> tuple[float, float]:
-    """The seconds of a matrix product of some rows in float32 and in bfloat16."""
-    import torch
-
-    seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
-    for _ in range(rounds):  # alternate and take the minimum, because another process may interfere
-        for dtype in seconds:
-            x, y = torch.ones(rows, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
-            start = time.perf_counter()
-            torch.mm(x, y)
-            seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
-    return seconds[torch.float32], seconds[torch.bfloat16]
 
 
 def _context_length(model: Any) -> int:

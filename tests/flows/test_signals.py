@@ -345,7 +345,6 @@ def test_a_question_can_be_interrupted(configured: Any, tmp_path: Path):
 @pytest.mark.timeout(1200)
 def test_a_run_that_is_cancelled_in_the_ui_ends_as_cancelled(configured: Any, tmp_path: Path, settings: dict[str, Any]):
     server = Server(tmp_path / "prefect")
-    (tmp_path / "prefect").mkdir()
     server.start("server", "start")
     try:
         wait_for("the server", server.is_up, 300)

@@ -17,6 +17,7 @@ from transformers.models.llama import modeling_llama
 
 from dyprag.errors import ModelError
 from dyprag.model import base as models
+from dyprag.model import number_format
 from dyprag.model.base import BaseModel, check_model, find_ffn, load_model, neutralise
 from dyprag.model.files import model_fingerprint
 from dyprag.model.prompts import question_prompt, training_sample
@@ -105,12 +106,12 @@ def test_a_cpu_uses_the_number_format_that_it_multiplies_faster(
         clock[0] += 1 if x.dtype == quicker else 2
 
     monkeypatch.setattr(torch, "mm", mm)
-    monkeypatch.setattr(models, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    models._bfloat16_is_faster.cache_clear()
+    monkeypatch.setattr(number_format, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    number_format._bfloat16_is_faster.cache_clear()
     try:
         assert load_model(str(shutil.copytree(tiny_model, tmp_path / "auto")), device="cpu").dtype == quicker
     finally:
-        models._bfloat16_is_faster.cache_clear()
+        number_format._bfloat16_is_faster.cache_clear()
 
 
 @pytest.mark.parametrize(("slower", "products"), [(50.0, 4), (2.0, 14), (0.2, 14)])
@@ -122,8 +123,8 @@ def test_a_cpu_without_bfloat16_is_not_measured_for_long(slower: float, products
         clock[0] += slower if x.dtype == torch.bfloat16 else 1
 
     monkeypatch.setattr(torch, "mm", mm)
-    monkeypatch.setattr(models, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    assert models._bfloat16_is_faster.__wrapped__() is (slower < 1)
+    monkeypatch.setattr(number_format, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert number_format._bfloat16_is_faster.__wrapped__() is (slower < 1)
     assert len(rows) == products
     assert set(rows[:4]) == {32}
 
