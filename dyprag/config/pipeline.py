@@ -13,7 +13,7 @@ from dyprag.config.judge import JudgeSettings
 from dyprag.config.learn import LearnSettings
 from dyprag.config.model import ModelSettings
 from dyprag.config.parametrize import LoraSettings, ParametrizeSettings
-from dyprag.config.presets import PRESETS
+from dyprag.config.presets import preset_values
 from dyprag.config.recall import RecallSettings
 from dyprag.config.run import RunSettings
 from dyprag.config.translator import TranslatorSettings
@@ -62,7 +62,7 @@ class PipelineConfig(Section):
     def resolved(self) -> "PipelineConfig":
         """Return a copy in which the model's preset fills in every empty setting."""
         by_model = "smollm2-135m" if self.model.name == "smollm2-135m" else "paper"
-        preset = PRESETS[by_model if self.preset == "auto" else self.preset]
+        preset = preset_values(by_model if self.preset == "auto" else self.preset, self.parametrize.start)
         given = self.model_dump(exclude_none=True)
         for section, values in preset.items():
             given[section] = values | given[section]

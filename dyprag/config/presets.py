@@ -44,4 +44,16 @@ SMOLLM2: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+# A translated adapter is close to its document already: a training that starts from it takes the paper's small steps,
+# one pass, and one sample a step. At the rate of a random start it forgets what it was translated to.
+_FROM_TRANSLATED = {"smollm2-135m": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 1}}
+
 PRESETS = {"paper": PAPER, "official": OFFICIAL, "smollm2-135m": SMOLLM2}
+
+
+def preset_values(name: str, start: str) -> dict[str, dict[str, Any]]:
+    """Return a preset's values by section, for trainings with this `parametrize.start`."""
+    values = PRESETS[name]
+    if start != "translated":
+        return values
+    return {**values, "parametrize": {**values["parametrize"], **_FROM_TRANSLATED.get(name, {})}}

@@ -48,6 +48,17 @@ def test_only_optional_settings_are_empty_after_resolving():
     }  # fmt: skip
 
 
+def test_a_training_that_starts_from_a_translated_adapter_has_a_lower_rate_and_fewer_epochs():
+    given = {"translator": {"learned": "packaged"}, "parametrize": {"start": "translated", "epochs": 2}}
+    warm = PipelineConfig.model_validate(given).resolved().parametrize
+    cold = PipelineConfig().resolved().parametrize
+    assert warm.learning_rate < cold.learning_rate
+    assert warm.epochs == 2
+    assert (warm.samples, warm.shuffle) == (cold.samples, cold.shuffle)
+    paper = PipelineConfig.model_validate({**given, "preset": "paper"}).resolved().parametrize
+    assert paper.learning_rate == PAPER["parametrize"]["learning_rate"]
+
+
 def test_a_given_value_overrides_the_preset():
     given = {"augment": {"qa_pairs": 7}, "translator": {"residual": False}, "evaluate": {"dyprag_merge": "matrices"}}
     config = PipelineConfig.model_validate(given).resolved()
