@@ -170,7 +170,7 @@ def model_shape(name: str) -> BaseModel:
     folder = model_folder(name)
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(_configuration(folder))
+            model = AutoModelForCausalLM.from_config(_configuration(folder), trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise _unloadable(name, error) from error
     return BaseModel(model, None, model_fingerprint(name), _context_length(model), find_ffn(model, name))
@@ -184,7 +184,7 @@ def _configuration(folder: Path) -> Any:
     """
     from transformers import AutoConfig
 
-    config: Any = AutoConfig.from_pretrained(folder)
+    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # None would ask on the terminal
     for part in (config, config.get_text_config()):
         index, rows = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
         if index is not None and rows and not 0 <= index < rows:
@@ -211,7 +211,11 @@ def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
         weight_files(folder)
         with loadable(folder) as checkpoint:
             model: Any = AutoModelForCausalLM.from_pretrained(
-                checkpoint, config=_configuration(checkpoint), dtype=torch_dtype, use_safetensors=True
+                checkpoint,
+                config=_configuration(checkpoint),
+                dtype=torch_dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
             )
         tokenizer = load_tokenizer(folder, model.get_input_embeddings().num_embeddings)
     except ModelError:
@@ -314,6 +318,8 @@ def _context_length(model: Any) -> int:
 def _unloadable(name: str, error: Exception) -> ModelError:
     return ModelError(
         f"model {name!r}",
-        f"it cannot be loaded ({first_line(error)})",
+        "it needs Python code that comes with it, which is never run"
+        if "custom code" in str(error)
+        else f"it cannot be loaded ({first_line(error)})",
         "Give a folder that contains config.json, safetensors weights and a tokenizer, or another model name.",
     )

@@ -248,8 +248,10 @@ def _converted(name: str) -> Path:
     source = embedded_file(name)
     logger.info("%s: converting the embedded model, once; it takes about 20 s", name)
     with contextlib.redirect_stderr(io.StringIO()):  # there is no other way to hide the progress bar
-        model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-        tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source.parent, gguf_file=source.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, trust_remote_code=False)
     # The weights are no longer quantized, but save_pretrained rejects a GGUF model until these attributes are reset.
     model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
     # some releases of transformers (5.17) set an end token other than the file's

@@ -35,7 +35,7 @@ def load_tokenizer(folder: Path, rows: int | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     rows = rows or _rows(folder)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:

@@ -1,5 +1,6 @@
 """Base models: loading, fingerprints, and errors with a remedy; texts cannot act as control tokens."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,27 @@ def test_a_model_with_other_formulas_is_rejected(
     monkeypatch.setattr(kind, "forward", forward)
     with pytest.raises(ModelError, match=f"computes its {part} in an unsupported way"):
         load_model(str(folder), "float32", "cpu")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_code_that_comes_with_a_model_is_never_run(
+    name: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Not even if transformers asks on the terminal and the answer is yes."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    folder, ran = Path(shutil.copytree(tiny_model, tmp_path / "own code")), tmp_path / "ran"
+    own = "import pathlib\npathlib.Path({!r}).touch()\nfrom transformers import {} as Own\n"
+    (folder / "own.py").write_text(own.format(str(ran), "LlamaConfig" if name == "config.json" else "GPT2Tokenizer"))
+    kind = ("AutoConfig", "model_type") if name == "config.json" else ("AutoTokenizer", "tokenizer_class")
+    auto = "own.Own" if name == "config.json" else ["own.Own", None]
+    written = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**written, "auto_map": {kind[0]: auto}, kind[1]: "own"}))
+    with pytest.raises(ModelError, match="code that comes with it, which is never run"):
+        load_model(str(folder), "float32", "cpu")
+    if name == "config.json":
+        with pytest.raises(ModelError, match="never run"):
+            check_model(str(folder))
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("quicker", [torch.float32, torch.bfloat16])
