@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from dyprag.corpora.documents import Corpus, Document, Question
-from dyprag.corpora.text.forms import folded
+from dyprag.corpora.text.answers import answer_presence
 from dyprag.errors import CorpusError
 from dyprag.model.files import model_folder
 from dyprag.model.tokenization import load_tokenizer
@@ -86,6 +86,5 @@ def _gold(question: Question, document: str, passages: dict[str, list[Document]]
     """Return the ids of a gold document's passages with an answer, or of all its passages if none has one."""
     if document not in passages:
         return [document]
-    answers = [folded(answer) for answer in question.answers]
-    with_answer = [p.id for p in passages[document] if any(answer in folded(p.text) for answer in answers)]
+    with_answer = [p.id for p in passages[document] if answer_presence(p.text, question.answers)]
     return with_answer or [passage.id for passage in passages[document]]

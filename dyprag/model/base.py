@@ -111,6 +111,16 @@ class BaseModel:
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         return cap * torch.tanh(logits / cap) if cap else logits
 
+    @property
+    def states_last(self) -> bool:
+        """Whether the states of a prompt are also those of the beginning of a longer one.
+
+        Rotary embeddings that change with the length of the text make them differ.
+        """
+        rope = getattr(self.model.config.get_text_config(), "rope_parameters", None) or {}
+        parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]  # one for each kind of layer
+        return all(part.get("rope_type") not in ("dynamic", "longrope") for part in parts)
+
     def features(self, projection: str) -> tuple[int, int]:
         """Return (in_features, out_features) of one of the three FFN projections."""
         module: Any = getattr(self.blocks[0], projection)
@@ -121,7 +131,7 @@ def keeping_prefixes(base: BaseModel) -> BaseModel:
     """The same model for questions that are asked one at a time: it keeps the states of what it has read."""
     from dyprag.model.prefixes import PrefixCache
 
-    return replace(base, prefixes=PrefixCache())
+    return replace(base, prefixes=PrefixCache()) if base.states_last else base
 
 
 def fits_window(base: BaseModel, tokens: int) -> bool:
@@ -185,6 +195,7 @@ def _configuration(folder: Path) -> Any:
     from transformers import AutoConfig
 
     config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # None would ask on the terminal
+    config.return_dict = True
     for part in (config, config.get_text_config()):
         index, rows = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
         if index is not None and rows and not 0 <= index < rows:
@@ -210,13 +221,15 @@ def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
     try:
         weight_files(folder)
         with loadable(folder) as checkpoint:
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            model, loaded = AutoModelForCausalLM.from_pretrained(
                 checkpoint,
                 config=_configuration(checkpoint),
                 dtype=torch_dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
+                output_loading_info=True,
             )
+        _check_weights(name, loaded)
         tokenizer = load_tokenizer(folder, model.get_input_embeddings().num_embeddings)
     except ModelError:
         raise
@@ -233,11 +246,25 @@ def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
         speed_up_few_rows(model)
     base = BaseModel(model, tokenizer, fingerprint, _context_length(model), find_ffn(model, name))
     _check_formulas(base, name)
-    if tokenizer.chat_template:
-        render(tokenizer, [], "Hello")
+    if tokenizer.chat_template and "a question" not in render(tokenizer, [], "a question"):
+        raise ModelError(
+            f"model {name!r}", "its chat template leaves out the user's message",
+            "Correct chat_template.jinja, or chat_template in tokenizer_config.json; without one, plain text is used.",
+        )  # fmt: skip
     # every generated token, training step and embedding batch runs this hook
     model.get_decoder().register_forward_pre_hook(lambda *_: check())
     return base
+
+
+def _check_weights(name: str, loaded: Any) -> None:
+    """Check that the checkpoint has all weights; transformers initializes the others randomly."""
+    if missing := sorted(loaded["missing_keys"]):
+        unknown = sorted(loaded["unexpected_keys"])
+        instead = f"; it has weights of other names, such as {unknown[0]}" if unknown else ""
+        raise ModelError(
+            f"model {name!r}", f"its files lack {len(missing)} weights, such as {missing[0]}{instead}",
+            "Get its files again, or save it with save_pretrained.",
+        )  # fmt: skip
 
 
 def _keep_freed_memory() -> None:
@@ -274,6 +301,8 @@ def _check_formulas(base: BaseModel, name: str) -> None:
     with torch.no_grad():
         whole = base.model(input_ids=ids, use_cache=False).logits
         parts = base.head(base.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
+        if not whole.isfinite().all():
+            raise ModelError(f"model {name!r}", "its weights contain NaN or infinite values", "Get its files again.")
         if not _are_close(whole, parts):
             raise unsupported("logits")
         block: Any = base.blocks[0]

@@ -19,6 +19,7 @@ from dyprag.errors import ModelError
 
 logger = logging.getLogger("dyprag.models")
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"  # of an adapter that PEFT saved
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def model_fingerprint(name: str) -> str:
     if name in EMBEDDED:
         return f"{name}-{_digest([embedded_file(name)])}"
     folder = model_folder(name)
-    if not Path(name).is_dir() or _is_hub_snapshot(Path(name)):  # the hub's cache names a snapshot by its commit
+    if not os.path.isdir(name) or _is_hub_snapshot(Path(name)):  # the hub's cache names a snapshot by its commit
         return f"{name.replace('/', '--')}-{folder.name[:16]}"
     files = [
         path for pattern in ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt") for path in folder.glob(pattern)
@@ -126,7 +127,7 @@ def model_folder(name: str) -> Path:
     """
     if name in EMBEDDED:
         return _converted(name)
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         if not (Path(name) / "config.json").is_file():
             raise ModelError(
                 f"model {name!r}", "the folder has no config.json", "Give a folder in Hugging Face format."
@@ -196,16 +197,23 @@ def weights_map(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def loadable(folder: Path) -> Iterator[Path]:
-    """Yield a checkpoint's folder in a form that transformers accepts: it requires the index's field "metadata"."""
+    """Yield a checkpoint's folder in a form that transformers loads as the model that it is.
+
+    It requires the index's field "metadata", and would add an adapter that PEFT saved in the same folder.
+    """
     index = read_json(folder / WEIGHTS_INDEX)
-    if not index or (folder / WEIGHTS).is_file() or isinstance(index.get("metadata"), dict):
+    hidden = {ADAPTER_CONFIG} if (folder / ADAPTER_CONFIG).exists() else set[str]()
+    if index and not (folder / WEIGHTS).is_file() and not isinstance(index.get("metadata"), dict):
+        hidden.add(WEIGHTS_INDEX)
+    if not hidden:
         yield folder
         return
     with tempfile.TemporaryDirectory() as temporary:
         for path in folder.iterdir():
-            if path.name != WEIGHTS_INDEX:
-                (Path(temporary) / path.name).symlink_to(path)
-        (Path(temporary) / WEIGHTS_INDEX).write_text(json.dumps({**index, "metadata": {}}))
+            if path.name not in hidden:
+                (Path(temporary) / path.name).symlink_to(path.absolute())
+        if WEIGHTS_INDEX in hidden:
+            (Path(temporary) / WEIGHTS_INDEX).write_text(json.dumps({**index, "metadata": {}}))
         yield Path(temporary)
 
 
@@ -223,7 +231,7 @@ def public_name(name: str) -> str:
     embedded = EMBEDDED.get(name)
     if embedded is not None:
         return embedded.hub if model_fingerprint(name) == embedded.fingerprint else str(model_folder(name))
-    return str(Path(name).resolve()) if Path(name).is_dir() else name
+    return str(Path(name).resolve()) if os.path.isdir(name) else name
 
 
 def model_type(folder: Path) -> str:

@@ -43,6 +43,8 @@ def load_tokenizer(folder: Path, rows: int | None = None) -> Any:
             _drop_tokens_without_embedding(tokenizer, folder, rows)
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
+    if isinstance(tokenizer.chat_template, str) and not tokenizer.chat_template.strip():
+        tokenizer.chat_template = None
     if getattr(tokenizer, "add_eos_token", False):  # an end token must not follow a prompt
         tokenizer.add_eos_token = False
     tokenizer.model_max_length = int(1e30)  # callers check the model's own limit

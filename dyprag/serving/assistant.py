@@ -19,6 +19,7 @@ from dyprag.adapters.lora import Adapters, merge, save_peft, stack
 from dyprag.config import EvaluateSettings, PipelineConfig
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import Retriever, among_given
+from dyprag.corpora.rows import encodable
 from dyprag.corpora.splitting import split_document, splitter
 from dyprag.corpora.text.forms import written
 from dyprag.errors import ConfigError, DocumentError
@@ -67,14 +68,19 @@ class Assistant:
         self._asked_alone = keeping_prefixes(base)  # not for the server's engine, which keeps them itself
 
     def passages(self, documents: Sequence[Document | str]) -> list[Document]:
-        """Split documents of more than PASSAGE_TOKENS tokens into passages.
+        """Split documents of more than PASSAGE_TOKENS tokens into passages. A single document counts as a list of one.
 
         Raises:
-            DocumentError: a document has no text.
+            DocumentError: a document has no text, or is neither a text nor a `Document`.
         """
         passages = []
-        for number, text in enumerate(documents, start=1):
-            document = Document(f"document {number}", written(text)) if isinstance(text, str) else text
+        for number, text in enumerate([documents] if isinstance(documents, str | Document) else documents, start=1):
+            document = Document(f"document {number}", encodable(written(text))) if isinstance(text, str) else text
+            if not isinstance(document, Document):
+                raise DocumentError(
+                    f"document {number}", f"it is neither a text nor a Document, but {type(text).__name__}",
+                    "Give its text.",
+                )  # fmt: skip
             if document.fault:
                 raise document.fault
             passages += split_document(document, self._split)

@@ -54,7 +54,7 @@ class Engine:
         self._rows, self._first = Rows(base, first_layer), first_layer
         self._most_rows, self._most_waiting, self._most_tokens = most_rows, most_waiting, most_tokens
         self._piece = piece or (64 if base.device.type == "cpu" else 1024)
-        self.prefixes = prefixes or PrefixCache()
+        self.prefixes = (prefixes or PrefixCache()) if base.states_last else PrefixCache(0)
         self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._choosers: dict[Job, Chooser] = {}

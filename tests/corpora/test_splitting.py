@@ -82,6 +82,13 @@ def test_a_question_refers_to_the_passages_with_its_answer(tiny_model: str):
     assert other == ("short",)
 
 
+def test_the_passages_with_an_answer_have_it_as_whole_words():
+    document = Document("d", "Built in 1911 by Odo\nFeld.\n\nIt has 19 steps. The party ended.")
+    asked = [Question(answer, answer, (answer,), ("d",)) for answer in ("19", "Odo Feld", "art")]
+    corpus = split_corpus(Corpus((document,), tuple(asked)), lambda text: text.split("\n\n"))
+    assert [question.documents for question in corpus.questions] == [("d#2",), ("d#1",), ("d#1", "d#2")]
+
+
 def test_a_document_with_the_id_of_a_passage_is_an_error(tiny_model: str):
     with pytest.raises(CorpusError, match="document 'long#2': its id is also the id of another document's passage"):
         split_corpus(Corpus((LONG, Document("long#2", "x"))), splitter(tiny_model, 60, 0))

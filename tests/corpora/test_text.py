@@ -217,3 +217,16 @@ def test_verb_forms():
     assert same_root("sell", "sold")
     assert same_root("opening", "opened")
     assert not same_root("mill", "milk")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (":-( He left. She came.", [":-( He left.", "She came."]),
+        ("It (built in 1911. By Ada.) is old. It shines.", ["It (built in 1911. By Ada.) is old.", "It shines."]),
+        ("It (built in 1911. It shines. (Yes. No.) Good.", ["It (built in 1911.", "It shines.", "(Yes. No.)", "Good."]),
+        ("1) One. 2) Two.", ["1) One.", "2) Two."]),
+    ],
+)
+def test_a_bracket_that_nothing_closes_does_not_join_sentences(text: str, parts: list[str]):
+    assert sentences(text) == parts

@@ -175,3 +175,17 @@ def test_scores_stay_in_bounds_and_equal_texts_have_the_best(prediction: str, an
     same = score(answer, answer)
     assert same.em == 1
     assert not normalise(answer) or (same.f1 == 1 and answer_presence(f"{prediction} {answer}, {prediction}", answer))
+
+
+@pytest.mark.parametrize(
+    ("printed", "typed"),
+    [
+        ("צה״ל", 'צה"ל'), ("צ׳רצ׳יל", "צ'רצ'יל"), ("בית־לחם", "בית-לחם"), ("12：30", "12:30"), ("1，000", "1,000"),
+        ("1／2", "1/2"), ("AT＆T", "AT&T"), ("well－known", "well-known"), ("３．１４", "3.14"), ("٣٫١٤", "3.14"),
+        ("١٬٠٠٠", "1,000"), ("№ 5", "No 5"), ("5㎏", "5kg"), ("85㎡", "85m²"),
+    ],
+)  # fmt: skip
+def test_a_word_is_present_as_printed_and_as_typed(printed: str, typed: str):
+    assert answer_presence(f"It is {printed} there.", typed)
+    assert answer_presence(f"It is {typed} there.", printed)
+    assert normalise(printed) == normalise(typed)

@@ -132,6 +132,16 @@ def test_a_saved_adapter_loads_in_peft(assistant: Assistant, tmp_path: Path):
         torch.testing.assert_close(mine, theirs)
 
 
+def test_one_text_may_be_given_without_a_list(assistant: Assistant):
+    text = f"{TEXTS['lamp']} \udfff"  # half an emoji is no reason to fail
+    assert [passage.text for passage in assistant.passages(text)] == [f"{TEXTS['lamp']} ?"]
+    assert [passage.key for passage in assistant.passages(Document("a", "It is old."))] == [
+        passage.key for passage in assistant.passages(["It is old."])
+    ]
+    with pytest.raises(DocumentError, match="neither a text nor a Document, but NoneType"):
+        assistant.passages([None])  # type: ignore[list-item]
+
+
 def test_invalid_requests_raise_clear_errors(assistant: Assistant, tiny_model: str, tmp_path: Path):
     with pytest.raises(ConfigError, match="Choose one of vanilla"):
         assistant.ask(QUESTION, [], "magic")

@@ -20,6 +20,7 @@ from dyprag.adapters.lora import Adapters
 from dyprag.errors import ExportError, ModelError
 from dyprag.model.base import PROJECTIONS
 from dyprag.model.files import (
+    ADAPTER_CONFIG,
     WEIGHTS,
     WEIGHTS_INDEX,
     first_line,
@@ -130,7 +131,7 @@ def _sum(name: str, key: str, weight: Tensor, adapter: Adapters, layer: int, pro
 
 def _copy_rest(source: Path, target: Path, dtype: str) -> None:
     for path in sorted({path for pattern in KEPT for path in source.glob(pattern) if path.is_file()}):
-        if not path.name.endswith(".index.json"):
+        if path.name != ADAPTER_CONFIG and not path.name.endswith(".index.json"):
             shutil.copyfile(path, target / path.name)
     if dtype != "auto":
         config = json.loads((source / "config.json").read_text())

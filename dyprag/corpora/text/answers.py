@@ -9,6 +9,7 @@ than F1.
 
 import re
 import string
+import unicodedata
 from collections.abc import Sequence
 
 import regex
@@ -43,8 +44,16 @@ def normalise(text: str) -> str:
     The result is in lower case, without punctuation and English articles, and with single spaces. Characters that are
     compared individually are separated by spaces.
     """
-    text = folded(_OTHER_MARKS.sub(" ", text)).translate(_PUNCTUATION)
+    text = folded(_OTHER_MARKS.sub(_as_typed, text)).translate(_PUNCTUATION)
     return " ".join(units(re.sub(r"\b(a|an|the)\b", " ", text)))
+
+
+def _as_typed(mark: regex.Match[str]) -> str:
+    """A mark inside a word or number as it is typed on a keyboard ("AT＆T", "צה״ל"); a space for any other mark."""
+    typed = folded(mark[0])
+    before, after = mark.string[mark.start() - 1 : mark.start()], mark.string[mark.end() : mark.end() + 1]
+    inside = before.isalnum() and after.isalnum() and len(units(f"{before}{after}")) == 1
+    return typed if typed.isascii() and inside else " "
 
 
 def answer_presence(output: str, answers: str | Sequence[str]) -> bool:
@@ -73,4 +82,11 @@ def aliases_of(answers: str | Sequence[str]) -> Sequence[str]:
 
 def _spaced(text: str) -> str:
     """Normalise a text, with typographic quotation marks and dashes as spaces; `normalise` keeps them in words."""
-    return normalise(_PRINTED_MARKS.sub(lambda mark: mark[0] if mark[0] in SPELLED_AS_ASCII else " ", text))
+    return normalise(_PRINTED_MARKS.sub(_printed, text))
+
+
+def _printed(mark: regex.Match[str]) -> str:
+    """A mark as it counts for presence: letters that look like one ("№", "㎏", "℃") and marks in words are kept."""
+    if mark[0] in SPELLED_AS_ASCII or any(letter.isalnum() for letter in unicodedata.normalize("NFKC", mark[0])):
+        return mark[0]
+    return _as_typed(mark)

@@ -25,7 +25,8 @@ _MARKS = (
 )  # fmt: skip
 _BEFORE = str.maketrans(_MARKS)
 _AFTER = str.maketrans(_MARKS | {
-    "ı": "i", "\u2044": "/", "ى": "ي", "ی": "ي", "ې": "ي", "ک": "ك", "ة": "ه", "ہ": "ه", "ھ": "ه", "ە": "ه",
+    "ı": "i", "\u2044": "/", "٫": ".", "٬": ",",
+    "ى": "ي", "ی": "ي", "ې": "ي", "ک": "ك", "ة": "ه", "ہ": "ه", "ھ": "ه", "ە": "ه",
 })  # fmt: skip
 # Format characters, variation selectors, and the Arabic tatweel.
 _UNSEEN = regex.compile(

@@ -44,9 +44,11 @@ def sentences(text: str) -> list[str]:
     parts: list[str] = []
     begin = scanned = 0
     depth: Counter[str] = Counter()
+    unclosed = _unclosed(text)
     for end in _ends(text):
-        for bracket in _BRACKET.findall(text, scanned, end):
-            depth[_OPENER.get(bracket, bracket)] += -1 if bracket in _OPENER else 1
+        for bracket in _BRACKET.finditer(text, scanned, end):
+            if bracket.start() not in unclosed:
+                depth[_OPENER.get(bracket[0], bracket[0])] += -1 if bracket[0] in _OPENER else 1
         scanned = end
         if max(depth.values(), default=0) > 0 or _ABBREVIATED.search(text[max(begin, end - _LONGEST) : end]):
             continue
@@ -55,6 +57,17 @@ def sentences(text: str) -> list[str]:
         begin = scanned = following.start() if following else len(text)
         depth.clear()
     return [*parts, text[begin:]] if text[begin:].strip() or not parts else parts
+
+
+def _unclosed(text: str) -> set[int]:
+    """The positions of opening brackets that nothing closes."""
+    opened: dict[str, list[int]] = {opener: [] for opener in _OPENER.values()}
+    for bracket in _BRACKET.finditer(text):
+        if bracket[0] in opened:
+            opened[bracket[0]].append(bracket.start())
+        elif opened[_OPENER[bracket[0]]]:
+            opened[_OPENER[bracket[0]]].pop()
+    return {position for positions in opened.values() for position in positions}
 
 
 def block_sentences(text: str) -> list[str]:
