@@ -1,11 +1,14 @@
 """Read chat completions in the variants that servers send."""
 
+import re
 from typing import Any
 
 from openai.types.chat import ChatCompletion
 
 from dyprag.model.thinking import AT_ONCE
 
+# Control tokens that some servers leave at the end of an answer.
+_CONTROL = re.compile(r"(?:\s*(?:</s>|<\|im_end\|>|<\|eot_id\|>|<\|endoftext\|>|<\|end\|>|<end_of_turn>))+\s*$")
 DECLINED = "declined"  # our finish reason for an answer in which the model declines
 
 
@@ -17,7 +20,7 @@ def said_by(message: Any, finish: str) -> tuple[str, bool]:
     """
     content = getattr(message, "content", None)
     if isinstance(content, list):  # parts, as some servers send them
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+        content = "".join(part if isinstance(part, str) else _text_of(part) for part in content)
     refusal = getattr(message, "refusal", None)
     text = content if isinstance(content, str) else ""
     declines = not text.strip() and isinstance(refusal, str) and bool(refusal.strip())
@@ -27,11 +30,18 @@ def said_by(message: Any, finish: str) -> tuple[str, bool]:
         thoughts = [getattr(message, name, None) for name in ("reasoning_content", "reasoning")]
         answers = (thought for thought in thoughts if isinstance(thought, str) and thought.lstrip().startswith(AT_ONCE))
         text = next(answers, text)
-    return text.encode("utf-8", "replace").decode(), declines
+    return _CONTROL.sub("", text).encode("utf-8", "replace").decode(), declines
+
+
+def _text_of(part: Any) -> str:
+    """The text of a part of a message; empty for thoughts."""
+    thinks = not isinstance(part, dict) or part.get("type") in ("reasoning", "thinking")
+    return "" if thinks else str(part.get("text") or "")
 
 
 def usage_of(answer: ChatCompletion) -> tuple[int, int] | None:
-    """The tokens (in, out) of a completion; None if the server does not report both."""
+    """The tokens (in, out) of a completion; None if the server does not report both, or reports none."""
     usage = getattr(answer, "usage", None)
     tokens = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
-    return (tokens[0], tokens[1]) if isinstance(tokens[0], int) and isinstance(tokens[1], int) else None
+    counted = all(isinstance(count, int) and not isinstance(count, bool) and count > 0 for count in tokens)
+    return tokens if counted else None  # type: ignore[return-value]

@@ -14,17 +14,26 @@ from dyprag.runtime.proxies import proxy_of
 ASK_AGAIN = 10.0  # timeout in seconds of diagnostic requests
 NO_SUCH_HOST = ("name or service not known", "nodename nor servname", "no address associated", "getaddrinfo failed")
 MOST_NAMES = 12
+_MODERATED = re.compile("moderat|flagged|content policy|safety", re.IGNORECASE)  # of what one request says
 
 
 class MalformedBody(Exception):
     """An answer with status 200 that is not a chat completion."""
 
 
-async def hopeless(client: openai.AsyncOpenAI, api: ApiSettings, error: Exception) -> Stopped | None:
-    """The error that every request would meet, given that of one; None if it is temporary or specific to one."""
+async def hopeless(
+    client: openai.AsyncOpenAI, api: ApiSettings, error: Exception, worked: bool = False
+) -> Stopped | None:
+    """The error that every request would meet, given that of one; None if it is temporary or specific to one.
+
+    Args:
+        worked: whether the endpoint has answered another request.
+    """
     if not isinstance(error, openai.APIStatusError):
         return None
     subject, status, message = f"the endpoint {client.base_url}", error.status_code, one_line(error)
+    if status == 403 and (worked or _MODERATED.search(message)):
+        return None
     if status in (401, 403):
         names = f"{api.key_env} or augment.api.key_block"
         why = f"{status}: {message}" if status == 403 else "401"

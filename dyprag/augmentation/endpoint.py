@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
 import os
 import random
+import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -44,7 +46,9 @@ from dyprag.runtime.proxies import prepare_proxies, proxy_of
 FORMATS = ("json_schema", "json_object", "text")  # strictest first
 BYTES_PER_TOKEN = 4.0  # an estimate until there are answers
 LONGEST_BACKOFF = 60.0
+LONGEST_LIMITED = 8.0  # after a 429; requests without Retry-After that come sooner may prolong the limit
 LEAST_ROOM = 64  # minimum tokens of an answer in a context with little room
+TOO_LARGE = re.compile("request too large|tokens must be reduced", re.IGNORECASE)
 STRANGE = 3  # give up after this many answers that are not chat completions, if none was
 
 
@@ -60,10 +64,11 @@ class Endpoint:
         self.settings, self.api = settings, settings.api
         address = base_address(self.api.base_url or os.environ.get("OPENAI_BASE_URL"))
         prepare_proxies(address)
+        http = openai.DefaultAsyncHttpxClient(event_hooks={"response": [unmask]}, timeout=self.api.timeout)
         self.client = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=address, max_retries=0, timeout=self.api.timeout,
-            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [unmask]}, timeout=self.api.timeout),
-        )  # fmt: skip
+            api_key=key or "none", base_url=address, max_retries=0, timeout=self.api.timeout, http_client=http
+        )
+        self._late = http.build_request("POST", str(self.client.base_url))  # named by the error of a timeout
         self.budget = Budget(self.api, spent)
         self._breaker = Breaker(self.api.give_up_after, name=f"the endpoint {self.client.base_url}")
         self._requests = Rate(self.api.requests_per_minute, self.api.workers)
@@ -101,7 +106,8 @@ class Endpoint:
                     if isinstance(error, openai.APIStatusError) and (room := await self._changed(request, error, body)):
                         longest = room
                         continue
-                    fault, pause = error, await self._pause(request, error, failures)
+                    tries = retries if isinstance(error, openai.RateLimitError) else failures
+                    fault, pause = error, await self._pause(request, error, tries)
                 else:
                     response = self.response(request, answer, seconds, retries)
                     record(response)
@@ -132,8 +138,8 @@ class Endpoint:
                 raise self._stopped
             start = time.monotonic()
             try:
-                answer = await self.client.chat.completions.create(**body)
-                if not isinstance(answer, ChatCompletion) or not answer.choices:
+                answer = await self._created(body)
+                if not isinstance(answer, ChatCompletion) or not isinstance(answer.choices, list) or not answer.choices:
                     raise ValueError(described(answer))
             except openai.APIStatusError as error:
                 status = error.status_code
@@ -158,6 +164,14 @@ class Endpoint:
         if used := usage_of(answer):
             self._owed += sum(used) - expected  # the next request takes the difference from the rate limit
         return answer, seconds
+
+    async def _created(self, body: dict[str, Any]) -> Any:
+        """Send a body. The timeout holds for the whole answer, not only for each of its parts as the client's does."""
+        try:
+            async with asyncio.timeout(self.api.timeout):
+                return await self.client.chat.completions.create(**body)
+        except TimeoutError as error:
+            raise openai.APITimeoutError(self._late) from error
 
     def body(self, request: Request, longest: int | None = None) -> dict[str, Any]:
         """The parameters of a chat completion, without those that the endpoint refuses.
@@ -210,7 +224,7 @@ class Endpoint:
         """
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         retry_after = _retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else None
-        stop = await hopeless(self.client, self.api, error)
+        stop = await hopeless(self.client, self.api, error, worked=bool(self._seen[0]))
         if stop is None and not self._seen[0]:  # the endpoint has never worked
             stop = (
                 strange(self.client, one_line(error)) if self._strange >= STRANGE else unreachable(self.client, error)
@@ -228,7 +242,8 @@ class Endpoint:
             raise DocumentError(
                 f"document {request.document_id!r}", reason, "Run again: answers received so far are kept."
             )
-        backoff = random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, 0.5 * 2**failures)
+        longest = LONGEST_LIMITED if status == 429 else LONGEST_BACKOFF
+        backoff = random.uniform(0.5, 1.0) * min(longest, 0.5 * 2 ** min(failures, 10))
         return backoff if retry_after is None else retry_after + random.uniform(0, 0.1)
 
     async def _changed(self, request: Request, error: openai.APIStatusError, body: Mapping[str, Any]) -> int | None:
@@ -242,13 +257,14 @@ class Endpoint:
             DocumentError, Stopped: the request is refused for another reason.
         """
         status = error.status_code
-        if status not in (400, 413, 422) and status < 500:
+        too_large = status == 429 and TOO_LARGE.search(one_line(error))  # however long one waits
+        if status not in (400, 413, 422) and status < 500 and not too_large:
             return None
         refusal, longest = refusal_of(error, body), body.get("max_tokens") or body.get("max_completion_tokens") or 0
         if refusal.kind == "answer" and longest > 1:
             self.room.longest = min(self.room.longest, _below(refusal.limit, longest))
             return self.room.longest
-        if refusal.kind == "context":
+        if refusal.kind == "context" or too_large:
             room = _below(refusal.room, longest)
             if room < LEAST_ROOM:
                 raise PromptTooLong(request.document_id, refusal) from None
@@ -310,17 +326,16 @@ class Endpoint:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of a Retry-After header, a number or a date; None without one."""
-    value = headers.get("retry-after")
-    if not value:
-        return None
+    """The seconds of a Retry-After header, a number or a date; None without one, or if it names no time to come."""
+    value = headers.get("retry-after") or ""
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except ValueError:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
             return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
 
 
 def _below(limit: int | None, requested: int) -> int:

@@ -65,6 +65,11 @@ def _built(loader: yaml.SafeLoader, node: yaml.Node, kind: Any) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return _scalar(loader, node, kinds)
     if isinstance(node, yaml.MappingNode):
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        if len(names) < len(node.value):
+            raise yaml.YAMLError("a key is not text")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.YAMLError(f"{twice[0]!r} occurs twice")
         loader.flatten_mapping(node)
         pairs = [(_built(loader, name, str), value) for name, value in node.value]
         return {name: _built(loader, value, _within(kind, str(name))) for name, value in pairs}

@@ -1,13 +1,18 @@
-"""Middleware that refuses requests before they are parsed: wrong Host, wrong content type, too large, too many."""
+"""Middleware that refuses requests before they are parsed: wrong Host or content type, too large, late, too many."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+PATIENCE = 20.0  # seconds to wait for the next part of a body
+
 
 class Guard:
     """ASGI middleware that bounds the memory of requests: body bytes × concurrent requests.
+
+    A body of which nothing arrives for PATIENCE seconds is refused (408), so that it takes no place for long.
 
     Args:
         body: maximum bytes of a request body (413).
@@ -48,22 +53,30 @@ class Guard:
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count the bytes as they arrive, since Content-Length may be missing or wrong."""
-        received = 0
+        received, whole, late = 0, False, False
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, whole, late
+            try:
+                message = await (receive() if whole else asyncio.wait_for(receive(), PATIENCE))
+            except TimeoutError:
+                late = True
+                raise ValueError("late") from None
+            whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._most:
                 raise ValueError("too large")
             return message
 
         async def passed(message: Message) -> None:
-            if received <= self._most:  # otherwise the application complains of a truncated body
+            if received <= self._most and not late:  # otherwise the application complains of a truncated body
                 await send(message)
 
         await self._app(scope, counted, passed)
-        if received > self._most:
+        if late:
+            refused = self._refuse(408, "The rest of the request did not arrive. Send it again.", "incomplete")
+            await refused(scope, receive, send)
+        elif received > self._most:
             await self._too_large()(scope, receive, send)
 
     def _too_large(self) -> Any:

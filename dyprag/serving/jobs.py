@@ -82,14 +82,14 @@ class Job:
         if not ended:
             self.ids.append(token)
         last = ended or len(self.ids) >= self.wish.max_tokens
-        text = answer(read(self.ids), last).lstrip()
-        stops = [position for word in self.wish.stop if (position := text.find(word)) >= 0]
+        said = answer(read(self.ids), last)  # a stop may stand in the space before the answer, which is not emitted
+        stops = [position for word in self.wish.stop if (position := said.find(word)) >= 0]
         if stops or ended:
-            return self.end("stop", text[: min(stops, default=len(text))])
+            return self.end("stop", said[: min(stops, default=len(said))].lstrip())
         if len(self.ids) >= self.wish.max_tokens:
-            return self.end("length", text)
-        held = max((_overlap(text, word) for word in self.wish.stop), default=0)
-        text = text[: len(text) - held].rstrip(HALF)
+            return self.end("length", said.lstrip())
+        held = max((_overlap(said, word) for word in self.wish.stop), default=0)
+        text = said[: len(said) - held].lstrip().rstrip(HALF)
         if len(text) > self._sent:
             self._send(Piece(text[self._sent :]))
             self._sent = len(text)

@@ -76,6 +76,7 @@ class AdapterLibrary:
         self._temporary = tempfile.TemporaryDirectory(prefix="dyprag-adapters-") if folder is None else None
         self.folder = Path(self._temporary.name if self._temporary else folder).resolve()  # type: ignore[arg-type]
         self._named: OrderedDict[str, Named] = OrderedDict()  # the one used longest ago first
+        self._had: set[str] = set()  # names of adapters that were unloaded or removed
         self._memory: OrderedDict[Path, Adapters] = OrderedDict()
         self._lock = threading.Lock()
         self.counts = Counts()
@@ -192,6 +193,7 @@ class AdapterLibrary:
             if name == self._model or (taken is not None and taken.folder != folder):
                 raise ValueError("lora_name: another adapter has this name")
             self._named[name] = taken or _read(folder, name, created)
+            self._had.discard(name)
             return self._named[name]
 
     def unload(self, name: str) -> None:
@@ -203,6 +205,11 @@ class AdapterLibrary:
         with self._lock:
             if self._named.pop(name, None) is None:
                 raise UnknownAdapterError(name)
+            self._had.add(name)
+
+    def had(self, name: str) -> bool:
+        """Whether an adapter of this name was unloaded or removed."""
+        return name in self._had
 
     def remove(self, name: str) -> None:
         """Forget an adapter, and remove its folder if this server made it.
@@ -214,6 +221,7 @@ class AdapterLibrary:
             if name not in self._named:
                 raise UnknownAdapterError(name)
             self._forget(name)
+            self._had.add(name)
 
     def _forget(self, name: str) -> None:
         named = self._named.pop(name)

@@ -36,14 +36,15 @@ FAILURES = {
 
 async def listen(pieces: "asyncio.Queue[Piece]", job: Job, request: Request | None = None) -> AsyncIterator[Piece]:
     """Yield the pieces of a job. Cancels the job if the client disconnects."""
-    ended = False
+    ended, looked = False, time.monotonic()
     try:
         while not ended:
+            if request and time.monotonic() - looked >= LISTENING:  # pieces may come faster than that
+                looked = time.monotonic()
+                job.cancelled = job.cancelled or await request.is_disconnected()
             try:
                 piece = await asyncio.wait_for(pieces.get(), LISTENING)
             except TimeoutError:
-                if request and await request.is_disconnected():
-                    job.cancelled = True
                 continue
             ended = bool(piece.finish)
             yield piece

@@ -121,7 +121,8 @@ class Service:
         try:
             self.library.get(body.model)
         except UnknownAdapterError:
-            if OURS.fullmatch(body.model):
+            ours = OURS.fullmatch(body.model) and body.model != self.assistant.name
+            if ours or self.library.had(body.model):
                 message = f"There is no adapter {shown(body.model)} here; it was removed, or made by another server."
                 raise RefusedError(404, message, "model_not_found", "model") from None
             return ""

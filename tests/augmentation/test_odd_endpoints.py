@@ -52,7 +52,8 @@ ERRORS = {
     "vllm": ({"object": "error", "message": "Prompt is bad.", "type": "BadRequestError", "code": 400}, DocumentError,
              "refuses it .*Prompt is bad"),
     "in a choice": ({"choices": [{"error": {"code": 403, "message": "Moderated"}, "message": {"content": ""}}]},
-                    Stopped, "rejects the API key .403: Moderated"),
+                    DocumentError, "refuses it .*Moderated"),
+    "forbidden": ({"error": {"code": 403, "message": "This key has no access."}}, Stopped, "rejects the API key .403"),
     "text": ({"error": "Internal failure of the gateway"}, DocumentError, "failed 2 times .*Internal failure"),
     "detail": ({"detail": "Upstream is gone"}, DocumentError, "failed 2 times"),
 }  # fmt: skip
