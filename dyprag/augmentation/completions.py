@@ -12,6 +12,20 @@ _CONTROL = re.compile(r"(?:\s*(?:</s>|<\|im_end\|>|<\|eot_id\|>|<\|endoftext\|>|
 DECLINED = "declined"  # our finish reason for an answer in which the model declines
 
 
+# Other servers' words for OpenAI's finish reasons.
+_FINISHES = {
+    "max_tokens": "length", "model_length": "length", "max_output_tokens": "length", "safety": "content_filter",
+    "recitation": "content_filter", "blocklist": "content_filter", "prohibited_content": "content_filter",
+    "refusal": "content_filter",
+}  # fmt: skip
+
+
+def finish_of(choice: Any) -> str:
+    """Why an answer ended, in OpenAI's words; empty if the server does not say."""
+    finish = str(getattr(choice, "finish_reason", None) or "")
+    return _FINISHES.get(finish.lower(), finish)
+
+
 def said_by(message: Any, finish: str) -> tuple[str, bool]:
     """The text of a message, and whether it is a refusal to answer.
 

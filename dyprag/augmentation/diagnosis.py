@@ -14,6 +14,8 @@ from dyprag.runtime.proxies import proxy_of
 ASK_AGAIN = 10.0  # timeout in seconds of diagnostic requests
 NO_SUCH_HOST = ("name or service not known", "nodename nor servname", "no address associated", "getaddrinfo failed")
 MOST_NAMES = 12
+_KEY = re.compile(r"(?:incorrect|invalid) api key|api key (?:is )?(?:not valid|invalid|incorrect)", re.IGNORECASE)
+_BALANCE = re.compile(r"billing|credit balance|insufficient (?:credit|balance|funds)", re.IGNORECASE)
 _MODERATED = re.compile("moderat|flagged|content policy|safety", re.IGNORECASE)  # of what one request says
 
 
@@ -34,11 +36,11 @@ async def hopeless(
     subject, status, message = f"the endpoint {client.base_url}", error.status_code, one_line(error)
     if status == 403 and (worked or _MODERATED.search(message)):
         return None
-    if status in (401, 403):
+    if status in (401, 403) or (status == 400 and _KEY.search(message)):
         names = f"{api.key_env} or augment.api.key_block"
-        why = f"{status}: {message}" if status == 403 else "401"
+        why = f"{status}: {message}" if status != 401 else "401"
         return Stopped(subject, f"it rejects the API key ({why})", f"Set {names}.")
-    if status == 402:
+    if status == 402 or (status == 400 and _BALANCE.search(message)):
         return Stopped(
             subject, f"the account's balance is exhausted ({message})", "Top up the account, then run again."
         )
@@ -46,7 +48,7 @@ async def hopeless(
         return _proxy_refuses(client, message)
     if status in (404, 405, 501):
         return await unknown_model(client, api, message, status)
-    if status == 429 and getattr(error, "code", None) == "insufficient_quota":
+    if status == 429 and {"insufficient_quota", "billing_not_active"} & {error.code, error.type}:
         return Stopped(subject, "the account's quota is exhausted", "Top up the account, then run again.")
     return None
 

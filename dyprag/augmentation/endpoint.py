@@ -15,7 +15,7 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from dyprag.augmentation.answers import BOUNDS, without
-from dyprag.augmentation.completions import DECLINED, said_by, usage_of
+from dyprag.augmentation.completions import DECLINED, finish_of, said_by, usage_of
 from dyprag.augmentation.diagnosis import (
     MalformedBody,
     base_address,
@@ -202,7 +202,7 @@ class Endpoint:
     def response(self, request: Request | Wanted, answer: ChatCompletion, seconds: float, retries: int) -> Response:
         """Convert a completion into a Response. Tokens are estimated if the server does not report them."""
         choice = answer.choices[0] if answer.choices else None
-        finish = str(getattr(choice, "finish_reason", None) or "")
+        finish = finish_of(choice)
         text, declines = said_by(getattr(choice, "message", None), finish)
         finish = DECLINED if declines else finish
         tokens_in, tokens_out = usage_of(answer) or (
@@ -283,7 +283,7 @@ class Endpoint:
         if refusal.kind == "model":
             self._stopped = await unknown_model(self.client, self.api, one_line(error), status)
             raise self._stopped from None
-        raise self._refusal(request, error) from None
+        return None
 
     def _adapts(self, refusal: Refusal, body: Mapping[str, Any]) -> bool:
         """Whether a request was refused for something optional, which is left out from now on."""

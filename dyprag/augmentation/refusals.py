@@ -1,7 +1,7 @@
 """Interpret why an endpoint refuses a request: its context is too small, or a parameter is unsupported.
 
 Servers share the structure of errors, but neither their wording nor usually their codes. The phrases here are those of
-OpenAI, vLLM, llama.cpp, llama-cpp-python, TGI, SGLang, Ollama, Groq, Mistral and Anthropic.
+OpenAI, vLLM, llama.cpp, llama-cpp-python, TGI, SGLang, Ollama, Groq, Mistral, Anthropic, Gemini and xAI.
 """
 
 import re
@@ -21,18 +21,19 @@ _CONTEXT = re.compile(
     r"context (?:length|size|window)|context_length_exceeded|exceed_context|prompt is too long|input is too long|"
     r"reduce the length|longer than the model|tokens exceed|exceeds? (?:the )?(?:\w+ )?context|"
     r"exceeds? (?:the )?limit of [\d,]+ tokens|"
-    r"`inputs`|max_model_len",
+    r"`inputs`|max_model_len|input token count|maximum prompt length",
     re.I,
 )
 _LIMIT = re.compile(
-    r"(?:context (?:length|size|window)|max_model_len|less than|at most|maximum (?:value )?(?:of|is)|<=|limit of|>)"
+    r"(?:context (?:length|size|window)|max_model_len|tokens allowed|maximum prompt length|"
+    r"less than|at most|maximum (?:value )?(?:of|is)|<=|limit of|>)"
     r"[^\d]{0,24}?([\d,]{2,})",
     re.I,
 )
 _PROMPT = (
     re.compile(r"([\d,]+) (?:tokens )?(?:in|from) (?:the|your) (?:input )?(?:messages|prompt)", re.I),
     re.compile(r"([\d,]+) (?:input|prompt|`inputs`) tokens", re.I),
-    re.compile(r"(?:resulted in|prompt contains|given:) ([\d,]+)", re.I),
+    re.compile(r"(?:resulted in|(?:prompt|request) contains|given:|input token count \() ?([\d,]+)", re.I),
     re.compile(r"(?:prompt is too long: |(?:request|input|prompt|tokens) \()([\d,]+)", re.I),
 )
 _ANSWER = re.compile(

@@ -13,7 +13,7 @@ import pytest
 from odd_endpoints import PAIRS, completion, endpoint
 
 from dyprag.augmentation.api import ApiAugmenter
-from dyprag.augmentation.completions import said_by, usage_of
+from dyprag.augmentation.completions import finish_of, said_by, usage_of
 from dyprag.augmentation.endpoint import _retry_after
 from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document
@@ -142,3 +142,34 @@ def test_the_timeout_holds_for_an_answer_that_arrives_in_drops(made: Callable[..
             pairs(made(f"http://127.0.0.1:{server.server_address[1]}/v1", timeout=1, give_up_after=3), GOOD)
         assert time.monotonic() - start < 15
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "reason"),
+    [
+        (400, {"message": "Incorrect API key provided: sk-12."}, "rejects the API key"),
+        (400, {"message": "API key not valid. Please pass a valid API key."}, "rejects the API key"),
+        (400, {"message": "Your credit balance is too low to access the API."}, "balance is exhausted"),
+        (400, {"message": "Billing hard limit has been reached", "code": "billing_hard_limit_reached"}, "exhausted"),
+        (
+            429,
+            {"message": "Over your quota.", "type": "insufficient_quota", "code": None},
+            "quota is exhausted",
+        ),
+        (429, {"message": "Not active.", "type": "x", "code": "billing_not_active"}, "quota is exhausted"),
+    ],
+)
+def test_faults_of_the_account_stop_the_run_whatever_their_status(
+    made: Callable[..., ApiAugmenter], status: int, error: dict[str, Any], reason: str
+):
+    with endpoint(lambda *_: (status, {"error": error})) as odd:
+        with pytest.raises(Stopped, match=reason):
+            pairs(made(odd.url), GOOD)
+
+
+@pytest.mark.parametrize(
+    ("given", "finish"), [("MAX_TOKENS", "length"), ("model_length", "length"), ("SAFETY", "content_filter"),
+                          ("stop", "stop"), (None, "")]
+)  # fmt: skip
+def test_finish_reasons_of_other_servers_are_understood(given: str | None, finish: str):
+    assert finish_of(SimpleNamespace(finish_reason=given)) == finish
