@@ -28,7 +28,7 @@ READ = ".txt, .md, .html, .pdf, .jsonl, .parquet, .csv and .tsv"
 REPAIR = "Repair the file, or remove it."
 NO_FILE = "it is not a regular file"
 # The exceptions that reading libraries raise for damaged files.
-BROKEN = (ValueError, EOFError, zlib.error, csv.Error, LookupError, RecursionError)
+BROKEN = (ValueError, EOFError, zlib.error, csv.Error, LookupError, RecursionError, OverflowError)
 SECRET = re.compile(r"sig|token|key|secret|passw|credential", re.IGNORECASE)  # names of secret URL parameters
 # The beginnings of names of files and folders that systems and editors hide.
 HIDDEN = re.compile(
@@ -156,6 +156,9 @@ def _below(base: str, skipped: list[Unread | Skipped]) -> Iterator[str]:
             if HIDDEN.match(folder):
                 folders.remove(folder)
                 skip(f"{path}/", "it is a hidden folder")
+            elif os.path.isfile(os.path.join(path, "catalogue.lock")) and os.path.isdir(os.path.join(path, "corpus")):
+                folders.remove(folder)  # its copies of texts are not the corpus
+                skip(f"{path}/", "it is a store of dyprag")
             elif os.path.islink(path):
                 skip(f"{path}/", "links to folders are not followed")
         for name in names:
@@ -261,6 +264,9 @@ def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> I
     except BROKEN as error:
         yield Unread(name, DocumentError(subject, f"it is damaged ({in_a_line(error)})", REPAIR))
     except Exception as error:
+        if local and isinstance(error, OSError) and error.errno is None:  # of a decoder, not of the disk
+            yield Unread(name, DocumentError(subject, f"it is damaged ({in_a_line(error)})", REPAIR))
+            return
         reason = f"it cannot be read ({in_a_line(error)})"
         denied = isinstance(error, PermissionError | FileNotFoundError)
         # Other errors stop the ingest. The remaining rows of a file would otherwise seem to have been removed. A remote

@@ -13,7 +13,7 @@ from typing import Any
 from dyprag.corpora.documents import Corpus, Document, Noted, Question, Skipped, Unread
 from dyprag.corpora.locations import READ, Entry, documents_at
 from dyprag.corpora.reading.encodings import letters_of
-from dyprag.corpora.rows import object_of, whole
+from dyprag.corpora.rows import encodable, object_of, text_of, whole
 from dyprag.corpora.text.forms import folded, written
 from dyprag.errors import CorpusError, DocumentError
 from dyprag.runtime import progress
@@ -98,7 +98,10 @@ def load_corpus(
     if questions is None:
         return corpus
     collection = DocumentCollection(corpus.documents)
-    test_questions = _by_id(read_questions(questions, collection), collection)
+    test_questions, aside = _readable(
+        _by_id(read_questions(questions, collection), collection), collection, corpus.unread
+    )
+    corpus = replace(corpus, noted=(*corpus.noted, *aside))
     require_documents(questions, test_questions, collection)
     selected = collection.documents[:max_documents]
     ids = {document.id for document in selected}
@@ -231,7 +234,7 @@ def read_questions(location: str, collection: DocumentCollection) -> tuple[Quest
         gold = _strings(row.get("documents") or [])
         if gold is None:
             raise CorpusError(subject, "its 'documents' are not a list of document ids", "Correct the line.")
-        identity = written(str(row["id"])) if row.get("id") is not None else f"question-{number}"
+        identity = encodable(written(text_of(row.get("id")) or f"question-{number}"))
         if identity in questions:
             raise CorpusError(subject, f"the id {identity!r} occurs twice", "Give each question a unique id.")
         passages = [
@@ -240,8 +243,8 @@ def read_questions(location: str, collection: DocumentCollection) -> tuple[Quest
         ]
         questions[identity] = Question(
             id=identity,
-            question=written(row["question"]),
-            answers=tuple(map(written, answers)),
+            question=encodable(written(row["question"])),
+            answers=tuple(encodable(written(answer)) for answer in answers),
             documents=tuple(dict.fromkeys((*map(written, gold), *passages))),
             type=str(row.get("type") or "single"),
         )
@@ -256,6 +259,20 @@ def _by_id(questions: Iterable[Question], collection: DocumentCollection) -> tup
         return name if name in collection else ids.get(name, name)
 
     return tuple(replace(question, documents=tuple(map(id_of, question.documents))) for question in questions)
+
+
+def _readable(
+    questions: tuple[Question, ...], read: DocumentCollection, unread: Sequence[Unread]
+) -> tuple[tuple[Question, ...], tuple[Noted, ...]]:
+    """Return the questions about documents that could be read, and a note for each of the others."""
+    names = {name for each in unread for name in (each.id, each.source, each.id.rpartition(".")[0])}
+    aside = tuple(
+        Noted(question.id, f"this question is set aside, because its document {missing[0]!r} could not be read")
+        for question in questions
+        if (missing := [identity for identity in question.documents if identity in names and identity not in read])
+    )
+    ids = {note.id for note in aside}
+    return tuple(question for question in questions if question.id not in ids), aside
 
 
 def require_documents(location: str, questions: Iterable[Question], collection: DocumentCollection) -> None:
@@ -300,11 +317,10 @@ def _passages(value: object, subject: str) -> Iterable[tuple[str, str]]:
 
 
 def _strings(value: object) -> tuple[str, ...] | None:
-    """Return a non-empty string, or a list of them, as a tuple; None for any other value."""
-    values = [value] if isinstance(value, str) else value
-    if isinstance(values, list) and all(isinstance(v, str) and v.strip() for v in values):
-        return tuple(values)
-    return None
+    """Return a non-empty string or a number, or a list of them, as a tuple of texts; None for any other value."""
+    texts = [text_of(v) for v in (value if isinstance(value, list) else [value])]
+    whole_texts = tuple(text for text in texts if text and text.strip())
+    return whole_texts if len(whole_texts) == len(texts) else None
 
 
 def _first_of_each(questions: Iterable[Question], limit: int) -> Iterable[Question]:

@@ -46,10 +46,19 @@ def object_of(line: str, subject: str) -> dict[str, Any]:
     """Parse a line of a JSONL file.
 
     Raises:
-        DocumentError: the line is not a JSON object.
+        DocumentError: the line is not a JSON object, or an object in it has a key twice.
     """
+
+    def of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise DocumentError(subject, f"it has the key {twice!r} twice", "Keep one of them.")
+        return fields
+
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=of_pairs)
     except (ValueError, RecursionError) as error:
         raise DocumentError(subject, f"it is not JSON ({error})", "Write one JSON object per line (JSONL).") from error
     if not isinstance(row, dict):
@@ -127,7 +136,7 @@ def _require_columns(names: Sequence[str]) -> None:
 
 
 def _of_row(row: Mapping[str, Any], subject: str) -> Document | Unread:
-    identity, text, title = (_text_of(row.get(name)) for name in COLUMNS)
+    identity, text, title = (text_of(row.get(name)) for name in COLUMNS)
     if not identity or not identity.strip():
         return Unread(subject.rsplit(", ", 1)[-1], DocumentError(subject, "the document has no 'id'", UNIQUE))
     identity = encodable(written(identity))
@@ -145,7 +154,7 @@ def _of_row(row: Mapping[str, Any], subject: str) -> Document | Unread:
     return Document(identity, whole(text), whole(title or ""))
 
 
-def _text_of(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """Return a value as text; None if it has no text form. A whole number stored as a float (7.0) becomes "7"."""
     if isinstance(value, bytes):
         try:

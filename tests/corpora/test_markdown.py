@@ -126,3 +126,60 @@ def test_a_line_break_is_not_a_space_in_scripts_without_spaces():
     assert read_markdown("一座灯\n塔。\n\n등대는\n높다 and a\nlamp").text == "一座灯塔。\n\n등대는 높다 and a lamp"
     assert read_plain("一座灯塔。\n\n它很高。") == Reading("", "一座灯塔。\n\n它很高。")  # a sentence is not a title
     assert read_plain("灯塔\n\n它很高。") == Reading("灯塔", "它很高。")
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("# Log\n\n---\n**2024-05-01** Mara lit it.\n\nBo was there.\n\n---\n**2024-05-02** Bo put it out.",
+         "2024-05-01 Mara lit it.\n\nBo was there.\n\n2024-05-02 Bo put it out."),
+        ("---\n**2024-05-01** Mara lit it.\n\n---\nBo put it out.", "2024-05-01 Mara lit it.\n\nBo put it out."),
+        ("Before.\n\n---\ntitle: no front matter\n---\n\nAfter.", "Before.\n\ntitle: no front matter\n\nAfter."),
+        ("Before.\n\n+++\nBetween.\n+++\n\nAfter.", "Before.\n\n+++ Between. +++\n\nAfter."),
+        ("---\nDear all: see: this\n\nThe lamp is lit.\n\n---\nBo.", "Dear all: see: this\n\nThe lamp is lit.\n\nBo."),
+    ],
+)  # fmt: skip
+def test_text_between_rules_is_no_front_matter(source: str, text: str):
+    assert read_markdown(source).text == text
+
+
+@pytest.mark.parametrize(
+    "title", ["007", "No", "1.10", "1:30", "1_000", "0x1F", "2024-05-01", "Null", "true", "~", "A: colon", "[open"]
+)
+def test_a_title_in_the_front_matter_is_kept_as_it_is_written(title: str):
+    assert read_markdown(f"---\ntitle: {title}\n---\nx") == Reading(title, "x")
+    assert read_markdown(f"---\r\ntitle: '{title}'\r\n---\r\nx") == Reading(title, "x")
+
+
+def test_a_number_as_a_title_in_toml_is_kept_as_it_is_written():
+    assert read_markdown("+++\ntitle = 1.10\n+++\nx") == Reading("1.10", "x")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "The drug worked if p<0.05 and n<N for all N>10 patients.", "Run with <store> and <documents> set.",
+        "a List<String> and a vector<std::string> for <T, U>", "<your-name> wrote it", "</store> ends it",
+        "if a <b and c> d", "<?php echo 1 ?> prints", "a <= b <- c <> d",
+    ],
+)  # fmt: skip
+def test_angle_brackets_that_are_no_markup_are_kept(source: str):
+    assert read_markdown(source).text == source
+    assert read_markdown(f"# {source}\n\nx").title == source
+    assert read_markdown(f"<div>\n\n{source}\n\n</div>").text == source
+    assert read_markdown(f"```\n{source}\n```").text == source
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("<div\n align=center>\n<store> is set\n</div>", "<store> is set"),
+        ("\\<store> `<store>` \\\\<store>", "<store> <store> \\<store>"),
+        ("<https://a.b> <me@a.b> [map](<my map.md>)", "https://a.b me@a.b map"),
+        ("one<BR/>two <input disabled> <p\nclass=x>three</p>", "one\ntwo three"),
+        ("<!-- <store> --> x <!doctype html>", "x"),
+        ("| a | b |\n|--|--|\n| <store> | <b>2</b> |", "a: <store>; b: 2."),
+    ],
+)
+def test_real_tags_links_and_comments_stay_markup(source: str, text: str):
+    assert read_markdown(source).text == text

@@ -12,7 +12,7 @@ from dyprag.errors import DocumentError
 SILENT = frozenset(
     """
     script style noscript template head svg canvas audio video iframe object embed map button select textarea datalist
-    input progress meter dialog rp colgroup
+    input progress meter dialog rp colgroup title
     """.split()
 )
 _BLOCKS = frozenset(
@@ -26,6 +26,11 @@ _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _RAISED = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
 _MOST_SPANNED = 40  # maximum columns or rows that a cell spans; pages use larger numbers for 'all'
 _BOLD = frozenset({"b", "strong"})
+# The parser would drop all that follows the end of the body. Scripts and comments may contain these tags as text.
+_END = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|textarea|title|xmp)\b.*?(?:</\1\s*>|\Z)|(</(?:body|html)(?=[\s/>])[^<>]*>)",
+    re.I | re.S,
+)
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 
 
@@ -38,6 +43,7 @@ def parse(text: str) -> Any:
     from lxml import etree, html
 
     parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
+    text = _END.sub(lambda found: "" if found[2] else found[0], text)
     try:
         root = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except etree.ParserError:  # only white space

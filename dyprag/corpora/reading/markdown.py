@@ -20,6 +20,30 @@ _BREAK = re.compile(r"<br\b", re.I)
 _TAG = re.compile(r"<(/?)([a-z][\w-]*)([^>]*?)(/?)>", re.I | re.S)
 _HIDES = re.compile(r"\shidden(?=[\s=>/]|$)|display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+# The elements of the HTML standard, with obsolete ones and those of formulas. Other names in angle brackets are text.
+_ELEMENTS = """
+    a abbr acronym address applet area article aside audio b base basefont bdi bdo bgsound big blink blockquote body br
+    button canvas caption center cite code col colgroup data datalist dd del details dfn dialog dir div dl dt em embed
+    fieldset figcaption figure font footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html i iframe img
+    input ins kbd keygen label legend li link main map mark marquee math menu meta meter nav nobr noembed noframes
+    noscript object ol optgroup option output p param picture plaintext pre progress q rb rp rt rtc ruby s samp script
+    search section select slot small source span strike strong style sub summary sup svg table tbody td template
+    textarea tfoot th thead time title tr track tt u ul var video wbr xmp
+    mfrac mi mn mo mover mrow mspace msqrt mstyle msub msubsup msup mtable mtd mtext mtr munder
+    """.split()
+# What follows the name in a tag. 'a <b and c> d' has words there that are no attributes: it is a comparison.
+_REST = r"""\s*(?:/?>|/?\Z|[^<>=]*[^<>=\s]\s*=\s*\S|(?:async|autoplay|border|checked|compact|controls|defer|disabled
+    |hidden|inert|loop|muted|noshade|nowrap|open|reversed|selected)[\s/>])"""
+# An angle bracket that begins neither a tag, a comment, the address of a link, nor a link to an address; or an escaped
+# character, which stays as it is.
+_NO_MARKUP = re.compile(
+    rf"""\\.|(?<!\]\()<(?!/?(?:{"|".join(_ELEMENTS)})(?![\w:.-])(?={_REST})|!--|!doctype\b
+    |(?:[a-z][a-z0-9+.-]*://|(?:mailto|tel|sms|urn|doi|news):)[^\s<>]*>|[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+>)""",
+    re.I | re.S | re.X,
+)
+_KEPT_BRACKET = "\ue02b"  # a private-use character that replaces such a bracket during parsing
+_FRONT = re.compile(r"\ufeff?(---|\+\+\+)[^\S\n]*\n(.*?)^(?:\1|(?<=\n)\.\.\.)[^\S\n]*(?:\n|\Z)", re.S | re.M)
+_ENTRY = re.compile(r"[\w-]+\s*[:=]|\s|$|[#\[-]|\]")  # how the lines of a front matter begin
 _TIMES = re.compile(r"(?<=\d)\*(?=\d)")  # the parser would read the product 2*3*4 as emphasis
 _KEPT_TIMES = "\ue02a"  # a private-use character that replaces the asterisk during parsing
 
@@ -28,12 +52,14 @@ def read_markdown(text: str) -> Reading:
     """Return the title and text of a Markdown file."""
     from pyromark import events
 
+    front_title, text = _without_front_matter(text)
+    text = _NO_MARKUP.sub(lambda found: _KEPT_BRACKET if found[0] == "<" else found[0], text)
     builder = _BlockBuilder()
     for event in events(_TIMES.sub(_KEPT_TIMES, text), options=_options()):
         builder.take(event)
     builder.flush()
     blocks = builder.blocks
-    title = builder.title or _heading_of(blocks)
+    title = front_title or _heading_of(blocks)
     return Reading(title, as_text(without_title(title, blocks)))
 
 
@@ -56,9 +82,13 @@ def _options() -> Any:
     return (
         Options.ENABLE_TABLES | Options.ENABLE_FOOTNOTES | Options.ENABLE_STRIKETHROUGH | Options.ENABLE_TASKLISTS
         | Options.ENABLE_HEADING_ATTRIBUTES | Options.ENABLE_GFM | Options.ENABLE_WIKILINKS
-        | Options.ENABLE_DEFINITION_LIST | Options.ENABLE_YAML_STYLE_METADATA_BLOCKS
-        | Options.ENABLE_PLUSES_DELIMITED_METADATA_BLOCKS
+        | Options.ENABLE_DEFINITION_LIST
     )  # fmt: skip
+
+
+def _restored(text: str) -> str:
+    """Put back the characters that were replaced during parsing."""
+    return text.replace(_KEPT_TIMES, "*").replace(_KEPT_BRACKET, "<")
 
 
 class _BlockBuilder:
@@ -66,7 +96,6 @@ class _BlockBuilder:
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
-        self.title = ""
         self._texts: list[str] = []  # the texts of the current block
         self._kind, self._level = Kind.PARAGRAPH, 0
         self._lists: list[int | None] = []  # the next number of each open list; None for bullet lists
@@ -87,12 +116,12 @@ class _BlockBuilder:
             return
         ((name, value),) = event.items()
         if name in ("Text", "Code"):
-            (self._hidden_texts if self._hidden else self._texts).append(value.replace(_KEPT_TIMES, "*"))
+            (self._hidden_texts if self._hidden else self._texts).append(_restored(value))
         elif name == "InlineHtml":
             self._texts.append("\n" if _BREAK.match(value) else "")
             self._track_hidden(value)
         elif name == "Html":
-            self._texts.append(value.replace(_KEPT_TIMES, "*"))
+            self._texts.append(_restored(value.replace(_KEPT_BRACKET, "&lt;")))
         elif name in ("Start", "End"):
             kind, detail = next(iter(value.items())) if isinstance(value, dict) else (value, None)
             handle = getattr(self, f"_{name.lower()}_{kind.lower()}", None)
@@ -184,13 +213,6 @@ class _BlockBuilder:
                 remove(element)
             self.blocks += blocks_of(root)
 
-    def _start_metadatablock(self, _: Any) -> None:
-        self.flush()
-
-    def _end_metadatablock(self, form: str) -> None:
-        source, self._texts = "".join(self._texts), []
-        self.title = _title_in(source, form == "YamlStyle")
-
     def _start_image(self, _: Any) -> None:
         self._alt = len(self._texts)
 
@@ -232,16 +254,38 @@ class _BlockBuilder:
         self.flush()
 
 
-def _title_in(source: str, is_yaml: bool) -> str:
-    """Return the title in a front matter; empty if there is none."""
+def _without_front_matter(text: str) -> tuple[str, str]:
+    """Return the title in a front matter, empty if there is none, and the text after it.
+
+    The parser's own option would also remove text between two rules in the middle of a file. A front matter exists only
+    at the very beginning, and consists of keys and values: a text that begins with a rule has none.
+    """
+    text = text.replace("\r\n", "\n")
+    front = _FRONT.match(text)
+    if front is None:
+        return "", text
+    values = _front_values(front[2], front[1] == "---")
+    if values is None:
+        return "", text
+    title = values.get("title")
+    if title is not None and not isinstance(title, str | list | dict):  # TOML has types; the title is what is written
+        title = match[2] if (match := _TITLE.search(front[2])) else ""
+    return " ".join(title.split()) if isinstance(title, str) else "", text[front.end() :]
+
+
+def _front_values(source: str, is_yaml: bool) -> dict[Any, Any] | None:
+    """Return the entries of a front matter; None if it is ordinary text."""
     import tomllib
 
     import yaml
 
     try:
-        values = yaml.safe_load(source) if is_yaml else tomllib.loads(source)
+        # The base loader keeps every value as it is written: 'No' and '007' are titles, not types.
+        values = yaml.load(source, Loader=yaml.BaseLoader) if is_yaml else tomllib.loads(source)
     except (yaml.YAMLError, tomllib.TOMLDecodeError, ValueError):  # usually a title that contains a colon
+        lines = source.splitlines()
+        if not any(re.match(r"[\w-]+\s*[:=]", line) for line in lines) or not all(map(_ENTRY.match, lines)):
+            return None
         match = _TITLE.search(source)
-        return match[2] if match else ""
-    title = values.get("title") if isinstance(values, dict) else None
-    return " ".join(str(title).split()) if isinstance(title, str | int | float) else ""
+        return {"title": match[2]} if match else {}
+    return values if isinstance(values, dict) and values else None

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise, product
 from statistics import median
 from typing import Any
 
@@ -22,6 +23,8 @@ from dyprag.errors import DocumentError
 
 _MARGIN = 0.12  # share of a page's height that contains running headers, footers and page numbers
 _LEAST_PAGES = 3  # minimum number of pages with the same running line; 2 in short files
+_MOST_NUMBERS = 4  # maximum numbers of a running line that may be page numbers
+_MOST_BEFORE = 20  # maximum difference between a page's number and its position in the file, in a line with words
 _LARGER = 1.12  # minimum size of a heading's letters, relative to the body text
 _HEADING_WORDS = 20
 _LEADERS = re.compile(r"(?:\s*\.){5,}")  # dots in a table of contents
@@ -30,6 +33,12 @@ _MOST_UNKNOWN = 0.2  # maximum share of unknown characters
 _PAGE_NUMBER = re.compile(
     r"(?:page|seite|p\.|s\.|-|–|—|\[)?\s*(?:\d{1,4}|[ivxl]{1,6})\s*(?:(?:of|von|/)\s*\d{1,4})?\s*(?:-|–|—|\])?", re.I
 )
+_DIGITS = re.compile(r"\d{1,18}")
+_NUMERALS = re.compile(r"[ivxl]+")
+_ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50}
+# The words of a running line (None for only a page number), its height, and its numbers: whether each counts up with
+# the pages, and its value, or what it exceeds the position of the page by.
+_Signature = tuple[str | None, int, tuple[tuple[bool, int], ...]]
 _BULLET = re.compile(r"([•●▪■◦‣∙·–*-]|\d{1,2}[.)]|\(\w\))\s+(?=\S)")
 _BROKEN_WORD = re.compile(r"(\w+)([-\u2010\u00ad])$")
 _WORD = re.compile(r"\w+(?:-\w+)*")
@@ -158,22 +167,65 @@ def _boxes(item: Any, kind: type) -> Iterator[Any]:
 
 
 def _without_running(lines: Sequence[_Line], pages: int) -> list[_Line]:
-    """Remove page numbers, and lines that repeat on many pages at the same height in the margin."""
+    """Remove page numbers, and lines that repeat on many pages at the same height in the margin.
+
+    Lines that are the same on all pages are kept once, since they may name the document. At the top of the first page,
+    this is in place; elsewhere, it is at the end, since they would interrupt a paragraph that a page ends.
+    """
     margin = [line for line in lines if line.bottom < _MARGIN or line.top > 1 - _MARGIN]
-    pages_of: dict[tuple[str, int], set[int]] = {}
+    pages_of: dict[_Signature, set[int]] = {}
     for line in margin:
         for signature in _signatures(line):
             pages_of.setdefault(signature, set()).add(line.page)
     least = min(_LEAST_PAGES, max(2, pages - 1))
-    running = {signature for signature, found_on in pages_of.items() if len(found_on) >= least}
-    dropped = {line for line in margin if _PAGE_NUMBER.fullmatch(line.text) or running & set(_signatures(line))}
-    return [replace(line, text=_UNKNOWN.sub("", line.text).strip()) for line in lines if line not in dropped]
+    running = {
+        signature for signature, found_on in pages_of.items() if len(found_on) >= (2 if signature[0] is None else least)
+    }
+    dropped: set[_Line] = set()
+    moved: list[_Line] = []
+    seen: set[str] = set()
+    for line in margin:
+        found = running.intersection(_signatures(line))
+        if not found:
+            continue
+        counts = any(is_counting for _, _, numbers in found for is_counting, _ in numbers)
+        in_place = line.page == 0 and line.bottom < _MARGIN
+        if counts or line.text in seen or not in_place:
+            dropped.add(line)
+        if not (counts or line.text in seen or in_place):
+            moved.append(line)
+        seen.add(line.text)
+    kept = [line for line in lines if line not in dropped] + moved
+    return [replace(line, text=_UNKNOWN.sub("", line.text).strip()) for line in kept]
 
 
-def _signatures(line: _Line) -> tuple[tuple[str, int], ...]:
-    """Return what a running line has in common on all pages: its words, and its approximate height."""
-    words, height = re.sub(r"\d+", "0", line.text.casefold()), line.top * 100
-    return (words, int(height)), (words, int(height + 0.5))
+def _signatures(line: _Line) -> Iterator[_Signature]:
+    """Yield what a running line has in common on all pages: its words, its approximate height, and its numbers.
+
+    A number is either the same on all pages, or counts up with them. The latter is only tried for numbers that could be
+    those of the pages: the numbers of consecutive invoices also count up. A line with only a page number may be
+    anywhere in the margin.
+    """
+    if _PAGE_NUMBER.fullmatch(line.text):
+        yield None, 0, ((True, _first_number(line.text) - line.page),)
+        return
+    words, height = _DIGITS.sub("0", line.text.casefold()), line.top * 100
+    choices = []
+    for number in map(int, _DIGITS.findall(line.text)[:_MOST_NUMBERS]):
+        offset = number - line.page
+        choices.append([(False, number), (True, offset)] if abs(offset) <= _MOST_BEFORE else [(False, number)])
+    rest = "".join(_DIGITS.findall(line.text)[_MOST_NUMBERS:])
+    for numbers in product(*choices):
+        for rounded in {int(height), int(height + 0.5)}:
+            yield words + rest, rounded, numbers
+
+
+def _first_number(text: str) -> int:
+    """Return the number in a line with a page number, which may be in Roman numerals."""
+    if digits := _DIGITS.search(text):
+        return int(digits[0])
+    values = [_ROMAN[letter] for letter in (_NUMERALS.findall(text.casefold()) or [""])[-1]]
+    return sum(-value if value < following else value for value, following in pairwise([*values, 0]))
 
 
 def _blocks(lines: Sequence[_Line]) -> list[Block]:

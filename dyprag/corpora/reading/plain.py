@@ -9,7 +9,6 @@ _LONGEST_TITLE = 100
 _MOST_WORDS = 14
 _NO_TITLE = re.compile(r"[.!?…:;,。．｡，、；：！？।॥۔؟،።]$|^[-*•>|{}\[<$#=~`/\\]|\w+://")
 _UNDERLINE = re.compile(r"([=\-~*_#])\1{2,}[^\S\n]*(?=\n|\Z)")
-_FIRST_LINE = re.compile(r"\s*([^\n]+)\n")
 
 
 def read_plain(text: str) -> Reading:
@@ -18,10 +17,11 @@ def read_plain(text: str) -> Reading:
     The first line is the title if an empty line or an underline follows it and it is not a sentence.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    first = _FIRST_LINE.match(text)
-    if first is None:
+    begin = len(text) - len(text.lstrip())
+    end = text.find("\n", begin)
+    if end < 0:
         return Reading("", text)
-    line, rest = first[1].strip(), text[first.end() :]
+    line, rest = text[begin:end].strip(), text[end + 1 :]
     underline = _UNDERLINE.match(rest)
     apart = underline or not rest.split("\n", 1)[0].strip()
     body = rest[underline.end() :] if underline else rest

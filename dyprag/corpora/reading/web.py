@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from dyprag.corpora.reading.blocks import Block, Kind, Reading, as_text, letters, without_title
-from dyprag.corpora.reading.encodings import binary
+from dyprag.corpora.reading.encodings import binary, conversion, undecodable
 from dyprag.corpora.reading.html import SILENT, blocks_of, is_data, is_hidden, parse, remove, rows_of
 from dyprag.corpora.reading.tables import row_blocks
 from dyprag.corpora.text.words import word_count
@@ -24,14 +24,23 @@ _HOLLOW = re.compile(
     r"(?:home|index|untitled|welcome|start|page|document|new page|main|loading)(?: ?\d+)?(?:\W*)", re.I
 )
 _ROLES = frozenset("navigation banner contentinfo search dialog alertdialog menu menubar toolbar tooltip".split())
-# Names of classes and ids of elements that are never content.
+# Names of classes and ids that only elements around the content have.
 _FURNITURE = re.compile(
-    r"(?:^|[\s_-])(?:cookies?(?:[\s_-]?(?:banner|consent|notice|bar|popup|law|policy|message))?|gdpr|consent"
-    r"|breadcrumbs?|skip-?(?:link|nav|to)\S*|sr-only|screen-reader-text|visually-?hidden|share-?(?:buttons?|bar|links)"
-    r"|social-?(?:links|share|media|icons)|newsletter\S*|pagination|pager|headerlink|anchorjs-link|mw-editsection"
-    r"|mw-jump-link|jump-to-nav|noprint|printfooter|catlinks|navbox|sitenotice)(?=$|[\s_-])",
+    r"(?:^|[\s_-])(?:cookies?[\s_-]?(?:banner|consent|notice|bar|popup|message)|skip-?(?:link|nav|to)\S*|sr-only"
+    r"|screen-reader-text|visually-?hidden|share-?(?:buttons?|bar|links)|social-?(?:links|share|icons)|headerlink"
+    r"|anchorjs-link|mw-editsection|mw-jump-link|jump-to-nav|noprint|printfooter|catlinks|navbox|sitenotice)"
+    r"(?=$|[\s_-])",
     re.I,
 )
+# Ordinary words, which name such elements, but also sections about these subjects.
+_PERHAPS_FURNITURE = re.compile(
+    r"(?:^|[\s_-])(?:cookies?(?:[\s_-]?(?:law|policy))?|gdpr|consent|breadcrumbs?|social-?media|newsletter\S*"
+    r"|pagination|pager)(?=$|[\s_-])",
+    re.I,
+)
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_MARKUP = re.compile(rb"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.I | re.S)
+_MOST_ACCENTED = 0.7  # maximum share of accented letters in the words that have some, in Western languages
 _XHTML = re.compile(r"\s*<\?xml\b|<html[^>]*\bxmlns\s*=", re.I)
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
 # The encodings that browsers use instead of some declared ones: supersets, which the pages are actually in.
@@ -42,6 +51,7 @@ _ACTUAL = {
 _LEAST_KEPT = 0.25  # minimum share of a page's prose; if less is extracted, the extractor has failed on the page
 _LEAST_PROSE = 4  # minimum words of a block that is probably prose
 _PAGE_OF_WORDS = 40  # minimum words of a page's text; a shorter noscript element only asks to turn scripts on
+_SECTION_OF_WORDS = 40  # minimum words outside links of a section without a heading; banners have fewer
 _SENTENCE = 8  # minimum words of a block that is certainly a sentence
 _LISTS = (Kind.ITEM, Kind.ROW)
 _MOST_LINKED = 0.5  # maximum share of letters in links; blocks with more are navigation
@@ -68,24 +78,49 @@ def read_page(data: bytes) -> Reading:
 def decoded(data: bytes) -> str:
     """Decode a page by its byte order mark, its declared encoding, or as UTF-8 or Windows-1252.
 
+    Single wrong bytes in a page with a known encoding become U+FFFD, as in browsers. In another encoding, the whole
+    page would be unreadable.
+
     Raises:
-        DocumentError: the page is binary.
+        DocumentError: the page is binary, or its encoding is neither declared nor one of these two.
     """
     declared = _DECLARED.search(data[:4096])
     marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     names = [name for mark, name in marks.items() if data.startswith(mark)]
     names += [_actual_encoding(declared[1].decode("ascii", "replace"))] if declared else []
-    for name in [*names, "utf-8"]:
+    attempts = [(name, "strict") for name in (*names, "utf-8")] + [(name, "replace") for name in names]
+    for name, errors in attempts:
         try:
-            text = data.decode(name)
+            text = data.decode(name, errors)
             break
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):
             continue
     else:
-        text = data.decode("windows-1252", "replace")  # as browsers do
+        text = _decoded_western(data)
     if "\0" in text:
         raise binary(data)
     return text
+
+
+def _decoded_western(data: bytes) -> str:
+    """Decode a page that declares no encoding and is not UTF-8: as Windows-1252, as browsers do, if it is Western.
+
+    Only the visible words are considered, since most of a page in another script may be tags, which are ASCII. A page
+    in which some characters are valid UTF-8 is a damaged page in UTF-8.
+    """
+    if b"\0" in data:
+        raise binary(data)
+    visible = _MARKUP.sub(b" ", data)
+    western = "CP1252" in conversion(visible) and data.decode("utf-8", "ignore").isascii()
+    text = visible.decode("cp1252", "replace")
+    words = [word for word in re.findall(r"[^\W\d_]+", text) if not word.isascii()]
+    accented = sum(not letter.isascii() for word in words for letter in word)
+    if western and "\ufffd" not in text and accented <= _MOST_ACCENTED * sum(map(len, words)):
+        return data.decode("cp1252", "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise undecodable(error, visible) from error
 
 
 def _actual_encoding(declared: str) -> str:
@@ -93,7 +128,7 @@ def _actual_encoding(declared: str) -> str:
     try:
         name = codecs.lookup(declared).name
     except LookupError:
-        return "utf-8"
+        return declared
     return "utf-8" if name.startswith(("utf-16", "utf-32")) else _ACTUAL.get(name, name)
 
 
@@ -177,7 +212,26 @@ def _is_furniture(element: Any) -> bool:
         return True
     if tag == "sup" and any((a.get("href") or "").startswith("#") for a in element.iter("a")):
         return True  # the number of a footnote
-    return bool(_FURNITURE.search(f"{element.get('id') or ''} {element.get('class') or ''}"))
+    names = f"{element.get('id') or ''} {element.get('class') or ''}"
+    if _FURNITURE.search(names):
+        return not _is_named_by_heading(element)
+    return bool(_PERHAPS_FURNITURE.search(names)) and not _is_section(element)
+
+
+def _is_named_by_heading(element: Any) -> bool:
+    """Whether the id of an element is its heading, as in documentation: a section about cookie banners is content."""
+    name = letters(element.get("id") or "")
+    return bool(name) and any(letters("".join(heading.itertext())) == name for heading in element.iter(*_HEADINGS))
+
+
+def _is_section(element: Any) -> bool:
+    """Whether an element has a heading of its own and text below it, or much text. Links and forms do not count."""
+    blocks = blocks_of(element)
+    words = sum(
+        word_count(block.text) for block in blocks if block.kind is not Kind.HEADING and block.linked <= _MOST_LINKED
+    )
+    own = any(block.kind is Kind.HEADING for block in blocks) and next(element.iter("form"), None) is None
+    return words >= (_LEAST_PROSE + 1 if own else _SECTION_OF_WORDS)
 
 
 def _content(root: Any, title: str) -> list[Block]:
