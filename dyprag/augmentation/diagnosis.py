@@ -16,6 +16,7 @@ NO_SUCH_HOST = ("name or service not known", "nodename nor servname", "no addres
 MOST_NAMES = 12
 _KEY = re.compile(r"(?:incorrect|invalid) api key|api key (?:is )?(?:not valid|invalid|incorrect)", re.IGNORECASE)
 _BALANCE = re.compile(r"billing|credit balance|insufficient (?:credit|balance|funds)", re.IGNORECASE)
+_ACCOUNT = re.compile("quota|credit|billing|balance|exhausted|limit exceeded|free tier|api key", re.IGNORECASE)
 _MODERATED = re.compile("moderat|flagged|content policy|safety", re.IGNORECASE)  # of what one request says
 
 
@@ -34,7 +35,7 @@ async def hopeless(
     if not isinstance(error, openai.APIStatusError):
         return None
     subject, status, message = f"the endpoint {client.base_url}", error.status_code, one_line(error)
-    if status == 403 and (worked or _MODERATED.search(message)):
+    if status == 403 and (worked or _MODERATED.search(message)) and not _ACCOUNT.search(message):
         return None
     if status in (401, 403) or (status == 400 and _KEY.search(message)):
         names = f"{api.key_env} or augment.api.key_block"

@@ -231,7 +231,7 @@ def read_questions(location: str, collection: DocumentCollection) -> tuple[Quest
                 "it needs 'question' (a string) and 'answer' (a string or a list of strings)",
                 "Correct the line.",
             )
-        gold = _strings(row.get("documents") or [])
+        gold = _strings([] if row.get("documents") in (None, "") else row["documents"])
         if gold is None:
             raise CorpusError(subject, "its 'documents' are not a list of document ids", "Correct the line.")
         identity = encodable(written(text_of(row.get("id")) or f"question-{number}"))

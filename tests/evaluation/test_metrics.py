@@ -189,3 +189,8 @@ def test_a_word_is_present_as_printed_and_as_typed(printed: str, typed: str):
     assert answer_presence(f"It is {printed} there.", typed)
     assert answer_presence(f"It is {typed} there.", printed)
     assert normalise(printed) == normalise(typed)
+
+
+@pytest.mark.parametrize("output", ["It is Paris…not London", "Paris，London和Rome", "Paris（France）", "in：Paris。"])
+def test_other_marks_between_words_part_them(output: str):
+    assert answer_presence(output, "Paris")

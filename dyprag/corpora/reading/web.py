@@ -92,7 +92,8 @@ def decoded(data: bytes) -> str:
     for name, errors in attempts:
         try:
             text = data.decode(name, errors)
-            break
+            if 2 * text.count("\ufffd") <= sum(not letter.isascii() for letter in text) or errors == "strict":
+                break  # otherwise the declaration is wrong
         except (LookupError, UnicodeError):
             continue
     else:

@@ -53,7 +53,8 @@ def _as_typed(mark: regex.Match[str]) -> str:
     typed = folded(mark[0])
     before, after = mark.string[mark.start() - 1 : mark.start()], mark.string[mark.end() : mark.end() + 1]
     inside = before.isalnum() and after.isalnum() and len(units(f"{before}{after}")) == 1
-    return typed if typed.isascii() and inside else " "
+    in_numbers = typed in (".", ",", ":") and before.isnumeric() and after.isnumeric()
+    return typed if inside and (in_numbers or typed in ("&", "/", "-", "'", '"')) else " "
 
 
 def answer_presence(output: str, answers: str | Sequence[str]) -> bool:

@@ -116,7 +116,8 @@ class Measurer:
         answers = answer_all(self.base, [asked[row] for row in adapted], lessons, condition, inject, self.asking)
         by_row = dict(zip(adapted, answers, strict=True))
         if condition in ("own", "wrong"):
-            self._said.update({(lessons[of[row]].key, each.asked.question): each.ids for row, each in by_row.items()})
+            self._said.update({(lessons[of[row]].key, each.asked.question): each.ids for row, each in by_row.items()
+                               if not each.cut or len(each.ids) >= PROBED})  # fmt: skip
         plain = [row for row in range(len(asked)) if row not in by_row]
         shown = self._with_passage_alone([asked[row] for row in plain], lessons)
         by_row |= {row: replace(each, condition=condition) for row, each in zip(plain, shown, strict=True)}
