@@ -39,6 +39,7 @@ def margins(pages: Sequence[tuple[str, str]]) -> str:
         ([("", f"- {n} -") for n in (233, 234)], ""),
         ([("", n) for n in ("iii", "iv", "v")], ""),
         ([(f"{n} Report 2024", "") for n in (3, 4, 5)], ""),
+        ([(f"{n} J. Otto / Lamps 61 (2015)", "") for n in range(86, 92)], ""),
         ([("Harbour board", "Of Osk")] * 3, "Harbour board Of Osk"),
     ],
 )  # fmt: skip

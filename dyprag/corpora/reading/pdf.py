@@ -25,6 +25,7 @@ _MARGIN = 0.12  # share of a page's height that contains running headers, footer
 _LEAST_PAGES = 3  # minimum number of pages with the same running line; 2 in short files
 _MOST_NUMBERS = 4  # maximum numbers of a running line that may be page numbers
 _MOST_BEFORE = 20  # maximum difference between a page's number and its position in the file, in a line with words
+_FAR_PAGES = 5  # minimum pages of a running line whose number is far from the page's; fewer may be invoices
 _LARGER = 1.12  # minimum size of a heading's letters, relative to the body text
 _HEADING_WORDS = 20
 _LEADERS = re.compile(r"(?:\s*\.){5,}")  # dots in a table of contents
@@ -179,7 +180,9 @@ def _without_running(lines: Sequence[_Line], pages: int) -> list[_Line]:
             pages_of.setdefault(signature, set()).add(line.page)
     least = min(_LEAST_PAGES, max(2, pages - 1))
     running = {
-        signature for signature, found_on in pages_of.items() if len(found_on) >= (2 if signature[0] is None else least)
+        signature
+        for signature, found_on in pages_of.items()
+        if len(found_on) >= (2 if signature[0] is None else max(least, _FAR_PAGES * _counts_far(signature)))
     }
     dropped: set[_Line] = set()
     moved: list[_Line] = []
@@ -213,11 +216,19 @@ def _signatures(line: _Line) -> Iterator[_Signature]:
     choices = []
     for number in map(int, _DIGITS.findall(line.text)[:_MOST_NUMBERS]):
         offset = number - line.page
-        choices.append([(False, number), (True, offset)] if abs(offset) <= _MOST_BEFORE else [(False, number)])
+        outside = line.text.startswith(str(number)) or line.text.endswith(str(number))  # as in journals and books
+        choices.append(
+            [(False, number), (True, offset)] if outside or abs(offset) <= _MOST_BEFORE else [(False, number)]
+        )
     rest = "".join(_DIGITS.findall(line.text)[_MOST_NUMBERS:])
     for numbers in product(*choices):
         for rounded in {int(height), int(height + 0.5)}:
             yield words + rest, rounded, numbers
+
+
+def _counts_far(signature: _Signature) -> bool:
+    """Whether a number counts up with the pages, but far from their own numbers, as in a part of a journal."""
+    return any(counting and abs(number) > _MOST_BEFORE for counting, number in signature[2])
 
 
 def _first_number(text: str) -> int:
