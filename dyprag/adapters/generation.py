@@ -150,8 +150,7 @@ def _chooser(base: BaseModel, sampling: Sampling, rows: int) -> Callable[[Tensor
 
     Noise is drawn for all initial rows at every step: a row's sample does not depend on which others have ended.
     """
-    given = getattr(base.model.generation_config, "repetition_penalty", None)
-    penalty = float(given) if isinstance(given, int | float) and given > 0 else 1.0
+    penalty = base.repetition_penalty
     penalise = RepetitionPenaltyLogitsProcessor(penalty) if penalty != 1.0 else lambda tokens, logits: logits
     generator = torch.Generator().manual_seed(sampling.seed)
 

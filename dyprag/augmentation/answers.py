@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dyprag.corpora.documents import QAPair
 from dyprag.corpora.products import Item, ProductName
+from dyprag.corpora.text.forms import encodable
 
 # The faults in this module are shown to the model in repair prompts and so enter the keys of requests: do not reword.
 BREAKS_OFF = "it breaks off."  # the answer ended within an item
@@ -133,7 +134,7 @@ def _whole_items(text: str, product: ProductName) -> list[Any] | None:
 
 def _whole(value: Any) -> Any:
     """Replace lone surrogates, which cannot be written to a file."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    return encodable(value) if isinstance(value, str) else value
 
 
 def _breaks_off(text: str, product: str) -> bool:

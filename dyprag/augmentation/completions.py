@@ -5,13 +5,12 @@ from typing import Any
 
 from openai.types.chat import ChatCompletion
 
+from dyprag.corpora.text.forms import encodable
 from dyprag.model.thinking import AT_ONCE
 
 # Control tokens that some servers leave at the end of an answer.
 _CONTROL = re.compile(r"(?:\s*(?:</s>|<\|im_end\|>|<\|eot_id\|>|<\|endoftext\|>|<\|end\|>|<end_of_turn>))+\s*$")
 DECLINED = "declined"  # our finish reason for an answer in which the model declines
-
-
 # Other servers' words for OpenAI's finish reasons.
 _FINISHES = {
     "max_tokens": "length", "model_length": "length", "max_output_tokens": "length", "safety": "content_filter",
@@ -44,7 +43,7 @@ def said_by(message: Any, finish: str) -> tuple[str, bool]:
         thoughts = [getattr(message, name, None) for name in ("reasoning_content", "reasoning")]
         answers = (thought for thought in thoughts if isinstance(thought, str) and thought.lstrip().startswith(AT_ONCE))
         text = next(answers, text)
-    return _CONTROL.sub("", text).encode("utf-8", "replace").decode(), declines
+    return encodable(_CONTROL.sub("", text)), declines
 
 
 def _text_of(part: Any) -> str:

@@ -46,7 +46,7 @@ from dyprag.runtime.proxies import prepare_proxies, proxy_of
 FORMATS = ("json_schema", "json_object", "text")  # strictest first
 BYTES_PER_TOKEN = 4.0  # an estimate until there are answers
 LONGEST_BACKOFF = 60.0
-LONGEST_LIMITED = 8.0  # after a 429; requests without Retry-After that come sooner may prolong the limit
+LONGEST_LIMITED = 8.0  # after a 429 without Retry-After: asking at once again may prolong the limit
 LEAST_ROOM = 64  # minimum tokens of an answer in a context with little room
 TOO_LARGE = re.compile("request too large|tokens must be reduced", re.IGNORECASE)
 STRANGE = 3  # give up after this many answers that are not chat completions, if none was

@@ -14,6 +14,7 @@ import yaml
 
 from dyprag.corpora.documents import content_key
 from dyprag.corpora.products import Message
+from dyprag.corpora.text.forms import encodable
 from dyprag.errors import ConfigError
 
 BUILT_IN = Path(__file__).parent / "prompts"
@@ -83,5 +84,5 @@ def prompt_file(name: str, folder: str | None = None) -> PromptFile:
 
 def neutral(text: str) -> str:
     """Break up control tokens of chat templates and our own tags in a text, and replace lone surrogates by '?'."""
-    text = text.encode("utf-8", "replace").decode()
+    text = encodable(text)
     return _CONTROL.sub(lambda match: f"{match.group()} " if match.group() in "<[" else f" {match.group()}", text)

@@ -29,8 +29,8 @@ class ParametrizeSettings(Section):
     start: Literal["random", "translated"] = expert(
         "random",
         "What a document's training starts from. random: the adapter that all documents share; translated: what "
-        "`translator.learned` makes of the document, with its rank and alpha in place of `lora`'s. The preset then has "
-        "fewer epochs and a lower learning rate.",
+        "`translator.learned` makes of the document, with its rank and alpha in place of `lora`'s. SmolLM2's preset "
+        "then has fewer epochs and a lower learning rate.",
     )
     learning_rate: float = basic(PRESET, "AdamW's learning rate.", gt=0)
     epochs: int = basic(PRESET, "Number of passes over a document's samples.", ge=1)

@@ -19,8 +19,8 @@ from urllib.parse import parse_qsl, urlsplit
 from dyprag.corpora.documents import Document, Noted, Skipped, Unread
 from dyprag.corpora.reading.blocks import Reading
 from dyprag.corpora.reading.encodings import letters_of, undecodable
-from dyprag.corpora.rows import ROWS, UNIQUE, NoDocuments, encodable, require_documents, whole
-from dyprag.corpora.text.forms import written
+from dyprag.corpora.rows import ROWS, UNIQUE, NoDocuments, require_documents, whole
+from dyprag.corpora.text.forms import encodable, written
 from dyprag.errors import CorpusError, DocumentError, DypragError
 
 Entry = Document | Unread | Skipped | Noted
@@ -261,10 +261,9 @@ def _of_file(fs: Any, file: str, name: str, identity: str, in_folder: bool) -> I
         yield Unread(name, DocumentError(subject, error.reason, error.remedy))
     except ImportError as error:
         raise CorpusError(subject, f"a library for it is missing ({error})", "Reinstall dyprag.") from error
-    except BROKEN as error:
-        yield Unread(name, DocumentError(subject, f"it is damaged ({in_a_line(error)})", REPAIR))
     except Exception as error:
-        if local and isinstance(error, OSError) and error.errno is None:  # of a decoder, not of the disk
+        of_decoder = local and isinstance(error, OSError) and error.errno is None  # others are of the disk
+        if of_decoder or isinstance(error, BROKEN):
             yield Unread(name, DocumentError(subject, f"it is damaged ({in_a_line(error)})", REPAIR))
             return
         reason = f"it cannot be read ({in_a_line(error)})"

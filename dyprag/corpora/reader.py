@@ -13,8 +13,8 @@ from typing import Any
 from dyprag.corpora.documents import Corpus, Document, Noted, Question, Skipped, Unread
 from dyprag.corpora.locations import READ, Entry, documents_at
 from dyprag.corpora.reading.encodings import letters_of
-from dyprag.corpora.rows import encodable, object_of, text_of, whole
-from dyprag.corpora.text.forms import folded, written
+from dyprag.corpora.rows import object_of, text_of, whole
+from dyprag.corpora.text.forms import encodable, folded, written
 from dyprag.errors import CorpusError, DocumentError
 from dyprag.runtime import progress
 from dyprag.runtime.interruption import check

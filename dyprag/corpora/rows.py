@@ -12,7 +12,7 @@ from uuid import UUID
 from dyprag.corpora.documents import Document, Noted, Unread
 from dyprag.corpora.reading.encodings import conversion, lines_of, undecodable
 from dyprag.corpora.separated import DELIMITERS, SeparatedValues
-from dyprag.corpora.text.forms import written
+from dyprag.corpora.text.forms import encodable, written
 from dyprag.errors import DocumentError
 
 Read = Document | Unread | Noted
@@ -178,11 +178,6 @@ def _is_empty(value: Any) -> bool:
 def whole(text: str) -> str:
     """Return a text in the form in which it is stored: stripped, normalised (`written`) and encodable as UTF-8."""
     return encodable(written(text).strip())
-
-
-def encodable(text: str) -> str:
-    """Replace lone surrogates by '?'. They come from cut emoji in JSON, or from file names that are not UTF-8."""
-    return text.encode("utf-8", "replace").decode()
 
 
 ROWS: dict[str, Callable[[Any, str], Iterator[Read]]] = {

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from dyprag.corpora.reading.encodings import binary, lines_of, undecodable
+from dyprag.corpora.text.forms import encodable
 from dyprag.errors import DocumentError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -196,4 +197,4 @@ def _is_text(cell: str) -> bool:
 
 def _readable(cell: str) -> str:
     """Return a header's cell. Bytes of another encoding are replaced, because they may be in an unused column."""
-    return cell.encode("utf-8", "replace").decode()
+    return encodable(cell)

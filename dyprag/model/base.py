@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dyprag.errors import ModelError, is_out_of_memory
-from dyprag.model.chat import render, turn_ends
+from dyprag.model.chat import check_template, turn_ends
 from dyprag.model.files import (
     EMBEDDED,
     embedded_file,
@@ -112,7 +112,13 @@ class BaseModel:
         return cap * torch.tanh(logits / cap) if cap else logits
 
     @property
-    def states_last(self) -> bool:
+    def repetition_penalty(self) -> float:
+        """The penalty in the model's configuration; 1, which changes nothing, if it has none or no positive number."""
+        given = getattr(self.model.generation_config, "repetition_penalty", None)
+        return float(given) if isinstance(given, int | float) and given > 0 else 1.0
+
+    @property
+    def can_keep_prefixes(self) -> bool:
         """Whether the states of a prompt are also those of the beginning of a longer one.
 
         Rotary embeddings that change with the length of the text make them differ.
@@ -131,7 +137,7 @@ def keeping_prefixes(base: BaseModel) -> BaseModel:
     """The same model for questions that are asked one at a time: it keeps the states of what it has read."""
     from dyprag.model.prefixes import PrefixCache
 
-    return replace(base, prefixes=PrefixCache()) if base.states_last else base
+    return replace(base, prefixes=PrefixCache()) if base.can_keep_prefixes else base
 
 
 def fits_window(base: BaseModel, tokens: int) -> bool:
@@ -246,11 +252,7 @@ def _load(name: str, dtype: str, device: str, fingerprint: str) -> BaseModel:
         speed_up_few_rows(model)
     base = BaseModel(model, tokenizer, fingerprint, _context_length(model), find_ffn(model, name))
     _check_formulas(base, name)
-    if tokenizer.chat_template and "a question" not in render(tokenizer, [], "a question"):
-        raise ModelError(
-            f"model {name!r}", "its chat template leaves out the user's message",
-            "Correct chat_template.jinja, or chat_template in tokenizer_config.json; without one, plain text is used.",
-        )  # fmt: skip
+    check_template(tokenizer)
     # every generated token, training step and embedding batch runs this hook
     model.get_decoder().register_forward_pre_hook(lambda *_: check())
     return base

@@ -56,10 +56,20 @@ def render(tokenizer: Any, turns: Sequence[tuple[str, str]], user: str, system: 
     else:
         if not rendered:
             assert failure is not None
-            raise _failed(tokenizer, failure) from failure
+            raise _unusable(tokenizer, f"fails ({first_line(failure)})") from failure
     text = rendered[-1] if all(message in rendered[-1] for message in _texts(turns, user, system)) else rendered[0]
     last = text.rfind(user.strip())
     return closed(text, text[last + len(user.strip()) :] if last >= 0 else text)
+
+
+def check_template(tokenizer: Any) -> None:
+    """Check that the chat template, if the tokenizer has one, can ask a question.
+
+    Raises:
+        ModelError: the template fails, or leaves out the user's message.
+    """
+    if tokenizer.chat_template and "a question" not in render(tokenizer, [], "a question"):
+        raise _unusable(tokenizer, "leaves out the user's message")
 
 
 def turn_ends(tokenizer: Any) -> list[int]:
@@ -147,8 +157,8 @@ def _date_macro() -> str:
 _DATE_MACRO = _date_macro()
 
 
-def _failed(tokenizer: Any, error: Exception) -> ModelError:
+def _unusable(tokenizer: Any, reason: str) -> ModelError:
     return ModelError(
-        f"model {tokenizer.name_or_path!r}", f"its chat template fails ({first_line(error)})",
+        f"model {tokenizer.name_or_path!r}", f"its chat template {reason}",
         "Correct chat_template.jinja, or chat_template in tokenizer_config.json; without one, plain text is used.",
     )  # fmt: skip

@@ -19,9 +19,8 @@ from dyprag.adapters.lora import Adapters, merge, save_peft, stack
 from dyprag.config import EvaluateSettings, PipelineConfig
 from dyprag.corpora.documents import Document, Retrieved
 from dyprag.corpora.retrieval import Retriever, among_given
-from dyprag.corpora.rows import encodable
 from dyprag.corpora.splitting import split_document, splitter
-from dyprag.corpora.text.forms import written
+from dyprag.corpora.text.forms import encodable, written
 from dyprag.errors import ConfigError, DocumentError
 from dyprag.methods.gate import Gate
 from dyprag.methods.protocol import Asked, Method

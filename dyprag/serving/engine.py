@@ -54,14 +54,14 @@ class Engine:
         self._rows, self._first = Rows(base, first_layer), first_layer
         self._most_rows, self._most_waiting, self._most_tokens = most_rows, most_waiting, most_tokens
         self._piece = piece or (64 if base.device.type == "cpu" else 1024)
-        self.prefixes = (prefixes or PrefixCache()) if base.states_last else PrefixCache(0)
+        self.prefixes = (prefixes or PrefixCache()) if base.can_keep_prefixes else PrefixCache(0)
         self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._choosers: dict[Job, Chooser] = {}
         self._steps, self._failed_at = 0, -1  # decoding steps so far, and the last step that failed
         self._changed = threading.Condition()
         self._open = True
-        self._penalty = getattr(base.model.generation_config, "repetition_penalty", None) or 1.0
+        self._penalty = base.repetition_penalty
         self._ends = ({*base.end_ids}, {*base.end_ids, *base.newline_ids})
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()

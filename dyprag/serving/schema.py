@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from dyprag.corpora.documents import Document
-from dyprag.corpora.text.forms import written
+from dyprag.corpora.text.forms import encodable, written
 from dyprag.methods.spec import ServedMethod
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -16,7 +16,7 @@ MOST_DOCUMENTS, MOST_CHARACTERS, MOST_MESSAGES, MOST_STOPS = 64, 200_000, 1000, 
 
 def _whole(value: Any) -> Any:
     """Replace lone surrogates, such as half an emoji, by '?', because tokenizers reject them."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    return encodable(value) if isinstance(value, str) else value
 
 
 Text = Annotated[str, BeforeValidator(_whole), StringConstraints(max_length=MOST_CHARACTERS)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from augmenters import augmenter_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_endpoints import PAIRS, Answer, Odd, completion, endpoint, wants
@@ -14,12 +15,10 @@ from odd_endpoints import PAIRS, Answer, Odd, completion, endpoint, wants
 from dyprag.augmentation.api import ApiAugmenter
 from dyprag.augmentation.diagnosis import base_address
 from dyprag.augmentation.disguised import status_in
-from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document
 from dyprag.corpora.products import Product, ProductName
 from dyprag.errors import DocumentError, Stopped, Waiting
 from dyprag.storage.artifacts import Store
-from dyprag.storage.journal import Journal
 
 LAMP = Document("lamp", "The Ostrel lamp was built in 1911 by Greta Olmsted. It stands 24 metres above Brevik Harbour.")
 THOUGHT = "<think>\nThe passage is short.\n</think>\n\n"
@@ -29,12 +28,7 @@ GOOD = json.dumps({"qa_pairs": PAIRS})
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., ApiAugmenter]:
     def make(url: str, augment: dict[str, Any] | None = None, **api: Any) -> ApiAugmenter:
-        told = AugmentSettings.model_validate({
-            "backend": "api", "rewrites": 1, "qa_pairs": 2, "least_pairs": 1, **(augment or {}),
-            "api": {"model": "m", "base_url": url, "give_up_after": 3, "retries": 1, **api},
-        })  # fmt: skip
-        journal = Journal(Store(tmp_path / "store"))
-        return ApiAugmenter(told, "sk-key", journal, journal.tokens)
+        return augmenter_of(url, Store(tmp_path / "store"), augment, **{"give_up_after": 3, "retries": 1, **api})
 
     return make
 

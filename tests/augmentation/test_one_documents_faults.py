@@ -10,16 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from augmenters import augmenter_of
 from odd_endpoints import PAIRS, completion, endpoint
 
 from dyprag.augmentation.api import ApiAugmenter
 from dyprag.augmentation.completions import finish_of, said_by, usage_of
 from dyprag.augmentation.endpoint import _retry_after
-from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document
 from dyprag.errors import DocumentError, Stopped
 from dyprag.storage.artifacts import Store
-from dyprag.storage.journal import Journal
 
 TEXT = "The Ostrel lamp was built in 1911 by Greta Olmsted. It stands 24 metres above Brevik Harbour."
 GOOD, BAD = Document("good", TEXT), Document("bad", f"{TEXT} It is forbidden.")
@@ -32,12 +31,9 @@ LARGE = (429, {"error": {"message": "Request too large for m on tokens per min (
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., ApiAugmenter]:
     def make(url: str, **api: Any) -> ApiAugmenter:
-        settings = AugmentSettings.model_validate({
-            "backend": "api", "rewrites": 0, "qa_pairs": 2, "least_pairs": 1,
-            "api": {"model": "m", "base_url": url, "give_up_after": 20, "retries": 1, **api},
-        })  # fmt: skip
-        journal = Journal(Store(tmp_path / "store"))
-        return ApiAugmenter(settings, "sk-key", journal, journal.tokens)
+        return augmenter_of(
+            url, Store(tmp_path / "store"), {"rewrites": 0}, **{"give_up_after": 20, "retries": 1, **api}
+        )
 
     return make
 

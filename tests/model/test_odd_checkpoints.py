@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from dyprag.adapters.generation import Sampling, generate
 from dyprag.adapters.lora import save_peft
 from dyprag.errors import ModelError
-from dyprag.model.base import BaseModel, load_model
+from dyprag.model.base import BaseModel, keeping_prefixes, load_model
 from dyprag.model.prompts import question_prompt
 
 
@@ -105,8 +105,6 @@ def test_states_are_not_kept_if_positions_depend_on_the_length_of_the_text(folde
                "original_max_position_embeddings": 32, "rope_theta": 10000.0}  # fmt: skip
     change(folder / "config.json", rope_parameters=scaling, max_position_embeddings=128, head_dim=8)
     base = load(folder)
-    assert not base.states_last
-    from dyprag.model.base import keeping_prefixes
-
+    assert not base.can_keep_prefixes
     assert keeping_prefixes(base).prefixes is None
-    assert load_model(str(folder.parent / "odd"), "float32", "cpu").states_last is False
+    assert load_model(str(folder.parent / "odd"), "float32", "cpu").can_keep_prefixes is False

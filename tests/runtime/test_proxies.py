@@ -12,17 +12,16 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from augmenters import augmenter_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_endpoints import PAIRS, completion, endpoint
 
 from dyprag.augmentation.api import ApiAugmenter
-from dyprag.config import AugmentSettings
 from dyprag.corpora.documents import Document
 from dyprag.errors import ConfigError, Stopped
 from dyprag.runtime.proxies import prepare_proxies, proxy_of
 from dyprag.storage.artifacts import Store
-from dyprag.storage.journal import Journal
 
 LAMP = Document("lamp", "The Ostrel lamp was built in 1911 by Greta Olmsted. It stands 24 metres above Brevik Harbour.")
 NOWHERE = "http://127.0.0.1:9"
@@ -40,12 +39,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., ApiAugmenter]:
     def make(url: str, **api: Any) -> ApiAugmenter:
-        settings = AugmentSettings.model_validate({
-            "backend": "api", "rewrites": 1, "qa_pairs": 2, "least_pairs": 1,
-            "api": {"model": "m", "base_url": url, "give_up_after": 2, "retries": 1, **api},
-        })  # fmt: skip
-        journal = Journal(Store(tmp_path / "store"))
-        return ApiAugmenter(settings, "sk-key", journal, journal.tokens)
+        return augmenter_of(url, Store(tmp_path / "store"), **{"give_up_after": 2, "retries": 1, **api})
 
     return make
 

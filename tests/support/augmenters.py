@@ -18,18 +18,25 @@ DOCUMENTS = [Document(i, text, i.title()) for i, text in TEXTS.items()]
 LAMP = DOCUMENTS[0]
 
 
+def augmenter_of(
+    url: str, store: Store, augment: dict[str, Any] | None = None, key: str = "sk-key", **api: Any
+) -> ApiAugmenter:
+    """An augmenter on any endpoint, with the journal that is on disk."""
+    settings = AugmentSettings.model_validate({
+        "backend": "api", "rewrites": 1, "qa_pairs": 2, "least_pairs": 1, **(augment or {}),
+        "api": {"model": "m", "base_url": url, **api},
+    })  # fmt: skip
+    journal = Journal(store)
+    return ApiAugmenter(settings, key, journal, journal.tokens)
+
+
 def maker(server: LLMServer, store: Store, key: str = "sk-key") -> Made:
     """Gives what makes an augmenter with the journal that is on disk, the server behaving as it is told."""
 
     def make(behaviour: Behaviour | None = None, augment: dict[str, Any] | None = None, **api: Any) -> ApiAugmenter:
         server.behaviour = behaviour or Behaviour()
         server.reset()
-        settings = AugmentSettings.model_validate({
-            "backend": "api", "rewrites": 1, "qa_pairs": 2, "least_pairs": 1, **(augment or {}),
-            "api": {"model": "m", "base_url": server.url, "give_up_after": 20, **api},
-        })  # fmt: skip
-        journal = Journal(store)
-        return ApiAugmenter(settings, key, journal, journal.tokens)
+        return augmenter_of(server.url, store, augment, key, **{"give_up_after": 20, **api})
 
     return make
 

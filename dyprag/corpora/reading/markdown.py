@@ -20,7 +20,7 @@ _BREAK = re.compile(r"<br\b", re.I)
 _TAG = re.compile(r"<(/?)([a-z][\w-]*)([^>]*?)(/?)>", re.I | re.S)
 _HIDES = re.compile(r"\shidden(?=[\s=>/]|$)|display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
-# The elements of the HTML standard, with obsolete ones and those of formulas. Other names in angle brackets are text.
+# The elements of the HTML standard, with obsolete ones and some of formulas. Other names in angle brackets are text.
 _ELEMENTS = """
     a abbr acronym address applet area article aside audio b base basefont bdi bdo bgsound big blink blockquote body br
     button canvas caption center cite code col colgroup data datalist dd del details dfn dialog dir div dl dt em embed

@@ -53,6 +53,11 @@ def written(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def encodable(text: str) -> str:
+    """Replace lone surrogates by '?'. They come from cut emoji in JSON, or from file names that are not UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def folded(text: str) -> str:
     """Return a text in the form for comparison, in which all spellings of a word are equal.
 
